@@ -1,0 +1,80 @@
+# One word per job; `make help` lists them. CI calls the same words (.ci/run).
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PY := .venv/bin/python
+# smtp-sink and its like are in sbin, which is not on everyone's path.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+# More words for pytest: make test ARGS="-k limits"
+ARGS ?=
+
+.PHONY: help install run test lint format crds generated chart images bench e2e e2e-down lock clean
+
+help: ## List the words
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed ## Make .venv from the lock file; does nothing when nothing changed
+
+.venv/.installed: requirements/dev.txt pyproject.toml scripts/make-venv
+	@scripts/make-venv
+
+run: install ## Run the sandbox example on this machine: nothing leaves it
+	@echo "==> mailrelay up examples/1-sandbox.yaml (Ctrl-C ends it)"
+	@exec .venv/bin/mailrelay up examples/1-sandbox.yaml
+
+test: install ## Run all tests that need no cluster
+	@scripts/debian-packages test
+	@echo "==> Tests"
+	@$(PY) -m pytest tests --ignore=tests/e2e --ignore=tests/bench $(ARGS)
+
+lint: install generated ## Check style, types, walls between modules, and that generated files are current
+	@echo "==> ruff check"
+	@.venv/bin/ruff check .
+	@echo "==> ruff format --check"
+	@.venv/bin/ruff format --check .
+	@echo "==> mypy --strict"
+	@.venv/bin/mypy
+	@echo "==> import-linter"
+	@.venv/bin/lint-imports --no-logo --no-cache
+
+format: install ## Format the code and mend what ruff can mend
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+crds: install ## Generate crds/*.yaml, the chart's copies and the API's reference pages from the models
+	@echo "==> crds/, charts/mailrelay/templates/crds/ and docs/reference/"
+	@$(PY) -m mailrelay_operator.api.crd crds/
+	@$(PY) docs/reference/generate.py
+
+chart: install crds ## Generate the dashboard, and lint and render the chart
+	@echo "==> charts/mailrelay"
+	@$(PY) charts/dashboards/generate.py
+	@$(PY) -m pytest -q tests/unit/chart $(ARGS)
+
+generated: install
+	@echo "==> Are the generated files what their generators make?"
+	@$(PY) -m mailrelay_operator.api.crd --check crds/
+	@$(PY) docs/reference/generate.py --check
+	@$(PY) charts/dashboards/generate.py --check
+
+images: install ## Build both images (and load them into the end-to-end cluster, if it is up)
+	@scripts/debian-packages e2e
+	@$(PY) tests/e2e/provision.py images
+
+bench: install ## Measure against Postfix: rate, CPU and memory, as a table and JSON
+	@scripts/debian-packages bench
+	@echo "==> Benchmark"
+	@$(PY) tests/bench/run.py $(ARGS)
+
+e2e: install ## Run the end-to-end tests on a real cluster; KEEP=1 leaves it up for the next run
+	@scripts/debian-packages e2e
+	@$(PY) tests/e2e/provision.py run $(if $(KEEP),--keep) -- $(PY) -m pytest tests/e2e $(ARGS)
+
+e2e-down: install ## Remove the cluster that `make e2e KEEP=1` left
+	@$(PY) tests/e2e/provision.py down
+
+lock: install ## Write requirements/*.txt anew: the newest versions that are a week old
+	@scripts/lock
+
+clean: ## Remove what the other words made here, .venv too (not the cluster's cache)
+	rm -rf .venv .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist .e2e
+	find . -name __pycache__ -prune -exec rm -rf {} +
