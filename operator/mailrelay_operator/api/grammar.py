@@ -1,0 +1,222 @@
+"""The grammar of the API's scalars: names, hosts, domains, addresses, networks, numbers.
+
+Only annotated types live here. Each string is bounded, because CEL's cost is computed from the
+bounds, and each rule is a sentence. Grammars are written for RE2 and `re` alike.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+
+from pydantic import Field, Strict
+
+from mailrelay_operator.api.shape import TextRule, matching
+
+# RFC 1035 section 2.3.1 with RFC 1123's leading digit. The last label of a domain starts with a
+# letter, so that no IP address is taken for one. Short, since CEL's cost is the pattern's length
+# times the string's.
+_LABEL = r"[A-Za-z0-9]+(-+[A-Za-z0-9]+)*"
+_LAST_LABEL = r"[A-Za-z][A-Za-z0-9-]*[A-Za-z0-9]"
+_HOST = rf"{_LABEL}([.]{_LABEL})*"
+_DOMAIN = rf"({_LABEL}[.])+{_LAST_LABEL}"
+# The characters of an RFC 5321 Dot-string without `*`, which is our wildcard. RE2 forbids large
+# nested bounds, so the length is a rule of its own.
+_LOCAL = r"[\w!#$%&'+/=?^`{|}~.-]+"
+
+#: Where a password in the clear cannot be read on the way; the CEL rule of Smarthost names the
+#: same.
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+Flag = Annotated[bool, Strict()]
+
+Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
+
+#: How many of something in a limit or a pace: to a thousand million.
+Count = Annotated[int, Strict(), Field(ge=1, le=1_000_000_000)]
+
+Label = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    matching(
+        r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+        "A name here is lower-case letters, digits and hyphens, and starts and ends with a"
+        " letter or digit.",
+    ),
+]
+
+#: Port names of a Pod are at most 15 characters (RFC 6335 section 5.1) and hold a letter.
+PortName = Annotated[
+    str,
+    Field(min_length=1, max_length=15),
+    matching(
+        r"[a-z]([a-z0-9-]*[a-z0-9])?",
+        "A listener's name is lower-case letters, digits and hyphens, and starts with a letter.",
+    ),
+    TextRule(
+        cel="!(self in ['admin', 'peer'])",
+        message="The names admin and peer belong to the gateway's own ports; choose another.",
+        holds=lambda text: text not in {"admin", "peer"},
+    ),
+]
+
+ObjectName = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    matching(
+        r"[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*",
+        "The name of an object is lower-case letters, digits, hyphens and dots.",
+    ),
+]
+
+NamespaceName = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    matching(
+        r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+        "The name of a namespace is lower-case letters, digits and hyphens.",
+    ),
+]
+
+SecretKey = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    matching(
+        r"[A-Za-z0-9._-]+", "A key of a Secret is letters, digits, dots, hyphens and underscores."
+    ),
+]
+
+Domain = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    matching(
+        _DOMAIN,
+        "A domain is written like example.com: at least two labels, no dot at the end, xn-- for"
+        " other scripts.",
+    ),
+]
+
+DomainPattern = Annotated[
+    str,
+    Field(min_length=1, max_length=255),
+    matching(
+        rf"([*][.])?{_DOMAIN}",
+        "A domain here is written like example.com, or *.example.com for all below it.",
+    ),
+]
+
+
+def _is_host(text: str) -> bool:
+    return _is_ip(text) or _HOST_NAME.holds(text)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    # As Kubernetes' isIP: no zone, no IPv4 in IPv6.
+    return "%" not in text and not (
+        isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None
+    )
+
+
+_HOST_NAME = matching(_HOST, "")
+
+Host = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    TextRule(
+        cel=f'isIP(self) || self.matches(r"^({_HOST})$")',
+        message="A host is a DNS name or an IP address, without port or brackets.",
+        holds=_is_host,
+    ),
+]
+
+IpAddress = Annotated[
+    str,
+    Field(min_length=1, max_length=45),
+    TextRule(cel="isIP(self)", message="An IP address is expected here.", holds=_is_ip),
+]
+
+
+def _is_network(text: str) -> bool:
+    address, slash, length = text.partition("/")
+    if not slash or not length.isdecimal() or not _is_ip(address):
+        return False
+    try:
+        ipaddress.ip_network(text, strict=True)
+    except ValueError:
+        return False
+    return str(int(length)) == length
+
+
+Cidr = Annotated[
+    str,
+    Field(min_length=1, max_length=49),
+    TextRule(
+        cel="isCIDR(self) && cidr(self) == cidr(self).masked()",
+        message="A network is written like 10.244.0.0/16 or fd00:1::/64, with no bits set after its"
+        " prefix.",
+        holds=_is_network,
+    ),
+]
+
+#: RFC 5321 section 4.5.3.1.1; `@` stands in an address of ours only once.
+_SHORT_LOCAL = TextRule(
+    cel="self.indexOf('@') <= 64",
+    message="The part of an address before the @ has at most 64 characters.",
+    holds=lambda text: text.find("@") <= 64,
+)
+
+#: One mailbox, `local@domain`: RFC 5321 section 4.1.2 without quoted strings and address literals.
+Address = Annotated[
+    str,
+    Field(min_length=1, max_length=254),
+    matching(rf"{_LOCAL}@{_DOMAIN}", "An address is written like billing@example.com."),
+    _SHORT_LOCAL,
+]
+
+MailboxPattern = Annotated[
+    str,
+    Field(min_length=1, max_length=254),
+    matching(
+        rf"([*]|{_LOCAL})@{_DOMAIN}",
+        "An address here is written like billing@example.com, or *@example.com for the whole"
+        " domain.",
+    ),
+    _SHORT_LOCAL,
+]
+
+AddressPattern = Annotated[
+    str,
+    Field(min_length=1, max_length=254),
+    matching(
+        rf"[*]|([*]|{_LOCAL})@{_DOMAIN}",
+        "An address here is written like billing@example.com, *@example.com for the whole"
+        " domain, or * for any.",
+    ),
+    _SHORT_LOCAL,
+]
+
+#: RFC 5322 section 3.6.8: printable ASCII without the colon.
+HeaderName = Annotated[
+    str,
+    Field(min_length=1, max_length=76),
+    matching(
+        r"[A-Za-z0-9-]+", "The name of a header is letters, digits and hyphens, without a colon."
+    ),
+]
+
+#: One line: a header's value must not bring another header with it.
+HeaderValue = Annotated[
+    str,
+    Field(min_length=1, max_length=500),
+    matching(r"[ -~]+", "The value of a header is one line of printable ASCII."),
+]
+
+HttpsUrl = Annotated[
+    str,
+    Field(min_length=1, max_length=2048),
+    matching(r"https://[!-~]+", "The URL must start with https:// and hold no spaces."),
+]

@@ -1,0 +1,202 @@
+"""Limits: what one message may be, and how many may come in what time.
+
+The shapes and their rules; counting lives in the gateway.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mailrelay_operator.api.grammar import Count
+from mailrelay_operator.api.metadata import LabelSelector, NamedRef
+from mailrelay_operator.api.quantities import Duration, Quantity
+from mailrelay_operator.api.shape import ATOMIC, Struct, TextRule, rule
+
+#: `per` up to this is a rate (GCRA); longer is a quota: a sliding count, kept on disk.
+LONGEST_RATE_SECONDS = 60.0
+LARGEST_MESSAGE = "1Gi"
+SMALLEST_MESSAGE = "1Ki"
+
+MessageSize = Annotated[
+    Quantity,
+    TextRule(
+        cel=f"quantity(self).compareTo(quantity('{SMALLEST_MESSAGE}')) >= 0"
+        f" && quantity(self).compareTo(quantity('{LARGEST_MESSAGE}')) <= 0",
+        message=f"The largest message is from {SMALLEST_MESSAGE} to {LARGEST_MESSAGE}.",
+        holds=lambda size: (
+            Quantity(SMALLEST_MESSAGE).octets <= size.octets <= Quantity(LARGEST_MESSAGE).octets
+        ),
+    ),
+]
+
+
+class MessageLimits(Struct):
+    """What one message may be."""
+
+    max_size: MessageSize = Field(
+        Quantity("25Mi"),
+        description="Largest message, as sent (after base64, which adds a third). Announced"
+        " as SIZE (RFC 1870).",
+    )
+    max_recipients: int = Field(
+        100,
+        strict=True,
+        ge=1,
+        le=10_000,
+        description="Recipients of one message. RFC 5321 section 4.5.3.1.8 asks for at least 100.",
+    )
+
+
+class _Amount(Struct):
+    """So many messages or recipients in a time."""
+
+    messages: Count | None = Field(None, description="So many messages in `per`.")
+    recipients: Count | None = Field(None, description="So many recipients in `per`.")
+    per: Duration = Field(
+        description="The time, from 1s. Up to 1m it is a rate, kept smoothly; longer is a"
+        " quota, counted over a sliding window and remembered across restarts."
+    )
+    burst: Count | None = Field(
+        None,
+        description="So many at once before a rate is enforced. Left out: one second's"
+        " worth, at least 1. Not for quotas.",
+    )
+    on_limit: Literal["Defer", "Reject"] = Field(
+        "Defer",
+        description="What a sender past the limit is told. Defer: 451 4.7.1, come back"
+        " later. Reject: 550 5.7.1. Both say when.",
+    )
+
+    @rule(
+        "has(self.messages) != has(self.recipients)", "Name exactly one of messages and recipients."
+    )
+    def counts_one_thing(self) -> bool:
+        """Make sure it is clear what is counted."""
+        return (self.messages is None) != (self.recipients is None)
+
+    @rule(
+        "duration(self.per) >= duration('1s') && duration(self.per) <= duration('744h')",
+        "A limit is for at least 1s and at most 744h (31 days).",
+        field="per",
+    )
+    def lasts_a_second_to_a_month(self) -> bool:
+        """Make sure a quota's memory is bounded."""
+        return 1 <= self.per.seconds <= 744 * 3600
+
+    @rule(
+        "duration(self.per) <= duration('1m') || !has(self.burst)",
+        "A limit per more than 1m is a quota and has no burst: remove burst, or make per at most"
+        " 1m.",
+        field="burst",
+    )
+    def has_a_burst_only_as_a_rate(self) -> bool:
+        """Make sure a burst is not given in vain."""
+        return self.per.seconds <= LONGEST_RATE_SECONDS or self.burst is None
+
+    @property
+    def unit(self) -> Literal["messages", "recipients"]:
+        """What is counted."""
+        return "recipients" if self.messages is None else "messages"
+
+    @property
+    def count(self) -> int:
+        """How many of them in `per`."""
+        return self.messages or self.recipients or 1
+
+    @property
+    def effective_burst(self) -> int:
+        """How many at once: as given, or one second's worth, at least 1."""
+        return max(1, int(self.count / self.per.seconds)) if self.burst is None else self.burst
+
+
+class Rate(_Amount):
+    """A limit of the relay."""
+
+    scope: Literal["Relay", "Namespace", "Sender"] = Field(
+        description="Whose mail is counted together: the whole relay's, each namespace's, or each"
+        " MailSender's."
+    )
+
+
+class SenderRate(_Amount):
+    """A limit that a MailSender sets itself."""
+
+
+class Override(Struct):
+    """Other limits for some namespaces."""
+
+    namespace_selector: LabelSelector = Field(
+        description="Labels of the namespaces it is for; the first that matches."
+    )
+    rates: tuple[Rate, ...] = Field(
+        min_length=1,
+        max_length=16,
+        description="Rates instead of those of the same scope; of scope Namespace or Sender.",
+        json_schema_extra=ATOMIC,
+    )
+
+    @rule(
+        "self.rates.all(r, r.scope != 'Relay')",
+        "A limit of the whole relay cannot differ by namespace: use the scope Namespace or Sender.",
+        field="rates",
+    )
+    def is_not_for_the_whole_relay(self) -> bool:
+        """Make sure an override can be applied."""
+        return all(rate.scope != "Relay" for rate in self.rates)
+
+
+class Redis(Struct):
+    """A Redis or Valkey server."""
+
+    secret_ref: NamedRef = Field(
+        description="Secret with the key url, such as rediss://:password@host:6379/0."
+    )
+
+
+class SharedLimits(Struct):
+    """Exact limits over all replicas, counted in Redis."""
+
+    redis: Redis = Field(description="Where is counted.")
+    on_failure: Literal["Open", "Closed"] = Field(
+        "Open",
+        description="When Redis cannot be reached. Open: each replica counts for itself."
+        " Closed: mail is deferred.",
+    )
+
+
+class Limits(Struct):
+    """The limits of a relay. Charged once, after the last RCPT; all that apply are charged, or
+    none.
+    """
+
+    message: MessageLimits = Field(MessageLimits(), description="What one message may be.")
+    rates: tuple[Rate, ...] = Field(
+        (),
+        max_length=16,
+        description="How many messages or recipients in what time.",
+        json_schema_extra=ATOMIC,
+    )
+    overrides: tuple[Override, ...] = Field(
+        (),
+        max_length=16,
+        description="Other rates for some namespaces; the first that matches.",
+        json_schema_extra=ATOMIC,
+    )
+    shared: SharedLimits | None = Field(
+        None,
+        description="Count exactly over all replicas. Left out: replicas tell each other"
+        " their use every second.",
+    )
+
+
+class SenderLimits(Struct):
+    """The limits that a MailSender sets itself."""
+
+    rates: tuple[SenderRate, ...] = Field(
+        min_length=1,
+        max_length=8,
+        description="Rates; they can only lower the relay's.",
+        json_schema_extra=ATOMIC,
+    )

@@ -1,0 +1,185 @@
+"""Listeners: the ports that take mail, their TLS, and who may come in.
+
+The rules here keep passwords out of the clear and strangers out of the relay; what concerns several
+listeners, or a listener and the Service, is a rule of MailRelaySpec.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mailrelay_gateway.config import ADMIN_PORT
+from mailrelay_operator.api.grammar import Cidr, Port, PortName
+from mailrelay_operator.api.metadata import NamedRef, TrustRef
+from mailrelay_operator.api.shape import DISTINCT, NAMED, Struct, TextRule, rule
+
+#: The port of transfers between the replicas of a relay.
+PEER_PORT = 8026
+#: Pods run without privileges: ports below 1024 are bound at this offset.
+PRIVILEGED_PORTS = 1024
+POD_PORT_OFFSET = 10000
+
+assert (ADMIN_PORT, PEER_PORT) == (8025, 8026), "the rule and its sentence below name them"
+
+#: No single organisation has a network this wide; a wider one is a relay open to strangers.
+SHORTEST_CLIENT_PREFIX = 8
+
+ClientCidr = Annotated[
+    Cidr,
+    TextRule(
+        cel="!isCIDR(self) || cidr(self).prefixLength() >= 8",
+        message="A network of clients needs a prefix of at least /8: a wider one opens the relay to"
+        " strangers.",
+        holds=lambda text: ipaddress.ip_network(text).prefixlen >= SHORTEST_CLIENT_PREFIX,
+    ),
+]
+
+
+class ListenerTls(Struct):
+    """TLS of a listener."""
+
+    mode: Literal["None", "StartTLS", "Implicit"] = Field(
+        "StartTLS",
+        description="StartTLS: the client asks for TLS with STARTTLS (RFC 3207), usual on port 587."
+        " Implicit: TLS from the first byte (RFC 8314), usual on port 465. None: no TLS; only"
+        " without authentication.",
+    )
+    certificate_refs: tuple[NamedRef, ...] = Field(
+        (),
+        max_length=8,
+        description="Secrets of type kubernetes.io/tls, chosen by the name that the client"
+        " asks for; the first is the default. None given: a certificate of the"
+        " relay's own CA, which each MailSender's Secret carries as ca.crt. A"
+        " renewed certificate is used within seconds, without a restart.",
+        json_schema_extra=NAMED,
+    )
+    client_ca_ref: TrustRef | None = Field(
+        None,
+        description="CA of client certificates: clients must show one that it issued, in"
+        " addition to authentication.",
+    )
+
+    @rule(
+        "self.mode != 'None' || ((!has(self.certificateRefs) || size(self.certificateRefs) == 0)"
+        " && !has(self.clientCARef))",
+        "Without TLS there are no certificates: set tls.mode to StartTLS or Implicit, or remove"
+        " them.",
+        field="mode",
+    )
+    def has_certificates_only_with_tls(self) -> bool:
+        """Make sure certificates are never given in vain."""
+        return self.mode != "None" or not (self.certificate_refs or self.client_ca_ref)
+
+
+class ProxyProtocol(Struct):
+    """The PROXY protocol (v1 and v2), for a load balancer that hides the client's address."""
+
+    trusted_cidrs: tuple[Cidr, ...] = Field(
+        min_length=1,
+        max_length=32,
+        description="Networks of the load balancers. From these a PROXY header is required;"
+        " from others it is refused.",
+        json_schema_extra=DISTINCT,
+    )
+
+
+class Authentication(Struct):
+    """Who may submit mail on a listener."""
+
+    mode: Literal["Required", "None"] = Field(
+        "Required",
+        description="Required: only clients that log in. None: whoever connects from"
+        " clientCIDRs; such mail is the identity `anonymous`. None is refused on"
+        " a Service of type LoadBalancer or NodePort.",
+    )
+    client_cidrs: tuple[ClientCidr, ...] = Field(
+        (),
+        max_length=32,
+        description="Networks whose clients may submit without logging in. For mode None"
+        " only, which needs at least one.",
+        json_schema_extra=DISTINCT,
+    )
+
+    @rule(
+        "self.mode != 'None' || (has(self.clientCIDRs) && size(self.clientCIDRs) > 0)",
+        "Without authentication name the networks that may submit: authentication.clientCIDRs.",
+        field="clientCIDRs",
+    )
+    def names_clients_without_login(self) -> bool:
+        """Make sure that nobody opens a relay by a single word."""
+        return self.mode != "None" or bool(self.client_cidrs)
+
+    @rule(
+        "self.mode == 'None' || !has(self.clientCIDRs) || size(self.clientCIDRs) == 0",
+        "clientCIDRs is for authentication.mode None: with Required every client logs in,"
+        " wherever it is.",
+        field="clientCIDRs",
+    )
+    def names_no_clients_with_login(self) -> bool:
+        """Make sure that a list of networks is not mistaken for a second lock."""
+        return self.mode == "None" or not self.client_cidrs
+
+
+class Listener(Struct):
+    """A port that takes mail."""
+
+    name: PortName = Field(
+        description="Name of the listener: the Service's port name, and a label of metrics."
+    )
+    protocol: Literal["SMTP", "HTTP"] = Field(
+        "SMTP", description="SMTP: message submission (RFC 6409). HTTP: submission by POST."
+    )
+    port: Port = Field(
+        description="Port of the Service. The pod listens on the same port from 1024 up,"
+        " otherwise on 10000 + port; `mailrelay up` binds the port itself. 8025"
+        " and 8026 belong to the gateway."
+    )
+    tls: ListenerTls = Field(ListenerTls(), description="TLS of the listener.")
+    proxy_protocol: ProxyProtocol | None = Field(
+        None,
+        description="Read the client's address from a PROXY header. Left out: the connection's own"
+        " address.",
+    )
+    authentication: Authentication = Field(
+        Authentication(), description="Who may submit mail here."
+    )
+
+    @rule(
+        "!(self.port in [8025, 8026])",
+        "Ports 8025 (admin) and 8026 (peers) belong to the gateway; choose another, such as 2525.",
+        field="port",
+    )
+    def leaves_the_gateways_ports_alone(self) -> bool:
+        """Make sure the listener does not collide with the admin and peer ports."""
+        return self.port not in {ADMIN_PORT, PEER_PORT}
+
+    @rule(
+        "self.authentication.mode != 'Required' || self.tls.mode != 'None'",
+        "Authentication needs TLS, or passwords cross the network in the clear: set tls.mode to"
+        " StartTLS or Implicit.",
+        field="tls.mode",
+    )
+    def authenticates_only_over_tls(self) -> bool:
+        """Make sure no password is ever asked for in the clear (RFC 8314 section 3)."""
+        return self.authentication.mode != "Required" or self.tls.mode != "None"
+
+    @rule(
+        "self.protocol != 'HTTP' || self.tls.mode != 'StartTLS'",
+        "HTTP has no StartTLS: set tls.mode to Implicit.",
+        field="tls.mode",
+    )
+    def starts_tls_only_in_smtp(self) -> bool:
+        """Make sure an HTTP listener has a mode that HTTP has."""
+        return self.protocol != "HTTP" or self.tls.mode != "StartTLS"
+
+    @property
+    def pod_port(self) -> int:
+        """The port that the gateway binds in its pod."""
+        return self.port if self.port >= PRIVILEGED_PORTS else self.port + POD_PORT_OFFSET
+
+
+#: What a relay listens on when its spec names no listener.
+DEFAULT_LISTENERS = (Listener(name="submission", port=587),)

@@ -1,0 +1,260 @@
+"""MailRelay: what a platform team asks for, and what it is told.
+
+The spec as a whole, the rules that join its parts, and the status. The parts live in modules of
+their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Literal
+
+from pydantic import Field
+
+from mailrelay_operator.api.admission import (
+    DEFAULT_ALLOWED_SENDERS,
+    Admin,
+    AllowedSenders,
+    ServiceAccountTokens,
+)
+from mailrelay_operator.api.conditions import Condition, initial_conditions
+from mailrelay_operator.api.content import Recipients, Rewrite, Suppression
+from mailrelay_operator.api.grammar import Domain, Flag
+from mailrelay_operator.api.limits import Limits
+from mailrelay_operator.api.listeners import DEFAULT_LISTENERS, Listener
+from mailrelay_operator.api.metadata import API_VERSION, ObjectMeta
+from mailrelay_operator.api.names import MAX_RELAY_NAME, RELAY_NAME
+from mailrelay_operator.api.quantities import Duration
+from mailrelay_operator.api.shape import ATOMIC, NAMED, Observed, Struct, rule
+from mailrelay_operator.api.storage import Queue
+from mailrelay_operator.api.surroundings import NetworkPolicy, Resolver, Service, Template, Webhook
+from mailrelay_operator.api.upstreams import Route, Upstream
+
+assert MAX_RELAY_NAME == 45, "the rule and its sentence below name it"
+
+
+class Retry(Struct):
+    """How long, and how patiently, a message is tried."""
+
+    give_up_after: Duration = Field(
+        Duration("120h"),
+        description="How long a message is tried before it goes back to its sender; at most"
+        " 744h. Time that an upstream's own fault costs does not count. RFC 5321"
+        " section 4.5.4.1 advises four to five days.",
+    )
+    max_interval: Duration = Field(
+        Duration("1h"),
+        description="Longest pause between two attempts; pauses grow to it, with some jitter.",
+    )
+
+    @rule(
+        "duration(self.giveUpAfter) >= duration('1s') && duration(self.giveUpAfter) <="
+        " duration('744h')",
+        "A message is tried for at least 1s and at most 744h (31 days).",
+        field="giveUpAfter",
+    )
+    def gives_up_in_a_month(self) -> bool:
+        """Make sure a queue cannot grow old without bound."""
+        return 1 <= self.give_up_after.seconds <= 744 * 3600
+
+    @rule(
+        "duration(self.maxInterval) >= duration('1s') && duration(self.maxInterval) <="
+        " duration(self.giveUpAfter)",
+        "The longest pause is at least 1s and at most giveUpAfter.",
+        field="maxInterval",
+    )
+    def pauses_within_its_time(self) -> bool:
+        """Make sure there is a second attempt."""
+        return 1 <= self.max_interval.seconds <= self.give_up_after.seconds
+
+
+class MailRelaySpec(Struct):
+    """What the relay shall be."""
+
+    replicas: int = Field(
+        1,
+        strict=True,
+        ge=1,
+        le=100,
+        description="How many gateway pods, each with a queue of its own.",
+    )
+    hostname: Domain = Field(
+        description="Name by which the relay greets (HELO, Received): a full domain name, for"
+        " direct delivery the one in the reverse DNS of the address that mail"
+        " leaves from."
+    )
+    suspend: Flag = Field(
+        False, description="Accept mail, deliver none: it waits until this is false again."
+    )
+    listeners: tuple[Listener, ...] = Field(
+        DEFAULT_LISTENERS,
+        min_length=1,
+        max_length=16,
+        description="Ports that take mail. Left out: `submission`, port 587, StartTLS,"
+        " authentication Required.",
+        json_schema_extra=NAMED,
+    )
+    service_account_tokens: ServiceAccountTokens | None = Field(
+        None, description="Let pods log in with a ServiceAccount token. Left out: off."
+    )
+    allowed_senders: tuple[AllowedSenders, ...] = Field(
+        DEFAULT_ALLOWED_SENDERS,
+        max_length=16,
+        description="Which namespaces may send as what; a MailSender is admitted by any"
+        " entry. Left out: the relay's own namespace, as any address.",
+        json_schema_extra=ATOMIC,
+    )
+    upstreams: tuple[Upstream, ...] = Field(
+        min_length=1,
+        max_length=32,
+        description="The ways out, in fail-over order unless routes say otherwise.",
+        json_schema_extra=NAMED,
+    )
+    routes: tuple[Route, ...] = Field(
+        (),
+        max_length=64,
+        description="Which mail takes which upstreams; the first that matches decides. Left"
+        " out: all upstreams in order. Mail that no route matches is answered"
+        " 4xx, never delivered some other way.",
+        json_schema_extra=ATOMIC,
+    )
+    recipients: Recipients = Field(Recipients(), description="Whom mail may reach.")
+    rewrite: Rewrite = Field(Rewrite(), description="What is changed in every message.")
+    limits: Limits = Field(Limits(), description="What one message may be, and how many may come.")
+    retry: Retry = Field(Retry(), description="How long, and how patiently, a message is tried.")
+    queue: Queue = Field(Queue(), description="Where messages wait.")
+    service: Service = Field(Service(), description="The Service by which clients reach the relay.")
+    admin: Admin = Field(Admin(), description="Who may use the queue API.")
+    template: Template = Field(
+        Template(), description="What may be chosen about the gateway's pods."
+    )
+    webhooks: tuple[Webhook, ...] = Field(
+        (),
+        max_length=8,
+        description="Where the fate of messages is reported to.",
+        json_schema_extra=NAMED,
+    )
+    suppression: Suppression = Field(Suppression(), description="Recipients that are refused.")
+    resolver: Resolver = Field(Resolver(), description="How names are looked up.")
+    network_policy: NetworkPolicy = Field(
+        NetworkPolicy(), description="The NetworkPolicy of the gateway's pods."
+    )
+
+    @rule(
+        """self.listeners.all(one, self.listeners.exists_one(other,
+        (one.port < 1024 ? one.port + 10000 : one.port)
+        == (other.port < 1024 ? other.port + 10000 : other.port)))""",
+        "Two listeners have the same port, or the same port in the pod (below 1024 it is 10000 +"
+        " port).",
+        field="listeners",
+    )
+    def has_distinct_pod_ports(self) -> bool:
+        """Make sure each listener can bind its port."""
+        return max(Counter(listener.pod_port for listener in self.listeners).values()) == 1
+
+    @rule(
+        "self.service.type == 'ClusterIP' || self.listeners.all(one, one.authentication.mode =="
+        " 'Required')",
+        "A Service of type LoadBalancer or NodePort hides who connects, so every listener needs"
+        " authentication.mode Required.",
+        field="listeners",
+    )
+    def authenticates_strangers(self) -> bool:
+        """Make sure source addresses are not trusted where they are translated: the classic open
+        relay.
+        """
+        required = all(listener.authentication.mode == "Required" for listener in self.listeners)
+        return self.service.type == "ClusterIP" or required
+
+    @rule(
+        """!has(self.routes) || self.routes.all(route, route.upstreams.all(named,
+        self.upstreams.exists(upstream, upstream.name == named.name)))""",
+        "A route names an upstream that is not among the upstreams.",
+        field="routes",
+    )
+    def routes_to_its_own_upstreams(self) -> bool:
+        """Make sure no mail is routed to nowhere."""
+        names = {upstream.name for upstream in self.upstreams}
+        return all(named.name in names for route in self.routes for named in route.upstreams)
+
+
+class StatusAddress(Observed):
+    """An address of the relay."""
+
+    type: Literal["Hostname", "IPAddress"] = Field("Hostname", description="What kind of address.")
+    value: str = Field(min_length=1, max_length=253, description="The address.")
+
+
+class ListenerStatus(Observed):
+    """What is known of a listener."""
+
+    name: str = Field(max_length=15, description="Name of the listener.")
+    attached_senders: int = Field(0, ge=0, description="How many MailSenders may use it.")
+
+
+class QueueStatus(Observed):
+    """What waits in all replicas together; written at most once a minute."""
+
+    messages: int = Field(0, ge=0, description="How many messages wait.")
+    oldest: str | None = Field(
+        None,
+        max_length=64,
+        description="When the oldest was accepted.",
+        json_schema_extra={"format": "date-time"},
+    )
+
+
+class MailRelayStatus(Observed):
+    """What the operator knows of the relay."""
+
+    conditions: tuple[Condition, ...] = Field(
+        default_factory=lambda: initial_conditions("MailRelay"),
+        max_length=16,
+        description="Accepted: the spec is valid and acted upon. ResolvedRefs: all that it"
+        " refers to was found. Programmed: every replica runs it. Durable: the"
+        " queue survives its pod. UpstreamReachable: mail can be sent. Ready:"
+        " Accepted, ResolvedRefs, Programmed, and at least one ready replica.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    addresses: tuple[StatusAddress, ...] = Field(
+        (), max_length=16, description="Where the relay is reached.", json_schema_extra=ATOMIC
+    )
+    listeners: tuple[ListenerStatus, ...] = Field(
+        (), max_length=16, description="Each listener.", json_schema_extra=NAMED
+    )
+    attached_senders: int = Field(0, ge=0, description="How many MailSenders are admitted.")
+    replicas: int = Field(0, ge=0, description="How many gateway pods there are.")
+    ready_replicas: int = Field(0, ge=0, description="How many of them are ready.")
+    selector: str = Field(
+        "", max_length=253, description="Label selector of the pods, for the scale subresource."
+    )
+    queue: QueueStatus = Field(QueueStatus(), description="What waits.")
+    config_digest: str = Field(
+        "", max_length=64, description="Digest of the configuration that replicas shall run."
+    )
+
+
+class MailRelay(Struct):
+    """An outbound mail gateway: takes mail from workloads, stores it durably, and relays it."""
+
+    api_version: Literal["mailrelay.dev/v1alpha1"] = API_VERSION  # type: ignore[assignment]
+    kind: Literal["MailRelay"] = "MailRelay"
+    metadata: ObjectMeta
+    spec: MailRelaySpec
+    status: MailRelayStatus = Field(default_factory=MailRelayStatus)
+
+    @rule(
+        f"self.metadata.name.matches(r'^{RELAY_NAME}$') && size(self.metadata.name) <= 45",
+        "A MailRelay's name is at most 45 lower-case letters, digits and hyphens, starting with"
+        " a letter: the names of its Services and pods are made from it.",
+        field="metadata.name",
+    )
+    def has_a_name_for_services(self) -> bool:
+        """Make sure every derived name is valid (RFC 1035 section 2.3.1)."""
+        return is_relay_name(self.metadata.name)
+
+
+def is_relay_name(name: str) -> bool:
+    """Whether a MailRelay may have this name."""
+    return len(name) <= MAX_RELAY_NAME and re.fullmatch(RELAY_NAME, name) is not None

@@ -1,0 +1,65 @@
+"""Overrides of the reply classifier: what an upstream means by a reply.
+
+Only the rule's shape lives here; the gateway's table of provider rules and its defaults (RFC 5321,
+RFC 3463) do not.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mailrelay_operator.api.grammar import HeaderValue
+from mailrelay_operator.api.quantities import Duration
+from mailrelay_operator.api.shape import Struct, matching, rule
+
+EnhancedCode = Annotated[
+    str,
+    Field(min_length=5, max_length=9),
+    matching(
+        r"[245][.][0-9]{1,3}[.][0-9]{1,3}",
+        "An enhanced status code is written like 4.7.1 (RFC 3463).",
+    ),
+]
+
+
+class ReplyRule(Struct):
+    """How to read replies; all that is named must match."""
+
+    code: int | None = Field(
+        None, strict=True, ge=200, le=599, description="The reply's code, such as 550."
+    )
+    enhanced: EnhancedCode | None = Field(
+        None, description="The reply's enhanced status code, such as 5.7.1."
+    )
+    text: HeaderValue | None = Field(
+        None, description="A part of the reply's text; case does not matter."
+    )
+    outcome: Literal["Deferred", "Failed", "Held", "Split", "Reconnect"] = Field(
+        description="What the reply means. Deferred: try the message again. Failed: it has"
+        " failed for good. Held: the upstream's fault, its whole queue waits."
+        " Split: too many recipients, send in parts. Reconnect: go on with a new"
+        " connection."
+    )
+    after: Duration | None = Field(
+        None,
+        description="How long to wait at least before the next attempt; for Deferred and Held.",
+    )
+
+    @rule(
+        "has(self.code) || has(self.enhanced) || has(self.text)",
+        "Say which replies are meant: code, enhanced or text.",
+    )
+    def matches_something(self) -> bool:
+        """Make sure a rule does not match every reply."""
+        return not (self.code is None and self.enhanced is None and self.text is None)
+
+    @rule(
+        "!has(self.after) || self.outcome in ['Deferred', 'Held']",
+        "after is for the outcomes Deferred and Held.",
+        field="after",
+    )
+    def waits_only_before_another_attempt(self) -> bool:
+        """Make sure a wait is not given in vain."""
+        return self.after is None or self.outcome in {"Deferred", "Held"}

@@ -1,0 +1,226 @@
+"""What surrounds the gateway: its Service, pods, NetworkPolicy, resolver and webhooks.
+
+Shapes only. The pod template is a white list: what would break the promises of the gateway (its
+user, its volumes, its containers) has no field.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mailrelay_operator.api.grammar import (
+    Cidr,
+    Domain,
+    Flag,
+    Host,
+    HttpsUrl,
+    IpAddress,
+    Label,
+    ObjectName,
+    Port,
+)
+from mailrelay_operator.api.metadata import LabelKey, LabelSelector, LabelValue, NamedRef
+from mailrelay_operator.api.quantities import Duration
+from mailrelay_operator.api.shape import ATOMIC, DISTINCT, NAMED, Struct, matching, rule
+
+AnnotationValue = Annotated[str, Field(max_length=4096)]
+
+ResourceAmount = Annotated[
+    str,
+    Field(min_length=1, max_length=18),
+    matching(
+        r"[0-9]{1,12}([.][0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?",
+        "An amount is written like 250m, 2 or 512Mi.",
+    ),
+]
+
+
+class Service(Struct):
+    """The Service by which clients reach the relay."""
+
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
+        "ClusterIP",
+        description="Type of the Service. Outside the cluster's network every listener needs"
+        " authentication.",
+    )
+    annotations: dict[str, AnnotationValue] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Annotations of the Service, such as a load balancer's.",
+    )
+    hostname: Domain | None = Field(
+        None,
+        description="Name that resolves to the Service and that the certificates carry;"
+        " MailSenders get it as host. Left out: the Service's own name in the"
+        " cluster.",
+    )
+
+
+class NetworkClient(Struct):
+    """Who may connect; all that is named must match."""
+
+    namespace_selector: LabelSelector | None = Field(
+        None, description="Labels of the namespaces of the pods."
+    )
+    pod_selector: LabelSelector | None = Field(None, description="Labels of the pods.")
+    cidr: Cidr | None = Field(None, description="A network; with neither of the others.")
+
+    @rule(
+        "has(self.cidr) != (has(self.namespaceSelector) || has(self.podSelector))",
+        "Name either cidr or selectors.",
+    )
+    def is_network_or_selectors(self) -> bool:
+        """Make sure it can be said in a NetworkPolicy."""
+        return (self.cidr is not None) != bool(self.namespace_selector or self.pod_selector)
+
+
+class NetworkPolicy(Struct):
+    """The NetworkPolicy of the gateway's pods."""
+
+    mode: Literal["Managed", "None"] = Field(
+        "Managed",
+        description="Managed: the operator keeps a NetworkPolicy for the pods. None: it"
+        " keeps none.",
+    )
+    clients: tuple[NetworkClient, ...] = Field(
+        (),
+        max_length=32,
+        description="Who may connect to the listeners. Left out: everybody.",
+        json_schema_extra=ATOMIC,
+    )
+
+
+class Nameserver(Struct):
+    """A DNS server."""
+
+    address: IpAddress = Field(description="IP address of the server.")
+    port: Port = Field(53, description="Port of the server, UDP and TCP.")
+
+
+class Resolver(Struct):
+    """How the gateway looks up names of upstreams and mail exchangers."""
+
+    servers: tuple[Nameserver, ...] = Field(
+        (),
+        max_length=3,
+        description="Servers in the order to ask. Left out: the pod's.",
+        json_schema_extra=ATOMIC,
+    )
+    timeout: Duration = Field(Duration("5s"), description="How long one look-up may take in all.")
+    validating: Flag = Field(
+        False,
+        description="The servers validate DNSSEC, and the way to them is trusted: then, and"
+        " only then, DANE acts.",
+    )
+
+
+class Webhook(Struct):
+    """Where the fate of messages is reported to."""
+
+    name: Label = Field(description="Name of the webhook.")
+    url: HttpsUrl = Field(description="Gets a POST with a JSON list of events.")
+    events: tuple[Literal["Accepted", "Delivered", "Deferred", "Failed", "GaveUp"], ...] = Field(
+        ("Failed", "GaveUp"),
+        max_length=5,
+        description="Which events are reported.",
+        json_schema_extra=DISTINCT,
+    )
+    secret_ref: NamedRef | None = Field(
+        None,
+        description="Secret with the key secret, with which requests are signed"
+        " (HMAC-SHA-256). Left out: unsigned.",
+    )
+
+
+class Resources(Struct):
+    """CPU and memory of the gateway's container."""
+
+    requests: dict[str, ResourceAmount] = Field(
+        default_factory=dict,
+        max_length=8,
+        description="What is set aside, such as cpu: 100m, memory: 128Mi.",
+    )
+    limits: dict[str, ResourceAmount] = Field(
+        default_factory=dict, max_length=8, description="What it may use at most."
+    )
+
+
+class Toleration(Struct):
+    """A taint that the pods tolerate, as in a pod."""
+
+    key: LabelKey | None = Field(None, description="Key of the taint. Left out: all keys.")
+    operator: Literal["Equal", "Exists"] = Field("Equal", description="How the value is compared.")
+    value: LabelValue | None = Field(None, description="Value of the taint.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        None, description="Effect of the taint. Left out: all effects."
+    )
+    toleration_seconds: int | None = Field(
+        None,
+        strict=True,
+        ge=0,
+        le=86_400,
+        description="How long a NoExecute taint is tolerated. Left out: for ever.",
+    )
+
+
+class TopologySpread(Struct):
+    """How the pods are spread; they are selected by the relay's own labels."""
+
+    max_skew: int = Field(1, strict=True, ge=1, le=100, description="How uneven the spread may be.")
+    topology_key: LabelKey = Field(
+        description="Label of nodes to spread over, such as topology.kubernetes.io/zone."
+    )
+    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(
+        "ScheduleAnyway", description="What happens when the spread cannot be kept."
+    )
+
+
+class HostAlias(Struct):
+    """Names of an address, known to the gateway's pods only."""
+
+    ip: IpAddress = Field(description="The address.")
+    hostnames: tuple[Host, ...] = Field(
+        min_length=1, max_length=16, description="Its names.", json_schema_extra=ATOMIC
+    )
+
+
+class Template(Struct):
+    """What may be chosen about the gateway's pods."""
+
+    labels: dict[str, LabelValue] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Labels of the pods, beside the operator's own.",
+    )
+    annotations: dict[str, AnnotationValue] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Annotations of the pods, such as a service mesh's.",
+    )
+    resources: Resources = Field(
+        Resources(), description="CPU and memory of the gateway's container."
+    )
+    node_selector: dict[str, LabelValue] = Field(
+        default_factory=dict, max_length=16, description="Labels of the nodes that pods may run on."
+    )
+    tolerations: tuple[Toleration, ...] = Field(
+        (), max_length=16, description="Taints that the pods tolerate.", json_schema_extra=ATOMIC
+    )
+    topology_spread_constraints: tuple[TopologySpread, ...] = Field(
+        (), max_length=8, description="How the pods are spread.", json_schema_extra=ATOMIC
+    )
+    priority_class_name: ObjectName | None = Field(None, description="PriorityClass of the pods.")
+    image_pull_secrets: tuple[NamedRef, ...] = Field(
+        (),
+        max_length=8,
+        description="Secrets with which the image is pulled.",
+        json_schema_extra=NAMED,
+    )
+    host_aliases: tuple[HostAlias, ...] = Field(
+        (),
+        max_length=16,
+        description="Names that the gateway resolves without DNS.",
+        json_schema_extra=ATOMIC,
+    )

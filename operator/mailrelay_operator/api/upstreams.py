@@ -1,0 +1,376 @@
+"""Upstreams: the ways out of a relay, and the routes that choose between them.
+
+An upstream is a smarthost, direct delivery to MX, or the sandbox. What a provider's preset says is
+data of the gateway; here stand only the names of the presets.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mailrelay_operator.api.grammar import (
+    LOOPBACK_HOSTS,
+    Count,
+    DomainPattern,
+    Host,
+    HttpsUrl,
+    Label,
+    Port,
+)
+from mailrelay_operator.api.metadata import LabelSelector, NamedRef, SecretKeyRef, TrustRef
+from mailrelay_operator.api.quantities import Duration
+from mailrelay_operator.api.replies import ReplyRule
+from mailrelay_operator.api.shape import ATOMIC, DISTINCT, NAMED, Struct, matching, rule
+
+#: Postfix opens 20 to a destination and reuses each; providers allow 3 (Office 365) to thousands.
+DEFAULT_CONNECTIONS = 10
+#: Providers cut connections after 50 to 5,000 messages; SparkPost documents 100.
+DEFAULT_MESSAGES_PER_CONNECTION = 100
+
+Provider = Literal[
+    "SES",
+    "SendGrid",
+    "Mailgun",
+    "Postmark",
+    "Mailjet",
+    "SparkPost",
+    "Office365",
+    "GoogleWorkspace",
+    "Gmail",
+    "ZeptoMail",
+]
+
+
+#: RFC 6749 section 3.3.
+OAuthScope = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    matching(r"[!#-\[\]-~]+", "A scope is printable ASCII without spaces, quotes and backslashes."),
+]
+
+
+class HostPort(Struct):
+    """One host of a smarthost."""
+
+    host: Host = Field(
+        description="DNS name (looked up in full, never with search domains) or IP address."
+    )
+    port: Port = Field(587, description="Port. 465 needs tls.mode Implicit.")
+
+
+class UpstreamTls(Struct):
+    """TLS towards a smarthost. Certificates are always verified."""
+
+    mode: Literal["None", "StartTLS", "Implicit"] = Field(
+        "StartTLS",
+        description="StartTLS: the connection is given up unless STARTTLS succeeds."
+        " Implicit: TLS from the first byte (port 465). None: mail travels in the"
+        " clear, and no login is sent unless every host is a loopback address.",
+    )
+    ca_ref: TrustRef | None = Field(
+        None,
+        description="CA certificates to trust instead of the system's, in the key ca.crt of"
+        " a Secret or ConfigMap.",
+    )
+    server_name: Host | None = Field(
+        None, description="Name that the certificate must carry, if it is not the host's."
+    )
+    certificate_ref: NamedRef | None = Field(
+        None,
+        description="Secret of type kubernetes.io/tls with a certificate to show to the smarthost.",
+    )
+
+
+class BasicAuth(Struct):
+    """A username and a password."""
+
+    secret_ref: NamedRef = Field(
+        description="Secret with the keys username and password, of type"
+        ' kubernetes.io/basic-auth or labelled mailrelay.dev/credentials: "true".'
+        " A change is used within seconds."
+    )
+
+
+class OAuth2(Struct):
+    """A login with tokens (XOAUTH2, OAUTHBEARER), fetched and renewed by the gateway."""
+
+    username: str = Field(
+        min_length=1, max_length=320, description="The mailbox or user that logs in."
+    )
+    mechanism: Literal["XOAUTH2", "OAUTHBEARER"] = Field(
+        "XOAUTH2",
+        description="SASL mechanism; OAUTHBEARER is RFC 7628, XOAUTH2 its older form at Google and"
+        " Microsoft.",
+    )
+    flow: Literal["ClientCredentials", "RefreshToken"] = Field(
+        description="How tokens are got: with the client's own secret, or with a refresh"
+        " token of the user."
+    )
+    token_url: HttpsUrl = Field(description="Where tokens are fetched.")
+    client_id: str = Field(min_length=1, max_length=256, description="The application's client ID.")
+    scopes: tuple[OAuthScope, ...] = Field(
+        (),
+        max_length=16,
+        description="Scopes to ask for, each without spaces.",
+        json_schema_extra=ATOMIC,
+    )
+    client_secret_ref: SecretKeyRef | None = Field(
+        None, description="The application's secret. Needed for ClientCredentials."
+    )
+    refresh_token_ref: SecretKeyRef | None = Field(
+        None, description="The user's refresh token. Needed for RefreshToken."
+    )
+
+    @rule(
+        "self.flow != 'ClientCredentials' || has(self.clientSecretRef)",
+        "The flow ClientCredentials needs clientSecretRef.",
+        field="flow",
+    )
+    def has_a_client_secret(self) -> bool:
+        """Make sure the flow can fetch a token."""
+        return self.flow != "ClientCredentials" or self.client_secret_ref is not None
+
+    @rule(
+        "(self.flow == 'RefreshToken') == has(self.refreshTokenRef)",
+        "The flow RefreshToken, and only that one, needs refreshTokenRef.",
+        field="flow",
+    )
+    def has_a_refresh_token(self) -> bool:
+        """Make sure the flow can fetch a token, and that a refresh token is not given in vain."""
+        return (self.flow == "RefreshToken") == (self.refresh_token_ref is not None)
+
+
+class UpstreamAuth(Struct):
+    """The login at a smarthost; exactly one of its fields."""
+
+    basic: BasicAuth | None = Field(
+        None, description="Username and password (AUTH PLAIN or LOGIN)."
+    )
+    oauth2: OAuth2 | None = Field(None, description="OAuth2 tokens.")
+
+    @rule("has(self.basic) != has(self.oauth2)", "Name exactly one of basic and oauth2.")
+    def is_exactly_one(self) -> bool:
+        """Make sure there is one login, never a silent fallback to another."""
+        return (self.basic is None) != (self.oauth2 is None)
+
+
+class Smarthost(Struct):
+    """A server that relays for us."""
+
+    provider: Provider | None = Field(
+        None,
+        description="Preset of a provider: hosts, TLS, sizes, recipients, connections and"
+        " reply rules. Whatever is said beside it wins.",
+    )
+    hosts: tuple[HostPort, ...] = Field(
+        (),
+        max_length=16,
+        description="Hosts in the order in which they are tried. May be left out with a"
+        " provider that has one name for all its customers (not SES, whose hosts"
+        " are regional).",
+        json_schema_extra=ATOMIC,
+    )
+    tls: UpstreamTls = Field(UpstreamTls(), description="TLS towards the hosts.")
+    auth: UpstreamAuth | None = Field(None, description="Login. Left out: none.")
+
+    @rule(
+        "(has(self.hosts) && size(self.hosts) > 0) || (has(self.provider) && self.provider !="
+        " 'SES')",
+        "Name at least one host (of the providers, SES needs one too: its hosts are regional).",
+        field="hosts",
+    )
+    def has_a_host(self) -> bool:
+        """Make sure there is somewhere to connect to."""
+        return bool(self.hosts) or (self.provider is not None and self.provider != "SES")
+
+    @rule(
+        "self.tls.mode == 'Implicit' || !has(self.hosts) || !self.hosts.exists(h, h.port == 465)",
+        "Port 465 speaks TLS from the first byte (RFC 8314): set tls.mode to Implicit.",
+        field="tls.mode",
+    )
+    def uses_implicit_tls_on_465(self) -> bool:
+        """Make sure that a connection does not wait for a greeting that never comes."""
+        return self.tls.mode == "Implicit" or not any(host.port == 465 for host in self.hosts)
+
+    @rule(
+        """self.tls.mode != 'None' || !has(self.auth) || (has(self.hosts) && size(self.hosts) > 0
+        && self.hosts.all(h, h.host in ['localhost', '127.0.0.1', '::1']))""",
+        "A login without TLS would cross the network in the clear: set tls.mode to StartTLS or"
+        " Implicit.",
+        field="tls.mode",
+    )
+    def logs_in_only_over_tls(self) -> bool:
+        """Make sure no password leaves in the clear; a loopback address is the one place where
+        none can be read.
+        """
+        local = bool(self.hosts) and all(host.host in LOOPBACK_HOSTS for host in self.hosts)
+        return self.tls.mode != "None" or self.auth is None or local
+
+
+class DirectTls(Struct):
+    """TLS towards the recipients' mail exchangers."""
+
+    policy: Literal["Opportunistic", "Encrypted", "Verified"] = Field(
+        "Opportunistic",
+        description="Opportunistic: TLS if it is offered. Encrypted: TLS or no delivery."
+        " Verified: TLS with a valid certificate or no delivery. MTA-STS and DANE"
+        " can only ask for more.",
+    )
+    mta_sts: Literal["Enforce", "Off"] = Field(
+        "Enforce", description="Whether MTA-STS policies (RFC 8461) are followed."
+    )
+    dane: Literal["Enforce", "Off"] = Field(
+        "Enforce",
+        description="Whether TLSA records (RFC 7672) are followed. They count only when a"
+        " validating resolver vouches.",
+    )
+
+
+class Direct(Struct):
+    """Delivery straight to the recipients' mail exchangers."""
+
+    tls: DirectTls = Field(DirectTls(), description="TLS towards mail exchangers.")
+    address_family: Literal["IPv4", "IPv6", "Dual"] = Field(
+        "IPv4",
+        description="Addresses to deliver from and to. IPv4 by default: large receivers refuse IPv6"
+        " without matching reverse DNS.",
+    )
+
+
+class Sandbox(Struct):
+    """Captures mail instead of sending it."""
+
+    keep: int = Field(
+        100,
+        strict=True,
+        ge=1,
+        le=10_000,
+        description="How many messages are kept, the newest ones.",
+    )
+
+
+class Pace(Struct):
+    """How fast an upstream is sent to; shared by all replicas, smooth, without a burst."""
+
+    recipients: Count | None = Field(
+        None, description="So many recipients in `per`; what SES and others count."
+    )
+    messages: Count | None = Field(None, description="So many messages in `per`.")
+    per: Duration = Field(description="The time in which so many may be sent, from 1s.")
+
+    @rule(
+        "has(self.recipients) != has(self.messages)", "Name exactly one of recipients and messages."
+    )
+    def counts_one_thing(self) -> bool:
+        """Make sure it is clear what is counted."""
+        return (self.recipients is None) != (self.messages is None)
+
+    @rule("duration(self.per) >= duration('1s')", "A pace is for at least 1s.", field="per")
+    def lasts_a_second(self) -> bool:
+        """Make sure the pace can be kept by several replicas."""
+        return self.per.seconds >= 1
+
+
+class Upstream(Struct):
+    """A way out; exactly one of smarthost, direct and sandbox."""
+
+    name: Label = Field(
+        description="Name of the upstream: routes refer to it, and it is a label of metrics."
+    )
+    smarthost: Smarthost | None = Field(None, description="Relay through this server.")
+    direct: Direct | None = Field(
+        None, description="Deliver straight to the recipients' mail exchangers."
+    )
+    sandbox: Sandbox | None = Field(None, description="Capture the mail, send nothing.")
+    pace: tuple[Pace, ...] = Field(
+        (),
+        max_length=8,
+        description="How fast mail is sent; all of them hold.",
+        json_schema_extra=ATOMIC,
+    )
+    connections: int | None = Field(
+        None,
+        strict=True,
+        ge=1,
+        le=1000,
+        description="Connections per replica at a time. Left out: the preset's figure, or 10.",
+    )
+    messages_per_connection: int | None = Field(
+        None,
+        strict=True,
+        ge=1,
+        le=100_000,
+        description="Messages sent on a connection before it is closed. Left out: the"
+        " preset's figure, or 100.",
+    )
+    replies: tuple[ReplyRule, ...] = Field(
+        (),
+        max_length=64,
+        description="How to read this upstream's replies, before the preset's and the"
+        " standard rules; the first that matches decides.",
+        json_schema_extra=ATOMIC,
+    )
+
+    @rule(
+        "[has(self.smarthost), has(self.direct), has(self.sandbox)].exists_one(given, given)",
+        "Name exactly one of smarthost, direct and sandbox.",
+    )
+    def is_exactly_one_kind(self) -> bool:
+        """Make sure it is clear where mail goes."""
+        return sum(kind is not None for kind in (self.smarthost, self.direct, self.sandbox)) == 1
+
+    @property
+    def effective_connections(self) -> int:
+        """How many connections a replica may have open."""
+        return DEFAULT_CONNECTIONS if self.connections is None else self.connections
+
+    @property
+    def effective_messages_per_connection(self) -> int:
+        """After how many messages a connection is closed."""
+        given = self.messages_per_connection
+        return DEFAULT_MESSAGES_PER_CONNECTION if given is None else given
+
+
+class RouteMatch(Struct):
+    """What mail a route is for; all that is named must match, any entry of a list will do."""
+
+    sender_domains: tuple[DomainPattern, ...] = Field(
+        (), max_length=32, description="Domains of the envelope sender.", json_schema_extra=DISTINCT
+    )
+    recipient_domains: tuple[DomainPattern, ...] = Field(
+        (), max_length=32, description="Domains of the recipient.", json_schema_extra=DISTINCT
+    )
+    namespace_selector: LabelSelector | None = Field(
+        None, description="Labels of the namespace of the MailSender that sent it."
+    )
+
+
+class RouteUpstream(Struct):
+    """An upstream of a route."""
+
+    name: Label = Field(description="Name of an upstream of this relay.")
+    weight: int | None = Field(
+        None,
+        strict=True,
+        ge=1,
+        le=1000,
+        description="Share of the mail, beside neighbours that have a weight too. Left out: pure"
+        " fail-over order.",
+    )
+
+
+class Route(Struct):
+    """Which upstreams some mail takes."""
+
+    match: RouteMatch = Field(
+        RouteMatch(), description="What mail the route is for. Left out: all."
+    )
+    upstreams: tuple[RouteUpstream, ...] = Field(
+        min_length=1,
+        max_length=8,
+        description="Upstreams in fail-over order: the next is taken when one cannot be reached or"
+        " holds.",
+        json_schema_extra=NAMED,
+    )

@@ -1,0 +1,142 @@
+"""Resources that are good, and together use about every field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.unit.api.documents import (
+    GOLD,
+    LOGIN,
+    NO_LOGIN,
+    PLAIN,
+    Document,
+    admitting,
+    domain,
+    listening,
+    named,
+    oauth2,
+    relay,
+    relaying_by,
+    sender,
+    sending_by,
+)
+
+GOOD: Mapping[str, Document] = {
+    "least relay": relay(),
+    "longest name": named(relay(), "a" * 45),
+    "three listeners": relay(
+        listeners=[
+            {"name": "submission", "port": 587},
+            {"name": "submissions", "port": 465, "tls": {"mode": "Implicit"}},
+            {"name": "plain", "port": 25, "tls": PLAIN, "authentication": NO_LOGIN},
+        ]
+    ),
+    "http over tls": listening(protocol="HTTP", tls={"mode": "Implicit"}),
+    "client certificates": listening(tls={"clientCARef": {"kind": "ConfigMap", "name": "ca"}}),
+    "proxy protocol": listening(proxyProtocol={"trustedCIDRs": ["10.0.0.0/8", "fd00:1::/64"]}),
+    "load balancer with logins": relay(service={"type": "LoadBalancer"}),
+    "same namespace, any address": admitting(namespaces={"from": "Same"}),
+    "all namespaces, any address": admitting(namespaces={"from": "All"}, addresses=["*"]),
+    "selected namespaces": admitting(
+        namespaces={"from": "Selector", "selector": GOLD}, addresses=["*@example.com"]
+    ),
+    "expressions": admitting(
+        namespaces={
+            "from": "Selector",
+            "selector": {
+                "matchExpressions": [
+                    {"key": "mail", "operator": "Exists"},
+                    {"key": "tier", "operator": "In", "values": ["gold", "silver"]},
+                ]
+            },
+        },
+        addresses=["a@example.com"],
+    ),
+    "nobody may send": relay(allowedSenders=[]),
+    "smarthost": relaying_by(auth=LOGIN, tls={"caRef": {"name": "ca"}, "serverName": "mx.lan"}),
+    "smarthost on 465": relaying_by(
+        hosts=[{"host": "smtp.example.net", "port": 465}], tls={"mode": "Implicit"}
+    ),
+    "smarthost without TLS or login": relaying_by(tls=PLAIN),
+    "login without TLS on this machine": relaying_by(
+        hosts=[{"host": "127.0.0.1", "port": 2525}, {"host": "::1"}], tls=PLAIN, auth=LOGIN
+    ),
+    "provider without hosts": sending_by(smarthost={"provider": "Mailgun", "auth": LOGIN}),
+    "client credentials": oauth2(
+        flow="ClientCredentials", clientSecretRef={"name": "app", "key": "secret"}
+    ),
+    "refresh token": oauth2(flow="RefreshToken", refreshTokenRef={"name": "app", "key": "token"}),
+    "direct": sending_by(direct={}),
+    "paces": sending_by(
+        sandbox={}, pace=[{"recipients": 13, "per": "1s"}, {"messages": 9, "per": "24h"}]
+    ),
+    "replies": sending_by(
+        sandbox={},
+        replies=[
+            {"code": 550, "text": "try again", "outcome": "Deferred", "after": "10m"},
+            {"enhanced": "5.7.1", "outcome": "Failed"},
+        ],
+    ),
+    "routes": relay(
+        routes=[
+            {"match": {"senderDomains": ["*.example.com"]}, "upstreams": [{"name": "box"}]},
+            {"upstreams": [{"name": "box", "weight": 3}]},
+        ]
+    ),
+    "rates": relay(
+        limits={
+            "rates": [
+                {"scope": "Relay", "messages": 100, "per": "1m", "burst": 200},
+                {"scope": "Sender", "recipients": 5000, "per": "24h", "onLimit": "Reject"},
+            ],
+            "overrides": [
+                {
+                    "namespaceSelector": GOLD,
+                    "rates": [{"scope": "Namespace", "messages": 5, "per": "1h"}],
+                }
+            ],
+        }
+    ),
+    "quick retries": relay(retry={"giveUpAfter": "10s", "maxInterval": "1s"}),
+    "ephemeral queue": relay(queue={"ephemeral": {}}),
+    "storage": relay(
+        queue={
+            "storage": {
+                "size": "1.5Gi",
+                "storageClassName": "fast",
+                "accessMode": "ReadWriteOncePod",
+            },
+            "maxMessages": 1000,
+        }
+    ),
+    "staging": relay(
+        recipients={"allow": ["*@example.com"], "redirectTo": "qa@example.com"},
+        rewrite={
+            "envelopeFrom": "robot@example.com",
+            "headers": {"add": [{"name": "X-Environment", "value": "staging"}]},
+        },
+    ),
+    "surroundings": relay(
+        networkPolicy={"clients": [{"cidr": "10.0.0.0/8"}, {"namespaceSelector": GOLD}]},
+        resolver={"servers": [{"address": "9.9.9.9"}], "validating": True},
+        webhooks=[{"name": "hook", "url": "https://hooks.example.com/mail"}],
+        admin={"serviceAccounts": [{"namespace": "mail", "name": "ops"}]},
+        template={"resources": {"limits": {"memory": "512Mi", "cpu": "500m"}}},
+        serviceAccountTokens={},
+        suppression={"hardBounces": "720h", "addresses": ["gone@example.com"]},
+    ),
+    "nulls": relay(service=None, routes=None, limits={"message": None}),
+    "least sender": sender(),
+    "brought login": sender(credentials={"existingSecretRef": {"name": "old"}}),
+    "rotated": sender(credentials={"secretName": "smtp", "rotateEvery": "720h"}),
+    "tokens only": sender(credentials=None, serviceAccounts=[{"name": "app"}]),
+    "lower limits": sender(limits={"rates": [{"messages": 100, "per": "10m"}]}),
+    "least domain": domain(),
+    "keys": domain(
+        dkim=[
+            {"selector": "mr1", "rotateEvery": "2160h"},
+            {"selector": "mr2", "algorithm": "Ed25519", "secretName": "key"},
+        ],
+        verification={"interval": "10m"},
+    ),
+}

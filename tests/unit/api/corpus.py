@@ -1,0 +1,110 @@
+"""Good and bad resources, and what is said about the bad ones: by our Python and by the API server.
+
+Every rule of the API stands here with at least one resource that breaks it (a test counts them).
+tests/unit/api runs the corpus through `parse`; tests/e2e/test_crds.py through a real API server.
+"""
+
+from __future__ import annotations
+
+from tests.unit.api.accepted import GOOD
+from tests.unit.api.documents import (
+    domain,
+    relay,
+    sender,
+)
+from tests.unit.api.refused import Bad, Change
+from tests.unit.api.refused_others import BAD_OTHERS
+from tests.unit.api.refused_relays import BAD_RELAYS
+
+__all__ = ["BAD", "CHANGES", "GOOD", "Bad", "Change"]
+
+BAD: tuple[Bad, ...] = (*BAD_RELAYS, *BAD_OTHERS)
+
+CHANGES: tuple[Change, ...] = (
+    Change(
+        name="volume grows",
+        old=relay(queue={"storage": {"size": "1Gi"}}),
+        new=relay(queue={"storage": {"size": "1025Mi"}}),
+        sentence=None,
+    ),
+    Change(
+        name="volume shrinks",
+        old=relay(queue={"storage": {"size": "1Gi"}}),
+        new=relay(queue={"storage": {"size": "1023Mi"}}),
+        sentence="A volume can only grow",
+    ),
+    Change(
+        name="volume shrinks from the default",
+        old=relay(),
+        new=relay(queue={"storage": {"size": "1Gi"}}),
+        sentence="A volume can only grow",
+    ),
+    Change(
+        name="default said out loud",
+        old=relay(),
+        new=relay(queue={"storage": {"size": "10Gi", "accessMode": "ReadWriteOnce"}}),
+        sentence=None,
+    ),
+    Change(
+        name="storage becomes ephemeral",
+        old=relay(),
+        new=relay(queue={"ephemeral": {}}),
+        sentence="The kind of queue cannot be changed",
+    ),
+    Change(
+        name="ephemeral by leaving the queue out",
+        old=relay(queue={"ephemeral": {}}),
+        new=relay(),
+        sentence="The kind of queue cannot be changed",
+    ),
+    Change(
+        name="another storage class",
+        old=relay(queue={"storage": {"storageClassName": "fast"}}),
+        new=relay(queue={"storage": {"storageClassName": "slow"}}),
+        sentence="The storage class cannot be changed",
+    ),
+    Change(
+        name="a storage class later",
+        old=relay(),
+        new=relay(queue={"storage": {"storageClassName": "slow"}}),
+        sentence="The storage class cannot be changed",
+    ),
+    Change(
+        name="another access mode",
+        old=relay(queue={"storage": {"size": "10Gi"}}),
+        new=relay(queue={"storage": {"size": "10Gi", "accessMode": "ReadWriteOncePod"}}),
+        sentence="The access mode cannot be changed",
+    ),
+    Change(
+        name="other ports and upstreams",
+        old=relay(),
+        new=relay(
+            listeners=[{"name": "other", "port": 25}], upstreams=[{"name": "mx", "direct": {}}]
+        ),
+        sentence=None,
+    ),
+    Change(
+        name="another relay",
+        old=sender(),
+        new=sender(relayRef={"name": "other"}),
+        sentence="relayRef cannot be changed",
+    ),
+    Change(
+        name="other addresses",
+        old=sender(),
+        new=sender(**{"from": ["a@example.com"]}, suspend=True),
+        sentence=None,
+    ),
+    Change(
+        name="another domain",
+        old=domain(),
+        new=domain(domain="example.org"),
+        sentence="The domain cannot be changed",
+    ),
+    Change(
+        name="another relay for the domain",
+        old=domain(),
+        new=domain(relayRef={"name": "other"}),
+        sentence=None,
+    ),
+)

@@ -1,0 +1,320 @@
+"""MailRelays whose name, listeners, senders or ways out break a rule."""
+
+from __future__ import annotations
+
+from tests.unit.api.documents import (
+    GOLD,
+    LOGIN,
+    NO_LOGIN,
+    PLAIN,
+    admitting,
+    listening,
+    named,
+    oauth2,
+    relay,
+    relaying_by,
+    sending_by,
+)
+from tests.unit.api.refused import Bad, broken
+
+BAD_RELAYS: tuple[Bad, ...] = (
+    # --- names
+    broken("name too long", named(relay(), "a" * 46), "metadata.name", "at most 45 lower-case"),
+    broken("name with a dot", named(relay(), "a.b"), "metadata.name", "at most 45 lower-case"),
+    broken(
+        "name with a digit first", named(relay(), "1a"), "metadata.name", "starting with a letter"
+    ),
+    broken("host name of one label", relay(hostname="localhost"), "spec.hostname", "A domain is"),
+    broken(
+        "host name with a dot", relay(hostname="a.example.com."), "spec.hostname", "no dot at the"
+    ),
+    broken("address as host name", relay(hostname="192.0.2.1"), "spec.hostname", "A domain is"),
+    # --- listeners
+    broken(
+        "listener in capitals",
+        relay(listeners=[{"name": "SMTP", "port": 2525}]),
+        "spec.listeners[SMTP].name",
+        "A listener's name is lower-case",
+    ),
+    broken(
+        "listener called admin",
+        relay(listeners=[{"name": "admin", "port": 2525}]),
+        "spec.listeners[admin].name",
+        "belong to the gateway's own ports",
+    ),
+    broken("admin port", listening(port=8025), "spec.listeners[one].port", "Ports 8025 (admin)"),
+    broken("peer port", listening(port=8026), "spec.listeners[one].port", "Ports 8025 (admin)"),
+    broken(
+        "authentication without TLS",
+        listening(tls=PLAIN),
+        "spec.listeners[one].tls.mode",
+        "Authentication needs TLS",
+    ),
+    broken(
+        "nobody logs in, from anywhere",
+        listening(authentication={"mode": "None"}),
+        "spec.listeners[one].authentication.clientCIDRs",
+        "name the networks that may submit",
+    ),
+    broken(
+        "networks beside logins",
+        listening(authentication={"clientCIDRs": ["10.0.0.0/8"]}),
+        "spec.listeners[one].authentication.clientCIDRs",
+        "clientCIDRs is for authentication.mode None",
+    ),
+    broken(
+        "everybody as client",
+        listening(authentication={"mode": "None", "clientCIDRs": ["0.0.0.0/0"]}),
+        "spec.listeners[one].authentication.clientCIDRs[0]",
+        "opens the relay to strangers",
+    ),
+    broken(
+        "everybody as client, IPv6",
+        listening(authentication={"mode": "None", "clientCIDRs": ["::/0"]}),
+        "spec.listeners[one].authentication.clientCIDRs[0]",
+        "opens the relay to strangers",
+    ),
+    broken(
+        "network with host bits",
+        listening(proxyProtocol={"trustedCIDRs": ["10.0.0.1/8"]}),
+        "spec.listeners[one].proxyProtocol.trustedCIDRs[0]",
+        "A network is written like",
+    ),
+    broken(
+        "certificates without TLS",
+        listening(
+            tls={"mode": "None", "certificateRefs": [{"name": "x"}]}, authentication=NO_LOGIN
+        ),
+        "spec.listeners[one].tls.mode",
+        "Without TLS there are no certificates",
+    ),
+    broken(
+        "STARTTLS in HTTP",
+        listening(protocol="HTTP"),
+        "spec.listeners[one].tls.mode",
+        "HTTP has no StartTLS",
+    ),
+    broken(
+        "same port twice",
+        relay(listeners=[{"name": "a", "port": 2525}, {"name": "b", "port": 2525}]),
+        "spec.listeners",
+        "Two listeners have the same port",
+    ),
+    broken(
+        "same port in the pod",
+        relay(listeners=[{"name": "a", "port": 587}, {"name": "b", "port": 10587}]),
+        "spec.listeners",
+        "the same port in the pod",
+    ),
+    broken(
+        "no logins behind a load balancer",
+        relay(
+            service={"type": "LoadBalancer"},
+            listeners=[{"name": "one", "port": 25, "authentication": NO_LOGIN}],
+        ),
+        "spec.listeners",
+        "hides who connects",
+    ),
+    broken(
+        "no logins behind a node port",
+        relay(
+            service={"type": "NodePort"},
+            listeners=[{"name": "one", "port": 25, "authentication": NO_LOGIN}],
+        ),
+        "spec.listeners",
+        "hides who connects",
+    ),
+    # --- allowedSenders
+    broken(
+        "other namespaces without addresses",
+        admitting(namespaces={"from": "All"}),
+        "spec.allowedSenders[0].addresses",
+        "Say as what other namespaces may send",
+    ),
+    broken(
+        "Selector without a selector",
+        admitting(namespaces={"from": "Selector"}, addresses=["*"]),
+        "spec.allowedSenders[0].namespaces.from",
+        "needs a selector",
+    ),
+    broken(
+        "selector without Selector",
+        admitting(namespaces={"from": "All", "selector": GOLD}, addresses=["*"]),
+        "spec.allowedSenders[0].namespaces.from",
+        "needs a selector",
+    ),
+    broken(
+        "empty selector",
+        admitting(namespaces={"from": "Selector", "selector": {}}, addresses=["*"]),
+        "spec.allowedSenders[0].namespaces.selector",
+        "An empty selector would match every namespace",
+    ),
+    broken(
+        "In without values",
+        admitting(
+            namespaces={
+                "from": "Selector",
+                "selector": {"matchExpressions": [{"key": "a", "operator": "In"}]},
+            },
+            addresses=["*"],
+        ),
+        "spec.allowedSenders[0].namespaces.selector.matchExpressions[0]",
+        "In and NotIn need values",
+    ),
+    broken(
+        "pattern of addresses",
+        admitting(addresses=["*@*.example.com"]),
+        "spec.allowedSenders[0].addresses[0]",
+        "or * for any",
+    ),
+    broken(
+        "long local part",
+        admitting(addresses=["a" * 65 + "@example.com"]),
+        "spec.allowedSenders[0].addresses[0]",
+        "at most 64 characters",
+    ),
+    # --- upstreams
+    broken("upstream of no kind", sending_by(), "spec.upstreams[one]", "exactly one of smarthost"),
+    broken(
+        "upstream of two kinds",
+        sending_by(sandbox={}, direct={}),
+        "spec.upstreams[one]",
+        "exactly one of smarthost",
+    ),
+    broken(
+        "upstream's name in capitals",
+        relay(upstreams=[{"name": "Box", "sandbox": {}}]),
+        "spec.upstreams[Box].name",
+        "A name here is lower-case",
+    ),
+    broken(
+        "smarthost without hosts",
+        relaying_by(hosts=[]),
+        "spec.upstreams[one].smarthost.hosts",
+        "Name at least one host",
+    ),
+    broken(
+        "SES without hosts",
+        sending_by(smarthost={"provider": "SES"}),
+        "spec.upstreams[one].smarthost.hosts",
+        "SES needs one too",
+    ),
+    broken(
+        "host with a port",
+        relaying_by(hosts=[{"host": "smtp.example.net:587"}]),
+        "spec.upstreams[one].smarthost.hosts[0].host",
+        "without port or brackets",
+    ),
+    broken(
+        "port 465 with STARTTLS",
+        relaying_by(hosts=[{"host": "smtp.example.net", "port": 465}]),
+        "spec.upstreams[one].smarthost.tls.mode",
+        "Port 465 speaks TLS from the first byte",
+    ),
+    broken(
+        "login without TLS",
+        relaying_by(tls=PLAIN, auth=LOGIN),
+        "spec.upstreams[one].smarthost.tls.mode",
+        "A login without TLS",
+    ),
+    broken(
+        "login without TLS at a provider",
+        sending_by(smarthost={"provider": "Mailgun", "tls": PLAIN, "auth": LOGIN}),
+        "spec.upstreams[one].smarthost.tls.mode",
+        "A login without TLS",
+    ),
+    broken(
+        "no kind of login",
+        relaying_by(auth={}),
+        "spec.upstreams[one].smarthost.auth",
+        "exactly one of basic and oauth2",
+    ),
+    broken(
+        "client credentials without a secret",
+        oauth2(flow="ClientCredentials"),
+        "spec.upstreams[one].smarthost.auth.oauth2.flow",
+        "needs clientSecretRef",
+    ),
+    broken(
+        "refresh token without a token",
+        oauth2(flow="RefreshToken"),
+        "spec.upstreams[one].smarthost.auth.oauth2.flow",
+        "needs refreshTokenRef",
+    ),
+    broken(
+        "tokens over http",
+        oauth2(
+            flow="ClientCredentials",
+            clientSecretRef={"name": "app", "key": "secret"},
+            tokenURL="http://login.example.com/",
+        ),
+        "spec.upstreams[one].smarthost.auth.oauth2.tokenURL",
+        "must start with https://",
+    ),
+    broken(
+        "two scopes in one",
+        oauth2(
+            flow="ClientCredentials",
+            clientSecretRef={"name": "app", "key": "secret"},
+            scopes=["mail.send offline"],
+        ),
+        "spec.upstreams[one].smarthost.auth.oauth2.scopes[0]",
+        "A scope is printable ASCII",
+    ),
+    broken(
+        "strange key of a Secret",
+        oauth2(flow="ClientCredentials", clientSecretRef={"name": "app", "key": "a b"}),
+        "spec.upstreams[one].smarthost.auth.oauth2.clientSecretRef.key",
+        "A key of a Secret",
+    ),
+    broken(
+        "strange name of a Secret",
+        relaying_by(auth={"basic": {"secretRef": {"name": "A_b"}}}),
+        "spec.upstreams[one].smarthost.auth.basic.secretRef.name",
+        "The name of an object",
+    ),
+    broken(
+        "pace of two things",
+        sending_by(sandbox={}, pace=[{"recipients": 1, "messages": 1, "per": "1s"}]),
+        "spec.upstreams[one].pace[0]",
+        "exactly one of recipients and messages",
+    ),
+    broken(
+        "pace of an instant",
+        sending_by(sandbox={}, pace=[{"recipients": 1, "per": "100ms"}]),
+        "spec.upstreams[one].pace[0].per",
+        "at least 1s",
+    ),
+    broken(
+        "reply rule for all replies",
+        sending_by(sandbox={}, replies=[{"outcome": "Failed"}]),
+        "spec.upstreams[one].replies[0]",
+        "Say which replies are meant",
+    ),
+    broken(
+        "waiting after a failure",
+        sending_by(sandbox={}, replies=[{"code": 550, "outcome": "Failed", "after": "1m"}]),
+        "spec.upstreams[one].replies[0].after",
+        "Deferred and Held",
+    ),
+    broken(
+        "strange enhanced code",
+        sending_by(sandbox={}, replies=[{"enhanced": "9.9.9", "outcome": "Failed"}]),
+        "spec.upstreams[one].replies[0].enhanced",
+        "An enhanced status code",
+    ),
+    broken(
+        "route to nowhere",
+        relay(routes=[{"upstreams": [{"name": "other"}]}]),
+        "spec.routes",
+        "not among the upstreams",
+    ),
+    broken(
+        "strange domain in a route",
+        relay(
+            routes=[{"match": {"senderDomains": ["@example.com"]}, "upstreams": [{"name": "box"}]}]
+        ),
+        "spec.routes[0].match.senderDomains[0]",
+        "or *.example.com",
+    ),
+)

@@ -1,0 +1,30 @@
+"""The reference pages are what the code says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.api.reference import api_page, reasons_page
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_committed_pages_are_current() -> None:
+    program = [sys.executable, str(ROOT / "docs/reference/generate.py"), "--check"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_reference_tells_default_bounds_rules_and_what_acts() -> None:
+    page = api_page()
+    assert "| `replicas` | integer 1 to 100 | `1` | yes | How many gateway pods" in page
+    assert "| `proxyProtocol` | object |  | not yet |" in page
+    assert "### MailRelay `spec.listeners[].tls`" in page
+    assert "- HTTP has no StartTLS: set tls.mode to Implicit." in page
+
+
+def test_every_reason_is_explained() -> None:
+    page = reasons_page([("Greylisted", "Come back.")])
+    assert all(f"| `{reason.value}` |" in page for reason in Reason)
+    assert "| `Greylisted` | Come back. |" in page
