@@ -1,0 +1,1 @@
+"""The way out: upstreams, their connections, and what their replies mean."""

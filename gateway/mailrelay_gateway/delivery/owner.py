@@ -1,0 +1,40 @@
+"""What a connection tells whoever owns it: the seam between `connection` and `pool`. Nothing but
+the Protocol.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from mailrelay_gateway.delivery.classify import Failure
+
+if TYPE_CHECKING:
+    from mailrelay_gateway.delivery.connection import Connection
+
+
+class Owner(Protocol):
+    """What a connection tells its pool."""
+
+    def connection_idle(self, connection: Connection) -> None:
+        """Nothing was ready; it waits for `next`."""
+        ...
+
+    def connection_leaving(self, connection: Connection) -> None:
+        """It takes no more work."""
+        ...
+
+    def connection_closed(self, connection: Connection) -> None:
+        """It is gone. Said once."""
+        ...
+
+    def backlog(self) -> None:
+        """There is probably more work than the connections that work can take."""
+        ...
+
+    def mail_accepted(self) -> None:
+        """MAIL was answered with 2xx."""
+        ...
+
+    def login_refused(self, failure: Failure) -> None:
+        """MAIL was answered as if we had not logged in."""
+        ...

@@ -1,0 +1,114 @@
+"""Makes the log lines and metrics of delivery attempts. Nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from mailrelay_gateway.message.envelope import Attempt, Outcome, Result
+from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.reply import Reply
+
+log = structlog.get_logger()
+
+#: Addresses in one log line; the queue id finds the rest. A line stays below what log collectors
+#: cut (16 KiB).
+MAX_LOGGED_RECIPIENTS = 100
+_CODE_CLASSES = {2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Seconds: from acceptance to this attempt, to open the connection (0 when reused), and for the
+    transaction.
+    """
+
+    queued: float
+    connect: float
+    transaction: float
+
+
+class Reporter:
+    """Reports for one upstream."""
+
+    __slots__ = ("_metrics", "_seconds", "_upstream")
+
+    def __init__(self, upstream: str, metrics: Metrics) -> None:
+        """Look up the metrics' children once."""
+        self._upstream = upstream
+        self._metrics = metrics
+        self._seconds = metrics.attempt_seconds(upstream)
+
+    def finished(
+        self,
+        attempt: Attempt,
+        outcomes: Sequence[Outcome],
+        *,
+        host: str,
+        tls: str,
+        delays: Delays,
+    ) -> None:
+        """One log line for each group of recipients that share result, reason and reply; `tls` is
+        "" without TLS.
+        """
+        self._seconds.observe(delays.transaction)
+        first = outcomes[0]
+        if len(outcomes) == 1:  # as it mostly is
+            to = [attempt.recipients[0].address]
+            self._group(attempt, first.result, first.reason, first.reply, to, host, tls, delays)
+            return
+        groups: dict[tuple[Result, Reason, Reply | None], list[str]] = {}
+        for recipient, outcome in zip(attempt.recipients, outcomes, strict=True):
+            key = (outcome.result, outcome.reason, outcome.reply)
+            groups.setdefault(key, []).append(recipient.address)
+        for (result, reason, reply), to in groups.items():
+            self._group(attempt, result, reason, reply, to, host, tls, delays)
+
+    def _group(
+        self,
+        attempt: Attempt,
+        result: Result,
+        reason: Reason,
+        reply: Reply | None,
+        to: list[str],
+        host: str,
+        tls: str,
+        delays: Delays,
+    ) -> None:
+        message = attempt.message
+        code_class = "none" if reply is None else _CODE_CLASSES[reply.code // 100]
+        self._metrics.delivery_attempts(self._upstream, result, code_class).inc(len(to))
+        log.info(
+            "delivery",
+            queue_id=message.queue_id,
+            **{"from": message.sender},
+            to=to[:MAX_LOGGED_RECIPIENTS],
+            recipients=len(to),
+            upstream=self._upstream,
+            host=host,
+            result=result,
+            reason=reason,
+            reply="" if reply is None else str(reply),
+            tls=tls,
+            size=message.size,
+            delays={
+                "queued": round(delays.queued, 3),
+                "connect": round(delays.connect, 3),
+                "transaction": round(delays.transaction, 3),
+            },
+        )
+
+    def given_back(self, attempt: Attempt, *, host: str, ending: str) -> None:
+        """An attempt that the upstream never saw: no outcome, but whoever follows the queue id
+        wants to know.
+        """
+        log.info(
+            "given_back",
+            queue_id=attempt.message.queue_id,
+            upstream=self._upstream,
+            host=host,
+            ending=ending,
+        )

@@ -1,0 +1,59 @@
+"""A message body as it travels after 354: dot-stuffed and ended by a dot (RFC 5321 section 4.5.2).
+Pure.
+
+Bodies come with CRLF line ends only: ingress refuses or repairs anything else, so a dot is stuffed
+after CRLF.
+"""
+
+from __future__ import annotations
+
+_CRLF = b"\r\n"
+_END = b".\r\n"
+
+
+def encode_body(body: bytes) -> bytes:
+    """A whole body for one write, final dot included. A last line without CRLF gets one."""
+    stuffed = body.replace(b"\r\n.", b"\r\n..")
+    if body.startswith(b"."):
+        stuffed = b"." + stuffed
+    if body and not body.endswith(_CRLF):
+        return stuffed + b"\r\n.\r\n"
+    return stuffed + _END
+
+
+class BodyEncoder:
+    """The same for a body that comes in chunks, wherever they are cut; holds back at most two
+    octets.
+    """
+
+    __slots__ = ("_begun", "_held")
+
+    def __init__(self) -> None:
+        """Start before the first octet."""
+        self._held = b""  # a line end at the end of a chunk: what follows it decides
+        self._begun = False
+
+    def encode(self, chunk: bytes) -> bytes:
+        """The next octets to send; may be empty."""
+        data = self._held + chunk if self._held else chunk
+        if data.endswith(_CRLF):
+            keep = 2
+        elif data.endswith(b"\r"):
+            keep = 1
+        else:
+            keep = 0
+        cut = len(data) - keep
+        self._held = data[cut:]
+        ready = data[:cut] if keep else data
+        stuffed = ready.replace(b"\r\n.", b"\r\n..")
+        if not self._begun and data:
+            self._begun = True
+            if data.startswith(b"."):
+                stuffed = b"." + stuffed
+        return stuffed
+
+    def finish(self) -> bytes:
+        """The last octets: what was held back, and the final dot."""
+        if self._begun and self._held != _CRLF:
+            return self._held + b"\r\n.\r\n"
+        return self._held + _END

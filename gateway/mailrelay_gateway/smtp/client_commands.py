@@ -1,0 +1,155 @@
+"""The lines that the SMTP client sends, and what it reads out of an EHLO reply. Pure functions over
+values.
+
+Nothing leaves this module with a control character in it: a CR or LF in an address would be a
+second command (aiosmtplib GHSA-v3q9-hj7j-63hq).
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mailrelay_gateway.smtp.reply import Reply
+
+#: Anything that could end a path or a command, or hide in one. Space and angle brackets are fine
+#: inside quotes only.
+_SUSPICIOUS = re.compile(r"[\x00-\x20\x7f<>]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_QUOTED_LOCAL_PART = re.compile(r'"(?:[^"\\]|\\.)*"@[^\s<>"]+', re.ASCII)
+#: RFC 5321 section 4.5.3.1.3 allows 256 octets for a path; internationalised ones run longer.
+#: Sendmail takes 1024.
+MAX_ADDRESS = 1024
+#: Octets of a username or password. Access tokens used as passwords reach 4 KiB.
+MAX_CREDENTIAL = 8192
+
+
+class UnsendableAddress(ValueError):
+    """An address that cannot be put into a command: `reply` is what the upstream would have to say
+    about it.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        """Carry the reply for the outcome."""
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What the server offered in its latest EHLO reply. `size` is in octets; None: no limit or none
+    told.
+    """
+
+    pipelining: bool = False
+    starttls: bool = False
+    eight_bit: bool = False
+    smtputf8: bool = False
+    size_known: bool = False
+    size: int | None = None
+    auth: frozenset[str] = frozenset()
+
+
+def parse_capabilities(reply: Reply) -> Capabilities:
+    """Read an EHLO reply (RFC 5321 section 4.1.1.1): one keyword a line after the first, in any
+    case.
+    """
+    words: dict[str, list[str]] = {}
+    auth: set[str] = set()
+    for line in reply.text.split("\n")[1:]:
+        # `AUTH=LOGIN PLAIN` is how servers before RFC 2554 said it, and some still do beside the
+        # right form.
+        keyword, *parameters = line.upper().replace("AUTH=", "AUTH ", 1).split() or [""]
+        if keyword == "AUTH":
+            auth.update(parameters)
+        words[keyword] = parameters
+    sizes = words.get("SIZE") or [""]
+    size = int(sizes[0]) if sizes[0].isascii() and sizes[0].isdigit() and len(sizes[0]) < 20 else 0
+    return Capabilities(
+        pipelining="PIPELINING" in words,
+        starttls="STARTTLS" in words,
+        eight_bit="8BITMIME" in words,
+        smtputf8="SMTPUTF8" in words,
+        size_known="SIZE" in words,
+        size=size or None,  # RFC 1870 section 3: 0 and nothing mean no fixed limit
+        auth=frozenset(auth),
+    )
+
+
+def check_address(address: str, *, utf8: bool) -> None:
+    """Make sure that an address can stand between angle brackets in a command; else
+    UnsendableAddress.
+
+    `utf8` says that the transaction is an SMTPUTF8 one (RFC 6531).
+    """
+    if (
+        _SUSPICIOUS.search(address) is not None
+        and (_CONTROL.search(address) is not None or _QUOTED_LOCAL_PART.fullmatch(address) is None)
+    ) or len(address) > MAX_ADDRESS:
+        raise UnsendableAddress(
+            Reply(553, "5.1.3", "the address cannot be sent: its syntax is bad")
+        )
+    if not utf8 and not address.isascii():
+        raise UnsendableAddress(
+            Reply(553, "5.6.7", "the address is not ASCII, and the upstream does not take SMTPUTF8")
+        )
+
+
+def mail_command(
+    sender: str, capabilities: Capabilities, *, size: int, eight_bit: bool, smtputf8: bool
+) -> str:
+    """MAIL with the parameters that the server offered: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8
+    (RFC 6531).
+
+    An 8-bit message goes to a server without 8BITMIME all the same: rewriting it would break its
+    signatures, and servers have let eight bits through for decades. A message above the server's
+    SIZE is announced, not judged: the refusal is the server's to make, in its own words, and costs
+    no body.
+    """
+    command = f"MAIL FROM:<{sender}>"
+    if capabilities.size_known:
+        command += f" SIZE={size}"
+    if eight_bit and capabilities.eight_bit:
+        command += " BODY=8BITMIME"
+    if smtputf8 and capabilities.smtputf8:
+        command += " SMTPUTF8"
+    return command + "\r\n"
+
+
+def envelope_commands(mail: str, recipients: Sequence[str]) -> bytes:
+    """The whole envelope for one write: MAIL, every RCPT, DATA (RFC 2920)."""
+    rcpts = ">\r\nRCPT TO:<".join(recipients)
+    return f"{mail}RCPT TO:<{rcpts}>\r\nDATA\r\n".encode()
+
+
+def rcpt_command(recipient: str) -> bytes:
+    """One RCPT."""
+    return f"RCPT TO:<{recipient}>\r\n".encode()
+
+
+def credential_defect(username: str, password: str) -> str:
+    """Why a login cannot be used, as a sentence without the login in it; "" when it can."""
+    for name, value in (("username", username), ("password", password)):
+        if not value:
+            return f"the {name} is empty"
+        if value.endswith(("\n", "\r")):
+            return (
+                f"the {name} ends in a line break: write the Secret without it (printf, not echo)"
+            )
+        if _CONTROL.search(value):
+            return f"the {name} has a control character in it"
+        if len(value) > MAX_CREDENTIAL:
+            return f"the {name} has more than {MAX_CREDENTIAL} characters"
+    return ""
+
+
+def auth_plain_command(username: str, password: str) -> bytes:
+    """AUTH PLAIN with its initial response (RFC 4616)."""
+    return b"AUTH PLAIN " + b64encode(f"\0{username}\0{password}".encode()) + b"\r\n"
+
+
+def auth_line(value: str) -> bytes:
+    """One answer in AUTH LOGIN."""
+    return b64encode(value.encode()) + b"\r\n"

@@ -1,0 +1,132 @@
+"""The states of the SMTP client and every legal move between them, as one table. Nothing else
+decides what may follow.
+
+Three lives in a row: the session (greeting to READY, once a connection), transactions (RSET to
+FINAL, many), the end. With PIPELINING the commands of a transaction leave together, but their
+replies pass through the same states.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+
+
+class Phase(IntEnum):
+    """How far a delivery got, in order. All before MAIL concerns the upstream, from MAIL on it
+    concerns the message.
+    """
+
+    RESOLVE = auto()
+    CONNECT = auto()
+    TLS = auto()
+    GREETING = auto()
+    EHLO = auto()
+    STARTTLS = auto()
+    AUTH = auto()
+    MAIL = auto()
+    RCPT = auto()
+    DATA = auto()
+    FINAL = auto()  # the reply to the final dot
+
+
+class State(IntEnum):
+    """What the client waits for. A number, since those hash fastest and it is looked up often."""
+
+    GREETING = auto()
+    EHLO = auto()
+    HELO = auto()
+    STARTTLS = auto()
+    TLS = auto()  # the owner shakes hands; the server may not say anything in the clear
+    AUTH_PLAIN = auto()
+    AUTH_LOGIN = auto()
+    AUTH_USERNAME = auto()
+    AUTH_PASSWORD = auto()
+    READY = auto()  # for a transaction; the server may only say 421
+    RSET = auto()
+    MAIL = auto()
+    RCPT = auto()
+    DATA = auto()
+    BODY = auto()  # the owner sends the message
+    FINAL = auto()
+    NOBODY = auto()  # 354 without a recipient: a lone dot was sent (RFC 2920 section 3.1)
+    QUIT = auto()
+    CLOSED = auto()
+
+
+class IllegalMove(RuntimeError):
+    """A move that the table does not have, or a call at the wrong time: a defect of ours. It
+    changes nothing.
+    """
+
+
+_LOGIN = {State.AUTH_PLAIN, State.AUTH_LOGIN}
+
+#: From any state to CLOSED, besides these.
+MOVES: dict[State, frozenset[State]] = {
+    State.GREETING: frozenset({State.EHLO}),
+    State.EHLO: frozenset({State.HELO, State.STARTTLS, State.READY, *_LOGIN}),
+    State.HELO: frozenset({State.READY}),
+    State.STARTTLS: frozenset({State.TLS}),
+    State.TLS: frozenset({State.EHLO, State.GREETING}),  # after STARTTLS; in implicit TLS
+    State.AUTH_PLAIN: frozenset({State.READY}),
+    State.AUTH_LOGIN: frozenset({State.AUTH_USERNAME}),
+    State.AUTH_USERNAME: frozenset({State.AUTH_PASSWORD}),
+    State.AUTH_PASSWORD: frozenset({State.READY}),
+    State.READY: frozenset({State.RSET, State.MAIL, State.QUIT}),
+    State.RSET: frozenset({State.MAIL}),
+    State.MAIL: frozenset({State.RCPT, State.READY}),
+    State.RCPT: frozenset({State.DATA, State.READY}),
+    State.DATA: frozenset({State.BODY, State.NOBODY, State.READY}),
+    State.BODY: frozenset({State.FINAL}),
+    State.FINAL: frozenset({State.READY}),
+    State.NOBODY: frozenset({State.READY}),
+    State.QUIT: frozenset(),
+    State.CLOSED: frozenset(),
+}
+
+#: The first digits of a reply that a state understands; anything else has lost the step and ends
+#: the session.
+REPLIES: dict[State, frozenset[int]] = {
+    State.GREETING: frozenset({2, 4, 5}),
+    State.EHLO: frozenset({2, 4, 5}),
+    State.HELO: frozenset({2, 4, 5}),
+    State.STARTTLS: frozenset({2, 4, 5}),
+    State.TLS: frozenset(),
+    State.AUTH_PLAIN: frozenset({2, 4, 5}),
+    State.AUTH_LOGIN: frozenset({3, 4, 5}),
+    State.AUTH_USERNAME: frozenset({3, 4, 5}),
+    State.AUTH_PASSWORD: frozenset({2, 4, 5}),
+    State.READY: frozenset(),
+    State.RSET: frozenset({2}),
+    State.MAIL: frozenset({2, 4, 5}),
+    State.RCPT: frozenset({2, 4, 5}),
+    State.DATA: frozenset({3, 4, 5}),
+    State.BODY: frozenset({4, 5}),  # some refuse early, to spare both sides the rest
+    State.FINAL: frozenset({2, 4, 5}),
+    State.NOBODY: frozenset({2, 4, 5}),
+    State.QUIT: frozenset({2, 4, 5}),
+    State.CLOSED: frozenset(),
+}
+
+#: Where in a delivery a state stands, for errors and deadlines.
+PHASES: dict[State, Phase] = {
+    State.GREETING: Phase.GREETING,
+    State.EHLO: Phase.EHLO,
+    State.HELO: Phase.EHLO,
+    State.STARTTLS: Phase.STARTTLS,
+    State.TLS: Phase.TLS,
+    State.AUTH_PLAIN: Phase.AUTH,
+    State.AUTH_LOGIN: Phase.AUTH,
+    State.AUTH_USERNAME: Phase.AUTH,
+    State.AUTH_PASSWORD: Phase.AUTH,
+    State.READY: Phase.MAIL,
+    State.RSET: Phase.MAIL,
+    State.MAIL: Phase.MAIL,
+    State.RCPT: Phase.RCPT,
+    State.DATA: Phase.DATA,
+    State.BODY: Phase.FINAL,
+    State.FINAL: Phase.FINAL,
+    State.NOBODY: Phase.FINAL,
+    State.QUIT: Phase.FINAL,
+    State.CLOSED: Phase.FINAL,
+}

@@ -1,0 +1,145 @@
+"""A queue in memory that implements delivery's Work Protocol, and ways to wait for what it was
+told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mailrelay_gateway.message.envelope import (
+    Attempt,
+    AttemptRecipient,
+    Identity,
+    Message,
+    Outcome,
+    Result,
+)
+from mailrelay_gateway.reasons import Reason
+
+UPSTREAM = "smarthost"
+PATIENCE = 10.0  # seconds until a condition that never comes fails the test
+IDENTITY = Identity(namespace="team", name="app", uid="uid", username="team.app")
+BODY = b"From: app@example.com\r\nSubject: hello\r\n\r\nA line.\r\n.\r\n..two dots\r\n"
+
+
+def attempt(
+    number: int = 0,
+    *,
+    sender: str = "app@example.com",
+    recipients: Sequence[str] = ("one@example.net",),
+    body: bytes | Path = BODY,
+    size: int | None = None,
+    eight_bit: bool = False,
+    smtputf8: bool = False,
+) -> Attempt:
+    """A first attempt for a message with these recipients."""
+    message = Message(
+        queue_id=f"{number:026d}",
+        sender=sender,
+        recipients=tuple(recipients),
+        identity=IDENTITY,
+        listener="submission",
+        received_at=0.0,
+        size=size
+        if size is not None
+        else len(body)
+        if isinstance(body, bytes)
+        else body.stat().st_size,
+        body=body,
+        eight_bit=eight_bit,
+        smtputf8=smtputf8,
+    )
+    return Attempt(
+        number=number,
+        message=message,
+        upstream=UPSTREAM,
+        recipients=tuple(
+            AttemptRecipient(index, address, 0) for index, address in enumerate(recipients)
+        ),
+    )
+
+
+class MemoryWork:
+    """Implements `delivery.work.Work`. Attempts given back are ready again, at the front."""
+
+    def __init__(self) -> None:
+        """Start with nothing to do."""
+        self.ready: deque[Attempt] = deque()
+        self.running: dict[int, Attempt] = {}
+        self.finished: list[tuple[Attempt, tuple[Outcome, ...]]] = []
+        self.given_back: list[Attempt] = []
+        self.held: tuple[Reason, str] | None = None
+        self.holds: list[tuple[Reason, str]] = []
+        self.releases = 0
+        self.wake: Callable[[str], None] = lambda upstream: None
+        self._changed = asyncio.Event()
+
+    # --- Work
+
+    def take(self, upstream: str) -> Attempt | None:
+        if not self.ready or self.held is not None:
+            return None
+        taken = self.ready.popleft()
+        assert taken.number not in self.running
+        self.running[taken.number] = taken
+        self._changed.set()
+        if self.ready:
+            self.wake(upstream)  # as the queue does when it leases ahead: in the midst of `take`
+        return taken
+
+    def finish(self, attempt: Attempt, outcomes: Sequence[Outcome]) -> None:
+        del self.running[attempt.number]
+        assert [o.index for o in outcomes] == [r.index for r in attempt.recipients]
+        self.finished.append((attempt, tuple(outcomes)))
+        self._changed.set()
+
+    def give_back(self, attempt: Attempt) -> None:
+        del self.running[attempt.number]
+        self.given_back.append(attempt)
+        self.ready.appendleft(attempt)
+        self._changed.set()
+        self.wake(UPSTREAM)
+
+    def hold(self, upstream: str, reason: Reason, detail: str) -> None:
+        self.held = (reason, detail)
+        self.holds.append(self.held)
+        self._changed.set()
+
+    def release(self, upstream: str) -> None:
+        self.held = None
+        self.releases += 1
+        self._changed.set()
+        self.wake(UPSTREAM)
+
+    # --- for tests
+
+    def add(self, *attempts: Attempt) -> None:
+        """Make attempts ready, and say so, as the queue does."""
+        for one in attempts:
+            self.ready.append(one)
+            self.wake(UPSTREAM)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """All outcomes in the order they came."""
+        return [outcome for _, outcomes in self.finished for outcome in outcomes]
+
+    @property
+    def results(self) -> list[tuple[Result, Reason]]:
+        """Result and reason of all outcomes."""
+        return [(outcome.result, outcome.reason) for outcome in self.outcomes]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition over what this object was told."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_finished(self, count: int = 1) -> list[Outcome]:
+        """Wait for so many attempts to be finished; all outcomes."""
+        await self.until(lambda: len(self.finished) >= count)
+        return self.outcomes
