@@ -1,0 +1,82 @@
+"""What the gateway went through before Prometheus is asked."""
+
+from __future__ import annotations
+
+import smtplib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.prometheus.rig import (
+    BURST,
+    Gateway,
+    Prometheus,
+    eventually,
+    free_port,
+    sink,
+    sum_of,
+)
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Prometheus, after it has seen mail delivered, failed, deferred, held, refused and limited."""
+    folder = tmp_path_factory.mktemp("gateway")
+    sink_port = free_port()
+    gateway = Gateway(folder, sink_port)
+    prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"))
+    with gateway.run(), prometheus.run(gateway.admin_port):
+        # Rates need a sample from before.
+        eventually(lambda: prometheus.query("mailrelay_queue_messages"), "the first scrape")
+        with sink(sink_port):
+            send(gateway, 3)
+            await_result(gateway, "delivered", 3)
+        with sink(sink_port, "-f", "RCPT", "-B", "550 5.1.1 No such user"):
+            send(gateway, 2)
+            await_result(gateway, "failed", 4)  # the notifications fail as well
+        with sink(sink_port, "-r", "RCPT"):
+            send(gateway, 2)
+            await_result(gateway, "deferred", 2)
+        send(gateway, 1)
+        eventually(lambda: gateway.metric("upstream_up") < 2, "an upstream that is held")
+        refuse(gateway)
+        received = gateway.metric("received_messages_total")
+        eventually(
+            lambda: (
+                sum_of(prometheus.query("mailrelay_received_messages_total")) == received
+                and prometheus.query("mailrelay_limit_usage_ratio > 0")
+                and len(prometheus.query("count_over_time(mailrelay_loop_lag_seconds[1m]) > 3"))
+            ),
+            "Prometheus has seen all of it",
+        )
+        yield prometheus
+
+
+def send(gateway: Gateway, count: int) -> None:
+    """Submit so many messages in one session."""
+    with gateway.session() as client:
+        for number in range(count):
+            client.sendmail(
+                "app@example.com",
+                ["someone@example.net"],
+                f"From: app@example.com\r\nSubject: {number}\r\n\r\nHello\r\n",
+            )
+
+
+def await_result(gateway: Gateway, result: str, count: int) -> None:
+    """So many recipients had this result at the smarthost."""
+    labels = ('upstream="smarthost"', f'result="{result}"')
+    eventually(
+        lambda: gateway.metric("delivery_attempts_total", *labels) >= count,
+        f"{count} times {result}",
+    )
+
+
+def refuse(gateway: Gateway) -> None:
+    """A wrong password, an address that is not the sender's, and more than the limit allows."""
+    with pytest.raises(smtplib.SMTPAuthenticationError), gateway.session("wrong"):
+        pass
+    with gateway.session() as client, pytest.raises(smtplib.SMTPSenderRefused):
+        client.sendmail("ceo@other.example", ["someone@example.net"], "Subject: no\r\n\r\n")
+    with pytest.raises(smtplib.SMTPResponseException, match="451"):
+        send(gateway, BURST + 1)

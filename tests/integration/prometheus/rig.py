@@ -1,0 +1,257 @@
+"""A real gateway and a real Prometheus, both on loopback and in temporary folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mailrelay_gateway.config import (
+    FILE_NAME,
+    Certificate,
+    HostPort,
+    Limits,
+    Listener,
+    ListenerTls,
+    OnLimit,
+    Rate,
+    RelayDocument,
+    RelayReference,
+    Retry,
+    SandboxSettings,
+    Scope,
+    Sender,
+    Sha256Verifier,
+    Smarthost,
+    TlsMode,
+    Upstream,
+    UpstreamTls,
+    encode_files,
+)
+
+T = TypeVar("T")
+
+LOOPBACK = "127.0.0.1"
+USERNAME, PASSWORD = "team.app", "a password for a test"
+#: What the PodMonitor adds to the series in a cluster.
+NAMESPACE, RELAY = "mail", "shared"
+#: A sender may send this many messages before it is deferred.
+BURST = 12
+#: Seconds for anything that is waited for.
+DEADLINE = 20.0
+
+
+def eventually(question: Callable[[], T], what: str) -> T:
+    """The first true answer, within DEADLINE."""
+    ends = time.monotonic() + DEADLINE
+    while not (answer := question()):
+        assert time.monotonic() < ends, f"not within {DEADLINE:g} s: {what}"
+        time.sleep(0.05)
+    return answer
+
+
+def free_port() -> int:
+    """A port that nobody uses now, for programs that cannot choose one themselves."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(argv: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that is killed at the end."""
+    running = subprocess.Popen(argv, **options)
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+@contextmanager
+def sink(port: int, *options: str) -> Iterator[None]:
+    """Postfix's smtp-sink: `-f RCPT` refuses every recipient for good, `-r RCPT` for now."""
+    # As root it insists on becoming somebody else.
+    user = ["-u", "nobody"] if Path("/proc/self").stat().st_uid == 0 else []
+    with process(["smtp-sink", *user, *options, f"{LOOPBACK}:{port}", "50"]):
+
+        def listens() -> bool:
+            with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
+                return True
+            return False
+
+        eventually(listens, "smtp-sink")
+        yield
+
+
+def certificate() -> Certificate:
+    """A certificate for localhost that is its own CA."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    chain = made.public_bytes(serialization.Encoding.PEM)
+    return Certificate(chain=chain.decode(), key=private.decode())
+
+
+class Gateway:
+    """A gateway process: `port` takes mail, `admin_port` shows metrics."""
+
+    def __init__(self, folder: Path, sink_port: int) -> None:
+        self._folder = folder
+        self.certificate = certificate()
+        listener = Listener(
+            name="submission",
+            port=0,
+            tls=ListenerTls(mode=TlsMode.START_TLS, certificates=(self.certificate,)),
+        )
+        smarthost = Smarthost(
+            hosts=(HostPort(host=LOOPBACK, port=sink_port),), tls=UpstreamTls(mode=TlsMode.NONE)
+        )
+        rate = Rate(scope=Scope.SENDER, count=1, per=60, burst=BURST, on_limit=OnLimit.DEFER)
+        relay = RelayDocument(
+            relay=RelayReference(namespace=NAMESPACE, name=RELAY),
+            hostname="relay.example.com",
+            listeners=(listener,),
+            upstreams=(
+                Upstream(name="smarthost", smarthost=smarthost, connections=2),
+                Upstream(name="sandbox", sandbox=SandboxSettings()),
+            ),
+            limits=Limits(rates=(rate,)),
+            retry=Retry(max_interval=600),
+        )
+        digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
+        sender = Sender(
+            uid="1",
+            namespace="team",
+            name="app",
+            username=USERNAME,
+            verifiers=(Sha256Verifier(hash=digest),),
+            addresses=("*@example.com",),
+        )
+        for name, octets in encode_files(relay, [sender]).items():
+            path = folder / "config" / name / FILE_NAME
+            path.parent.mkdir(parents=True)
+            path.write_bytes(octets)
+        self.port = self.admin_port = 0
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """Start it, and wait until it takes mail."""
+        argv = [sys.executable, "-m", "mailrelay_gateway", "--require-config"]
+        argv += ["--config", str(self._folder / "config"), "--spool", str(self._folder / "spool")]
+        argv += ["--bind", LOOPBACK, "--admin", f"{LOOPBACK}:0"]
+        log = self._folder / "log"
+        with log.open("wb") as out, process(argv, stdout=out):
+            eventually(lambda: self._listens(log), "the gateway")
+            yield
+
+    def _listens(self, log: Path) -> bool:
+        for line in log.read_text().splitlines(keepends=True):
+            told = json.loads(line) if line.endswith("\n") else {}
+            if told.get("event") == "listening":
+                self.port = told["port"]
+            if told.get("event") == "admin_listening":
+                self.admin_port = told["port"]
+        return bool(self.port and self.admin_port)
+
+    @contextmanager
+    def session(self, password: str = PASSWORD) -> Iterator[smtplib.SMTP]:
+        """A client that has logged in over STARTTLS."""
+        with smtplib.SMTP("localhost", self.port, timeout=DEADLINE) as client:
+            client.starttls(context=ssl.create_default_context(cadata=self.certificate.chain))
+            client.login(USERNAME, password)
+            yield client
+
+    def metric(self, name: str, *labels: str) -> float:
+        """The sum of the series that carry these labels (`upstream="smarthost"`)."""
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{self.admin_port}/metrics") as answer:
+            text = answer.read().decode()
+        return sum(
+            float(line.rsplit(" ", 1)[1])
+            for line in text.splitlines()
+            if line.startswith(f"mailrelay_{name}{{") and all(label in line for label in labels)
+        )
+
+
+class Prometheus:
+    """Debian's Prometheus, scraping one target every half second."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+
+    @contextmanager
+    def run(self, target_port: int) -> Iterator[None]:
+        """Start it, and wait until it answers."""
+        target = {
+            "targets": [f"{LOOPBACK}:{target_port}"],
+            "labels": {"namespace": NAMESPACE, "relay": RELAY, "pod": f"{RELAY}-0"},
+        }
+        config = {
+            "global": {"scrape_interval": "500ms", "scrape_timeout": "400ms"},
+            "scrape_configs": [{"job_name": "gateways", "static_configs": [target]}],
+        }
+        path = self._folder / "prometheus.json"  # JSON is YAML
+        path.write_text(json.dumps(config))
+        argv = ["prometheus", f"--config.file={path}", "--log.level=error"]
+        argv += [f"--storage.tsdb.path={self._folder / 'data'}"]
+        argv += [f"--web.listen-address={LOOPBACK}:{self._port}"]
+        with process(argv):
+            eventually(self._is_ready, "Prometheus")
+            yield
+
+    def _is_ready(self) -> bool:
+        with suppress(OSError), urllib.request.urlopen(self._url("/-/ready"), timeout=1):
+            return True
+        return False
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        """An instant query: the series, with labels and values; AssertionError if it is wrong."""
+        question = urllib.parse.urlencode({"query": expr})
+        try:
+            with urllib.request.urlopen(self._url(f"/api/v1/query?{question}")) as answer:
+                return list(json.load(answer)["data"]["result"])
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{expr}: {error.read().decode()}") from None
+
+    def _url(self, path: str) -> str:
+        return f"http://{LOOPBACK}:{self._port}{path}"
+
+
+def sum_of(series: list[dict[str, Any]]) -> float:
+    """The values of an answer, added up."""
+    return sum(float(one["value"][1]) for one in series)
