@@ -1,0 +1,99 @@
+"""A small client of a gateway's admin port: status and captured mail.
+
+Plain HTTP on the loopback interface, one request a connection, each with a deadline.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from mailrelay_gateway.config import GatewayStatus
+
+#: Seconds; the gateway answers from memory.
+DEADLINE = 5.0
+#: Seconds for one of many looks while it starts.
+RUNS_DEADLINE = 1.0
+#: Captured mail is listed in pages of the gateway's making; this bounds a wrong server.
+MAX_ANSWER = 64 * 1024 * 1024
+
+
+class AdminUnreachable(Exception):
+    """The admin port did not answer as one of ours; the text is a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admin:
+    """Where the admin port is, and the bearer token that it asks for."""
+
+    host: str
+    port: int
+    token: str = ""
+
+    @property
+    def url(self) -> str:
+        """`http://HOST:PORT`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def runs(self, digest: str) -> bool:
+        """Whether it takes mail under this configuration now. Asked with our token, so that another
+        relay's gateway on the same port is not taken for ours."""
+        try:
+            answer = self.status(deadline=RUNS_DEADLINE)
+        except AdminUnreachable:
+            return False
+        return answer.accepting and answer.digest == digest
+
+    def status(self, *, deadline: float = DEADLINE) -> GatewayStatus:
+        """What /status says, within `deadline` seconds."""
+        try:
+            return GatewayStatus.model_validate(self._get_json("/status", deadline))
+        except ValidationError:
+            raise AdminUnreachable(f"{self.url} is not a gateway of mailrelay.") from None
+
+    def captured(self) -> list[dict[str, Any]]:
+        """The messages that the sandbox holds, newest first; none where it has no sandbox."""
+        answer = self._get_json("/sandbox/messages")
+        listed = answer.get("messages", []) if isinstance(answer, dict) else answer
+        return [message for message in listed if isinstance(message, dict)]
+
+    def _get_json(self, path: str, deadline: float = DEADLINE) -> Any:
+        status, body = self._get(path, deadline)
+        if status == 401:
+            raise AdminUnreachable(
+                f"{self.url}{path} does not know our token: is it another relay's port?"
+            )
+        if status != 200:
+            raise AdminUnreachable(f"{self.url}{path} answered {status}.")
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise AdminUnreachable(f"{self.url}{path} did not answer with JSON.") from None
+
+    def _get(self, path: str, deadline: float) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=deadline)
+        try:
+            headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(MAX_ANSWER)
+        except (OSError, http.client.HTTPException) as error:
+            raise AdminUnreachable(
+                f"{self.url} does not answer ({error}); is `mailrelay up` running?"
+            ) from None
+        finally:
+            connection.close()
+
+
+def parse_host_port(text: str) -> tuple[str, int]:
+    """`127.0.0.1:8025` or `[::1]:8025` as host and port; ValueError says what is expected."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8025")
+    return host, int(port)

@@ -1,0 +1,317 @@
+"""YAML files as documents that know where they stand: complaints name file, document and line.
+
+Only reading lives here. What a document means is for `inventory`; nothing is guessed or repaired.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+#: A person's YAML is kilobytes; etcd takes objects up to 1.5 MiB. This stops a core dump.
+MAX_FILE_OCTETS = 16 * 1024 * 1024
+#: kubectl reads the same endings from a folder, and like it we do not descend.
+ENDINGS = (".yaml", ".yml", ".json")
+STDIN = "-"
+#: A value in a message is cut here; nobody reads more.
+MAX_SHOWN = 60
+
+# One step of a path: `.field`, or `[entry]` with the entry's name or number.
+_STEP = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileProblem:
+    """One thing wrong in a file: where, what was seen, and a sentence that says what to do."""
+
+    file: str
+    sentence: str
+    document: int = 0  # counted from 1; 0: the file as a whole
+    line: int = 0  # counted from 1; 0: unknown
+    subject: str = ""  # `MailRelay default/sandbox`
+    path: str = ""  # `spec.listeners[0].port`
+    value: str = ""  # as shown, with quotes where it is a text
+
+    def __str__(self) -> str:
+        """`FILE: document 2 (MailRelay default/sandbox), line 14: spec.x: VALUE: sentence`."""
+        where = self.file
+        if self.document:
+            where += f": document {self.document}"
+            if self.subject:
+                where += f" ({self.subject})"
+            if self.line:
+                where += f", line {self.line}"
+        return ": ".join(part for part in (where, self.path, self.value, self.sentence) if part)
+
+
+class FilesUnusable(Exception):
+    """What was read cannot be used; `problems` has at least one member."""
+
+    def __init__(self, problems: Sequence[FileProblem]) -> None:
+        """Keep all problems: a person mends them in one go."""
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One object of a file. `body` is what YAML made of it, `node` remembers the lines."""
+
+    file: str
+    number: int
+    body: dict[str, Any] = field(repr=False)
+    node: yaml.Node = field(repr=False)
+
+    @property
+    def kind(self) -> str:
+        """`apiVersion`'s partner; "" where it is missing or no text."""
+        kind = self.body.get("kind")
+        return kind if isinstance(kind, str) else ""
+
+    @property
+    def api_version(self) -> str:
+        """`v1`, `mailrelay.dev/v1alpha1`; "" where it is missing or no text."""
+        version = self.body.get("apiVersion")
+        return version if isinstance(version, str) else ""
+
+    @property
+    def name(self) -> str:
+        """`metadata.name`; "" where it is missing or no text."""
+        return self._metadata("name")
+
+    @property
+    def namespace(self) -> str:
+        """`metadata.namespace`; like kubectl without a context, `default` where it is missing."""
+        return self._metadata("namespace") or "default"
+
+    @property
+    def subject(self) -> str:
+        """`KIND NS/NAME`, as messages name it."""
+        if not self.kind:
+            return ""
+        if self.kind == "Namespace":
+            return f"Namespace {self.name or '?'}"
+        return f"{self.kind} {self.namespace}/{self.name or '?'}"
+
+    def line_of(self, path: str) -> int:
+        """The line (from 1) of `spec.listeners[web].port`, or of its nearest written ancestor."""
+        node = self.node
+        line = node.start_mark.line
+        for field_name, entry in _STEP.findall(path):
+            found = _child(node, field_name) if field_name else _entry(node, entry)
+            if found is None:
+                break
+            line, node = found
+        return int(line) + 1
+
+    def problem(self, sentence: str, path: str = "", *, value: Any = None) -> FileProblem:
+        """A problem of this document at `path`; `value` None shows no value."""
+        return FileProblem(
+            file=self.file,
+            document=self.number,
+            line=self.line_of(path),
+            subject=self.subject,
+            path=path,
+            value="" if value is None else show(value),
+            sentence=sentence,
+        )
+
+    def _metadata(self, key: str) -> str:
+        metadata = self.body.get("metadata")
+        value = metadata.get(key) if isinstance(metadata, dict) else None
+        return value if isinstance(value, str) else ""
+
+
+def show(value: Any) -> str:
+    """A value for a message, on one line and not longer than anybody reads."""
+    shown = f'"{value}"' if isinstance(value, str) else repr(value)
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
+
+
+def files_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The files that arguments name: a folder stands for its files, `-` for standard input."""
+    found: list[str] = []
+    problems: list[FileProblem] = []
+    for name in names:
+        path = Path(name)
+        if name == STDIN or not path.is_dir():
+            found.append(name)
+            continue
+        inside = sorted(str(p) for p in path.iterdir() if p.suffix in ENDINGS and p.is_file())
+        if not inside:
+            problems.append(
+                FileProblem(file=name, sentence=f"holds no file ending in {', '.join(ENDINGS)}.")
+            )
+        found.extend(inside)
+    if problems:
+        raise FilesUnusable(problems)
+    return tuple(dict.fromkeys(found))
+
+
+def read_documents(names: Iterable[str], *, stdin: str | None = None) -> tuple[Document, ...]:
+    """All documents of all files, in order. FilesUnusable lists every file that cannot be read.
+
+    `stdin` is what `-` stands for when it was read before: standard input can be read only once.
+    """
+    documents: list[Document] = []
+    problems: list[FileProblem] = []
+    for name in files_of(names):
+        try:
+            text = _read_text(name, stdin)
+            documents.extend(parse_documents(name, text))
+        except FilesUnusable as error:
+            problems.extend(error.problems)
+    if problems:
+        raise FilesUnusable(problems)
+    return tuple(documents)
+
+
+def parse_documents(file: str, text: str) -> tuple[Document, ...]:
+    """The documents of one file's text, without empty ones; members of a `List` one by one."""
+    documents: list[Document] = []
+    problems: list[FileProblem] = []
+    number = 0
+    try:
+        loader = _Loader(text)
+        while loader.check_node():
+            number += 1
+            node = loader.get_node()
+            assert node is not None  # check_node() said so
+            body = loader.construct_document(node)
+            if body is None:
+                continue
+            if not isinstance(body, dict):
+                problems.append(
+                    FileProblem(
+                        file=file,
+                        document=number,
+                        line=node.start_mark.line + 1,
+                        value=show(body),
+                        sentence="is no object: one starts with apiVersion, kind and metadata.",
+                    )
+                )
+                continue
+            documents.extend(_expand(Document(file=file, number=number, body=body, node=node)))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = error.problem or error.context or "cannot be read"
+        problems.append(
+            FileProblem(
+                file=file,
+                document=max(number, 1),
+                line=mark.line + 1 if mark else 0,
+                sentence=f"is not valid YAML: {what}"
+                + (f" (column {mark.column + 1})." if mark else "."),
+            )
+        )
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        # ReaderError (a control character), nesting without end, a number or date that is none.
+        what = (
+            "nested too deeply" if isinstance(error, RecursionError) else str(error).split("\n")[0]
+        )
+        problems.append(
+            FileProblem(file=file, document=max(number, 1), sentence=f"is not valid YAML: {what}.")
+        )
+    if problems:
+        raise FilesUnusable(problems)
+    return tuple(documents)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice (YAML 1.2, 3.2.1.3) and leaves dates as text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be a text", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {show(key)} stands here twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+# Kubernetes reads 2030-01-31 as a text; YAML 1.1 would make a date of it.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _expand(document: Document) -> Iterator[Document]:
+    """A `List` (what `kubectl get -o yaml` prints) as its members, anything else as itself."""
+    items = document.body.get("items")
+    if document.api_version != "v1" or document.kind != "List" or not isinstance(items, list):
+        yield document
+        return
+    found = _child(document.node, "items")
+    nodes = found[1].value if found else []
+    for item, node in zip(items, nodes, strict=False):
+        if isinstance(item, dict):
+            yield Document(file=document.file, number=document.number, body=item, node=node)
+
+
+def _child(node: yaml.Node, field_name: str) -> tuple[int, yaml.Node] | None:
+    """The line and node of a field of a mapping; None where it is not written down."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == field_name:
+                return key.start_mark.line, value
+    return None
+
+
+def _entry(node: yaml.Node, label: str) -> tuple[int, yaml.Node] | None:
+    """The line and node of an entry of a list, by its `name` or its number; None: no such."""
+    if not isinstance(node, yaml.SequenceNode):
+        return None
+    for number, member in enumerate(node.value):
+        name = _child(member, "name")
+        if (name is not None and name[1].value == label) or (name is None and label == str(number)):
+            return member.start_mark.line, member
+    if label.isdigit() and int(label) < len(node.value):
+        member = node.value[int(label)]
+        return member.start_mark.line, member
+    return None
+
+
+def _read_text(name: str, stdin: str | None) -> str:
+    """The text of one file, bounded; FilesUnusable says why it cannot be had."""
+    try:
+        if name == STDIN:
+            text = sys.stdin.read(MAX_FILE_OCTETS + 1) if stdin is None else stdin
+            size = len(text)
+        else:
+            path = Path(name)
+            size = path.stat().st_size
+            text = path.read_text(encoding="utf-8") if size <= MAX_FILE_OCTETS else ""
+        if size > MAX_FILE_OCTETS:
+            raise FilesUnusable(
+                [
+                    FileProblem(
+                        file=name,
+                        sentence=f"is larger than {MAX_FILE_OCTETS >> 20} MiB; is it YAML?",
+                    )
+                ]
+            )
+        return text
+    except FileNotFoundError:
+        sentence = "there is no such file; check the name, or the folder you are in."
+    except UnicodeDecodeError as error:
+        sentence = f"is not UTF-8 text (octet {error.start}); is it really YAML?"
+    except OSError as error:
+        sentence = f"cannot be read: {error.strerror}."
+    raise FilesUnusable([FileProblem(file=name, sentence=sentence)])

@@ -1,0 +1,93 @@
+"""What a running standalone relay looks like from outside: where to send, as whom, where to look.
+
+`up` writes it into the data folder, `send` and `status` read it. Values only, and their JSON.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mailrelay_gateway.config import AuthenticationMode, TlsMode
+from mailrelay_operator.cli.admin import Admin
+from mailrelay_operator.cli.folder import DataFolder, FolderUnusable
+
+FILE = "endpoint.json"
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Door(_Value):
+    """A listener as a client on this machine reaches it."""
+
+    name: str
+    host: str
+    port: int
+    tls: TlsMode
+    authentication: AuthenticationMode
+    certificate_host: str = ""  # the name in its certificate, where `host` is not in it
+
+
+class Login(_Value):
+    """A MailSender. `password` is empty where it was brought along, in the person's own file."""
+
+    sender: str  # NS/NAME
+    username: str
+    password: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+class Way(_Value):
+    """An upstream: its name, and whether it captures mail instead of sending it."""
+
+    name: str
+    is_sandbox: bool = False
+
+
+class Endpoint(_Value):
+    """Everything that `send` and `status` need to know of a relay."""
+
+    relay: str  # NS/NAME
+    admin_host: str
+    admin_port: int
+    admin_token: str = ""
+    doors: tuple[Door, ...] = ()
+    logins: tuple[Login, ...] = ()
+    ways: tuple[Way, ...] = ()
+
+    @property
+    def admin(self) -> Admin:
+        """A client of the admin port."""
+        return Admin(host=self.admin_host, port=self.admin_port, token=self.admin_token)
+
+    @property
+    def has_sandbox(self) -> bool:
+        """Whether captured mail can be looked at."""
+        return any(way.is_sandbox for way in self.ways)
+
+    @property
+    def sends_nothing_out(self) -> bool:
+        """Whether all mail is captured: then any recipient may be tried."""
+        return bool(self.ways) and all(way.is_sandbox for way in self.ways)
+
+
+def write_endpoint(folder: DataFolder, endpoint: Endpoint) -> None:
+    """Keep it in the folder."""
+    folder.write_json(FILE, endpoint.model_dump(mode="json"))
+
+
+def read_endpoint(folder: DataFolder) -> Endpoint:
+    """What `up` wrote last; FolderUnusable where it never ran."""
+    kept = folder.read_json(FILE)
+    if kept is None:
+        raise FolderUnusable(
+            f"{folder.path} has no {FILE}: `mailrelay up` never got so far with it; start it first."
+        )
+    try:
+        return Endpoint.model_validate(kept)
+    except ValidationError as error:
+        raise FolderUnusable(
+            f"{folder.path / FILE} is damaged ({error.error_count()} fields); start `mailrelay up`"
+            " once, which writes it anew."
+        ) from None

@@ -1,0 +1,150 @@
+"""What `mailrelay up` tells a newcomer: where to send, as whom, what to type, where to look.
+
+Pure: an Endpoint in, text out. Every command in it can be copied and run as it stands.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from mailrelay_gateway.config import AuthenticationMode, TlsMode
+from mailrelay_operator.cli.endpoint import Door, Endpoint, Login
+
+#: A recipient that is nobody's (RFC 2606), for relays that send nothing out.
+NOBODY = "someone@example.net"
+YOURSELF = "YOU@YOUR.DOMAIN"
+_TLS = {
+    TlsMode.NONE: "no TLS",
+    TlsMode.START_TLS: "STARTTLS",
+    TlsMode.IMPLICIT: "TLS from the start",
+}
+#: More logins than this are not listed; they stand in the data folder.
+MAX_LISTED = 10
+
+
+def hint_text(endpoint: Endpoint, *, data: str, ca_file: str, program: str) -> str:
+    """The whole text; `data` is the folder as `--data` takes it ("" for the default one)."""
+    recipient = NOBODY if endpoint.sends_nothing_out else YOURSELF
+    rows = [("Submit to", _door_text(door)) for door in endpoint.doors]
+    for login in endpoint.logins[:MAX_LISTED]:
+        rows += _login_rows(login)
+    if len(endpoint.logins) > MAX_LISTED:
+        rows.append(("", f"and {len(endpoint.logins) - MAX_LISTED} more MailSenders"))
+    if ca_file:
+        rows.append(("CA file", ca_file))
+    rows.append(("Admin", f"{endpoint.admin.url} (/metrics, /livez, /readyz)"))
+    if endpoint.admin_token:
+        rows.append(("Admin token", endpoint.admin_token))
+    lines = [f"MailRelay {endpoint.relay} runs on this machine. Ctrl-C stops it.", ""]
+    lines += _table(rows)
+    lines += ["", "Send a message (any of these):", ""]
+    lines += [f"  {line}" for line in _commands(endpoint, data, ca_file, program, recipient)]
+    lines += ["", *_where_to_look(endpoint, data, program)]
+    return "\n".join(lines) + "\n"
+
+
+def swaks_line(door: Door, login: Login | None, *, ca_file: str, recipient: str) -> str:
+    """The swaks command that submits a test message here."""
+    words = ["swaks", "--server", door.host, "--port", str(door.port)]
+    if door.tls is not TlsMode.NONE:
+        words.append("--tls" if door.tls is TlsMode.START_TLS else "--tls-on-connect")
+        if ca_file:
+            words += ["--tls-verify", "--tls-ca-path", ca_file]
+    if login is not None:
+        words += ["--auth", "PLAIN", "--auth-user", login.username]
+        # swaks takes a value that begins with a hyphen for an option, however it is written;
+        # without one it asks.
+        if not login.password.startswith("-"):
+            words += ["--auth-password", login.password]
+    words += ["--from", sender_address(login), "--to", recipient]
+    return shlex.join(words)
+
+
+def curl_line(door: Door, login: Login | None, *, ca_file: str, recipient: str) -> str:
+    """The curl command that submits a test message here."""
+    sender = sender_address(login)
+    text = f"From: {sender}\\r\\nTo: {recipient}\\r\\nSubject: Hello\\r\\n\\r\\nHello.\\r\\n"
+    words = ["curl"]
+    if door.tls is TlsMode.START_TLS:
+        words.append("--ssl-reqd")
+    if door.tls is not TlsMode.NONE and ca_file:
+        words += ["--cacert", ca_file]
+    if login is not None:
+        words += ["--user", f"{login.username}:{login.password}"]
+    host = _bracketed(door.host)
+    if door.certificate_host:
+        words += ["--resolve", f"{door.certificate_host}:{door.port}:{host}"]
+        host = door.certificate_host
+    scheme = "smtps" if door.tls is TlsMode.IMPLICIT else "smtp"
+    words += ["--mail-from", sender, "--mail-rcpt", recipient, "-T", "-"]
+    words.append(f"{scheme}://{host}:{door.port}")
+    return f"printf '{text}' | {shlex.join(words)}"
+
+
+def message_line(endpoint: Endpoint, number: int | None = None) -> str:
+    """The curl command that shows what was captured: all of it, or one message."""
+    path = "/sandbox/messages" if number is None else f"/sandbox/messages/{number}"
+    header = f"Authorization: Bearer {endpoint.admin_token}"
+    return shlex.join(["curl", "-H", header, endpoint.admin.url + path])
+
+
+def sender_address(login: Login | None) -> str:
+    """An address that this login may send from."""
+    pattern = next(iter(login.addresses), "*") if login is not None else "*"
+    if pattern == "*":
+        return "test@example.com"
+    return pattern.replace("*", "test", 1) if pattern.startswith("*@") else pattern
+
+
+def _door_text(door: Door) -> str:
+    login = "" if door.authentication is AuthenticationMode.REQUIRED else ", without login"
+    return f"{_bracketed(door.host)}:{door.port} ({_TLS[door.tls]}{login})"
+
+
+def _login_rows(login: Login) -> list[tuple[str, str]]:
+    password = login.password or "(the one in the Secret that you brought)"
+    owner = f"MailSender {login.sender}, sends from {', '.join(login.addresses)}"
+    return [("User", f"{login.username}   ({owner})"), ("Password", password)]
+
+
+def _commands(
+    endpoint: Endpoint, data: str, ca_file: str, program: str, recipient: str
+) -> Iterable[str]:
+    login = next((one for one in endpoint.logins if one.password), None)
+    doors = [
+        door
+        for door in endpoint.doors
+        if login is not None or door.authentication is AuthenticationMode.NONE
+    ]
+    if not doors:
+        yield "(no MailSender whose password we know: add one, as examples/1-sandbox.yaml does)"
+        return
+    door = doors[0]
+    used = login if door.authentication is AuthenticationMode.REQUIRED else None
+    send = [program, "send", *(("--data", data) if data else ())]
+    if not endpoint.sends_nothing_out:
+        send += ["--to", recipient]
+    yield shlex.join(send)
+    yield swaks_line(door, used, ca_file=ca_file, recipient=recipient)
+    yield curl_line(door, used, ca_file=ca_file, recipient=recipient)
+
+
+def _where_to_look(endpoint: Endpoint, data: str, program: str) -> Iterable[str]:
+    if endpoint.has_sandbox:
+        everything = "Nothing leaves: captured" if endpoint.sends_nothing_out else "Captured"
+        yield f"{everything} mail, newest first (add /ID or /ID/raw for one message):"
+        yield ""
+        yield f"  {message_line(endpoint)}"
+        yield ""
+    status = shlex.join([program, "status", *(("--data", data) if data else ())])
+    yield f"How it is doing: {status}"
+
+
+def _table(rows: list[tuple[str, str]]) -> list[str]:
+    width = max(len(name) for name, _ in rows) + 2
+    return [f"  {name:<{width}}{value}" for name, value in rows]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

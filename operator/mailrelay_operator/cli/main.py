@@ -1,0 +1,44 @@
+"""The program `mailrelay` (and `kubectl mailrelay`): its commands, and how errors are shown."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from mailrelay_operator import __version__
+from mailrelay_operator.cli.documents import FilesUnusable
+from mailrelay_operator.cli.folder import FolderUnusable
+from mailrelay_operator.cli.stop import FolderTrouble, NotUsable
+
+#: Each is a module of its name: only the one that is called is loaded, and `send` starts at once.
+_COMMANDS = ("up", "check", "render", "send", "status")
+
+
+class _Program(click.Group):
+    """Loads commands when they are asked for; makes sentences and codes of what they raise."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"mailrelay_operator.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FilesUnusable as error:
+            raise NotUsable(str(error)) from None
+        except FolderUnusable as error:
+            raise FolderTrouble(str(error)) from None
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mailrelay", message="%(prog)s %(version)s")
+def main() -> None:
+    """mailrelay, an outbound mail gateway: run it here, or look at what would run in a cluster."""

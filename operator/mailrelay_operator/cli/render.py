@@ -1,0 +1,132 @@
+"""`mailrelay render`: prints what the operator would apply for these files, and mints nothing.
+
+The operator's plan with placeholders where it would mint, and every value of a Secret hidden.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import click
+import yaml
+
+from mailrelay_gateway.config import Certificate, GatewayStatus, ScryptVerifier
+from mailrelay_operator.api.names import ANNOTATION_MINTED, SECRET_TYPE_BINDING
+from mailrelay_operator.cli.documents import STDIN
+from mailrelay_operator.cli.inventory import Inventory, Key
+from mailrelay_operator.cli.reading import read_inventory
+from mailrelay_operator.cli.standalone import facts_of, of_relay
+from mailrelay_operator.cli.stop import NotUsable
+from mailrelay_operator.plan.facts import (
+    Absence,
+    Authority,
+    Lookup,
+    Material,
+    ObjectKey,
+    Place,
+    Plan,
+    PodFacts,
+    RelayFacts,
+    Wanted,
+)
+from mailrelay_operator.plan.objects import Manifest, secret_data
+from mailrelay_operator.plan.relay import plan_relay
+from mailrelay_operator.plan.survey import own_objects, referenced_objects, wanted
+
+MINTED = "<minted>"
+REDACTED = "<redacted>"
+UID = "<uid>"
+#: What is no secret in our Secrets.
+_PLAIN = {SECRET_TYPE_BINDING: {"type", "provider", "host", "port", "username", "tls"}}
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def render(files: tuple[str, ...]) -> None:
+    """Print the Kubernetes objects that the operator would make of these files.
+
+    Secrets show <minted> and <redacted>. Exit code 0: printed. 2: the files cannot be used, or only
+    in part; stderr says why.
+    """
+    stdin = sys.stdin.read() if STDIN in files else None
+    inventory = read_inventory(files, stdin=stdin, note=_note)
+    problems: list[str] = []
+    for relay in sorted(inventory.relays):
+        plan = plan_without_minting(inventory, relay, now=datetime.now(UTC))
+        for manifest in shown(plan):
+            click.echo(f"---\n{yaml.safe_dump(manifest, sort_keys=False, width=100)}", nl=False)
+        problems += plan.problems
+    if problems:
+        raise NotUsable("\n".join(problems))
+
+
+def plan_without_minting(inventory: Inventory, relay: Key, *, now: datetime) -> Plan:
+    """The plan for a cluster in which nothing of this relay exists yet and all goes well."""
+    facts = facts_of(of_relay(inventory, relay), relay, {}, place=Place(), now=now)
+    facts = _with_absences(facts)
+    material = placeholders(wanted(facts))
+    plan = plan_relay(facts, material)
+    # Tenants get their Secrets when a pod runs the configuration: so one does.
+    ready = PodFacts(
+        name=f"{relay[1]}-0",
+        uid=UID,
+        ready=True,
+        stamp=plan.digest,
+        status=GatewayStatus(version="", digest=plan.digest, started_at=""),
+    )
+    return plan_relay(replace(facts, pods=(ready,)), material)
+
+
+def placeholders(asked: Wanted) -> Material:
+    """Stands for all that would be minted."""
+    return Material(
+        authority=Authority(certificate=MINTED, key=MINTED) if asked.authority else None,
+        admin_token=MINTED if asked.admin_token else "",
+        leaf=Certificate(chain=MINTED, key=MINTED) if asked.leaf else None,
+        passwords=dict.fromkeys(asked.passwords, MINTED),
+        scrypts={uid: ScryptVerifier(salt="", hash="") for uid in asked.scrypts},
+    )
+
+
+def shown(plan: Plan) -> Iterator[Manifest]:
+    """The objects as they are printed: what is created once, then what is applied."""
+    for manifest in plan.create:
+        yield _hidden(manifest, MINTED)
+    for manifest in plan.apply:
+        yield _hidden(manifest, REDACTED)
+
+
+def _hidden(manifest: Manifest, secret: str) -> Manifest:
+    """The object without its secrets, and with a word where a cluster gives a UID."""
+    result: Manifest = json.loads(json.dumps(manifest))  # a copy of plain values
+    result["metadata"].pop("uid", None)
+    for owner in result["metadata"].get("ownerReferences") or ():
+        owner["uid"] = UID
+    if ANNOTATION_MINTED in (result["metadata"].get("annotations") or {}):
+        result["metadata"]["annotations"][ANNOTATION_MINTED] = MINTED
+    if result["kind"] == "Secret":
+        del result["data"]
+        result["stringData"] = {
+            key: value.decode() if key in _PLAIN.get(manifest["type"], ()) else secret
+            for key, value in secret_data(manifest).items()
+        }
+    return result
+
+
+def _with_absences(facts: RelayFacts) -> RelayFacts:
+    """The facts, with MISSING for everything that the plan looks for and that no file holds."""
+    objects: dict[ObjectKey, Lookup] = dict(facts.objects)
+    for key in own_objects(facts.namespace, facts.name):
+        objects.setdefault(key, Absence.MISSING)
+    facts = replace(facts, objects=objects)
+    for key in referenced_objects(facts):
+        objects.setdefault(key, Absence.MISSING)
+    return replace(facts, objects=objects)
+
+
+def _note(text: str) -> None:
+    click.echo(f"mailrelay: {text}", err=True)

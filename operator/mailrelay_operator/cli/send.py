@@ -1,0 +1,199 @@
+"""`mailrelay send`: submits one test message, and says what happened in words that help.
+
+Here the command's arguments become a Target and a message; `submission` speaks SMTP.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+
+import click
+
+from mailrelay_gateway.config import AuthenticationMode, TlsMode, UpstreamState
+from mailrelay_operator.cli.admin import AdminUnreachable
+from mailrelay_operator.cli.advice import advise
+from mailrelay_operator.cli.delivery import LogTail, describe, follow
+from mailrelay_operator.cli.endpoint import Door, Endpoint, Login, read_endpoint
+from mailrelay_operator.cli.folder import DataFolder
+from mailrelay_operator.cli.folders import find_folder
+from mailrelay_operator.cli.hints import NOBODY, message_line, sender_address
+from mailrelay_operator.cli.loglines import printable
+from mailrelay_operator.cli.stop import NotAccepted, NotUsable
+from mailrelay_operator.cli.submission import Receipt, Refused, Target, parse_url, submit
+
+#: Seconds that we look on after the message was accepted.
+DEFAULT_WAIT = 10.0
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Data folder of `mailrelay up`.")
+@click.option("--url", help="smtp[s]://USER:PASSWORD@HOST:PORT instead of a data folder.")
+@click.option("--ca", default="", help="PEM file with the CA to trust; with --url.")
+@click.option("--sender", help="MailSender to log in as, NS/NAME; the first one by default.")
+@click.option("--from", "from_", help="Sender's address; by default one that the MailSender has.")
+@click.option("--to", multiple=True, help="Recipient; may be given several times.")
+@click.option("--subject", default="Test from mailrelay", show_default=True)
+@click.option("--body", default="", help="Text of the message; - reads standard input.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=DEFAULT_WAIT,
+    show_default=True,
+    help="Seconds to look on while it is delivered.",
+)
+def send(
+    data: Path | None,
+    url: str | None,
+    ca: str,
+    sender: str | None,
+    from_: str | None,
+    to: tuple[str, ...],
+    subject: str,
+    body: str,
+    wait: float,
+) -> None:
+    """Submit a test message over TLS and AUTH, and say what happened.
+
+    Exit code 0: the relay accepted it (it is stored durably). 1: it did not, and the reply is
+    shown as it came. 2: the arguments cannot be used. 4: nor can the data folder.
+    """
+    folder = endpoint = None
+    login: Login | None = None
+    if url:
+        try:
+            target = parse_url(url, ca=ca)
+        except ValueError as error:
+            raise NotUsable(f"--url: {error}.") from None
+        if not from_:
+            raise NotUsable("--url: name the sender's address too: --from YOU@YOUR.DOMAIN.")
+    else:
+        folder = find_folder(data)
+        endpoint = read_endpoint(folder)
+        login = _choose_login(endpoint, sender)
+        target = _target(endpoint, login, folder)
+    recipients = list(to) or _default_recipients(endpoint)
+    address = from_ or sender_address(login)
+    message = _compose(address, recipients, subject, sys.stdin.read() if body == "-" else body)
+    tail = LogTail(folder.log) if folder is not None else None
+    click.echo(f"Submitting to {target}: from {address} to {', '.join(recipients)}")
+    try:
+        receipt = submit(target, sender=address, recipients=recipients, message=message)
+    except Refused as refused:
+        click.echo(f"Refused at {refused.stage}: {refused.reply}", err=True)
+        raise NotAccepted(advise(refused)) from None
+    click.echo(f"Accepted: {receipt.reply}")
+    _look_on(receipt, endpoint, tail, wait)
+
+
+def _choose_login(endpoint: Endpoint, wanted: str | None) -> Login | None:
+    """The login to use; None where a listener takes mail without one."""
+    known = ", ".join(login.sender for login in endpoint.logins) or "none"
+    if wanted is not None:
+        matching = [one for one in endpoint.logins if wanted in (one.sender, one.username)]
+        if not matching:
+            raise NotUsable(f"--sender {wanted}: there is no such MailSender; known: {known}.")
+        if not matching[0].password:
+            raise NotUsable(
+                f"--sender {wanted}: its password was brought along and is not kept here; use"
+                " --url smtp://USER:PASSWORD@HOST:PORT --ca FILE."
+            )
+        return matching[0]
+    usable = [login for login in endpoint.logins if login.password]
+    if usable:
+        return usable[0]
+    if any(door.authentication is AuthenticationMode.NONE for door in endpoint.doors):
+        return None
+    raise NotUsable(
+        f"No MailSender with a minted password (known: {known}); add one as examples/1-sandbox.yaml"
+        " does, or use --url with a password of your own."
+    )
+
+
+def _target(endpoint: Endpoint, login: Login | None, folder: DataFolder) -> Target:
+    door = _choose_door(endpoint, login)
+    logs_in = login is not None and door.tls is not TlsMode.NONE
+    return Target(
+        host=door.host,
+        port=door.port,
+        tls=door.tls,
+        server_name=door.certificate_host,
+        ca=str(folder.ca_file) if folder.ca_file.exists() else "",
+        username=login.username if login is not None and logs_in else "",
+        password=login.password if login is not None and logs_in else "",
+    )
+
+
+def _choose_door(endpoint: Endpoint, login: Login | None) -> Door:
+    for door in endpoint.doors:
+        if login is not None or door.authentication is AuthenticationMode.NONE:
+            return door
+    raise NotUsable("The relay has no listener for SMTP; add one to `spec.listeners`.")
+
+
+def _default_recipients(endpoint: Endpoint | None) -> list[str]:
+    if endpoint is not None and endpoint.sends_nothing_out:
+        return [NOBODY]
+    raise NotUsable("This relay sends for real, so name a recipient: --to YOU@YOUR.DOMAIN.")
+
+
+def _compose(sender: str, recipients: list[str], subject: str, body: str) -> bytes:
+    message = EmailMessage()
+    try:
+        message["From"] = sender
+        message["To"] = ", ".join(recipients)
+        message["Subject"] = subject
+    except ValueError as error:
+        raise NotUsable(f"The message cannot be made: {error}.") from None
+    message["Date"] = formatdate(localtime=True)
+    message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2] or "localhost")
+    message.set_content(body or "This is a test message of `mailrelay send`.\n")
+    return message.as_bytes(policy=SMTP)
+
+
+def _look_on(
+    receipt: Receipt, endpoint: Endpoint | None, tail: LogTail | None, wait: float
+) -> None:
+    if endpoint is None or tail is None or not receipt.queue_id or wait == 0:
+        return
+    if not tail.path.exists():
+        return  # `up --logs json` keeps no log file
+    outcome = follow(tail, receipt.queue_id, wait=wait)
+    if outcome is None:
+        click.echo(f"Not delivered within {wait:g} s; it is stored, and tried further.")
+        for line in _held_upstreams(endpoint):
+            click.echo(line)
+        return
+    click.echo(describe(outcome))
+    if outcome.get("event") == "captured":
+        _show_captured(endpoint, receipt.queue_id)
+
+
+def _held_upstreams(endpoint: Endpoint) -> Iterator[str]:
+    """Why mail waits, as far as the gateway knows."""
+    try:
+        answer = endpoint.admin.status()
+    except AdminUnreachable as error:
+        yield str(error)
+        return
+    if answer.suspended:
+        yield "The relay is suspended: mail is accepted and waits."
+    for upstream in answer.upstreams:
+        if upstream.state is UpstreamState.HELD:
+            words = printable(upstream.message)
+            yield f"Upstream {upstream.name} is held ({upstream.reason}): {words}"
+
+
+def _show_captured(endpoint: Endpoint, queue_id: str) -> None:
+    try:
+        captured = endpoint.admin.captured()
+    except AdminUnreachable as error:
+        click.echo(str(error))
+        return
+    for message in captured:
+        if message.get("queue_id") == queue_id:
+            click.echo(f"Look at it: {message_line(endpoint, message['id'])}")

@@ -1,0 +1,361 @@
+"""What one relay on this machine comes to: facts from files and folder, the operator's own plan,
+and from it the gateway's files and what a person needs to know.
+
+The data folder plays the cluster: Secrets that the plan creates or applies are kept there and are
+facts the next time. Nothing else of the plan has a meaning here.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from mailrelay_gateway.config import (
+    FILE_NAME,
+    RELAY_FILE,
+    AuthenticationMode,
+    GatewayConfig,
+    TlsMode,
+    file_names,
+    load,
+)
+from mailrelay_operator.api.mailrelay import MailRelay
+from mailrelay_operator.api.mailsender import MailSender
+from mailrelay_operator.api.names import SECRET_TYPE_BINDING, ca_secret_name
+from mailrelay_operator.api.parsing import parse
+from mailrelay_operator.cli.admin import Admin
+from mailrelay_operator.cli.documents import FilesUnusable
+from mailrelay_operator.cli.endpoint import Door, Endpoint, Login, Way, write_endpoint
+from mailrelay_operator.cli.folder import DataFolder
+from mailrelay_operator.cli.inventory import Inventory, Key
+from mailrelay_operator.cli.unsupported import find_unsupported
+from mailrelay_operator.engine.minting import mint
+from mailrelay_operator.plan.facts import Material, ObjectKey, Place, Plan, RelayFacts
+from mailrelay_operator.plan.objects import (
+    Manifest,
+    annotations_of,
+    labels_of,
+    name_of,
+    namespace_of,
+    secret_data,
+)
+from mailrelay_operator.plan.relay import plan_relay
+from mailrelay_operator.plan.survey import wanted
+
+#: What is created in one round is a fact in the next; two rounds settle everything, the rest is
+#: a bound against a plan that never does.
+MAX_ROUNDS = 5
+#: How often the plan is made again although no file changed: certificates grow old.
+REPLAN_EVERY = timedelta(hours=1)
+_UIDS = uuid.uuid5(uuid.NAMESPACE_URL, "mailrelay.dev/standalone/kept")
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """The result. With `problems` (sentences) there is nothing to run, and the rest is empty."""
+
+    endpoint: Endpoint
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    digest: str = ""  # of `files`, as the gateway's status shows it
+    secrets: tuple[Manifest, ...] = field(default=(), repr=False)
+    authority: str = ""  # PEM of what clients trust; "" where a public CA is to be trusted
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    look_again_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standalone:
+    """Which relay is run, and at which addresses."""
+
+    relay: Key
+    bind: str
+    admin_host: str
+    admin_port: int
+
+    @property
+    def admin(self) -> Admin:
+        """Where the gateway's admin port is bound."""
+        return Admin(host=self.admin_host, port=self.admin_port)
+
+    @property
+    def client_host(self) -> str:
+        """The address by which a client on this machine reaches the listeners."""
+        return _WILDCARDS.get(self.bind, self.bind)
+
+    def refuse_unsupported(self, inventory: Inventory) -> None:
+        """FilesUnusable when this relay, or a MailSender or MailDomain that names it, uses what
+        does not act yet."""
+        problems = list(find_unsupported(of_relay(inventory, self.relay)))
+        if problems:
+            raise FilesUnusable(problems)
+
+    def plan(self, inventory: Inventory, kept: Iterable[Manifest], *, now: datetime) -> Picture:
+        """Plan as the operator would, with what was kept from earlier, minting what is missing."""
+        mine = of_relay(inventory, self.relay)
+        certificate_host = _certificate_host(mine, self.relay)
+        place = Place(standalone=True, loopback_host=certificate_host or self.client_host)
+        store = {_key_of(secret): secret for secret in kept}
+        plan, material = Plan(), Material()
+        for _ in range(MAX_ROUNDS):
+            facts = facts_of(mine, self.relay, store, place=place, now=now)
+            material = mint(
+                wanted(facts),
+                relay="/".join(self.relay),
+                now=now,
+                passwords=material.passwords,
+                verifiers=material.scrypts,
+            )
+            plan = plan_relay(facts, material)
+            if plan.problems or not _settle(store, plan):
+                break
+        problems = tuple(_with_places(plan.problems, mine))
+        if problems or RELAY_FILE not in plan.files:
+            return Picture(endpoint=self._endpoint(), problems=problems or (_NOTHING_TO_RUN,))
+        config = load(plan.files)
+        authority = _authority(store, self.relay, config)
+        endpoint = self._endpoint(config, mine, store, certificate_host)
+        return Picture(
+            endpoint=endpoint,
+            files=plan.files,
+            digest=plan.digest,
+            secrets=tuple(store.values()),
+            authority=authority,
+            warnings=tuple(_find_warnings(mine, self.relay, endpoint)),
+            look_again_at=now + REPLAN_EVERY,
+        )
+
+    def put(self, picture: Picture, folder: DataFolder) -> bool:
+        """Write it all, what was minted first; whether the gateway's configuration changed."""
+        for secret in picture.secrets:
+            folder.keep_secret(secret)
+        if picture.authority:
+            folder.write("ca.crt", picture.authority.encode())
+        else:
+            folder.remove("ca.crt")
+        write_endpoint(folder, picture.endpoint)
+        changed = False
+        # The senders first: a relay's document must never be ahead of a share that it needs.
+        for name in sorted(picture.files, key=lambda name: name == RELAY_FILE):
+            changed |= folder.write(f"config/{name}/{FILE_NAME}", picture.files[name])
+        for name in file_names():
+            if name not in picture.files and (folder.config / name / FILE_NAME).exists():
+                folder.remove(f"config/{name}/{FILE_NAME}")
+                changed = True
+        return changed
+
+    def _endpoint(
+        self,
+        config: GatewayConfig | None = None,
+        inventory: Inventory | None = None,
+        store: Mapping[ObjectKey, Manifest] | None = None,
+        certificate_host: str = "",
+    ) -> Endpoint:
+        relay = config.relay if config is not None else None
+        token = ""
+        if store is not None:
+            found = store.get(_secret_key(self.relay[0], f"{self.relay[1]}-admin"), {})
+            token = secret_data(found).get("token", b"").decode()
+        return Endpoint(
+            relay="/".join(self.relay),
+            admin_host=_WILDCARDS.get(self.admin_host, self.admin_host),
+            admin_port=self.admin_port,
+            admin_token=token,
+            doors=tuple(
+                Door(
+                    name=listener.name,
+                    host=self.client_host,
+                    port=listener.port,
+                    tls=listener.tls.mode,
+                    authentication=listener.authentication.mode,
+                    certificate_host=certificate_host,
+                )
+                for listener in (relay.listeners if relay else ())
+            ),
+            logins=tuple(_logins(config, inventory, store)),
+            ways=tuple(
+                Way(name=upstream.name, is_sandbox=upstream.sandbox is not None)
+                for upstream in (relay.upstreams if relay else ())
+            ),
+        )
+
+
+_NOTHING_TO_RUN = "The plan holds no configuration and does not say why: this is a mistake of ours."
+
+
+def facts_of(
+    inventory: Inventory,
+    relay: Key,
+    store: Mapping[ObjectKey, Manifest],
+    *,
+    place: Place,
+    now: datetime,
+) -> RelayFacts:
+    """The facts as a cluster would give them. An object of the files stands before one that was
+    kept under its name: the plan then says that it is not ours."""
+    objects: dict[ObjectKey, Manifest] = dict(store)
+    for one in (*inventory.secrets.values(), *inventory.config_maps.values()):
+        objects[_key_of(one)] = one
+    senders = tuple(inventory.senders.values())
+    return RelayFacts(
+        namespace=relay[0],
+        name=relay[1],
+        relay=inventory.relays.get(relay),
+        now=now,
+        place=place,
+        senders=senders,
+        namespaces={
+            namespace: labels_of(inventory.namespace(namespace))
+            for namespace in {namespace_of(sender) for sender in senders}
+        },
+        objects=objects,
+    )
+
+
+def _settle(store: dict[ObjectKey, Manifest], plan: Plan) -> bool:
+    """Keep the Secrets of a plan as a cluster would; whether that changed anything."""
+    changed = False
+    for secret in plan.create:
+        if secret["kind"] == "Secret" and _key_of(secret) not in store:
+            store[_key_of(secret)] = created(secret)
+            changed = True
+    for secret in plan.apply:
+        if secret["kind"] != "Secret":
+            continue
+        before = store.get(_key_of(secret))
+        after = applied(before, secret)
+        if after != before:
+            store[_key_of(secret)] = after
+            changed = True
+    return changed
+
+
+def created(secret: Manifest) -> Manifest:
+    """A Secret as it is after POST: with a UID."""
+    uid = str(uuid.uuid5(_UIDS, str(_key_of(secret))))
+    return {**secret, "metadata": {**secret["metadata"], "uid": uid}}
+
+
+def applied(before: Manifest | None, secret: Manifest) -> Manifest:
+    """A Secret as it is after server-side apply: what was created and is never applied (a tenant's
+    password, annotations) stays."""
+    if before is None:
+        return created(secret)
+    metadata = {**secret["metadata"], "uid": before["metadata"]["uid"]}
+    annotations = {**annotations_of(before), **annotations_of(secret)}
+    if annotations:
+        metadata["annotations"] = annotations
+    data = dict(secret.get("data") or {})
+    if secret.get("type") == SECRET_TYPE_BINDING and "password" in before["data"]:
+        data.setdefault("password", before["data"]["password"])
+    return {**secret, "metadata": metadata, "data": data}
+
+
+def of_relay(inventory: Inventory, relay: Key) -> Inventory:
+    """The inventory without other relays and what belongs to them."""
+
+    def names_it(manifest: Manifest) -> bool:
+        reference = manifest["spec"]["relayRef"]
+        return (reference.get("namespace") or namespace_of(manifest), reference["name"]) == relay
+
+    return Inventory(
+        relays={key: one for key, one in inventory.relays.items() if key == relay},
+        senders={key: one for key, one in inventory.senders.items() if names_it(one)},
+        domains={key: one for key, one in inventory.domains.items() if names_it(one)},
+        secrets=inventory.secrets,
+        config_maps=inventory.config_maps,
+        namespaces=inventory.namespaces,
+        documents=inventory.documents,
+    )
+
+
+def _key_of(manifest: Manifest) -> ObjectKey:
+    return ObjectKey(
+        kind=manifest["kind"], namespace=namespace_of(manifest), name=name_of(manifest)
+    )
+
+
+def _secret_key(namespace: str, name: str) -> ObjectKey:
+    return ObjectKey(kind="Secret", namespace=namespace, name=name)
+
+
+def _certificate_host(inventory: Inventory, relay: Key) -> str:
+    """The name that clients have to verify, where it is not the address that they connect to: our
+    own certificate carries the loopback addresses, a given one the relay's public name."""
+    model = parse(inventory.relays[relay])
+    assert isinstance(model, MailRelay)
+    for listener in model.spec.listeners:
+        if listener.protocol == "SMTP" and listener.tls.mode != "None":
+            given = bool(listener.tls.certificate_refs)
+            return (model.spec.service.hostname or model.spec.hostname) if given else ""
+    return ""
+
+
+def _logins(
+    config: GatewayConfig | None,
+    inventory: Inventory | None,
+    store: Mapping[ObjectKey, Manifest] | None,
+) -> Iterator[Login]:
+    if config is None or inventory is None or store is None:
+        return
+    for sender in sorted(config.senders, key=lambda sender: (sender.namespace, sender.name)):
+        manifest = inventory.senders.get((sender.namespace, sender.name))
+        model = parse(manifest) if manifest is not None else None
+        password = ""
+        if isinstance(model, MailSender) and model.spec.credentials is not None:
+            secret = model.spec.credentials.secret_name or ""
+            found = store.get(_secret_key(sender.namespace, secret), {})
+            password = secret_data(found).get("password", b"").decode()
+        yield Login(
+            sender=f"{sender.namespace}/{sender.name}",
+            username=sender.username,
+            password=password,
+            addresses=sender.addresses,
+        )
+
+
+def _authority(store: Mapping[ObjectKey, Manifest], relay: Key, config: GatewayConfig) -> str:
+    """What clients trust: the CA that stands in the senders' Secrets, else the relay's own."""
+    for secret in store.values():
+        if secret.get("type") == SECRET_TYPE_BINDING and "ca.crt" in secret["data"]:
+            return secret_data(secret)["ca.crt"].decode()
+    if all(listener.tls.mode is TlsMode.NONE for listener in config.relay.listeners):
+        return ""
+    found = store.get(_secret_key(relay[0], ca_secret_name(relay[1])), {})
+    return secret_data(found).get("ca.crt", b"").decode()
+
+
+def _with_places(problems: Iterable[str], inventory: Inventory) -> Iterator[str]:
+    """Each problem with the file and line of the object that it begins with."""
+    for problem in problems:
+        for (kind, (namespace, name)), document in inventory.documents.items():
+            if problem.startswith(f"{kind} {namespace}/{name}: "):
+                yield f"{document.file}: document {document.number}, {problem}"
+                break
+        else:
+            yield problem
+
+
+def _find_warnings(inventory: Inventory, relay: Key, endpoint: Endpoint) -> Iterator[str]:
+    """What is as the files say and may still surprise."""
+    for login in endpoint.logins:
+        namespace, _, name = login.sender.partition("/")
+        model = parse(inventory.senders[namespace, name])
+        minted = isinstance(model, MailSender) and bool(
+            model.spec.credentials and model.spec.credentials.secret_name
+        )
+        if minted and not login.password:
+            yield (
+                f"MailSender {login.sender} has no login: the relay takes none with TLS, or its"
+                " certificate does not carry the relay's hostname."
+            )
+    if not endpoint.logins and any(
+        door.authentication is AuthenticationMode.REQUIRED for door in endpoint.doors
+    ):
+        yield f"No MailSender names MailRelay {'/'.join(relay)}: nobody can log in."
+    replicas = inventory.relays[relay]["spec"].get("replicas", 1)
+    if replicas != 1:
+        yield f"replicas: {replicas} is for clusters; here runs one gateway."

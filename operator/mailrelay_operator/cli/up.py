@@ -1,0 +1,320 @@
+"""`mailrelay up`: plans files as the operator would, and runs one gateway on this machine.
+
+Here the parts are joined: files, data folder, plan, child process, terminal. Decisions are made in
+`standalone` (what to run) and `hints` (what to say).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from mailrelay_operator.cli.admin import AdminUnreachable, parse_host_port
+from mailrelay_operator.cli.documents import STDIN, FilesUnusable, files_of
+from mailrelay_operator.cli.folder import DataFolder, FolderUnusable
+from mailrelay_operator.cli.folders import folder_of_relay
+from mailrelay_operator.cli.gatewayprocess import Command, GatewayProcess
+from mailrelay_operator.cli.hints import hint_text
+from mailrelay_operator.cli.inventory import Key, choose_relay
+from mailrelay_operator.cli.loglines import humanize
+from mailrelay_operator.cli.reading import read_inventory
+from mailrelay_operator.cli.standalone import REPLAN_EVERY, Picture, Standalone
+from mailrelay_operator.cli.stop import NotUsable
+from mailrelay_operator.cli.terminal import LogFile, Terminal
+
+#: Octets that have to be free: below, the gateway accepts nothing (its default low-water mark).
+LOW_WATER = 128 * 1024 * 1024
+#: Seconds within which a second Ctrl-C is the first one's echo: `timeout` and shells signal twice.
+ECHO = 1.0
+#: Seconds that a reload may take before we say that it did not work, and between two looks.
+RELOAD_PATIENCE = 3.0
+RELOAD_POLL = 0.05
+#: Seconds between two looks at the files: a person waits, and a look is a few stat calls.
+FILES_INTERVAL = 0.3
+
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of queue, log and secrets.")
+@click.option("--relay", help="Which MailRelay, NS/NAME, where the files hold several.")
+@click.option("--bind", default="127.0.0.1", show_default=True, help="Address of the listeners.")
+@click.option(
+    "--admin", default="127.0.0.1:8025", show_default=True, help="HOST:PORT of metrics and status."
+)
+@click.option(
+    "--logs",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="text: short lines here, JSON in DIR/gateway.log; json: JSON on stdout.",
+)
+def up(
+    files: tuple[str, ...], data: Path | None, relay: str | None, bind: str, admin: str, logs: str
+) -> None:
+    """Run a relay on this machine, from the same YAML as in a cluster.
+
+    FILE is a YAML file, a folder of them, or - for standard input. Edits act at once. Ctrl-C stops
+    it; what was accepted stays in the data folder.
+
+    Exit code 0: stopped. 2: the files cannot be used. 3: a port is in use. 4: the data folder or
+    its disk cannot be used.
+    """
+    try:
+        admin_host, admin_port = parse_host_port(admin)
+    except ValueError as error:
+        raise NotUsable(f"--admin: {error}.") from None
+    stdin = sys.stdin.read() if STDIN in files else None
+    inventory = read_inventory(files, stdin=stdin, note=_note)
+    try:
+        key = choose_relay(inventory, relay)
+    except ValueError as error:
+        raise NotUsable(str(error)) from None
+    standalone = Standalone(relay=key, bind=bind, admin_host=admin_host, admin_port=admin_port)
+    # Before the folder is made: a mistake in the files should leave nothing behind.
+    standalone.refuse_unsupported(inventory)
+    folder = folder_of_relay(data, *key)
+    with folder.locked():
+        picture = standalone.plan(inventory, folder.secrets(), now=datetime.now(UTC))
+        if picture.problems:
+            raise NotUsable("\n".join(picture.problems))
+        run = _Run(files, stdin, key, standalone, folder, as_json=logs == "json")
+        run.put(picture)
+        hints = hint_text(
+            picture.endpoint,
+            data=str(data) if data else "",
+            ca_file=str(folder.ca_file) if picture.authority else "",
+            program=_program(),
+        )
+        code = asyncio.run(run.until_stopped(picture, hints))
+    sys.exit(code)
+
+
+class _Run:
+    """One run of the gateway, from its first configuration to its exit code."""
+
+    def __init__(
+        self,
+        files: Sequence[str],
+        stdin: str | None,
+        relay: Key,
+        standalone: Standalone,
+        folder: DataFolder,
+        *,
+        as_json: bool,
+    ) -> None:
+        self._files = files
+        self._stdin = stdin
+        self._relay = relay
+        self._standalone = standalone
+        self._folder = folder
+        self._as_json = as_json
+        self._seen = _fingerprint(files)
+        self._look_again_at = datetime.now(UTC) + REPLAN_EVERY
+
+    def put(self, picture: Picture) -> bool:
+        """Write what the picture says; whether the gateway's configuration changed."""
+        for warning in picture.warnings:
+            _note(warning)
+        self._look_again_at = picture.look_again_at or self._look_again_at
+        return self._standalone.put(picture, self._folder)
+
+    async def until_stopped(self, picture: Picture, hints: str) -> int:
+        """Start the gateway, speak, keep it current, stop it; its exit code."""
+        stop, hurry = _stop_signals()
+        gateway = await GatewayProcess.start(
+            Command(
+                config=self._folder.config,
+                spool=self._folder.spool,
+                bind=self._standalone.bind,
+                admin=self._standalone.admin,
+                log_to_stdout=self._as_json,
+            )
+        )
+        speaker = _Speaker(None if self._as_json else LogFile(self._folder.log))
+        log = asyncio.create_task(gateway.follow_log(speaker.take))
+        ended = asyncio.create_task(gateway.wait())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            ready = asyncio.create_task(gateway.until_ready(picture.endpoint.admin, picture.digest))
+            await asyncio.wait({ready, ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done() and not stop.is_set():
+                click.echo(hints, err=self._as_json)
+                if not ready.result():
+                    _note("It is not ready yet (a large queue takes a while); it goes on trying.")
+                self._warn_when_full()
+                speaker.speak()
+                keeping = asyncio.create_task(self._keep_current(gateway))
+                await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                keeping.cancel()
+        finally:  # whatever happened here (a terminal that is gone), no gateway is left behind
+            if not ended.done():
+                _note(_STOPPING)
+                await gateway.stop(hurry.wait())
+            code = await ended
+            await log
+            speaker.close()
+        return 130 if hurry.is_set() else code
+
+    def _warn_when_full(self) -> None:
+        free = shutil.disk_usage(self._folder.path).free
+        if free < LOW_WATER:
+            _note(
+                f"Only {free >> 20} MiB are free in {self._folder.path}; below"
+                f" {LOW_WATER >> 20} MiB no mail is accepted (452). What is queued goes out. Make"
+                " room there."
+            )
+
+    async def _keep_current(self, gateway: GatewayProcess) -> None:
+        """Plan again whenever a file changed, and when the plan asks for it."""
+        while True:
+            await asyncio.sleep(FILES_INTERVAL)
+            fingerprint = _fingerprint(self._files)
+            edited = fingerprint != self._seen
+            if not edited and datetime.now(UTC) < self._look_again_at:
+                continue
+            self._seen = fingerprint
+            self._look_again_at = datetime.now(UTC) + REPLAN_EVERY
+            try:
+                picture = await asyncio.to_thread(self._replan, edited)
+            except Exception as error:  # the gateway goes on, and so must we
+                _note(f"A mistake of ours ({type(error).__name__}: {error}); {_KEPT}")
+                continue
+            if picture is not None:
+                gateway.reload()
+                _note(await asyncio.to_thread(_what_became_of, picture))
+
+    def _replan(self, edited: bool) -> Picture | None:
+        """Write what the files say now; the picture if the gateway has to read again."""
+        try:
+            inventory = read_inventory(self._files, stdin=self._stdin, note=None)
+            if self._relay not in inventory.relays:
+                _note(f"MailRelay {'/'.join(self._relay)} is gone from the files; {_KEPT}")
+                return None
+            self._standalone.refuse_unsupported(inventory)
+            picture = self._standalone.plan(
+                inventory, self._folder.secrets(), now=datetime.now(UTC)
+            )
+        except (FilesUnusable, NotUsable) as error:
+            _note(f"{error}\n{_KEPT.capitalize()}")
+            return None
+        if picture.problems:
+            _note("\n".join([*picture.problems, _KEPT.capitalize()]))
+            return None
+        try:
+            changed = self.put(picture)
+        except FolderUnusable as error:
+            _note(f"{error} {_KEPT.capitalize()}")
+            return None
+        if edited and not changed:
+            _note("The edit changes nothing that runs.")
+        return picture if changed else None
+
+
+_STOPPING = (
+    "Stopping: deliveries under way are finished, the rest stays in the queue (Ctrl-C again: at"
+    " once)."
+)
+_KEPT = "the last good configuration stays in force."
+
+
+class _Speaker:
+    """Takes the gateway's log lines: to the file at once, to the terminal after the hints."""
+
+    def __init__(self, file: LogFile | None) -> None:
+        self._file = file
+        self._terminal: Terminal | None = None
+        self._early: list[bytes] = []
+
+    def take(self, lines: list[bytes]) -> None:
+        if self._file is not None:
+            self._file.write(b"".join(line + b"\n" for line in lines))
+        if self._terminal is None:
+            self._early += lines
+            return
+        for line in lines:
+            self._terminal.line(humanize(line))
+
+    def speak(self) -> None:
+        """From now on lines are shown; those that came before, too."""
+        self._terminal = Terminal(sys.stderr)
+        early, self._early = self._early, []
+        for line in early:
+            self._terminal.line(humanize(line))
+
+    def close(self) -> None:
+        if self._terminal is not None:
+            self._terminal.close()
+        if self._file is not None:
+            self._file.close()
+
+
+def _what_became_of(picture: Picture) -> str:
+    """Wait until the gateway runs the new configuration; a sentence that says so, or why not."""
+    deadline = time.monotonic() + RELOAD_PATIENCE
+    while True:
+        if picture.endpoint.admin.runs(picture.digest):
+            return "The change is in force."
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(RELOAD_POLL)
+    with contextlib.suppress(AdminUnreachable):
+        if problem := picture.endpoint.admin.status().problem:
+            return f"The gateway does not take the change: {problem} {_KEPT.capitalize()}"
+    return "The gateway has not taken the change yet; its log says why."
+
+
+def _stop_signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Events that signals set: stop at the first one, hurry at a later one.
+
+    A terminal that is closed stops us too (SIGHUP), unless we were started to outlive it (nohup).
+    """
+    loop = asyncio.get_running_loop()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    asked_at: list[float] = []
+
+    def asked() -> None:
+        asked_at.append(loop.time())
+        if asked_at[-1] - asked_at[0] > ECHO:
+            hurry.set()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, asked)
+    return stop, hurry
+
+
+def _fingerprint(names: Sequence[str]) -> Fingerprint:
+    """Changes when a file is edited, replaced, added or removed."""
+    seen = []
+    with contextlib.suppress(FilesUnusable, OSError):
+        for name in files_of(names):
+            try:
+                found = Path(name).stat()
+            except OSError:
+                continue
+            seen.append((name, found.st_ino, found.st_size, found.st_mtime_ns))
+    return tuple(seen)
+
+
+def _note(text: str) -> None:
+    """Say something; a terminal that is gone stops nothing."""
+    with contextlib.suppress(OSError):
+        click.echo(f"mailrelay: {text}", err=True)
+
+
+def _program() -> str:
+    """How the person called us, so that the commands that we print work as they stand."""
+    called = sys.argv[0]
+    return "mailrelay" if Path(called).name.startswith(("__main__", "main.py")) else called

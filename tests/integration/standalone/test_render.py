@@ -1,0 +1,61 @@
+"""`mailrelay render` shows what the operator would apply, and no secret of anybody."""
+
+import yaml
+
+from tests.integration.standalone.conftest import invoke, sandbox_yaml
+from tests.integration.standalone.test_what_cannot_run import SMARTHOST
+
+LOGIN = """
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: upstream, namespace: mail}
+type: kubernetes.io/basic-auth
+stringData: {username: relay, password: hunter-twelve}
+---
+apiVersion: mailrelay.dev/v1alpha1
+kind: MailSender
+metadata: {name: app, namespace: mail}
+spec:
+  relayRef: {name: company}
+  from: ["*@example.com"]
+  credentials: {secretName: app-smtp}
+"""
+
+
+def test_it_shows_every_object_and_mints_nothing() -> None:
+    done = invoke("render", "-", stdin=sandbox_yaml(2525))
+    assert done.returncode == 0, done.stderr
+    again = invoke("render", "-", stdin=sandbox_yaml(2525))
+    assert done.stdout == again.stdout
+    objects = list(yaml.safe_load_all(done.stdout))
+    kinds = {(one["kind"], one["metadata"]["name"]) for one in objects}
+    assert {
+        ("StatefulSet", "sandbox"),
+        ("Service", "sandbox"),
+        ("NetworkPolicy", "sandbox-gateway"),
+        ("PodDisruptionBudget", "sandbox"),
+        ("Secret", "sandbox-config"),
+        ("Secret", "demo-smtp"),
+    } <= kinds
+    (tenant,) = [one for one in objects if one["metadata"]["name"] == "demo-smtp"]
+    assert tenant["stringData"]["password"] == "<minted>"
+    assert tenant["stringData"]["host"] == "sandbox.default.svc"
+
+
+def test_a_login_of_the_files_is_not_shown() -> None:
+    done = invoke("render", "-", stdin=SMARTHOST + LOGIN)
+    assert done.returncode == 0, done.stderr
+    assert "hunter-twelve" not in done.stdout
+    secrets = [one for one in yaml.safe_load_all(done.stdout) if one["kind"] == "Secret"]
+    assert secrets
+    assert not any("data" in secret for secret in secrets)
+    plain = {"type", "provider", "host", "port", "username", "tls"}
+    shown = {v for one in secrets for k, v in one["stringData"].items() if k not in plain}
+    assert shown == {"<minted>", "<redacted>"}
+
+
+def test_a_missing_secret_is_said_and_ends_with_2() -> None:
+    done = invoke("render", "-", stdin=SMARTHOST)
+    assert done.returncode == 2
+    assert "Secret mail/upstream of upstream smarthost does not exist; create it." in done.stderr

@@ -1,0 +1,123 @@
+"""`mailrelay up` over its life: restarts, edits, signals; nothing minted or accepted is lost."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+from tests.integration.standalone.conftest import (
+    Relay,
+    free_port,
+    mailrelay,
+    sandbox_yaml,
+    wait_for,
+)
+
+
+def is_listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_password_ca_token_and_captured_mail_survive_a_restart(own_relay: Relay) -> None:
+    own_relay.start()
+    minted = [own_relay.hint(name) for name in ("Password", "Admin token")]
+    authority = (own_relay.data / "ca.crt").read_bytes()
+    mailrelay("send", "--data", own_relay.data, "--subject", "before")
+    own_relay.captured("before")
+    assert own_relay.stop() == 0
+    own_relay.start()
+    assert [own_relay.hint(name) for name in ("Password", "Admin token")] == minted
+    assert (own_relay.data / "ca.crt").read_bytes() == authority
+    own_relay.captured("before")
+    done = mailrelay("send", "--data", own_relay.data, "--subject", "after")
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_edit_acts_at_once_and_a_broken_one_changes_nothing(own_relay: Relay) -> None:
+    own_relay.start()
+    good = sandbox_yaml(own_relay.port)
+    own_relay.edit(good.replace('"*@example.com"', '"billing@example.com"'))
+    own_relay.wait_for_line("The change is in force.")
+
+    def is_refused() -> bool:
+        done = mailrelay(
+            "send", "--data", own_relay.data, "--from", "other@example.com", "--wait", 0
+        )
+        return "(SenderNotAllowed)" in done.stderr
+
+    wait_for(is_refused, "refusal of an address that was taken away")
+    own_relay.edit(good.replace("kind: MailRelay", "kind: MailRelay\nkind: x"))
+    assert "line 5: is not valid YAML" in own_relay.wait_for_line("not valid YAML")
+    own_relay.wait_for_line("The last good configuration stays in force.")
+    own_relay.edit(good.replace("upstreams:", "serviceAccountTokens: {}\n  upstreams:"))
+    assert "spec.serviceAccountTokens" in own_relay.wait_for_line("Unsupported")
+    own_relay.wait_for_line("The last good configuration stays in force.")
+    done = mailrelay("send", "--data", own_relay.data)
+    assert done.returncode == 0, done.stderr
+    own_relay.edit(f"# only a comment\n{good}".replace('"*@example.com"', '"billing@example.com"'))
+    own_relay.wait_for_line("The edit changes nothing that runs.")
+
+
+def test_a_change_that_the_gateway_cannot_take_is_said(own_relay: Relay) -> None:
+    own_relay.start()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        own_relay.edit(sandbox_yaml(port))
+        said = own_relay.wait_for_line("The gateway does not take the change:")
+    assert str(port) in said
+    own_relay.edit(sandbox_yaml(own_relay.port))
+    own_relay.wait_for_line("The change is in force.")
+    assert mailrelay("send", "--data", own_relay.data).returncode == 0
+
+
+def test_a_second_one_on_the_same_folder_is_kept_out_and_changes_nothing(own_relay: Relay) -> None:
+    own_relay.start()
+    done = mailrelay("up", own_relay.file, "--data", own_relay.data)
+    assert done.returncode == 4
+    assert "is in use by another `mailrelay up`" in done.stderr
+    assert mailrelay("send", "--data", own_relay.data).returncode == 0
+
+
+def test_another_relay_s_gateway_on_the_admin_port_is_not_taken_for_ours(
+    own_relay: Relay, tmp_path: Path
+) -> None:
+    own_relay.start()
+    (tmp_path / "other.yaml").write_text(sandbox_yaml(free_port()))
+    done = mailrelay(
+        *("up", tmp_path / "other.yaml", "--data", tmp_path / "other"),
+        *("--admin", f"127.0.0.1:{own_relay.admin}"),
+    )
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == ""
+
+
+def test_the_gateway_goes_when_its_parent_is_killed(own_relay: Relay) -> None:
+    own_relay.start()
+    own_relay.process.send_signal(signal.SIGKILL)
+    wait_for(lambda: not is_listening(own_relay.port), "end of the orphaned gateway")
+    own_relay.stop()
+    own_relay.start()
+
+
+def test_a_gateway_that_is_killed_ends_it_with_its_code(own_relay: Relay) -> None:
+    own_relay.start()
+    children = f"/proc/{own_relay.process.pid}/task/{own_relay.process.pid}/children"
+    with open(children) as found:
+        (child,) = found.read().split()
+    os.kill(int(child), signal.SIGKILL)
+    assert own_relay.process.wait(30) == 128 + signal.SIGKILL
+    own_relay.stop()
+    own_relay.start()
+
+
+def test_json_logs_go_to_stdout_as_the_gateway_writes_them(own_relay: Relay) -> None:
+    own_relay.extra = ("--logs", "json")
+    own_relay.start()
+    done = mailrelay("send", "--data", own_relay.data)
+    assert done.returncode == 0, done.stderr
+    assert own_relay.wait_for_line('"event":"accepted"').startswith("{")
+    assert not (own_relay.data / "gateway.log").exists()

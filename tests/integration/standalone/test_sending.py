@@ -1,0 +1,158 @@
+"""What `mailrelay up` prints works as it stands: each way of sending is accepted and captured."""
+
+import re
+import shlex
+import smtplib
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.standalone.conftest import DEADLINE, Relay, mailrelay
+
+
+def run(command: str, stdin: str = "") -> str:
+    done = subprocess.run(
+        command,
+        shell=True,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_mailrelay_send_says_that_it_was_accepted_and_captured(relay: Relay) -> None:
+    done = mailrelay("send", "--data", relay.data, "--subject", "by mailrelay send")
+    assert done.returncode == 0, done.stderr
+    queue_id = re.search(r"^Accepted: 250 .*\b([0-9A-Z]{26})\b", done.stdout, re.MULTILINE)
+    assert queue_id
+    assert "Captured by upstream capture" in done.stdout
+    assert relay.captured("by mailrelay send")["queue_id"] == queue_id[1]
+    look = re.search(r"^Look at it: (.*)$", done.stdout, re.MULTILINE)
+    assert look
+    assert "This is a test message" in run(look[1])
+
+
+def test_the_printed_swaks_line_delivers(relay: Relay) -> None:
+    command = relay.command("swaks ") + " --header 'Subject: by swaks'"
+    output = run(command, stdin=f"{relay.hint('Password')}\n")  # swaks may ask
+    assert "250 2.0.0" in output
+    assert relay.captured("by swaks")["to"] == ["someone@example.net"]
+
+
+def test_the_printed_curl_line_delivers_and_verifies_the_certificate(relay: Relay) -> None:
+    run(relay.command("curl --ssl-reqd").replace("Subject: Hello", "Subject: by curl"))
+    assert relay.captured("by curl")["from"] == "test@example.com"
+
+
+def test_curl_without_our_ca_does_not_talk_to_us(relay: Relay) -> None:
+    command = relay.command("curl --ssl-reqd")
+    without = re.sub(r"--cacert \S+", "", command)
+    done = subprocess.run(
+        without, shell=True, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    assert done.returncode == 60, done.stderr  # CURLE_PEER_FAILED_VERIFICATION
+
+
+def test_smtplib_with_starttls_and_auth_delivers_byte_for_byte(relay: Relay) -> None:
+    message = b"From: test@example.com\r\nSubject: by smtplib\r\n\r\n.dot\r\n..two\r\nend\r\n"
+    context = ssl.create_default_context(cafile=relay.hint("CA file"))
+    with smtplib.SMTP("127.0.0.1", relay.port, timeout=DEADLINE) as client:
+        client.starttls(context=context)
+        client.login(relay.hint("User"), relay.hint("Password"))
+        client.sendmail("test@example.com", ["a@example.net", "b@example.net"], message)
+    found = relay.captured("by smtplib")
+    assert found["to"] == ["a@example.net", "b@example.net"]
+    raw: bytes = relay.ask(f"/sandbox/messages/{found['id']}/raw")
+    assert raw.endswith(b"\r\n\r\n.dot\r\n..two\r\nend\r\n")
+    assert raw.startswith(b"Received: ")
+
+
+def test_the_printed_line_shows_what_was_captured(relay: Relay) -> None:
+    mailrelay("send", "--data", relay.data, "--subject", "to be shown")
+    assert "to be shown" in run(relay.command("/sandbox/messages"))
+
+
+def test_captured_mail_is_not_for_everybody(relay: Relay) -> None:
+    url = shlex.split(relay.command("/sandbox/messages"))[-1]
+    output = run(f"curl -s -o /dev/null -w '%{{http_code}}' {url}")
+    assert output == "401"
+
+
+def test_a_sender_that_is_not_one_s_own_is_refused_with_advice(relay: Relay) -> None:
+    done = mailrelay("send", "--data", relay.data, "--from", "boss@example.org")
+    assert done.returncode == 1
+    assert re.search(r"Refused at MAIL: 5\d\d 5\.7\.1 .*\(SenderNotAllowed\)", done.stderr)
+    assert "Use --from with an address" in done.stderr
+
+
+def test_a_wrong_password_is_refused_with_advice(relay: Relay) -> None:
+    url = f"smtp://{relay.hint('User')}:wrong@127.0.0.1:{relay.port}"
+    done = mailrelay(
+        *("send", "--url", url, "--ca", relay.hint("CA file")),
+        *("--from", "a@example.com", "--to", "b@example.net"),
+    )
+    assert done.returncode == 1
+    assert re.search(r"Refused at AUTH: 535 .*\(AuthFailed\)", done.stderr)
+    assert "wrong" not in done.stdout
+
+
+def test_send_by_url_works_without_the_data_folder(relay: Relay) -> None:
+    url = f"smtp://{relay.hint('User')}:{relay.hint('Password')}@127.0.0.1:{relay.port}"
+    done = mailrelay(
+        *("send", "--url", url, "--ca", relay.hint("CA file"), "--subject", "by url"),
+        *("--from", "a@example.com", "--to", "b@example.net"),
+    )
+    assert done.returncode == 0, done.stderr
+    relay.captured("by url")
+
+
+def test_a_server_that_is_not_trusted_gets_nothing(relay: Relay) -> None:
+    url = f"smtp://u:p@127.0.0.1:{relay.port}"
+    done = mailrelay("send", "--url", url, "--from", "a@example.com", "--to", "b@example.net")
+    assert done.returncode == 1
+    assert "Refused at TLS: the server's certificate was not accepted" in done.stderr
+    assert "--ca FILE" in done.stderr
+
+
+def test_status_shows_the_relay_and_its_upstreams(relay: Relay) -> None:
+    done = mailrelay("status", "--data", relay.data)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"MailRelay +default/sandbox", done.stdout)
+    assert re.search(r"capture .* Up ", done.stdout)
+
+
+def test_the_log_file_has_a_line_for_each_step(relay: Relay) -> None:
+    done = mailrelay("send", "--data", relay.data, "--subject", "for the log")
+    found = re.search(r"\b([0-9A-Z]{26})\b", done.stdout)
+    assert found
+    lines = [
+        line for line in (relay.data / "gateway.log").read_text().splitlines() if found[1] in line
+    ]
+    assert '"event":"accepted"' in lines[0]
+    assert '"event":"captured"' in lines[1]
+
+
+def test_no_password_and_no_token_stands_in_the_gateway_s_configuration(relay: Relay) -> None:
+    import gzip
+
+    secrets = [relay.hint("Password").encode(), relay.hint("Admin token").encode()]
+    for path in Path(relay.data, "config").rglob("*.gz"):
+        content = gzip.decompress(path.read_bytes())
+        assert not any(secret in content for secret in secrets)
+
+
+@pytest.mark.parametrize("name", ["--sender", "--data"])
+def test_a_sender_or_folder_that_is_not_there_is_explained(relay: Relay, name: str) -> None:
+    arguments = ["--data", relay.data, "--sender", "default/nobody"]
+    if name == "--data":
+        arguments = ["--data", relay.data.parent / "nothing"]
+    done = mailrelay("send", *arguments)
+    assert done.returncode == (2 if name == "--sender" else 4)
+    expected = "known: default/demo" if name == "--sender" else "is no data folder of mailrelay"
+    assert expected in done.stderr

@@ -1,0 +1,157 @@
+"""Each mistake of a person gets one clear sentence and its exit code, and leaves nothing behind."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from mailrelay_operator.cli.folder import DataFolder
+from tests.integration.standalone.conftest import ROOT, free_port, invoke, mailrelay, sandbox_yaml
+
+SMARTHOST = """
+apiVersion: mailrelay.dev/v1alpha1
+kind: MailRelay
+metadata: {name: company, namespace: mail}
+spec:
+  hostname: relay.example.com
+  listeners: [{name: submission, port: 2525}]
+  upstreams:
+    - name: smarthost
+      smarthost:
+        hosts: [{host: smtp.example.net, port: 587}]
+        auth: {basic: {secretRef: {name: upstream}}}
+"""
+BROUGHT = """
+---
+apiVersion: mailrelay.dev/v1alpha1
+kind: MailSender
+metadata: {name: app, namespace: default}
+spec:
+  relayRef: {name: sandbox}
+  from: ["*@example.com"]
+  credentials: {existingSecretRef: {name: old-login}}
+"""
+
+
+@pytest.mark.parametrize("command", ["up", "check"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: [", "relay.yaml: document 1, line 1: is not valid YAML:"),
+        (
+            SMARTHOST,
+            "MailRelay mail/company: SecretNotFound: Secret mail/upstream of upstream smarthost",
+        ),
+        (
+            sandbox_yaml(2525) + BROUGHT,
+            "MailSender default/app: SecretNotFound: Secret default/old-login",
+        ),
+        (
+            sandbox_yaml(2525).replace(
+                "upstreams:", "routes: [{upstreams: [{name: capture}]}]\n  upstreams:"
+            ),
+            "Unsupported: Does not act yet: spec.routes.",
+        ),
+        (sandbox_yaml(2525).replace("port:", "prt:"), "There is no such field; did you mean port?"),
+        (
+            sandbox_yaml(2525)
+            .replace("relayRef: {name: sandbox}", "relayRef: {name: sandbox, namespace: default}")
+            .replace("name: demo\n  namespace: default", "name: demo\n  namespace: elsewhere"),
+            "MailSender elsewhere/demo: NamespaceNotAllowed:",
+        ),
+    ],
+    ids=["yaml", "login", "sender's login", "unsupported", "typo", "namespace"],
+)
+def test_a_mistake_in_the_files_is_named_and_ends_with_2(
+    tmp_path: Path, command: str, text: str, said: str
+) -> None:
+    (tmp_path / "relay.yaml").write_text(text)
+    arguments = ("--data", tmp_path / "data") if command == "up" else ()
+    done = invoke(command, tmp_path / "relay.yaml", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "relay.yaml: document " in done.stderr
+
+
+def test_two_relays_are_a_question(tmp_path: Path) -> None:
+    (tmp_path / "relay.yaml").write_text(sandbox_yaml(2525) + "---" + SMARTHOST)
+    done = invoke("up", tmp_path / "relay.yaml", "--data", tmp_path / "data")
+    assert done.returncode == 2
+    assert "2 MailRelays (default/sandbox, mail/company)" in done.stderr
+    assert "--relay" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_missing_file_is_named() -> None:
+    done = mailrelay("up", "nowhere.yaml")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "mailrelay: nowhere.yaml: there is no such file; check the name, or the folder you are in."
+        "\n"
+    )
+
+
+@pytest.mark.parametrize("which", ["listener", "admin"])
+def test_a_port_in_use_ends_with_3_and_says_which(tmp_path: Path, which: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        used = taken.getsockname()[1]
+        (tmp_path / "relay.yaml").write_text(
+            sandbox_yaml(used if which == "listener" else free_port())
+        )
+        admin = used if which == "admin" else free_port()
+        done = mailrelay(
+            *("up", tmp_path / "relay.yaml", "--data", tmp_path / "data"),
+            *("--admin", f"127.0.0.1:{admin}"),
+        )
+    assert done.returncode == 3, done.stderr
+    assert str(used) in done.stderr
+    assert "Stop it, or give" in done.stderr or "stop what uses it" in done.stderr
+    assert "Password" not in done.stdout
+
+
+def test_a_folder_of_other_things_ends_with_4(tmp_path: Path) -> None:
+    (tmp_path / "relay.yaml").write_text(sandbox_yaml(free_port()))
+    done = invoke("up", tmp_path / "relay.yaml", "--data", tmp_path)
+    assert done.returncode == 4
+    assert "holds files that are not ours" in done.stderr
+
+
+@pytest.mark.parametrize("admin", ["8025", "localhost:", "localhost:0", "localhost:x"])
+def test_an_admin_address_that_is_none_is_explained(tmp_path: Path, admin: str) -> None:
+    (tmp_path / "relay.yaml").write_text(sandbox_yaml(free_port()))
+    done = invoke("up", tmp_path / "relay.yaml", "--admin", admin)
+    assert done.returncode == 2
+    assert "is not HOST:PORT, such as 127.0.0.1:8025" in done.stderr
+
+
+def test_a_spool_that_cannot_be_used_is_explained_by_the_gateway_and_ends_with_4(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "relay.yaml").write_text(sandbox_yaml(free_port()))
+    data = tmp_path / "data"
+    spool = DataFolder.create(data, relay="default/sandbox").spool
+    spool.write_text("not a folder")
+    done = mailrelay(
+        "up", tmp_path / "relay.yaml", "--data", data, "--admin", f"127.0.0.1:{free_port()}"
+    )
+    assert done.returncode == 4, done.stderr
+    assert str(spool) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "example", sorted(path.name for path in (ROOT / "examples").glob("*.yaml"))
+)
+def test_every_example_runs_or_says_what_does_not_act_yet(example: str) -> None:
+    done = invoke("check", ROOT / "examples" / example)
+    if example == "1-sandbox.yaml":
+        assert done.returncode == 0, done.stderr
+    else:
+        assert done.returncode == 2
+        assert all("Unsupported: Does not act yet: " in line for line in done.stderr.splitlines())
+
+
+def test_standard_input_is_a_file_too() -> None:
+    done = invoke("check", "-", stdin=sandbox_yaml(2525))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Well: 1 MailRelay, 1 MailSender.\n"

@@ -1,0 +1,150 @@
+"""Documents become objects as a cluster would hold them, or are refused as it would."""
+
+import pytest
+
+from mailrelay_operator.cli.documents import FilesUnusable, parse_documents
+from mailrelay_operator.cli.inventory import Inventory, choose_relay, take_inventory
+from mailrelay_operator.cli.unsupported import find_unsupported
+
+RELAY = """
+apiVersion: mailrelay.dev/v1alpha1
+kind: MailRelay
+metadata: {name: NAME, namespace: mail}
+spec:
+  hostname: relay.example.com
+  listeners: [{name: submission, port: 2525}]
+  upstreams: [{name: capture, sandbox: {}}]
+---
+"""
+SECRET = """
+apiVersion: v1
+kind: Secret
+metadata: {name: login}
+"""
+
+
+def inventory(text: str) -> Inventory:
+    return take_inventory(parse_documents("x.yaml", text))
+
+
+def complaints(text: str) -> str:
+    with pytest.raises(FilesUnusable) as caught:
+        inventory(text)
+    return str(caught.value)
+
+
+def relay(name: str) -> str:
+    return RELAY.replace("NAME", name)
+
+
+def test_objects_get_the_same_uid_at_every_start_and_each_its_own() -> None:
+    first, again = inventory(relay("a") + relay("b")), inventory(relay("b") + relay("a"))
+    uids = {key: one["metadata"]["uid"] for key, one in first.relays.items()}
+    assert uids == {key: one["metadata"]["uid"] for key, one in again.relays.items()}
+    assert len(set(uids.values())) == 2
+
+
+def test_a_status_that_was_copied_along_is_dropped() -> None:
+    text = relay("a").replace("---", "status: {readyReplicas: 3}\n---")
+    assert "status" not in inventory(text).relays["mail", "a"]
+
+
+def test_a_namespace_in_no_file_has_no_labels() -> None:
+    found = inventory(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: team, labels: {mail: yes-it-is}}\n"
+    )
+    assert found.namespace("team")["metadata"]["labels"] == {"mail": "yes-it-is"}
+    assert found.namespace("other")["metadata"]["labels"] == {}
+
+
+def test_other_kinds_are_ignored_and_named() -> None:
+    found = inventory("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n")
+    assert found.ignored == ("Deployment default/web",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: Secret\n", "apiVersion and kind are required."),
+        ("apiVersion: v1\nkind: Secret\n", "metadata.name: is required."),
+        (relay("Big"), 'metadata.name: "Big": is no object\'s name'),
+        (relay("a") + relay("a"), "MailRelay mail/a stands in x.yaml (document 1) as well"),
+        (
+            relay("a").replace("hostname:", "hostnam:"),
+            "line 6: spec.hostnam: There is no such field; did you mean hostname?",
+        ),
+        (
+            relay("a").replace("2525", "x"),
+            'line 7: spec.listeners[submission].port: "x": Must be a whole number.',
+        ),
+        (relay("a").replace("v1alpha1", "v9"), "This version knows mailrelay.dev/v1alpha1."),
+        (relay("a").replace("kind: MailRelay", "kind: MailRely"), "mailrelay.dev has MailRelay"),
+        (SECRET + "stringData: {password: 12345}\n", "stringData.password: must be a text"),
+        (
+            SECRET + "data: {password: 'pass word!'}\n",
+            "is not base64; plain text goes into stringData.",
+        ),
+        (SECRET + "data: [a]\n", "data: must be a map"),
+        (
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {mail: yes}}\n",
+            'metadata.labels.mail: True: must be a text; write mail: "true".',
+        ),
+    ],
+)
+def test_what_a_cluster_would_refuse_is_refused_with_its_place(text: str, said: str) -> None:
+    assert said in complaints(text)
+
+
+def test_a_password_is_never_shown_in_a_complaint() -> None:
+    said = complaints(SECRET + "stringData: {password: 847261}\ndata: {other: 'hunter two!'}\n")
+    assert "847261" not in said
+    assert "hunter" not in said
+
+
+def test_everything_wrong_is_named_at_once() -> None:
+    said = complaints(relay("A") + relay("b").replace("2525", "x") + SECRET + "data: {a: '!'}\n")
+    assert [f"document {number} " in said for number in (1, 2, 3)] == [True, True, True]
+
+
+def test_the_only_relay_is_chosen() -> None:
+    assert choose_relay(inventory(relay("a")), None) == ("mail", "a")
+
+
+@pytest.mark.parametrize("wanted", ["mail/b", "b"])
+def test_a_relay_is_chosen_by_name(wanted: str) -> None:
+    assert choose_relay(inventory(relay("a") + relay("b")), wanted) == ("mail", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "said"),
+    [
+        ("", None, "The files hold no MailRelay"),
+        (relay("a") + relay("b"), None, r"2 MailRelays \(mail/a, mail/b\).*--relay mail/a"),
+        (relay("a"), "c", "--relay c: the files hold mail/a"),
+        (relay("a") + relay("a").replace("mail}", "other}"), "a", "--relay a: the files hold"),
+    ],
+)
+def test_a_relay_that_is_not_clear_is_asked_for(text: str, wanted: str | None, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        choose_relay(inventory(text), wanted)
+
+
+def test_all_fields_that_do_not_act_are_named_in_one_sentence() -> None:
+    text = relay("a").replace(
+        "spec:", "spec:\n  serviceAccountTokens: {}\n  queue: {maxMessages: 5}"
+    )
+    (problem,) = find_unsupported(inventory(text))
+    assert "spec.serviceAccountTokens" in problem.sentence
+    assert "spec.queue.maxMessages" in problem.sentence
+    assert "MailRelay mail/a" in str(problem)
+
+
+def test_a_kind_that_does_not_act_is_named() -> None:
+    text = """
+apiVersion: mailrelay.dev/v1alpha1
+kind: MailDomain
+metadata: {name: d}
+spec: {domain: example.com, relayRef: {name: a}, dkim: [{selector: s, algorithm: Ed25519}]}
+"""
+    (problem,) = find_unsupported(inventory(text))
+    assert "MailDomain" in problem.sentence

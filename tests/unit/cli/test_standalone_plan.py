@@ -1,0 +1,149 @@
+"""Files and what was kept become the gateway's configuration: the same again at every start."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mailrelay_gateway.config import GatewayConfig, ScryptVerifier, load
+from mailrelay_operator.cli.documents import parse_documents
+from mailrelay_operator.cli.inventory import take_inventory
+from mailrelay_operator.cli.standalone import Picture, Standalone
+from mailrelay_operator.plan.objects import Manifest
+
+NOW = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
+RELAY = """
+apiVersion: mailrelay.dev/v1alpha1
+kind: MailRelay
+metadata: {name: company, namespace: mail}
+spec:
+  hostname: relay.example.com
+  listeners: [{name: submission, port: 587}]
+  allowedSenders:
+    - {namespaces: {from: Same}}
+    - addresses: ["*@b.example"]
+      namespaces: {from: Selector, selector: {matchLabels: {mail: allowed}}}
+  upstreams: [{name: capture, sandbox: {}}]
+---
+"""
+SENDER = """
+apiVersion: mailrelay.dev/v1alpha1
+kind: MailSender
+metadata: {name: app, namespace: mail}
+spec:
+  relayRef: {name: company}
+  from: ["*@a.example"]
+  credentials: {secretName: app-smtp}
+---
+"""
+BROUGHT = """
+apiVersion: v1
+kind: Secret
+metadata: {name: old, namespace: team}
+type: kubernetes.io/basic-auth
+stringData: {username: someone, password: brought along}
+---
+apiVersion: mailrelay.dev/v1alpha1
+kind: MailSender
+metadata: {name: moved, namespace: team}
+spec:
+  relayRef: {name: company, namespace: mail}
+  from: ["*@b.example"]
+  credentials: {existingSecretRef: {name: old}}
+---
+"""
+ADMITTED = "apiVersion: v1\nkind: Namespace\nmetadata: {name: team, labels: {mail: allowed}}\n---\n"
+
+
+def plan(
+    text: str, kept: tuple[Manifest, ...] = (), *, now: datetime = NOW, bind: str = "127.0.0.1"
+) -> Picture:
+    standalone = Standalone(
+        relay=("mail", "company"), bind=bind, admin_host="127.0.0.1", admin_port=8025
+    )
+    return standalone.plan(take_inventory(parse_documents("relay.yaml", text)), kept, now=now)
+
+
+def config(picture: Picture) -> GatewayConfig:
+    assert picture.problems == ()
+    return load(picture.files)
+
+
+def test_a_restart_changes_nothing() -> None:
+    first = plan(RELAY + SENDER + ADMITTED + BROUGHT)
+    again = plan(RELAY + SENDER + ADMITTED + BROUGHT, first.secrets, now=NOW + timedelta(days=1))
+    assert again.files == first.files
+    assert again.endpoint == first.endpoint
+    assert again.secrets == first.secrets
+
+
+def test_the_login_that_is_printed_is_the_one_that_the_gateway_knows() -> None:
+    picture = plan(RELAY + SENDER)
+    (login,) = picture.endpoint.logins
+    assert (login.sender, login.username, len(login.password)) == ("mail/app", "mail.app", 43)
+    (sender,) = config(picture).senders
+    assert sender.username == login.username
+    assert sender.addresses == ("*@a.example",)
+
+
+def test_a_brought_password_is_verified_by_scrypt_and_not_kept() -> None:
+    picture = plan(RELAY + ADMITTED + BROUGHT)
+    (sender,) = config(picture).senders
+    assert sender.username == "someone"
+    assert isinstance(sender.verifiers[0], ScryptVerifier)
+    (login,) = picture.endpoint.logins
+    assert login.password == ""
+    assert "brought along" not in repr([secret["data"] for secret in picture.secrets])
+
+
+def test_a_namespace_without_its_label_is_not_admitted_and_the_place_is_named() -> None:
+    (problem,) = plan(RELAY + BROUGHT).problems
+    assert problem.startswith("relay.yaml: document 3, MailSender team/moved: NamespaceNotAllowed:")
+
+
+def test_ports_are_bound_as_they_are_written_and_one_gateway_runs() -> None:
+    text = (RELAY + SENDER).replace("hostname:", "replicas: 3\n  hostname:")
+    picture = plan(text)
+    relay = config(picture).relay
+    assert [listener.port for listener in relay.listeners] == [587]
+    assert relay.replicas == 1
+    assert any("replicas: 3" in warning for warning in picture.warnings)
+
+
+@pytest.mark.parametrize(
+    ("bind", "client"),
+    [
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "::1"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("192.0.2.7", "192.0.2.7"),
+    ],
+)
+def test_clients_get_an_address_that_they_can_connect_to(bind: str, client: str) -> None:
+    (door,) = plan(RELAY + SENDER, bind=bind).endpoint.doors
+    assert door.host == client
+
+
+def test_a_sender_that_is_gone_can_log_in_no_more() -> None:
+    first = plan(RELAY + SENDER)
+    again = plan(RELAY, first.secrets)
+    assert config(again).senders == ()
+    assert again.warnings == ("No MailSender names MailRelay mail/company: nobody can log in.",)
+
+
+def test_an_old_certificate_is_renewed_by_the_same_ca() -> None:
+    first = plan(RELAY + SENDER)
+    later = plan(RELAY + SENDER, first.secrets, now=NOW + timedelta(days=80))
+    assert later.files != first.files
+    assert later.authority == first.authority
+
+
+def test_a_secret_of_the_files_under_a_minted_name_is_left_alone() -> None:
+    text = (
+        RELAY
+        + SENDER
+        + BROUGHT.partition("---")[0].replace(
+            "name: old, namespace: team", "name: app-smtp, namespace: mail"
+        )
+    )
+    (problem,) = plan(text).problems
+    assert "MailSender mail/app: NotOwned: Secret mail/app-smtp exists and is not ours" in problem
