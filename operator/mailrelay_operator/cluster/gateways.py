@@ -1,0 +1,70 @@
+"""The admin port of the gateway's pods, asked over HTTP at their IP addresses. Nothing of the API
+server is here."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import aiohttp
+from pydantic import ValidationError
+
+from mailrelay_gateway.config import ADMIN_PORT, GatewayStatus
+from mailrelay_operator.cluster.port import Forbidden, Unavailable
+
+#: Seconds in all: a healthy pod answers in milliseconds, and four workers must not wait for dead
+#: nodes.
+DEADLINE = 2.0
+#: Octets of an answer: 64 upstreams with a reply each are under 64 KiB.
+MAX_ANSWER = 256 * 1024
+
+
+class GatewayPods:
+    """The port's Gateways over aiohttp; one session per process, `close` at the end."""
+
+    def __init__(self, *, port: int = ADMIN_PORT, deadline: float = DEADLINE) -> None:
+        """Ask at this port, and wait so many seconds."""
+        self._port = port
+        self._deadline = deadline
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def status(self, address: str, token: str) -> GatewayStatus:
+        """GET /status; Unavailable within the deadline, Forbidden when the token is not (yet) the
+        pod's."""
+        doing = f"asking the gateway at {address} for its status"
+        if self._session is None:
+            # trust_env is off: a proxy has no business between us and our pods.
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=self._deadline)
+            )
+        try:
+            async with self._session.get(
+                f"http://{_in_url(address)}:{self._port}/status",
+                headers={"Authorization": f"Bearer {token}"},
+                allow_redirects=False,
+            ) as response:
+                if response.status in (401, 403):
+                    raise Forbidden(doing, "it does not know our token yet")
+                octets = await response.content.read(MAX_ANSWER)
+                while len(octets) < MAX_ANSWER and (
+                    more := await response.content.read(MAX_ANSWER)
+                ):
+                    octets += more
+                if response.status != 200:
+                    raise Unavailable(doing, f"HTTP {response.status}")
+        except TimeoutError:
+            raise Unavailable(doing, f"no answer within {self._deadline:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(doing, str(error) or type(error).__name__) from error
+        try:
+            return GatewayStatus.model_validate_json(octets)
+        except ValidationError:
+            raise Unavailable(doing, "the answer is not a gateway's status") from None
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address

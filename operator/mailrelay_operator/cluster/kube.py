@@ -1,0 +1,257 @@
+"""The only importer of the Kubernetes client: the port's Cluster over `kubernetes.aio`, one client
+per process.
+
+Foreign errors become ours here and nowhere else. The client's discovery and models are not used:
+all our kinds are known (port.KINDS), and objects stay plain dictionaries. Every call has a
+deadline, because the client has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from mailrelay_operator.cluster.port import (
+    FIELD_MANAGER,
+    KINDS,
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    Kind,
+    NotFound,
+    Unavailable,
+)
+from mailrelay_operator.plan.objects import Manifest, name_of, namespace_of
+
+#: Seconds for one call in all, and for its connection; the API server's own limit is 60 s.
+CALL_DEADLINE = 15.0
+CONNECT_DEADLINE = 5.0
+#: Objects per page of a LIST; kubectl asks for as many.
+PAGE = 500
+#: Pages of one LIST: 100,000 objects, far beyond what one relay can carry.
+MAX_PAGES = 200
+#: Requests at a time; the API server's priority and fairness queues the rest anyway.
+CONNECTIONS = 32
+
+_METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+_ERRORS: Mapping[int, type[ClusterError]] = {
+    400: Invalid,
+    401: Forbidden,
+    403: Forbidden,
+    404: NotFound,
+    405: Invalid,
+    409: Conflict,
+    413: Invalid,
+    415: Invalid,
+    422: Invalid,
+}
+
+
+class Kube:
+    """The API server, by `kubernetes.aio`. Use `connect`, and `close` at the end."""
+
+    def __init__(self, client: ApiClient) -> None:
+        """Take the process's one client."""
+        self._client = client
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def served(self, api_version: str) -> frozenset[str]:
+        """The plurals that discovery names."""
+        try:
+            found = await self._call("GET", f"/apis/{api_version}", f"discovering {api_version}")
+        except NotFound:
+            return frozenset()
+        return frozenset(str(one["name"]) for one in found.get("resources") or ())
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
+        """The object; NotFound."""
+        return await self._call("GET", _path(kind, namespace, name), f"reading {kind.name} {name}")
+
+    async def version(self, kind: Kind, namespace: str, name: str) -> str:
+        """The object's resourceVersion, without its contents."""
+        found = await self._call(
+            "GET",
+            _path(kind, namespace, name),
+            f"reading the version of {kind.name} {name}",
+            accept=_METADATA_ONLY,
+        )
+        return str(found["metadata"]["resourceVersion"])
+
+    async def list(
+        self, kind: Kind, namespace: str | None, *, labels: Mapping[str, str] | None = None
+    ) -> tuple[Manifest, ...]:
+        """The whole list, page by page; a list that expired on the way is an error, not a shorter
+        list."""
+        query = {"limit": str(PAGE)}
+        if labels:
+            query["labelSelector"] = ",".join(
+                f"{key}={value}" for key, value in sorted(labels.items())
+            )
+        items: list[Manifest] = []
+        own = {"apiVersion": kind.api_version, "kind": kind.name}  # a list's items lack them
+        doing = f"listing {kind.plural} in {namespace or 'all namespaces'}"
+        for _ in range(MAX_PAGES):
+            page = await self._call("GET", _path(kind, namespace, None), doing, query=query)
+            items.extend(own | item for item in page.get("items") or ())
+            following = (page.get("metadata") or {}).get("continue")
+            if not following:
+                return tuple(items)
+            query["continue"] = following
+        raise Unavailable(doing, f"more than {PAGE * MAX_PAGES} objects")
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """POST; Conflict when an object of that name exists."""
+        kind = KINDS[manifest["kind"]]
+        return await self._call(
+            "POST",
+            _path(kind, namespace_of(manifest), None),
+            f"creating {kind.name} {manifest['metadata'].get('name') or 'with a generated name'}",
+            query={"fieldManager": FIELD_MANAGER},
+            body=manifest,
+        )
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Server-side apply, forced."""
+        return await self._apply(manifest, "")
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """Server-side apply of the status subresource, forced."""
+        return await self._apply(manifest, "/status")
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
+        """JSON merge patch."""
+        return await self._call(
+            "PATCH",
+            _path(kind, namespace, name),
+            f"patching {kind.name} {name}",
+            query={"fieldManager": FIELD_MANAGER},
+            body=patch,
+            content_type=_MERGE,
+        )
+
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str, orphan: bool = False
+    ) -> None:
+        """Delete that very object; gone already is fine."""
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Orphan" if orphan else "Background",
+        }
+        try:
+            await self._call(
+                "DELETE", _path(kind, namespace, name), f"deleting {kind.name} {name}", body=options
+            )
+        except NotFound:
+            return
+
+    async def _apply(self, manifest: Manifest, subresource: str) -> Manifest:
+        kind = KINDS[manifest["kind"]]
+        return await self._call(
+            "PATCH",
+            _path(kind, namespace_of(manifest), name_of(manifest)) + subresource,
+            f"applying {kind.name} {name_of(manifest)}{subresource}",
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            body=manifest,
+            content_type=_APPLY,
+        )
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Manifest:
+        try:
+            async with asyncio.timeout(CALL_DEADLINE):
+                request = await self._client.param_serialize(
+                    method,
+                    f"{path}?{urlencode(query)}" if query else path,
+                    header_params={"Accept": accept, "Content-Type": content_type},
+                    body=body,
+                    auth_settings=["BearerToken"],
+                )
+                response = await self._client.call_api(
+                    *request,
+                    _request_timeout=aiohttp.ClientTimeout(
+                        total=CALL_DEADLINE, connect=CONNECT_DEADLINE
+                    ),
+                )
+                octets: bytes = await response.read()  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            raise Unavailable(
+                doing, f"the API server did not answer within {CALL_DEADLINE:g} s"
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(doing, f"the API server cannot be reached: {error}") from error
+        return _answer(response.status, octets, doing)
+
+
+def _answer(status: int, octets: bytes, doing: str) -> Manifest:
+    """The object that the API server answered, or the error that it is."""
+    try:
+        answer: Any = json.loads(octets) if octets else {}
+    except ValueError:
+        answer = {}
+    if not isinstance(answer, dict):
+        answer = {}
+    if 200 <= status <= 299:
+        return dict(answer)
+    detail = str(answer.get("message") or octets[:200].decode(errors="replace") or f"HTTP {status}")
+    if status == 422 and "uid mismatch" in detail.lower():
+        raise Conflict(doing, detail)
+    raise _ERRORS.get(status, Unavailable)(doing, detail)
+
+
+def _path(kind: Kind, namespace: str | None, name: str | None) -> str:
+    parts = ["/api" if "/" not in kind.api_version else "/apis", kind.api_version]
+    if kind.namespaced and namespace:
+        parts += ["namespaces", namespace]
+    parts.append(kind.plural)
+    if name:
+        parts.append(name)
+    return "/".join(parts)
+
+
+async def connect(*, kubeconfig: str | None = None, context: str | None = None) -> Kube:
+    """The cluster of this pod's service account or, outside a pod or if one is named, of a
+    kubeconfig."""
+    configuration = Configuration()
+    configuration.connection_pool_maxsize = CONNECTIONS
+    configuration.retries = None  # we have a back-off per key
+    if kubeconfig is None and _in_pod():
+        kube_config.load_incluster_config(  # type: ignore[no-untyped-call]
+            client_configuration=configuration
+        )
+    else:
+        await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=kubeconfig, context=context, client_configuration=configuration
+        )
+    client = ApiClient(configuration)
+    client.user_agent = "mailrelay-operator"
+    return Kube(client)
+
+
+def _in_pod() -> bool:
+    return Path("/var/run/secrets/kubernetes.io/serviceaccount/token").is_file()

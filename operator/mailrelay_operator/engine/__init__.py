@@ -1,0 +1,2 @@
+"""ASYNC: what turns events into reconciles. Imports neither kopf nor kubernetes; decisions are made
+in plan/."""

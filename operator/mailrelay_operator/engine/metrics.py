@@ -1,0 +1,91 @@
+"""Every metric of the operator. Labels are kinds, conditions and results, never names: a cluster
+has any number of those.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from mailrelay_operator.api.conditions import CONDITION_TYPES
+
+RESULTS = ("ok", "failed", "conflict")
+
+
+class OperatorMetrics:
+    """The metrics of one process, in a registry of its own; every series is there from the
+    start."""
+
+    def __init__(self) -> None:
+        """Register all families and begin all series at zero."""
+        self._registry = CollectorRegistry()
+        self._reconciles = Counter(
+            "mailrelay_reconcile",
+            "Rounds of a key, by kind and result.",
+            ["kind", "result"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "mailrelay_reconcile_seconds",
+            "How long a round takes.",
+            ["kind"],
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+            registry=self._registry,
+        )
+        self._backlog = Gauge(
+            "mailrelay_backlog",
+            "Keys that are due or with a worker.",
+            registry=self._registry,
+        )
+        self._conditions = Gauge(
+            "mailrelay_conditions",
+            "Objects by kind, condition and its status.",
+            ["kind", "condition", "status"],
+            registry=self._registry,
+        )
+        self._reread = Gauge(
+            "mailrelay_reread_interval_seconds",
+            "How long one look at everything that is referred to takes.",
+            registry=self._registry,
+        )
+        self._resync = Gauge(
+            "mailrelay_resync_timestamp_seconds",
+            "When all objects were last listed, as Unix time.",
+            registry=self._registry,
+        )
+        for kind in ("MailRelay", "MailDomain"):  # a MailSender's round is its relay's
+            self._seconds.labels(kind)
+            for result in RESULTS:
+                self._reconciles.labels(kind, result)
+        self.count_conditions({})
+
+    def reconciled(self, kind: str, result: str, seconds: float) -> None:
+        """Count a round: `ok`, `failed`, or `conflict` (somebody else wrote meanwhile)."""
+        self._reconciles.labels(kind, result).inc()
+        self._seconds.labels(kind).observe(seconds)
+
+    def backlog(self, length: int) -> None:
+        """Set how much waits."""
+        self._backlog.set(length)
+
+    def reread_interval(self, seconds: float) -> None:
+        """Set how long a look at everything takes."""
+        self._reread.set(seconds)
+
+    def resynced(self, unix_time: float) -> None:
+        """Set when all objects were last listed."""
+        self._resync.set(unix_time)
+
+    def count_conditions(self, found: Mapping[tuple[str, str, str], int]) -> None:
+        """Set how many objects have which condition: (kind, type, status) -> number."""
+        tally = Tally(found)
+        for kind, types in CONDITION_TYPES.items():
+            for type_ in types:
+                for status in ("True", "False", "Unknown"):
+                    self._conditions.labels(kind, type_, status).set(tally[kind, type_, status])
+
+    def render(self) -> bytes:
+        """The text format of Prometheus."""
+        return generate_latest(self._registry)

@@ -1,0 +1,2 @@
+"""PURE: facts become a Plan: objects to apply and create, status, events, annotations, and when to
+look again."""

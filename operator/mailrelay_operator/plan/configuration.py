@@ -1,0 +1,70 @@
+"""PURE: the configuration that a relay's gateways shall run, as a whole: documents, files,
+digest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mailrelay_gateway.config import (
+    MAX_FILE_OCTETS,
+    RELAY_FILE,
+    RelayDocument,
+    RelayReference,
+    digest,
+    encode,
+    share_name,
+)
+from mailrelay_operator.plan.facts import RelayFacts
+from mailrelay_operator.plan.gateway_config import relay_document
+from mailrelay_operator.plan.objects import uid_of
+from mailrelay_operator.plan.shares import Share
+from mailrelay_operator.plan.survey import Survey, needs_own_certificate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What the gateways shall know."""
+
+    document: RelayDocument
+    shares: tuple[Share, ...]
+    files: Mapping[str, bytes]
+    digest: str
+
+
+def replicas_of(facts: RelayFacts, found: Survey) -> int:
+    """As many as asked for, never fewer than there are: mail may lie in each queue, and nothing
+    drains them yet."""
+    if found.in_force is None or facts.place.standalone:
+        return 1
+    return max(found.in_force.spec.replicas, found.running)
+
+
+def configure(
+    facts: RelayFacts, found: Survey, shares: tuple[Share, ...], replicas: int
+) -> Configuration | None:
+    """What the gateways shall know; None while a part of it is lacking."""
+    in_force = found.in_force
+    if in_force is None or not found.admin_token:
+        return None
+    if needs_own_certificate(in_force.spec) and found.leaf is None:
+        return None
+    document = relay_document(
+        in_force.spec,
+        relay=RelayReference(
+            namespace=facts.namespace,
+            name=facts.name,
+            uid=uid_of(found.relay),
+            generation=in_force.generation,
+        ),
+        resolved=in_force.resolved,
+        own_certificate=found.leaf,
+        admin_token=found.admin_token,
+        replicas=replicas,
+        standalone=facts.place.standalone,
+    )
+    files = {RELAY_FILE: encode(document)}
+    files |= {share_name(one.number): one.file for one in shares if one.file is not None}
+    if len(files[RELAY_FILE]) > MAX_FILE_OCTETS:
+        return None
+    return Configuration(document=document, shares=shares, files=files, digest=digest(files))

@@ -1,0 +1,43 @@
+"""PURE: the plan of a MailDomain. The kind does not act yet, and says so."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from mailrelay_operator.api.conditions import Verdict
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.plan.facts import Plan
+from mailrelay_operator.plan.objects import Manifest, generation_of
+from mailrelay_operator.plan.status import (
+    domain_status_of,
+    judged,
+    ready,
+    status_object,
+    transitions,
+)
+from mailrelay_operator.plan.verdicts import Trouble, read_domain
+
+
+def plan_domain(domain: Manifest, *, now: datetime) -> Plan:
+    """A status that names what is wrong, or that nothing signs for the domain yet."""
+    found = read_domain(domain)
+    waiting = Verdict(
+        status="Unknown", reason=Reason.PENDING, message="The MailDomain is not accepted."
+    )
+    if isinstance(found, Trouble):
+        accepted = found.verdict()
+    else:
+        accepted = Verdict(status="True", reason=Reason.ACCEPTED, message=Reason.ACCEPTED.sentence)
+    verdicts = {"Accepted": accepted, "KeysReady": waiting, "DNSVerified": waiting}
+    verdicts["Ready"] = ready(verdicts, ("Accepted", "KeysReady"), otherwise=waiting)
+    old = domain_status_of(domain)
+    generation = generation_of(domain)
+    conditions = judged(
+        "MailDomain", old.conditions, verdicts, generation=generation, in_force=generation, now=now
+    )
+    status = old.model_copy(update={"conditions": conditions})
+    written = status_object(domain, status, old)
+    return Plan(
+        statuses=(written,) if written else (),
+        events=transitions(domain, old.conditions, conditions),
+    )

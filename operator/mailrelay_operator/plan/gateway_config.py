@@ -1,0 +1,154 @@
+"""PURE: a MailRelay's spec and what it refers to become the documents of the gateway's
+configuration.
+
+The contract is mailrelay_gateway.config; here is the translation of each part, and the reading back
+of what was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from mailrelay_gateway import config
+from mailrelay_gateway.config import RELAY_FILE, ConfigError, GatewayConfig, RelayDocument
+from mailrelay_operator.api.listeners import Listener
+from mailrelay_operator.api.mailrelay import MailRelaySpec
+from mailrelay_operator.api.upstreams import Upstream
+from mailrelay_operator.plan.resolving import Resolved
+
+
+def relay_document(
+    spec: MailRelaySpec,
+    *,
+    relay: config.RelayReference,
+    resolved: Resolved,
+    own_certificate: config.Certificate | None,
+    admin_token: str,
+    replicas: int,
+    standalone: bool,
+) -> RelayDocument:
+    """The file `relay`. `own_certificate` serves every listener with TLS that was given none;
+    `replicas` are those that run, by which the gateway divides limits."""
+    return RelayDocument(
+        relay=relay,
+        hostname=spec.hostname,
+        suspend=spec.suspend,
+        replicas=replicas,
+        listeners=tuple(
+            _listener(listener, resolved, own_certificate, standalone=standalone)
+            for listener in spec.listeners
+        ),
+        upstreams=tuple(_upstream(upstream, resolved) for upstream in spec.upstreams),
+        limits=_limits(spec),
+        retry=config.Retry(
+            give_up_after=spec.retry.give_up_after.seconds,
+            max_interval=spec.retry.max_interval.seconds,
+        ),
+        admin_token_sha256=token_hash(admin_token) if admin_token else "",
+    )
+
+
+def token_hash(token: str) -> str:
+    """SHA-256 of a minted token or password, hex: enough for 256 random bits."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def bound_port(listener: Listener, *, standalone: bool) -> int:
+    """The port that the gateway binds: the listener's own on a machine, an unprivileged one in a
+    pod."""
+    return listener.port if standalone else listener.pod_port
+
+
+def read_back(files: Mapping[str, bytes]) -> GatewayConfig | None:
+    """The configuration that was written before; files that are damaged or of a newer schema count
+    as not there."""
+    usable = dict(files)
+    if RELAY_FILE not in usable:
+        usable[RELAY_FILE] = _PLACEHOLDER
+    while True:
+        try:
+            found = config.load(usable)
+        except ConfigError as error:
+            if error.file not in usable or usable[error.file] is _PLACEHOLDER:
+                return None
+            usable[error.file] = _PLACEHOLDER
+            if error.file != RELAY_FILE:
+                del usable[error.file]
+            continue
+        return found
+
+
+def is_placeholder(document: RelayDocument) -> bool:
+    """Whether `read_back` found no relay's document."""
+    return document.relay.name == ""
+
+
+_PLACEHOLDER = config.encode(
+    RelayDocument(relay=config.RelayReference(namespace="", name=""), hostname="")
+)
+
+
+def _listener(
+    listener: Listener,
+    resolved: Resolved,
+    own_certificate: config.Certificate | None,
+    *,
+    standalone: bool,
+) -> config.Listener:
+    mode = config.TlsMode(listener.tls.mode)
+    certificates = resolved.certificates.get(listener.name, ())
+    if mode is not config.TlsMode.NONE and not certificates and own_certificate is not None:
+        certificates = (own_certificate,)
+    return config.Listener(
+        name=listener.name,
+        port=bound_port(listener, standalone=standalone),
+        tls=config.ListenerTls(mode=mode, certificates=certificates),
+        authentication=config.ListenerAuthentication(
+            mode=config.AuthenticationMode(listener.authentication.mode),
+            client_cidrs=tuple(listener.authentication.client_cidrs),
+        ),
+    )
+
+
+def _upstream(upstream: Upstream, resolved: Resolved) -> config.Upstream:
+    smarthost = sandbox = None
+    if upstream.smarthost is not None:
+        smarthost = config.Smarthost(
+            hosts=tuple(
+                config.HostPort(host=one.host, port=one.port) for one in upstream.smarthost.hosts
+            ),
+            tls=config.UpstreamTls(
+                mode=config.TlsMode(upstream.smarthost.tls.mode),
+                ca=resolved.authorities.get(upstream.name),
+                server_name=upstream.smarthost.tls.server_name,
+            ),
+            login=resolved.logins.get(upstream.name),
+        )
+    if upstream.sandbox is not None:
+        sandbox = config.SandboxSettings(keep=upstream.sandbox.keep)
+    return config.Upstream(
+        name=upstream.name,
+        smarthost=smarthost,
+        sandbox=sandbox,
+        connections=upstream.effective_connections,
+        messages_per_connection=upstream.effective_messages_per_connection,
+    )
+
+
+def _limits(spec: MailRelaySpec) -> config.Limits:
+    return config.Limits(
+        max_size=spec.limits.message.max_size.octets,
+        max_recipients=spec.limits.message.max_recipients,
+        rates=tuple(
+            config.Rate(
+                scope=config.Scope(rate.scope),
+                unit=config.RateUnit(rate.unit),
+                count=rate.count,
+                per=rate.per.seconds,
+                burst=rate.effective_burst,
+                on_limit=config.OnLimit(rate.on_limit),
+            )
+            for rate in spec.limits.rates
+        ),
+    )

@@ -1,0 +1,5 @@
+"""PURE: builders of Kubernetes objects, one module per noun; each is named after what it returns.
+
+They build whole objects for server-side apply and decide nothing: what they need comes in as
+arguments.
+"""

@@ -1,0 +1,139 @@
+"""PURE: the Secrets that we write. Each has a type of ours: an admission policy lets us write no
+other."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from mailrelay_gateway.config import FILE_NAME
+from mailrelay_operator.api.names import (
+    ANNOTATION_MINTED,
+    FIELD_MANAGER,
+    LABEL_MANAGED_BY,
+    LABEL_NAME,
+    LABEL_RELAY,
+    LABEL_SENDER,
+    SECRET_TYPE_ADMIN,
+    SECRET_TYPE_BINDING,
+    SECRET_TYPE_CA,
+    SECRET_TYPE_CONFIG,
+    admin_secret_name,
+    ca_secret_name,
+)
+from mailrelay_operator.plan.endpoint import Endpoint
+from mailrelay_operator.plan.facts import Authority
+from mailrelay_operator.plan.manifests.metadata import child
+from mailrelay_operator.plan.objects import (
+    Manifest,
+    encoded,
+    name_of,
+    namespace_of,
+    owner_reference,
+)
+from mailrelay_operator.plan.ownership import label_value
+from mailrelay_operator.plan.remembered import KEY as REMEMBERED_KEY
+
+
+def config_secret(relay: Manifest, *, name: str, file: bytes | None, remembered: bytes) -> Manifest:
+    """One file of the configuration and what the operator remembers with it. Without a file the key
+    goes, and with it the file in the pods: a Secret of ours is never deleted, since we may not."""
+    data: dict[str, bytes] = {}
+    if file is not None:
+        data[FILE_NAME] = file
+    if remembered:
+        data[REMEMBERED_KEY] = remembered
+    return child(relay, api_version="v1", kind="Secret", name=name) | {
+        "type": SECRET_TYPE_CONFIG,
+        "data": encoded(data),
+    }
+
+
+def ca_secret(relay: Manifest, authority: Authority) -> Manifest:
+    """The relay's private CA: created once, never applied, and never in a pod."""
+    return child(relay, api_version="v1", kind="Secret", name=ca_secret_name(name_of(relay))) | {
+        "type": SECRET_TYPE_CA,
+        "data": encoded(
+            {"ca.crt": authority.certificate.encode(), "ca.key": authority.key.encode()}
+        ),
+    }
+
+
+def admin_secret(relay: Manifest, token: str) -> Manifest:
+    """The token of the admin port: created once, never applied."""
+    return child(relay, api_version="v1", kind="Secret", name=admin_secret_name(name_of(relay))) | {
+        "type": SECRET_TYPE_ADMIN,
+        "data": encoded({"token": token.encode()}),
+    }
+
+
+def binding_secret(
+    sender: Manifest,
+    *,
+    name: str,
+    relay: str,
+    endpoint: Endpoint,
+    username: str,
+    password: str,
+    minted: str,
+) -> Manifest:
+    """All that a tenant's client needs, by the keys of the Service Binding specification: as it is
+    created."""
+    secret = binding_secret_update(
+        sender,
+        name=name,
+        relay=relay,
+        endpoint=endpoint,
+        username=username,
+        password=password,
+        uid="",
+    )
+    del secret["metadata"]["uid"]
+    secret["metadata"]["annotations"] = {ANNOTATION_MINTED: minted}
+    secret["data"] |= encoded({"password": password.encode()})
+    return secret
+
+
+def binding_secret_update(
+    sender: Manifest,
+    *,
+    name: str,
+    relay: str,
+    endpoint: Endpoint,
+    username: str,
+    password: str,
+    uid: str,
+) -> Manifest:
+    """The same Secret as it is applied later: without the password, which is never applied, and
+    only to that very object (`uid`), so that one that was deleted meanwhile does not come back
+    without it."""
+    scheme = "smtps" if endpoint.implicit_tls else "smtp"
+    login = f"{quote(username, safe='')}:{quote(password, safe='')}"
+    data = {
+        "type": "smtp",
+        "provider": "mailrelay",
+        "host": endpoint.host,
+        "port": str(endpoint.port),
+        "username": username,
+        "tls": "implicit" if endpoint.implicit_tls else "starttls",
+        "uri": f"{scheme}://{login}@{endpoint.host}:{endpoint.port}",
+    }
+    if endpoint.authority:
+        data["ca.crt"] = endpoint.authority
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": namespace_of(sender),
+            "uid": uid,
+            "labels": {
+                LABEL_NAME: "mailrelay",
+                LABEL_MANAGED_BY: FIELD_MANAGER,
+                LABEL_RELAY: relay,
+                LABEL_SENDER: label_value(name_of(sender)),
+            },
+            "ownerReferences": [owner_reference(sender)],
+        },
+        "type": SECRET_TYPE_BINDING,
+        "data": encoded({key: value.encode() for key, value in data.items()}),
+    }

@@ -1,0 +1,78 @@
+"""PURE: the two Services of a relay: one for clients, a headless one for the StatefulSet."""
+
+from __future__ import annotations
+
+from mailrelay_gateway.config import ADMIN_PORT
+from mailrelay_operator.api.listeners import Listener
+from mailrelay_operator.api.mailrelay import MailRelaySpec
+from mailrelay_operator.api.names import (
+    LABEL_ACCEPTING,
+    PORT_NAME_ADMIN,
+    pods_service_name,
+    selector_labels,
+    service_name,
+)
+from mailrelay_operator.plan.manifests.metadata import child
+from mailrelay_operator.plan.objects import Manifest, name_of
+
+#: RFC 6335 section 5.1, as Kubernetes checks the names of ports.
+LONGEST_PORT_NAME = 15
+
+
+def client_service(relay: Manifest, spec: MailRelaySpec) -> Manifest:
+    """The Service by which clients reach the pods that accept mail."""
+    name = name_of(relay)
+    ports = [
+        {
+            "name": port_name(listener),
+            "port": listener.port,
+            "targetPort": listener.pod_port,
+            "protocol": "TCP",
+            # Server-first protocols hang in a mesh that waits for the client (DEMAND: linkerd,
+            # istio).
+            "appProtocol": "tcp",
+        }
+        for listener in spec.listeners
+    ]
+    return child(
+        relay,
+        api_version="v1",
+        kind="Service",
+        name=service_name(name),
+        annotations=spec.service.annotations,
+    ) | {
+        "spec": {
+            "type": spec.service.type,
+            "selector": selector_labels(name) | {LABEL_ACCEPTING: "true"},
+            "ports": ports,
+        }
+    }
+
+
+def pods_service(relay: Manifest) -> Manifest:
+    """The headless Service that gives each pod a name, ready or not."""
+    name = name_of(relay)
+    return child(relay, api_version="v1", kind="Service", name=pods_service_name(name)) | {
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": selector_labels(name),
+            "ports": [
+                {
+                    "name": PORT_NAME_ADMIN,
+                    "port": ADMIN_PORT,
+                    "targetPort": ADMIN_PORT,
+                    "protocol": "TCP",
+                    "appProtocol": "http",
+                }
+            ],
+        }
+    }
+
+
+def port_name(listener: Listener) -> str:
+    """`tcp-NAME`, by which a mesh knows the protocol; where that is too long `tcp-PORT`, never a
+    shortened name, since two of those could be the same."""
+    name = f"tcp-{listener.name}"
+    return name if len(name) <= LONGEST_PORT_NAME else f"tcp-{listener.port}"

@@ -1,0 +1,199 @@
+"""PURE: the StatefulSet of a relay and its ServiceAccount: pods that the restricted Pod Security
+Standard admits.
+
+serviceName, selector, claim template and pod management policy are fixed for life: a StatefulSet
+cannot change them.
+"""
+
+from __future__ import annotations
+
+from mailrelay_gateway.config import ADMIN_PORT, FILE_NAME
+from mailrelay_operator.api.mailrelay import MailRelaySpec
+from mailrelay_operator.api.names import (
+    CLAIM_TEMPLATE,
+    GATEWAY_CONTAINER,
+    LABEL_ACCEPTING,
+    PORT_NAME_ADMIN,
+    config_secret_names,
+    pods_service_name,
+    relay_labels,
+    selector_labels,
+    service_account_name,
+    stateful_set_name,
+)
+from mailrelay_operator.plan.facts import Place
+from mailrelay_operator.plan.manifests.metadata import child
+from mailrelay_operator.plan.manifests.services import port_name
+from mailrelay_operator.plan.objects import Manifest, name_of
+
+CONFIG_FOLDER = "/etc/mailrelay"
+SPOOL_FOLDER = "/var/spool/mailrelay"
+#: The user of the gateway's image; any but 0 would do, a fixed one keeps the spool readable.
+USER = 10001
+#: 5 s in which it still accepts and 120 s for final dots, with room before the SIGKILL.
+GRACE_SECONDS = 150
+
+
+def service_account(relay: Manifest) -> Manifest:
+    """An identity without any right, and without a token in the pods."""
+    name = service_account_name(name_of(relay))
+    return child(relay, api_version="v1", kind="ServiceAccount", name=name) | {
+        "automountServiceAccountToken": False
+    }
+
+
+def stateful_set(
+    relay: Manifest, spec: MailRelaySpec, *, place: Place, replicas: int, volume_size: str
+) -> Manifest:
+    """The gateway's pods. `volume_size` is that of the claim template, which may lag behind the
+    spec while volumes grow."""
+    name = name_of(relay)
+    body: Manifest = {
+        "replicas": replicas,
+        "serviceName": pods_service_name(name),
+        # An OrderedReady one never recovers from a bad image: it waits for the broken pod to become
+        # ready.
+        "podManagementPolicy": "Parallel",
+        "updateStrategy": {"type": "RollingUpdate"},
+        "revisionHistoryLimit": 3,
+        "selector": {"matchLabels": selector_labels(name)},
+        "template": {
+            "metadata": {"labels": relay_labels(name) | {LABEL_ACCEPTING: "true"}},
+            "spec": _pod(name, spec, place),
+        },
+    }
+    if spec.queue.kind == "storage":
+        # Mail outlives everything: the StatefulSet, its pods, even the MailRelay.
+        body["persistentVolumeClaimRetentionPolicy"] = {
+            "whenDeleted": "Retain",
+            "whenScaled": "Retain",
+        }
+        body["volumeClaimTemplates"] = [_claim_template(name, spec, volume_size)]
+    return child(relay, api_version="apps/v1", kind="StatefulSet", name=stateful_set_name(name)) | {
+        "spec": body
+    }
+
+
+def _claim_template(name: str, spec: MailRelaySpec, size: str) -> Manifest:
+    volume = spec.queue.volume
+    claim: Manifest = {
+        "accessModes": [volume.access_mode],
+        "resources": {"requests": {"storage": size}},
+        "volumeMode": "Filesystem",
+    }
+    if volume.storage_class_name is not None:
+        claim["storageClassName"] = volume.storage_class_name
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM_TEMPLATE, "labels": selector_labels(name)},
+        "spec": claim,
+    }
+
+
+def _pod(name: str, spec: MailRelaySpec, place: Place) -> Manifest:
+    volumes: list[Manifest] = [_config_volume(name), _tmp_volume()]
+    if spec.queue.kind == "ephemeral":
+        # No sizeLimit: the kubelet would evict the pod, mail and all, where the gateway itself says
+        # 452.
+        volumes.append({"name": CLAIM_TEMPLATE, "emptyDir": {}})
+    return {
+        "serviceAccountName": service_account_name(name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            # A spool of a million files is not walked at each start.
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        # With the usual ndots:5 each look-up of a smarthost asks the search domains first, which a
+        # wildcard there could answer.
+        "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector_labels(name)},
+            }
+        ],
+        "containers": [_container(spec, place)],
+        "volumes": volumes,
+    }
+
+
+def _container(spec: MailRelaySpec, place: Place) -> Manifest:
+    ports: list[Manifest] = [
+        {"name": port_name(listener), "containerPort": listener.pod_port, "protocol": "TCP"}
+        for listener in spec.listeners
+    ]
+    ports.append({"name": PORT_NAME_ADMIN, "containerPort": ADMIN_PORT, "protocol": "TCP"})
+    return {
+        "name": GATEWAY_CONTAINER,
+        "image": place.image,
+        "imagePullPolicy": place.image_pull_policy,
+        "args": [
+            "--config",
+            CONFIG_FOLDER,
+            "--spool",
+            SPOOL_FOLDER,
+            "--admin",
+            f"0.0.0.0:{ADMIN_PORT}",
+            "--bind",
+            "0.0.0.0",
+        ],
+        "ports": ports,
+        "startupProbe": _probe("/livez", period=2, failures=150),  # a large spool is read at start
+        "livenessProbe": _probe("/livez", period=10, failures=6),
+        "readinessProbe": _probe("/readyz", period=5, failures=2),
+        # One event loop uses one core; a CPU limit would only add latency to the final dot.
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "128Mi"},
+            "limits": {"memory": "512Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
+            {"name": CLAIM_TEMPLATE, "mountPath": SPOOL_FOLDER},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount point
+        ],
+    }
+
+
+def _probe(path: str, *, period: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": PORT_NAME_ADMIN},
+        "periodSeconds": period,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }
+
+
+def _config_volume(name: str) -> Manifest:
+    """All files of the configuration from the start, each optional: adding a volume later would
+    restart the pods."""
+    sources = [
+        {
+            "secret": {
+                "name": secret,
+                "items": [{"key": FILE_NAME, "path": f"{file}/{FILE_NAME}"}],
+                "optional": True,
+            }
+        }
+        for file, secret in config_secret_names(name).items()
+    ]
+    return {"name": "config", "projected": {"defaultMode": 0o440, "sources": sources}}
+
+
+def _tmp_volume() -> Manifest:
+    return {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}

@@ -1,0 +1,69 @@
+"""PURE: whether an object that we find under one of our names is ours to write.
+
+Objects that we did not create are never taken over. One that carries our labels for this owner and
+whose controller is gone (after a restore the owner has a new UID) is adopted again; the garbage
+collector would else delete it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from mailrelay_operator.api.names import (
+    FIELD_MANAGER,
+    LABEL_MANAGED_BY,
+    LABEL_RELAY,
+    LABEL_SENDER,
+)
+from mailrelay_operator.plan.facts import Adoption, ObjectKey
+from mailrelay_operator.plan.objects import (
+    Manifest,
+    controller_of,
+    labels_of,
+    name_of,
+    namespace_of,
+    owner_reference,
+    uid_of,
+)
+
+
+def is_ours(found: Manifest, owner: Manifest) -> bool:
+    """Whether the object is a child of this MailRelay or MailSender."""
+    controller = controller_of(found)
+    if controller is not None and controller.get("uid") == uid_of(owner):
+        return True
+    labels = labels_of(found)
+    label = LABEL_RELAY if owner["kind"] == "MailRelay" else LABEL_SENDER
+    ours = labels.get(LABEL_MANAGED_BY) == FIELD_MANAGER and labels.get(label) == label_value(
+        name_of(owner)
+    )
+    if controller is None:
+        return ours
+    # A controller of the same kind and name but another UID is the owner as it was before it was
+    # made anew.
+    same = controller.get("kind") == owner["kind"] and controller.get("name") == name_of(owner)
+    return ours and same
+
+
+def adoption(found: Manifest, owner: Manifest) -> Adoption | None:
+    """What makes a child of ours the child of this owner again; None when it is already, or is
+    not ours.
+
+    Not by server-side apply: there the reference to the dead controller stays, and two controllers
+    are refused.
+    """
+    controller = controller_of(found)
+    known = controller is not None and controller.get("uid") == uid_of(owner)
+    if known or not is_ours(found, owner) or not uid_of(found):
+        return None
+    return Adoption(
+        child=ObjectKey(kind=found["kind"], namespace=namespace_of(found), name=name_of(found)),
+        uid=uid_of(found),
+        reference=owner_reference(owner),
+    )
+
+
+def label_value(name: str) -> str:
+    """A name as the value of a label, which has at most 63 characters: a longer one is told by its
+    hash."""
+    return name if len(name) <= 63 else hashlib.sha256(name.encode()).hexdigest()[:40]

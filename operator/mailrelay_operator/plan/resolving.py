@@ -1,0 +1,247 @@
+"""PURE: what a MailRelay refers to (logins, certificates, CAs), found among the facts or told apart
+by what is wrong.
+
+One small function per kind of reference; each answers what was found or a Trouble that names
+object, key and remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mailrelay_gateway.config import Certificate, Login, RelayDocument
+from mailrelay_operator.api.listeners import Listener
+from mailrelay_operator.api.mailrelay import MailRelaySpec
+from mailrelay_operator.api.metadata import TrustRef
+from mailrelay_operator.api.names import LABEL_CREDENTIALS, SECRET_TYPE_BASIC_AUTH
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.api.upstreams import Upstream
+from mailrelay_operator.plan.certificates import chain_problem, parse_chain
+from mailrelay_operator.plan.facts import Absence, ObjectKey, RelayFacts
+from mailrelay_operator.plan.objects import Manifest, config_map_data, labels_of, secret_data
+from mailrelay_operator.plan.verdicts import Trouble
+
+SECRET_TYPE_TLS = "kubernetes.io/tls"  # noqa: S105 - a type, not a password
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """What a spec's references hold, by the name of upstream or listener. `troubles` are those of
+    the references as they are now; `complete` says that nothing is lacking, since what is wrong
+    now may be known from before."""
+
+    logins: Mapping[str, Login] = field(default_factory=dict)
+    authorities: Mapping[str, str] = field(default_factory=dict)
+    certificates: Mapping[str, tuple[Certificate, ...]] = field(default_factory=dict)
+    given_authorities: Mapping[str, str] = field(default_factory=dict)
+    troubles: tuple[Trouble, ...] = ()
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """The spec that is in force and the document that was made from it."""
+
+    spec: MailRelaySpec
+    document: RelayDocument
+
+
+def references(spec: MailRelaySpec, namespace: str) -> Iterator[ObjectKey]:
+    """Every object that the relay's spec refers to."""
+    for listener in spec.listeners:
+        for one in listener.tls.certificate_refs:
+            yield ObjectKey(kind="Secret", namespace=namespace, name=one.name)
+    for upstream in spec.upstreams:
+        if upstream.smarthost is None:
+            continue
+        if upstream.smarthost.auth is not None and upstream.smarthost.auth.basic is not None:
+            login = upstream.smarthost.auth.basic.secret_ref
+            yield ObjectKey(kind="Secret", namespace=namespace, name=login.name)
+        if upstream.smarthost.tls.ca_ref is not None:
+            trust = upstream.smarthost.tls.ca_ref
+            yield ObjectKey(kind=trust.kind, namespace=namespace, name=trust.name)
+
+
+def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Resolved:
+    """Find all that the spec refers to. What cannot be used now is taken from `before`, if that
+    very part of the spec stood there already: a Secret that is deleted stops nothing that runs."""
+    logins: dict[str, Login] = {}
+    authorities: dict[str, str] = {}
+    certificates: dict[str, tuple[Certificate, ...]] = {}
+    given: dict[str, str] = {}
+    troubles: list[Trouble] = []
+    complete = True
+    for upstream in spec.upstreams:
+        login = _login_of(facts, upstream)
+        authority = _authority_of(facts, upstream)
+        wrong = [one for one in (login, authority) if isinstance(one, Trouble)]
+        if wrong:
+            troubles += wrong
+            known = _upstream_before(before, upstream)
+            if known is None:
+                complete = False
+                continue
+            login, authority = known
+        if isinstance(login, Login):
+            logins[upstream.name] = login
+        if isinstance(authority, str):
+            authorities[upstream.name] = authority
+    for listener in spec.listeners:
+        found = [
+            _given_certificate(facts, listener, reference.name)
+            for reference in listener.tls.certificate_refs
+        ]
+        wrong = [one for one in found if isinstance(one, Trouble)]
+        chains = tuple(one for one in found if isinstance(one, Certificate))
+        if wrong:
+            troubles += wrong
+            kept = _certificates_before(before, listener)
+            if kept is None:
+                complete = False
+                continue
+            chains = kept
+        certificates[listener.name] = chains
+        given[listener.name] = _given_authority(facts, listener)
+    return Resolved(
+        logins=logins,
+        authorities=authorities,
+        certificates=certificates,
+        given_authorities=given,
+        troubles=tuple(troubles),
+        complete=complete,
+    )
+
+
+def login_in(secret: Manifest, *, what: str) -> Login | Trouble:
+    """The username and password of a Secret that is marked as a login; `what` names it in a
+    sentence.
+
+    White space around both is dropped: `echo password | base64` leaves a line end behind.
+    """
+    permitted = (
+        secret.get("type") == SECRET_TYPE_BASIC_AUTH
+        or labels_of(secret).get(LABEL_CREDENTIALS) == "true"
+    )
+    if not permitted:
+        return Trouble(
+            reason=Reason.SECRET_NOT_PERMITTED,
+            message=f"{what} is not marked as a login: give it the type {SECRET_TYPE_BASIC_AUTH},"
+            f' or the label {LABEL_CREDENTIALS}: "true".',
+        )
+    data = secret_data(secret)
+    found: dict[str, str] = {}
+    for key in ("username", "password"):
+        try:
+            text = data.get(key, b"").decode().strip()
+        except UnicodeDecodeError:
+            return Trouble(
+                reason=Reason.SECRET_INVALID,
+                message=f"{what} has a {key} that is not UTF-8; write it again.",
+            )
+        if not text or "\0" in text:
+            return Trouble(
+                reason=Reason.SECRET_INVALID,
+                message=f"{what} has no usable key {key}; it needs username and password.",
+            )
+        found[key] = text
+    return Login(username=found["username"], password=found["password"])
+
+
+def absent(absence: Absence, what: str, *, kind: str = "Secret") -> Trouble:
+    """The trouble that a reference leads nowhere."""
+    missing = Reason.CONFIG_MAP_NOT_FOUND if kind == "ConfigMap" else Reason.SECRET_NOT_FOUND
+    if absence is Absence.MISSING:
+        return Trouble(reason=missing, message=f"{what} does not exist; create it.")
+    return Trouble(
+        reason=missing,
+        message=f"{what} may not be read by the operator: add the namespace to watchNamespaces.",
+    )
+
+
+def _login_of(facts: RelayFacts, upstream: Upstream) -> Login | Trouble | None:
+    smarthost = upstream.smarthost
+    if smarthost is None or smarthost.auth is None or smarthost.auth.basic is None:
+        return None
+    name = smarthost.auth.basic.secret_ref.name
+    what = f"Secret {facts.namespace}/{name} of upstream {upstream.name}"
+    found = facts.find("Secret", facts.namespace, name)
+    return absent(found, what) if isinstance(found, Absence) else login_in(found, what=what)
+
+
+def _authority_of(facts: RelayFacts, upstream: Upstream) -> str | Trouble | None:
+    if upstream.smarthost is None or upstream.smarthost.tls.ca_ref is None:
+        return None
+    reference: TrustRef = upstream.smarthost.tls.ca_ref
+    what = f"{reference.kind} {facts.namespace}/{reference.name} of upstream {upstream.name}"
+    found = facts.find(reference.kind, facts.namespace, reference.name)
+    if isinstance(found, Absence):
+        return absent(found, what, kind=reference.kind)
+    secret = reference.kind == "Secret"
+    octets = (secret_data(found) if secret else config_map_data(found)).get("ca.crt")
+    if octets is None:
+        return Trouble(
+            reason=Reason.SECRET_INVALID if secret else Reason.CONFIG_MAP_INVALID,
+            message=f"{what} has no key ca.crt.",
+        )
+    pem = octets.decode(errors="replace")
+    if not parse_chain(pem):
+        return Trouble(
+            reason=Reason.CERTIFICATE_INVALID,
+            message=f"{what} holds no readable PEM certificate in ca.crt.",
+        )
+    return pem
+
+
+def _given_certificate(facts: RelayFacts, listener: Listener, name: str) -> Certificate | Trouble:
+    what = f"Secret {facts.namespace}/{name} of listener {listener.name}"
+    found = facts.find("Secret", facts.namespace, name)
+    if isinstance(found, Absence):
+        return absent(found, what)
+    if found.get("type") != SECRET_TYPE_TLS:
+        return Trouble(
+            reason=Reason.SECRET_INVALID,
+            message=f"{what} has the type {found.get('type') or 'Opaque'};"
+            f" a certificate needs {SECRET_TYPE_TLS}.",
+        )
+    data = secret_data(found)
+    certificate = Certificate(
+        chain=data.get("tls.crt", b"").decode(errors="replace"),
+        key=data.get("tls.key", b"").decode(errors="replace"),
+    )
+    problem = chain_problem(certificate, now=facts.now)
+    if problem is not None:
+        return Trouble(reason=Reason.CERTIFICATE_INVALID, message=f"{what} {problem}.")
+    return certificate
+
+
+def _given_authority(facts: RelayFacts, listener: Listener) -> str:
+    """The `ca.crt` that cert-manager writes beside a certificate, for tenants to verify it with;
+    empty if none."""
+    for reference in listener.tls.certificate_refs:
+        found = facts.find("Secret", facts.namespace, reference.name)
+        if not isinstance(found, Absence):
+            return secret_data(found).get("ca.crt", b"").decode(errors="replace")
+    return ""
+
+
+def _upstream_before(
+    before: Before | None, upstream: Upstream
+) -> tuple[Login | None, str | None] | None:
+    if before is None or upstream not in before.spec.upstreams:
+        return None
+    for known in before.document.upstreams:
+        if known.name == upstream.name and known.smarthost is not None:
+            return known.smarthost.login, known.smarthost.tls.ca
+    return None
+
+
+def _certificates_before(
+    before: Before | None, listener: Listener
+) -> tuple[Certificate, ...] | None:
+    if before is None or listener not in before.spec.listeners:
+        return None
+    for known in before.document.listeners:
+        if known.name == listener.name and known.tls.certificates:
+            return known.tls.certificates
+    return None

@@ -1,0 +1,163 @@
+"""PURE: what runs, compared with what shall run: pods, their digests, their upstreams, their
+queues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from mailrelay_gateway.config import UpstreamState, UpstreamStatus
+from mailrelay_operator.api.conditions import Verdict
+from mailrelay_operator.api.names import ANNOTATION_DIGEST
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.plan.facts import PodFacts, RelayFacts, Stamp
+from mailrelay_operator.plan.objects import Manifest, generation_of, timestamp
+from mailrelay_operator.plan.verdicts import Trouble
+
+#: Beside the digest: when it was stamped. A kubelet looks at the Secrets only when something in the
+#: pod changes.
+ANNOTATION_STAMPED = "mailrelay.dev/config-stamped"
+#: Seconds between two stamps of a pod: a kubelet's own look takes half a second (measured).
+STAMP_EVERY = timedelta(seconds=2)
+#: Upstreams named in a message; the rest is counted.
+MAX_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Numbers for the status. `oldest` is RFC 3339, empty when nothing waits."""
+
+    replicas: int = 0
+    ready: int = 0
+    messages: int = 0
+    oldest: str = ""
+
+
+def everybody_knows(pods: Sequence[PodFacts], digest: str) -> bool:
+    """Whether there is a ready replica and every ready one runs this configuration: a new password
+    may be shown."""
+    ready = [pod for pod in pods if pod.ready and not pod.terminating]
+    return bool(ready) and all(
+        pod.status is not None and pod.status.digest == digest for pod in ready
+    )
+
+
+def everybody_runs(pods: Sequence[PodFacts], digest: str) -> bool:
+    """Whether every pod, ready or not, runs this configuration."""
+    return all(pod.status is not None and pod.status.digest == digest for pod in pods)
+
+
+def programmed_trouble(
+    pods: Sequence[PodFacts], stateful_set: Manifest | None, *, digest: str, replicas: int
+) -> Verdict | None:
+    """Why not all replicas run the digest, or why that is unknown; None: they do."""
+    living = [pod for pod in pods if not pod.terminating]
+    refusing = [
+        pod
+        for pod in living
+        if pod.status is not None and pod.status.digest != digest and pod.status.problem
+    ]
+    if refusing and refusing[0].status is not None:
+        pod = refusing[0]
+        message = f"Pod {pod.name}: {refusing[0].status.problem}"
+        return Trouble(reason=Reason.CONFIGURATION_REFUSED, message=message).verdict()
+    if len(living) < replicas:
+        message = f"{len(living)} of {replicas} pods exist."
+        return Trouble(reason=Reason.REPLICAS_PENDING, message=message).verdict()
+    unready = [pod for pod in living if not pod.ready]
+    if unready:
+        named = ", ".join(pod.name for pod in unready[:MAX_NAMED])
+        message = f"{len(unready)} of {replicas} pods are not ready: {named}."
+        return Trouble(reason=Reason.REPLICAS_PENDING, message=message).verdict()
+    silent = [pod for pod in living if pod.status is None]
+    if silent:
+        message = f"Pod {silent[0].name}: {silent[0].trouble}"
+        return Trouble(reason=Reason.GATEWAY_UNREACHABLE, message=message).verdict("Unknown")
+    behind = [pod for pod in living if pod.status is not None and pod.status.digest != digest]
+    if behind:
+        message = f"{len(behind)} of {replicas} pods do not run configuration {digest[:12]} yet."
+        return Trouble(reason=Reason.CONFIGURATION_PENDING, message=message).verdict()
+    if stateful_set is None or not _is_rolled_out(stateful_set):
+        message = "The StatefulSet is still replacing pods."
+        return Trouble(reason=Reason.REPLICAS_PENDING, message=message).verdict()
+    return None
+
+
+def stamps(facts: RelayFacts, digest: str) -> tuple[Stamp, ...]:
+    """Stamps for the pods that do not run the digest yet, each again until it does."""
+    return tuple(
+        Stamp(
+            pod=pod.name,
+            uid=pod.uid,
+            annotations={ANNOTATION_DIGEST: digest, ANNOTATION_STAMPED: timestamp(facts.now)},
+        )
+        for pod in facts.pods
+        if not pod.terminating
+        and pod.address
+        and (pod.status is None or pod.status.digest != digest)
+        and (
+            pod.stamp != digest
+            or pod.stamped_at is None
+            or facts.now - pod.stamped_at >= STAMP_EVERY
+        )
+    )
+
+
+def upstream_verdict(pods: Sequence[PodFacts], *, suspended: bool) -> Verdict:
+    """Whether mail can be sent, as the pods see it. One pod's trouble with an upstream is
+    everybody's."""
+    if suspended:
+        return Verdict(
+            status="Unknown",
+            reason=Reason.SUSPENDED,
+            message="The relay is suspended by its spec: mail is accepted and waits.",
+        )
+    seen = [one for pod in pods if pod.status is not None for one in pod.status.upstreams]
+    held = {one.name: one for one in seen if one.state is UpstreamState.HELD}
+    if held:
+        named = [_describe(one) for one in list(held.values())[:MAX_NAMED]]
+        if len(held) > MAX_NAMED:
+            named.append(f"and {len(held) - MAX_NAMED} more")
+        first = next(iter(held.values()))
+        return Verdict(status="False", reason=_reason(first), message="; ".join(named))
+    up = sorted({one.name for one in seen if one.state is UpstreamState.UP})
+    if up:
+        named_up = ", ".join(up[:10])
+        return Verdict(
+            status="True", reason=Reason.REACHABLE, message=f"Mail was handed over to: {named_up}."
+        )
+    return Verdict(status="Unknown", reason=Reason.NOT_TRIED, message="No mail has been sent yet.")
+
+
+def figures(pods: Sequence[PodFacts], stateful_set: Manifest | None) -> Figures:
+    """What the status shows in numbers, all replicas together."""
+    queues = [pod.status.queue for pod in pods if pod.status is not None]
+    status = (stateful_set or {}).get("status") or {}
+    return Figures(
+        replicas=int(status.get("replicas", 0)),
+        ready=sum(1 for pod in pods if pod.ready and not pod.terminating),
+        messages=sum(queue.messages for queue in queues),
+        oldest=min((queue.oldest for queue in queues if queue.oldest), default=""),
+    )
+
+
+def _describe(upstream: UpstreamStatus) -> str:
+    since = f" since {upstream.since}" if upstream.since else ""
+    return f"{upstream.name} takes no mail{since}: {upstream.message or upstream.reason}"
+
+
+def _reason(upstream: UpstreamStatus) -> Reason:
+    """The gateway's word for it, if it is one of ours too."""
+    words = {one.value: one for one in Reason if "UpstreamReachable" in one.conditions}
+    return words.get(upstream.reason, Reason.UPSTREAM_HELD)
+
+
+def _is_rolled_out(stateful_set: Manifest) -> bool:
+    status = stateful_set.get("status") or {}
+    replicas = stateful_set["spec"].get("replicas", 1)
+    return bool(
+        status.get("observedGeneration", 0) >= generation_of(stateful_set)
+        and status.get("updatedReplicas", 0) >= replicas
+        and status.get("currentRevision") == status.get("updateRevision")
+    )

@@ -1,0 +1,141 @@
+"""PURE: verdicts become status objects, and changed conditions become Events. A status that says
+the same is not written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from mailrelay_operator.api.conditions import (
+    Condition,
+    Verdict,
+    find_condition,
+    set_conditions,
+)
+from mailrelay_operator.api.maildomain import MailDomainStatus
+from mailrelay_operator.api.mailrelay import MailRelayStatus
+from mailrelay_operator.api.mailsender import MailSenderStatus
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.plan.facts import Event
+from mailrelay_operator.plan.objects import Manifest, name_of, namespace_of, uid_of
+
+_Status = TypeVar("_Status", MailRelayStatus, MailSenderStatus, MailDomainStatus)
+
+
+def relay_status_of(relay: Manifest) -> MailRelayStatus:
+    """The MailRelay's status as it is; what cannot be read counts as not written yet."""
+    return _status_of(relay, MailRelayStatus)
+
+
+def sender_status_of(sender: Manifest) -> MailSenderStatus:
+    """The MailSender's status as it is."""
+    return _status_of(sender, MailSenderStatus)
+
+
+def domain_status_of(domain: Manifest) -> MailDomainStatus:
+    """The MailDomain's status as it is."""
+    return _status_of(domain, MailDomainStatus)
+
+
+def judged(
+    kind: str,
+    old: Iterable[Condition],
+    verdicts: Mapping[str, Verdict],
+    *,
+    generation: int,
+    in_force: int,
+    now: datetime,
+) -> tuple[Condition, ...]:
+    """All conditions of the kind. `Accepted` and `Ready` speak of the newest generation, the others
+    of the one that is in force: observedGeneration tells which spec runs."""
+    newest = {key: value for key, value in verdicts.items() if key in ("Accepted", "Ready")}
+    others = {key: value for key, value in verdicts.items() if key not in newest}
+    first = set_conditions(kind, old, newest, generation=generation, now=now)
+    return set_conditions(kind, first, others, generation=in_force, now=now)
+
+
+def ready(verdicts: Mapping[str, Verdict], needed: Iterable[str], *, otherwise: Verdict) -> Verdict:
+    """The verdict of Ready: the first needed condition that is not True, or `otherwise`."""
+    for type_ in needed:
+        verdict = verdicts[type_]
+        if verdict.status != "True":
+            return Verdict(
+                status="False" if verdict.status == "False" else "Unknown",
+                reason=Reason.NOT_READY,
+                message=f"{type_} is {verdict.status} ({verdict.reason}): {verdict.message}",
+            )
+    return otherwise
+
+
+def status_object(owner: Manifest, status: _Status, old: _Status) -> Manifest | None:
+    """The object to apply for this status; None when it says what is there already."""
+    if status == old and owner.get("status"):
+        return None
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "metadata": {"name": name_of(owner), "namespace": namespace_of(owner)},
+        "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+
+
+def transitions(
+    owner: Manifest, old: Iterable[Condition], new: Iterable[Condition]
+) -> tuple[Event, ...]:
+    """Events for what a person wants to hear of: a condition that is now False for a new reason,
+    one that is well again, and the first time that the object is ready."""
+    before = tuple(old)
+    found: list[Event] = []
+    for condition in new:
+        was = find_condition(before, condition.type)
+        if was is not None and (was.status, was.reason) == (condition.status, condition.reason):
+            continue
+        failed = condition.status == "False" and condition.reason not in _QUIET
+        recovered = (
+            condition.status == "True"
+            and was is not None
+            and was.status == "False"
+            and was.reason not in _QUIET
+        )
+        first_ready = condition.status == "True" and condition.type == "Ready"
+        if failed or recovered or first_ready:
+            found.append(
+                Event(
+                    regarding=owner,
+                    warning=failed,
+                    reason=condition.reason,
+                    note=f"{condition.type}: {condition.message}"[:MAX_NOTE],
+                )
+            )
+    return tuple(found)
+
+
+#: events.k8s.io/v1 takes at most 1 kB of note.
+MAX_NOTE = 1000
+#: What passes by itself, or is said by another condition's Event already, is not worth an Event.
+_QUIET = frozenset(
+    {Reason.PENDING, Reason.CONFIGURATION_PENDING, Reason.REPLICAS_PENDING, Reason.NOT_READY}
+    | {Reason.RELAY_NOT_PROGRAMMED, Reason.NO_READY_REPLICA, Reason.SPOOL_EPHEMERAL}
+)
+
+
+def regarding(owner: Manifest) -> Manifest:
+    """The reference by which an Event names its object."""
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "namespace": namespace_of(owner),
+        "name": name_of(owner),
+        "uid": uid_of(owner),
+    }
+
+
+def _status_of(owner: Manifest, model: type[_Status]) -> _Status:
+    try:
+        return model.model_validate(owner.get("status") or {}, by_alias=True, by_name=False)
+    except ValidationError:
+        return model()

@@ -1,0 +1,79 @@
+"""PURE: a resource as it was read: its model or why it is refused. And `Trouble`, one thing in the
+way of acting on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from mailrelay_operator.api.conditions import Status, Verdict
+from mailrelay_operator.api.maildomain import MailDomain
+from mailrelay_operator.api.mailrelay import MailRelay
+from mailrelay_operator.api.mailsender import MailSender
+from mailrelay_operator.api.parsing import InvalidResource, parse
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.api.unsupported import unsupported_fields, unsupported_message
+from mailrelay_operator.plan.objects import Manifest, name_of, namespace_of
+
+_Kind = TypeVar("_Kind", MailRelay, MailSender, MailDomain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """One thing in the way: its reason word, and a sentence that names object, field and remedy."""
+
+    reason: Reason
+    message: str
+
+    def verdict(self, status: Status = "False") -> Verdict:
+        """As the verdict of a condition."""
+        return Verdict(status=status, reason=self.reason, message=self.message)
+
+
+def read_relay(manifest: Manifest) -> MailRelay | Trouble:
+    """The MailRelay, or why it is refused."""
+    return _read(manifest, MailRelay)
+
+
+def read_sender(manifest: Manifest) -> MailSender | Trouble:
+    """The MailSender, or why it is refused."""
+    return _read(manifest, MailSender)
+
+
+def read_domain(manifest: Manifest) -> MailDomain | Trouble:
+    """The MailDomain, or why it is refused."""
+    return _read(manifest, MailDomain)
+
+
+def with_spec(manifest: Manifest, spec: Manifest, generation: int) -> Manifest:
+    """The object as it was when it had this spec: its identity is today's, its status is left
+    out."""
+    return {
+        "apiVersion": manifest["apiVersion"],
+        "kind": manifest["kind"],
+        "metadata": manifest["metadata"] | {"generation": generation},
+        "spec": spec,
+    }
+
+
+def joined(troubles: tuple[Trouble, ...]) -> Trouble | None:
+    """Several troubles as one: the first one's reason, everybody's sentence; None when there are
+    none."""
+    if not troubles:
+        return None
+    message = " ".join(dict.fromkeys(trouble.message for trouble in troubles))
+    return Trouble(reason=troubles[0].reason, message=message)
+
+
+def _read(manifest: Manifest, model: type[_Kind]) -> _Kind | Trouble:
+    try:
+        resource = parse(manifest)
+    except InvalidResource as error:
+        return Trouble(reason=Reason.INVALID, message=error.sentence)
+    if not isinstance(resource, model):
+        raise TypeError(f"{namespace_of(manifest)}/{name_of(manifest)} is no {model.__name__}")
+    unsupported = unsupported_fields(resource)
+    if unsupported:
+        return Trouble(reason=Reason.UNSUPPORTED, message=unsupported_message(unsupported))
+    return resource

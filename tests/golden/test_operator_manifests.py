@@ -1,0 +1,151 @@
+"""The objects that the operator applies, as files: a change of any of them is seen in review.
+
+`GOLDEN=write make test ARGS="-k operator_manifests"` writes the files anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from mailrelay_operator.engine.minting import mint
+from mailrelay_operator.plan import survey
+from mailrelay_operator.plan.facts import Absence, Lookup, ObjectKey, Place, RelayFacts
+from mailrelay_operator.plan.relay import plan_relay
+
+HERE = Path(__file__).parent / "operator"
+#: The oldest Kubernetes that we say we run on, and the newest that the schemas know.
+VERSIONS = ("1.30", "1.36")
+
+BOX = [{"name": "box", "sandbox": {}}]
+RELAYS: Mapping[str, dict[str, Any]] = {
+    "smallest": {"hostname": "relay.example.com", "upstreams": BOX},
+    "ephemeral": {
+        "hostname": "relay.example.com",
+        "upstreams": BOX,
+        "queue": {"ephemeral": {}},
+        "listeners": [
+            {
+                "name": "plain",
+                "port": 25,
+                "tls": {"mode": "None"},
+                "authentication": {"mode": "None", "clientCIDRs": ["10.0.0.0/8"]},
+            },
+            {"name": "submissions-x", "port": 465, "tls": {"mode": "Implicit"}},
+        ],
+    },
+    "many-tenants": {
+        "replicas": 3,
+        "hostname": "relay.example.com",
+        "upstreams": BOX,
+        "allowedSenders": [
+            {"namespaces": {"from": "Same"}},
+            {
+                "namespaces": {
+                    "from": "Selector",
+                    "selector": {
+                        "matchLabels": {"mail": "allowed"},
+                        "matchExpressions": [
+                            {"key": "tier", "operator": "In", "values": ["gold", "silver"]},
+                            {"key": "frozen", "operator": "DoesNotExist"},
+                        ],
+                    },
+                },
+                "addresses": ["*@example.com"],
+            },
+        ],
+        "queue": {
+            "storage": {
+                "size": "20Gi",
+                "storageClassName": "fast",
+                "accessMode": "ReadWriteOncePod",
+            }
+        },
+    },
+    "load-balancer": {
+        "hostname": "relay.example.com",
+        "upstreams": BOX,
+        "allowedSenders": [{"namespaces": {"from": "All"}, "addresses": ["*"]}],
+        "service": {
+            "type": "LoadBalancer",
+            "hostname": "smtp.example.com",
+            "annotations": {"example.com/internal": "true"},
+        },
+    },
+}
+
+
+class Nothing(dict[ObjectKey, Lookup]):
+    """A namespace in which nothing was found."""
+
+    def __missing__(self, key: ObjectKey) -> Lookup:
+        return Absence.MISSING
+
+
+def manifests(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is applied for this spec, the Secrets left out: they hold keys."""
+    relay = {
+        "apiVersion": "mailrelay.dev/v1alpha1",
+        "kind": "MailRelay",
+        "metadata": {"name": "out", "namespace": "mail", "uid": "0-1-2", "generation": 1},
+        "spec": spec,
+    }
+    facts = RelayFacts(
+        namespace="mail",
+        name="out",
+        relay=relay,
+        now=datetime(2026, 1, 1, tzinfo=UTC),
+        place=Place(image="registry.example.com/mailrelay-gateway:1.2.3"),
+        objects=Nothing(),
+    )
+    material = mint(
+        survey.wanted(facts), relay="mail/out", now=facts.now, passwords={}, verifiers={}
+    )
+    plan = plan_relay(facts, material)
+    assert plan.problems == ()
+    return [one for one in plan.apply if one["kind"] != "Secret"]
+
+
+@pytest.mark.parametrize("name", sorted(RELAYS))
+def test_the_objects_are_those_in_the_file(name: str) -> None:
+    found = yaml.safe_dump_all(manifests(RELAYS[name]), sort_keys=False, width=100)
+    path = HERE / f"{name}.yaml"
+    if os.environ.get("GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(found)
+    assert path.read_text() == found, "changed on purpose? GOLDEN=write writes the file anew"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", sorted(RELAYS))
+def test_the_objects_follow_the_schemas_of_kubernetes(name: str, version: str) -> None:
+    for manifest in manifests(RELAYS[name]):
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("name", sorted(RELAYS))
+def test_the_pods_are_what_the_restricted_standard_admits(name: str) -> None:
+    (stateful_set,) = (one for one in manifests(RELAYS[name]) if one["kind"] == "StatefulSet")
+    pod = stateful_set["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] != 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert {next(key for key in one if key != "name") for one in pod["volumes"]} <= {
+        "projected",
+        "emptyDir",
+    }
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert all(port["containerPort"] >= 1024 for port in container["ports"])
+        assert all("hostPort" not in port for port in container["ports"])

@@ -1,0 +1,324 @@
+"""MailSenders: the handshake, their passwords, their Secrets, and how all of it is taken back."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from mailrelay_gateway.config import ScryptVerifier, Sha256Verifier
+from mailrelay_operator.cluster.port import Forbidden
+from mailrelay_operator.engine.reading import Scope
+from tests.integration.operator.world import World, relay, secret, sender
+
+SELECTOR = {"from": "Selector", "selector": {"matchLabels": {"mail": "allowed"}}}
+TENANTS = [{"namespaces": SELECTOR, "addresses": ["*@example.com"]}]
+
+
+def namespace(name: str, **labels: str) -> dict:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def sha256(password: str) -> str:
+    return hashlib.sha256(password.encode()).hexdigest()
+
+
+def usernames(world: World, pod: str = "out-0") -> set[str]:
+    return {one.username for one in world.kubelet.loaded(pod).senders}
+
+
+async def test_a_sender_gets_a_secret_with_all_that_a_client_needs(world: World) -> None:
+    world.cluster.put(relay(), sender())
+    await world.settle()
+    data = world.cluster.data("mail", "app-smtp")
+    password = data.pop("password")
+    assert len(password) == 43
+    assert data.pop("ca.crt") == world.cluster.data("mail", "out-ca")["ca.crt"]
+    assert data == {
+        "type": "smtp",
+        "provider": "mailrelay",
+        "host": "out.mail.svc",
+        "port": "587",
+        "tls": "starttls",
+        "username": "mail.app",
+        "uri": f"smtp://mail.app:{password}@out.mail.svc:587",
+    }
+    found = world.cluster.objects["Secret", "mail", "app-smtp"]
+    assert found["type"] == "servicebinding.io/smtp"
+    (entry,) = world.kubelet.loaded("out-0").senders
+    assert entry.verifiers == (Sha256Verifier(hash=sha256(password)),)
+    assert world.condition("Ready", "MailSender", "app") == ("True", "Ready")
+    status = world.cluster.objects["MailSender", "mail", "app"]["status"]
+    assert status["endpoint"] == "out.mail.svc:587"
+    assert status["username"] == "mail.app"
+
+
+async def test_the_verifier_comes_first_and_the_secret_second(world: World) -> None:
+    world.cluster.put(relay(replicas=2))
+    await world.settle()
+    world.kubelet.slow.add("out-1")
+    world.cluster.put(sender())
+    for _ in range(3):
+        await world.round()
+        world.pass_time(2)
+    assert usernames(world) == {"mail.app"}
+    assert world.cluster.find("Secret", "mail", "app-smtp") is None
+    assert world.condition("Ready", "MailSender", "app") == ("False", "NotReady")
+    world.kubelet.slow.clear()
+    await world.settle()
+    password = world.cluster.data("mail", "app-smtp")["password"]
+    for pod in ("out-0", "out-1"):
+        (entry,) = world.kubelet.loaded(pod).senders
+        assert Sha256Verifier(hash=sha256(password)) in entry.verifiers
+
+
+async def test_an_operator_that_dies_before_the_secret_is_shown_mints_another(world: World) -> None:
+    world.cluster.put(relay())
+    await world.settle()
+    world.kubelet.slow.add("out-0")
+    world.cluster.put(sender())
+    await world.round()
+    world.restart()
+    world.kubelet.slow.clear()
+    await world.settle()
+    password = world.cluster.data("mail", "app-smtp")["password"]
+    (entry,) = world.kubelet.loaded("out-0").senders
+    assert entry.verifiers == (Sha256Verifier(hash=sha256(password)),)
+
+
+async def test_a_deleted_secret_comes_back_and_the_old_password_stays_valid(world: World) -> None:
+    world.cluster.put(relay(), sender())
+    await world.settle()
+    old = world.cluster.data("mail", "app-smtp")["password"]
+    world.cluster.drop("Secret", "mail", "app-smtp")
+    await world.settle()
+    data = world.cluster.data("mail", "app-smtp")
+    assert data["username"] == "mail.app"
+    assert data["password"] != old
+    (entry,) = world.kubelet.loaded("out-0").senders
+    expected = {sha256(data["password"]), sha256(old)}
+    assert {one.hash for one in entry.verifiers} == expected
+    world.cluster.drop("Secret", "mail", "app-smtp")
+    await world.settle()
+    (entry,) = world.kubelet.loaded("out-0").senders
+    assert sha256(old) not in {one.hash for one in entry.verifiers}
+
+
+async def test_a_secret_that_is_not_ours_is_left_alone(world: World) -> None:
+    theirs = secret("app-smtp", type_="Opaque", password="mine")
+    world.cluster.put(relay(), sender(), theirs)
+    await world.settle()
+    assert world.condition("Accepted", "MailSender", "app") == ("False", "NotOwned")
+    assert world.cluster.objects["Secret", "mail", "app-smtp"]["stringData"] == {"password": "mine"}
+    assert world.condition("Ready") == ("True", "Ready")
+
+
+async def test_a_password_that_was_edited_is_not_taken_for_one_of_ours(world: World) -> None:
+    world.cluster.put(relay(), sender())
+    await world.settle()
+    password = world.cluster.data("mail", "app-smtp")["password"]
+    edited = world.cluster.objects["Secret", "mail", "app-smtp"]
+    edited["stringData"] = {"password": "hunter2"}
+    await world.settle()
+    assert world.condition("ResolvedRefs", "MailSender", "app") == ("False", "SecretInvalid")
+    (entry,) = world.kubelet.loaded("out-0").senders
+    assert {one.hash for one in entry.verifiers} == {sha256(password)}
+
+
+async def test_losing_the_label_revokes_the_credential(world: World) -> None:
+    world.cluster.put(
+        relay(allowedSenders=TENANTS), namespace("team", mail="allowed"), sender(namespace="team")
+    )
+    await world.settle()
+    assert usernames(world) == {"team.app"}
+    assert "team" in world.memory.relays[next(iter(world.memory.relays))].namespaces
+    world.cluster.put(namespace("team"))
+    await world.settle()
+    assert usernames(world) == set()
+    assert world.condition("Accepted", "MailSender", "app", "team") == (
+        "False",
+        "NamespaceNotAllowed",
+    )
+
+
+async def test_revocation_acts_while_the_relays_own_spec_is_refused(world: World) -> None:
+    world.cluster.put(
+        relay(allowedSenders=TENANTS), namespace("team", mail="allowed"), sender(namespace="team")
+    )
+    await world.settle()
+    world.edit("MailRelay", "out", replicas=0)
+    world.cluster.put(namespace("team"))
+    await world.settle()
+    assert world.condition("Accepted") == ("False", "Invalid")
+    assert usernames(world) == set()
+
+
+async def test_a_namespace_that_is_not_admitted_gets_nothing(world: World) -> None:
+    world.cluster.put(relay(), sender(namespace="team"))
+    await world.settle()
+    assert world.condition("Accepted", "MailSender", "app", "team") == (
+        "False",
+        "NamespaceNotAllowed",
+    )
+    assert usernames(world) == set()
+    assert world.cluster.find("Secret", "team", "app-smtp") is None
+
+
+async def test_an_address_too_many_keeps_what_was_in_force(world: World) -> None:
+    world.cluster.put(
+        relay(allowedSenders=TENANTS), namespace("team", mail="allowed"), sender(namespace="team")
+    )
+    await world.settle()
+    world.edit("MailSender", "app", "team", **{"from": ["ceo@other.example"]})
+    await world.settle()
+    assert world.condition("Accepted", "MailSender", "app", "team") == (
+        "False",
+        "AddressNotAllowed",
+    )
+    (entry,) = world.kubelet.loaded("out-0").senders
+    assert entry.addresses == ("*@example.com",)
+    # The relay takes the addresses back: then the old spec is not in force either.
+    only_news = [{"namespaces": SELECTOR, "addresses": ["*@news.example.com"]}]
+    world.edit("MailRelay", "out", allowedSenders=only_news)
+    await world.settle()
+    assert usernames(world) == set()
+
+
+async def test_a_deleted_sender_is_revoked_and_its_share_emptied(world: World) -> None:
+    world.cluster.put(relay(), sender())
+    await world.settle()
+    world.cluster.drop("MailSender", "mail", "app")
+    await world.settle()
+    assert usernames(world) == set()
+
+
+async def test_a_suspended_sender_is_known_but_not_ready(world: World) -> None:
+    world.cluster.put(relay(), sender(suspend=True))
+    await world.settle()
+    (entry,) = world.kubelet.loaded("out-0").senders
+    assert entry.suspend
+    assert world.condition("Ready", "MailSender", "app") == ("False", "Suspended")
+
+
+BROUGHT = {"existingSecretRef": {"name": "legacy"}}
+
+
+async def test_a_brought_password_becomes_a_scrypt_verifier_that_stays(world: World) -> None:
+    login = secret(
+        "legacy", type_="kubernetes.io/basic-auth", username="old-app", password="s3cret"
+    )
+    world.cluster.put(relay(), sender(credentials=BROUGHT), login)
+    await world.settle()
+    (entry,) = world.kubelet.loaded("out-0").senders
+    assert entry.username == "old-app"
+    (verifier,) = entry.verifiers
+    assert isinstance(verifier, ScryptVerifier)
+    found = hashlib.scrypt(
+        b"s3cret",
+        salt=bytes.fromhex(verifier.salt),
+        n=verifier.n,
+        r=verifier.r,
+        p=verifier.p,
+        maxmem=1 << 28,
+        dklen=32,
+    )
+    assert found.hex() == verifier.hash
+    assert world.condition("Ready", "MailSender", "app") == ("True", "Ready")
+    world.restart()
+    await world.settle()
+    assert world.kubelet.loaded("out-0").senders == (entry,)
+    login["stringData"]["password"] = "changed"
+    world.cluster.put(login)
+    await world.settle()
+    (changed,) = world.kubelet.loaded("out-0").senders
+    assert changed.verifiers != entry.verifiers
+    world.cluster.drop("Secret", "mail", "legacy")
+    await world.settle()
+    assert usernames(world) == set()
+    assert world.condition("ResolvedRefs", "MailSender", "app") == ("False", "SecretNotFound")
+
+
+async def test_a_brought_login_needs_a_mark(world: World) -> None:
+    login = secret("legacy", type_="Opaque", username="old-app", password="s3cret")
+    world.cluster.put(relay(), sender(credentials=BROUGHT), login)
+    await world.settle()
+    assert world.condition("ResolvedRefs", "MailSender", "app") == ("False", "SecretNotPermitted")
+    login["metadata"]["labels"] = {"mailrelay.dev/credentials": "true"}
+    world.cluster.put(login)
+    await world.settle()
+    assert usernames(world) == {"old-app"}
+
+
+async def test_of_two_equal_usernames_the_older_sender_keeps_it(world: World) -> None:
+    older = sender("older", credentials=BROUGHT)
+    older["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+    login = secret("legacy", type_="kubernetes.io/basic-auth", username="shared", password="one")
+    world.cluster.put(relay(), sender("newer", credentials=BROUGHT), older, login)
+    await world.settle()
+    (entry,) = world.kubelet.loaded("out-0").senders
+    assert entry.name == "older"
+    assert world.condition("Accepted", "MailSender", "newer") == ("False", "UsernameTaken")
+
+
+async def test_a_brought_username_never_takes_a_minted_one(world: World) -> None:
+    thief = sender("thief", credentials=BROUGHT)
+    thief["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+    login = secret("legacy", type_="kubernetes.io/basic-auth", username="mail.app", password="one")
+    world.cluster.put(relay(), sender(), thief, login)
+    await world.settle()
+    (entry,) = world.kubelet.loaded("out-0").senders
+    assert entry.name == "app"
+    assert world.condition("Accepted", "MailSender", "thief") == ("False", "UsernameTaken")
+
+
+async def test_a_sender_of_no_relay_is_told_so(world: World) -> None:
+    world.cluster.put(sender())
+    await world.settle()
+    assert world.condition("Accepted", "MailSender", "app") == ("False", "RelayNotFound")
+
+
+async def test_a_tenant_whose_secret_is_refused_holds_up_nobody(world: World) -> None:
+    world.cluster.put(relay(), sender("one"), sender("two"))
+    await world.settle()
+    world.cluster.put(sender("three"))
+    world.cluster.refuse("create", "Secret", Forbidden("creating", "namespace is terminating"))
+    for _ in range(3):
+        assert await world.round() is not None
+        world.pass_time(2)
+    assert usernames(world) == {"mail.one", "mail.two", "mail.three"}
+    assert world.condition("Ready", "MailSender", "one") == ("True", "Ready")
+    assert world.condition("Ready", "MailSender", "three") == ("False", "NotReady")
+
+
+async def test_one_senders_change_is_no_news_to_another(world: World) -> None:
+    world.cluster.put(relay(), sender("one"))
+    await world.settle()
+    world.cluster.put(sender("two"))
+    world.cluster.writes()
+    await world.settle()
+    assert ("apply-status", "MailSender", "mail", "one") not in world.cluster.writes()
+
+
+async def test_a_new_port_is_written_into_the_secret_and_the_password_stays(world: World) -> None:
+    world.cluster.put(relay(), sender())
+    await world.settle()
+    before = world.cluster.data("mail", "app-smtp")
+    world.edit(
+        "MailRelay", "out", listeners=[{"name": "tls", "port": 465, "tls": {"mode": "Implicit"}}]
+    )
+    await world.settle()
+    after = world.cluster.data("mail", "app-smtp")
+    assert after["password"] == before["password"]
+    assert (after["port"], after["tls"]) == ("465", "implicit")
+    assert after["uri"].startswith("smtps://mail.app:")
+
+
+@pytest.mark.parametrize("namespaces", [("mail", "team"), ("mail",)])
+async def test_an_operator_of_some_namespaces_serves_those(namespaces: tuple[str, ...]) -> None:
+    world = World(Scope(namespaces=namespaces))
+    world.cluster.put(
+        relay(allowedSenders=TENANTS), namespace("team", mail="allowed"), sender(namespace="team")
+    )
+    await world.settle()
+    expected = {"team.app"} if "team" in namespaces else set()
+    assert usernames(world) == expected

@@ -1,0 +1,160 @@
+"""The backlog: keys with due times, by examples and by its invariants."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mailrelay_operator.engine.backlog import LONGEST_BACK_OFF, Backlog, Key
+
+A, B = (Key(kind="MailRelay", namespace="mail", name=name) for name in "ab")
+
+
+def test_the_key_that_is_due_for_longest_comes_first() -> None:
+    backlog = Backlog()
+    backlog.add(A, due=2.0)
+    backlog.add(B, due=1.0)
+    assert backlog.take(now=0.5) is None
+    assert backlog.next_due() == 1.0
+    assert [backlog.take(now=3.0), backlog.take(now=3.0), backlog.take(now=3.0)] == [B, A, None]
+
+
+def test_adding_again_keeps_the_earlier_time() -> None:
+    backlog = Backlog()
+    backlog.add(A, due=5.0)
+    backlog.add(A, due=1.0)
+    backlog.add(A, due=9.0)
+    assert len(backlog) == 1
+    assert backlog.take(now=1.0) == A
+    assert backlog.take(now=9.0) is None
+
+
+def test_a_key_that_is_added_while_a_worker_has_it_comes_once_more() -> None:
+    backlog = Backlog()
+    backlog.add(A, due=0.0)
+    assert backlog.take(now=0.0) == A
+    backlog.add(A, due=0.0)
+    backlog.add(A, due=0.0)
+    assert backlog.take(now=9.0) is None
+    backlog.done(A, look_again_at=60.0)
+    assert backlog.take(now=0.0) == A
+    backlog.done(A)
+    assert len(backlog) == 0
+    assert backlog.next_due() is None
+
+
+def test_failures_wait_ever_longer_and_success_forgets_them() -> None:
+    backlog = Backlog()
+    backlog.add(A, due=0.0)
+    pauses = []
+    now = 0.0
+    for _ in range(10):
+        assert backlog.take(now=now) == A
+        pauses.append(backlog.failed(A, now=now, jitter=0.0))
+        assert backlog.take(now=now) is None
+        now += pauses[-1]
+    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert pauses[-1] == LONGEST_BACK_OFF
+    assert backlog.take(now=now) == A
+    backlog.done(A, look_again_at=now)
+    assert backlog.take(now=now) == A
+    assert backlog.failed(A, now=now, jitter=0.0) == 1.0
+
+
+def test_news_shorten_the_pause_after_a_failure() -> None:
+    backlog = Backlog()
+    backlog.add(A, due=0.0)
+    backlog.take(now=0.0)
+    backlog.failed(A, now=0.0, jitter=0.0)
+    backlog.add(A, due=0.1)
+    assert backlog.take(now=0.1) == A
+
+
+@given(st.floats(min_value=0.0, max_value=1.0, exclude_max=True))
+def test_jitter_shortens_a_pause_by_up_to_a_quarter(jitter: float) -> None:
+    """Whatever the jitter, a pause is between three quarters of itself and itself."""
+    backlog = Backlog()
+    backlog.add(A, due=0.0)
+    backlog.take(now=0.0)
+    assert 0.75 <= backlog.failed(A, now=0.0, jitter=jitter) <= 1.0
+
+
+def test_only_who_has_a_key_may_hand_it_back() -> None:
+    backlog = Backlog()
+    backlog.add(A, due=0.0)
+    with pytest.raises(ValueError, match="MailRelay mail/a is not with a worker"):
+        backlog.done(A)
+    assert backlog.take(now=0.0) == A
+
+
+KEYS = st.sampled_from(
+    [Key(kind="MailRelay", namespace="mail", name=str(number)) for number in range(5)]
+)
+
+
+class BacklogModel(RuleBasedStateMachine):
+    """No added key is ever lost, and none is with two workers: after every step, what was added
+    since a worker last took it is waiting or will be handed out when that worker is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backlog = Backlog()
+        self.now = 0.0
+        self.owed: set[Key] = set()
+        self.held: set[Key] = set()
+
+    @rule(key=KEYS, delay=st.floats(min_value=0.0, max_value=5.0))
+    def add(self, key: Key, delay: float) -> None:
+        self.backlog.add(key, due=self.now + delay)
+        self.owed.add(key)
+
+    @rule()
+    def take(self) -> None:
+        key = self.backlog.take(now=self.now)
+        if key is not None:
+            assert key in self.owed
+            assert key not in self.held
+            self.owed.discard(key)
+            self.held.add(key)
+
+    @rule(seconds=st.floats(min_value=0.0, max_value=300.0))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), pause=st.none() | st.floats(min_value=0.0, max_value=10.0))
+    def finish(self, data: st.DataObject, pause: float | None) -> None:
+        key = data.draw(st.sampled_from(sorted(self.held)))
+        self.backlog.done(key, look_again_at=None if pause is None else self.now + pause)
+        self.held.discard(key)
+        if pause is not None:
+            self.owed.add(key)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), jitter=st.floats(min_value=0.0, max_value=0.99))
+    def fail(self, data: st.DataObject, jitter: float) -> None:
+        key = data.draw(st.sampled_from(sorted(self.held)))
+        self.backlog.failed(key, now=self.now, jitter=jitter)
+        self.held.discard(key)
+        self.owed.add(key)
+
+    @invariant()
+    def holds_exactly_what_is_owed_or_in_work(self) -> None:
+        assert len(self.backlog) == len(self.owed | self.held)
+
+    @invariant()
+    def says_when_the_next_key_is_due(self) -> None:
+        waiting = self.owed - self.held
+        assert (self.backlog.next_due() is not None) == bool(waiting)
+
+    def teardown(self) -> None:
+        for key in sorted(self.held):
+            self.backlog.done(key)
+        self.now += 10_000.0
+        taken = set(iter(lambda: self.backlog.take(now=self.now), None))
+        assert taken == self.owed
+
+
+TestBacklogModel = BacklogModel.TestCase

@@ -1,0 +1,151 @@
+"""Facts for the tests of the plan: small, complete, and the same at every run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from mailrelay_gateway.config import GatewayStatus, UpstreamState, UpstreamStatus
+from mailrelay_operator.api.mailrelay import MailRelay
+from mailrelay_operator.engine.minting import mint
+from mailrelay_operator.plan import survey
+from mailrelay_operator.plan.facts import (
+    Absence,
+    Lookup,
+    ObjectKey,
+    Place,
+    Plan,
+    PodFacts,
+    RelayFacts,
+)
+from mailrelay_operator.plan.objects import name_of, namespace_of
+from mailrelay_operator.plan.relay import plan_relay
+from mailrelay_operator.plan.verdicts import read_relay
+
+Manifest = dict[str, Any]
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+STARTED = "2026-01-01T00:00:00Z"
+
+
+class Found(dict[ObjectKey, Lookup]):
+    """The objects that exist; everything else was looked for and is missing."""
+
+    def __missing__(self, key: ObjectKey) -> Lookup:
+        return Absence.MISSING
+
+
+def found(objects: Iterable[Manifest]) -> Found:
+    """Objects by kind, namespace and name."""
+    return Found(
+        {
+            ObjectKey(kind=one["kind"], namespace=namespace_of(one), name=name_of(one)): one
+            for one in objects
+        }
+    )
+
+
+def relay(**spec: Any) -> Manifest:
+    """The MailRelay mail/out."""
+    small = {"hostname": "relay.example.com", "upstreams": [{"name": "box", "sandbox": {}}]}
+    return {
+        "apiVersion": "mailrelay.dev/v1alpha1",
+        "kind": "MailRelay",
+        "metadata": {"name": "out", "namespace": "mail", "uid": "relay-uid", "generation": 1},
+        "spec": small | spec,
+    }
+
+
+def model(**spec: Any) -> MailRelay:
+    """The same as a model."""
+    read = read_relay(relay(**spec))
+    assert isinstance(read, MailRelay), read
+    return read
+
+
+def sender(
+    name: str = "app", *, namespace: str = "mail", as_: str = "*@example.com", **spec: Any
+) -> Manifest:
+    """A MailSender of mail/out, that wants to send `as_` this."""
+    return {
+        "apiVersion": "mailrelay.dev/v1alpha1",
+        "kind": "MailSender",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": f"{namespace}-{name}-uid",
+            "generation": 1,
+            "creationTimestamp": STARTED,
+        },
+        "spec": {
+            "relayRef": {"name": "out", "namespace": "mail"},
+            "from": [as_],
+            "credentials": {"secretName": f"{name}-smtp"},
+        }
+        | spec,
+    }
+
+
+def secret(name: str, *, type_: str = "Opaque", namespace: str = "mail", **data: str) -> Manifest:
+    """A Secret as in a file."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace, "uid": f"{name}-uid"},
+        "type": type_,
+        "stringData": data,
+    }
+
+
+def facts(
+    relay_: Manifest | None = None,
+    *senders: Manifest,
+    objects: Iterable[Manifest] = (),
+    **more: Any,
+) -> RelayFacts:
+    """Facts of mail/out; `more` are further fields."""
+    return RelayFacts(
+        namespace="mail",
+        name="out",
+        relay=relay() if relay_ is None else relay_,
+        senders=senders,
+        objects=found(objects),
+        **({"now": NOW} | more),
+    )
+
+
+def plan(seen: RelayFacts) -> Plan:
+    """The plan, with everything minted that it wants."""
+    material = mint(survey.wanted(seen), relay="mail/out", now=seen.now, passwords={}, verifiers={})
+    return plan_relay(seen, material)
+
+
+def pod(ordinal: int = 0, *, digest: str | None = None, **more: Any) -> PodFacts:
+    """A ready pod whose gateway runs `digest`; None: it does not answer."""
+    problem = more.pop("problem", "")
+    upstreams = more.pop("upstreams", ())
+    status = None
+    if digest is not None:
+        status = GatewayStatus(
+            version="0", digest=digest, started_at=STARTED, problem=problem, upstreams=upstreams
+        )
+    fields: dict[str, Any] = {
+        "name": f"out-{ordinal}",
+        "uid": f"pod-{ordinal}",
+        "address": f"10.0.0.{ordinal}",
+        "ready": True,
+        "status": status,
+        "trouble": "" if status else "no answer within 2 s",
+    }
+    return PodFacts(**(fields | more))
+
+
+def upstream(
+    name: str, state: UpstreamState, reason: str = "", message: str = ""
+) -> UpstreamStatus:
+    """What a gateway says of an upstream."""
+    return UpstreamStatus(name=name, state=state, reason=reason, message=message)
+
+
+STANDALONE = Place(standalone=True)

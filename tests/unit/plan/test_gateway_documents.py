@@ -1,0 +1,222 @@
+"""From a MailRelay's spec to the gateway's documents, and back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mailrelay_gateway import config
+from mailrelay_gateway.config import RELAY_FILE, Certificate, RelayDocument
+from mailrelay_operator.engine.minting import mint_authority, mint_leaf
+from mailrelay_operator.plan.certificates import LEAF_LIFE
+from mailrelay_operator.plan.facts import LeafWanted, Place
+from mailrelay_operator.plan.gateway_config import is_placeholder, read_back, token_hash
+from tests.unit.plan.build import NOW, STANDALONE, facts, plan, relay, secret, sender
+
+AUTHORITY = mint_authority("somebody", now=NOW)
+GIVEN = mint_leaf(LeafWanted(dns_names=("smtp.example.com",), addresses=()), AUTHORITY, now=NOW)
+TLS = secret("cert", type_="kubernetes.io/tls", **{"tls.crt": GIVEN.chain, "tls.key": GIVEN.key})
+
+
+def document(*objects: dict[str, Any], place: Place | None = None, **spec: Any) -> RelayDocument:
+    made = plan(facts(relay(**spec), objects=objects, place=place or Place()))
+    assert made.problems == ()
+    return config.load(made.files).relay
+
+
+def test_every_field_that_acts_reaches_the_gateway() -> None:
+    login = secret("login", type_="kubernetes.io/basic-auth", username="u", password="p")
+    trust = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "trust", "namespace": "mail"},
+        "data": {"ca.crt": AUTHORITY.certificate},
+    }
+    found = document(
+        login,
+        trust,
+        TLS,
+        hostname="relay.example.com",
+        suspend=True,
+        listeners=[
+            {
+                "name": "given",
+                "port": 465,
+                "tls": {"mode": "Implicit", "certificateRefs": [{"name": "cert"}]},
+            },
+            {
+                "name": "open",
+                "port": 2525,
+                "tls": {"mode": "None"},
+                "authentication": {"mode": "None", "clientCIDRs": ["10.1.0.0/16"]},
+            },
+        ],
+        service={"hostname": "smtp.example.com"},
+        upstreams=[
+            {
+                "name": "out",
+                "smarthost": {
+                    "hosts": [{"host": "smtp.example.net", "port": 2587}],
+                    "tls": {
+                        "serverName": "mx.example.net",
+                        "caRef": {"kind": "ConfigMap", "name": "trust"},
+                    },
+                    "auth": {"basic": {"secretRef": {"name": "login"}}},
+                },
+                "connections": 3,
+                "messagesPerConnection": 7,
+            },
+            {"name": "box", "sandbox": {"keep": 5}},
+        ],
+        limits={
+            "message": {"maxSize": "1Mi", "maxRecipients": 9},
+            "rates": [
+                {"scope": "Namespace", "recipients": 600, "per": "1m", "onLimit": "Reject"},
+                {"scope": "Relay", "messages": 1, "per": "1s", "burst": 4},
+            ],
+        },
+        retry={"giveUpAfter": "48h", "maxInterval": "30m"},
+    )
+    assert found.suspend
+    given, opened = found.listeners
+    assert (given.port, given.tls.mode, given.tls.certificates) == (
+        10465,
+        config.TlsMode.IMPLICIT,
+        (GIVEN,),
+    )
+    assert (opened.port, opened.authentication.client_cidrs) == (2525, ("10.1.0.0/16",))
+    out, box = found.upstreams
+    assert out.smarthost == config.Smarthost(
+        hosts=(config.HostPort(host="smtp.example.net", port=2587),),
+        tls=config.UpstreamTls(ca=AUTHORITY.certificate, server_name="mx.example.net"),
+        login=config.Login(username="u", password="p"),
+    )
+    assert (out.connections, out.messages_per_connection) == (3, 7)
+    assert box.sandbox == config.SandboxSettings(keep=5)
+    assert (found.limits.max_size, found.limits.max_recipients) == (1 << 20, 9)
+    first, second = found.limits.rates
+    assert (first.scope, first.unit, first.count, first.per, first.burst, first.on_limit) == (
+        config.Scope.NAMESPACE,
+        config.RateUnit.RECIPIENTS,
+        600,
+        60.0,
+        10,
+        config.OnLimit.REJECT,
+    )
+    assert second.burst == 4
+    assert (found.retry.give_up_after, found.retry.max_interval) == (172_800.0, 1800.0)
+
+
+def test_standalone_binds_the_ports_of_the_file_and_knows_the_loopback_names() -> None:
+    found = document(place=STANDALONE)
+    (listener,) = found.listeners
+    assert listener.port == 587
+    made = plan(facts(relay(), sender(), place=STANDALONE))
+    (binding,) = (one for one in made.create if one["metadata"]["name"] == "app-smtp")
+    assert {"host", "password", "uri", "ca.crt"} <= set(binding["data"])
+
+
+def test_what_standalone_saved_it_finds_again_and_mints_nothing() -> None:
+    first = plan(facts(relay(), sender(), place=STANDALONE))
+    saved = [*first.create, *(one for one in first.apply if one["kind"] == "Secret")]
+    again = plan(facts(relay(), sender(), objects=saved, place=STANDALONE))
+    assert again.create == ()
+    assert again.digest == first.digest
+
+
+def test_the_admin_token_reaches_the_gateway_as_a_hash_only() -> None:
+    admin = secret("out-admin", type_="mailrelay.dev/admin", token="secret-token")
+    admin["metadata"]["labels"] = {
+        "app.kubernetes.io/managed-by": "mailrelay",
+        "mailrelay.dev/relay": "out",
+    }
+    found = document(admin)
+    assert found.admin_token_sha256 == token_hash("secret-token")
+
+
+def test_a_private_ca_never_leaves_its_secret() -> None:
+    made = plan(facts(relay()))
+    (authority,) = (one for one in made.create if one["metadata"]["name"] == "out-ca")
+    assert "ca.key" in authority["data"]
+    key = authority["data"]["ca.key"]
+    assert all(key not in str(one) for one in made.apply)
+
+
+@pytest.mark.parametrize(
+    ("objects", "words"),
+    [
+        ([], "SecretNotFound: Secret mail/cert of listener submission does not exist; create it."),
+        ([secret("cert")], "has the type Opaque; a certificate needs kubernetes.io/tls."),
+        (
+            [
+                secret(
+                    "cert", type_="kubernetes.io/tls", **{"tls.crt": "junk", "tls.key": GIVEN.key}
+                )
+            ],
+            "holds no PEM certificate in tls.crt.",
+        ),
+        (
+            [
+                secret(
+                    "cert",
+                    type_="kubernetes.io/tls",
+                    **{"tls.crt": GIVEN.chain, "tls.key": AUTHORITY.key},
+                )
+            ],
+            "has a key in tls.key that is not that of the first certificate in tls.crt.",
+        ),
+    ],
+)
+def test_a_given_certificate_that_cannot_be_used_is_named(
+    objects: list[dict[str, Any]], words: str
+) -> None:
+    listeners = [
+        {"name": "submission", "port": 587, "tls": {"certificateRefs": [{"name": "cert"}]}}
+    ]
+    made = plan(facts(relay(listeners=listeners), objects=objects))
+    assert made.files == {}
+    assert words in made.problems[0]
+
+
+def test_an_expired_certificate_says_when_it_expired() -> None:
+    listeners = [
+        {"name": "submission", "port": 587, "tls": {"certificateRefs": [{"name": "cert"}]}}
+    ]
+    later = NOW + LEAF_LIFE + timedelta(days=1)
+    (problem,) = plan(facts(relay(listeners=listeners), objects=[TLS], now=later)).problems
+    assert "CertificateInvalid" in problem
+    assert "expired on 2026-04-01; renew it." in problem
+
+
+def test_a_given_certificate_without_the_hosts_name_gives_nobody_a_secret() -> None:
+    listeners = [
+        {"name": "submission", "port": 587, "tls": {"certificateRefs": [{"name": "cert"}]}}
+    ]
+    made = plan(facts(relay(listeners=listeners), sender(), objects=[TLS]))
+    (status,) = (one for one in made.statuses if one["kind"] == "MailSender")
+    (resolved,) = (one for one in status["status"]["conditions"] if one["type"] == "ResolvedRefs")
+    assert resolved["reason"] == "CertificateNameMismatch"
+    assert "out.mail.svc" in resolved["message"]
+
+
+def test_damaged_files_count_as_not_there() -> None:
+    made = plan(facts(relay(), sender(), place=STANDALONE))
+    (share,) = (name for name in made.files if name != RELAY_FILE)
+    found = read_back({**made.files, share: b"damaged"})
+    assert found is not None
+    assert (found.relay.hostname, found.senders) == ("relay.example.com", ())
+    found = read_back({**made.files, RELAY_FILE: b"damaged"})
+    assert found is not None
+    assert is_placeholder(found.relay)
+    assert [one.username for one in found.senders] == ["mail.app"]
+
+
+def test_a_relay_that_was_read_back_is_the_one_that_was_written() -> None:
+    made = plan(facts(relay(), sender(), place=STANDALONE))
+    found = read_back(made.files)
+    assert found == config.load(made.files)
+    assert found is not None
+    assert found.digest == made.digest
+    assert isinstance(found.relay.listeners[0].tls.certificates[0], Certificate)
