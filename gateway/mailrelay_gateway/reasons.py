@@ -48,6 +48,10 @@ class Reason(StrEnum):
     TLS_FAILED = "TlsFailed", "The TLS handshake with the client did not succeed."
     AUTH_REQUIRED = "AuthRequired", "The listener takes mail only after AUTH."
     AUTH_FAILED = "AuthFailed", "Unknown username or wrong password."
+    LOGIN_REVOKED = (
+        "LoginRevoked",
+        "The login was revoked, or its password changed, in mid-session.",
+    )
     AUTH_BUSY = "AuthBusy", "More logins are being checked than may be at once; try again."
     AUTH_MECHANISM = "AuthMechanism", "The AUTH mechanism is not offered."
     CLIENT_NOT_ALLOWED = (
@@ -87,6 +91,10 @@ class Reason(StrEnum):
     DELIVERED = "Delivered", "The upstream answered 250 to the final dot."
     UPSTREAM_DEFERRED = "UpstreamDeferred", "The upstream answered 4xx; the message is tried again."
     UPSTREAM_REJECTED = "UpstreamRejected", "The upstream answered 5xx; the message has failed."
+    ADDRESS_UNSENDABLE = (
+        "AddressUnsendable",
+        "The address cannot be put into an SMTP command of this upstream (RFC 5321, RFC 6531).",
+    )
     GAVE_UP = "GaveUp", "The message was tried for as long as `retry.giveUpAfter` says."
     REPLY_LOST = "ReplyLost", "The final reply never came: the message may have been taken."
     LEASE_FOUND = (

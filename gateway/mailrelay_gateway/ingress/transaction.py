@@ -1,0 +1,305 @@
+"""One mail transaction: the envelope as it is built, the content as it comes, and its way into the
+queue.
+
+From the final dot on it needs neither session nor connection: the commit goes on whatever the
+client does, and the message is stored whole or not at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from mailrelay_gateway.ingress.body_file import BodyFile
+from mailrelay_gateway.ingress.commons import Commons
+from mailrelay_gateway.ingress.content import Content
+from mailrelay_gateway.ingress.settings import ListenerSettings
+from mailrelay_gateway.message import trace
+from mailrelay_gateway.message.envelope import ANONYMOUS, Identity, Message
+from mailrelay_gateway.message.headers import read_header
+from mailrelay_gateway.policy.chain import CONTENT_CHAIN, ContentFacts, decide
+from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.policy.refusals import refuse
+from mailrelay_gateway.policy.senders import SenderEntry
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.data_reader import ChunkReader, DataReader
+
+if TYPE_CHECKING:
+    from mailrelay_gateway.ingress.session import Session
+
+log = structlog.get_logger()
+
+#: The queue id, and None or why the message is refused.
+Stored = Callable[[str, Problem | None], None]
+
+
+class Transaction:
+    """From MAIL to the outcome."""
+
+    __slots__ = (
+        "_commons",
+        "_complete",
+        "_content",
+        "_done",
+        "_entry",
+        "_message_id",
+        "_reader",
+        "_session",
+        "chunk_size",
+        "identity",
+        "last_chunk",
+        "queue_id",
+        "recipients",
+        "sender",
+        "settings",
+    )
+
+    def __init__(
+        self, sender: str, settings: ListenerSettings, entry: SenderEntry | None, commons: Commons
+    ) -> None:
+        """Begin with the reverse-path; `entry` is who sends (None: an anonymous listener)."""
+        self.sender = sender
+        self.recipients: list[str] = []
+        self.settings = settings
+        self.identity: Identity = ANONYMOUS if entry is None else entry.identity
+        self.queue_id = ""
+        self.chunk_size = 0
+        self.last_chunk = False
+        self._entry = entry
+        self._commons = commons
+        self._session: Session | None = None
+        self._reader: DataReader | ChunkReader | None = None
+        self._content: Content | None = None
+        self._message_id = ""
+        self._complete = False
+        self._done: Stored | None = None
+
+    @classmethod
+    def refused(
+        cls, problem: Problem, *, settings: ListenerSettings, commons: Commons
+    ) -> Transaction:
+        """One that only takes and drops the octets of a chunk that came although it was not
+        welcome.
+        """
+        transaction = cls("", settings, None, commons)
+        transaction._reader = ChunkReader()
+        transaction._content = transaction._new_content()
+        transaction._content.refuse(problem)
+        return transaction
+
+    # --- the content
+
+    def begin(self, session: Session, reader: DataReader | ChunkReader) -> Problem | None:
+        """The content is about to come: charge the limits, or say why it may not."""
+        commons = self._commons
+        problem = commons.problem()
+        if problem is not None:
+            return problem
+        limited = commons.limits.charge(
+            self.identity, recipients=len(self.recipients), now=commons.loop.time()
+        )
+        if limited is not None:
+            commons.metrics.limited(limited.scope, self.identity.namespace).inc()
+            return limited.problem
+        self.queue_id = commons.intake.new_id()
+        self._session = session
+        self._reader = reader
+        self._content = self._new_content()
+        return None
+
+    def start_chunk(self, size: int, *, last: bool) -> None:
+        """A chunk of BDAT follows."""
+        assert isinstance(self._reader, ChunkReader)
+        self.chunk_size, self.last_chunk = size, last
+        self._reader.start(size)
+
+    def feed(self, octets: bytes, position: int) -> int:
+        """Take content from `position`; where it (or the chunk) ended, or -1 if it goes on."""
+        reader, content = self._reader, self._content
+        assert reader is not None  # begin made both
+        assert content is not None
+        part, after = reader.feed(octets, position)
+        if part:
+            content.add(part)
+            if (reader.bare_newline or reader.nul) and content.problem is None:
+                content.refuse(_malformed(reader))
+        return after
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the content comes with BDAT."""
+        return isinstance(self._reader, ChunkReader)
+
+    @property
+    def octets(self) -> int:
+        """How much content has come."""
+        return self._content.octets if self._content is not None else 0
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why the message is refused, as far as it is known while it comes."""
+        return self._content.problem if self._content is not None else None
+
+    @property
+    def overrun(self) -> bool:
+        """Whether a refused message goes on for so long that its end is not worth waiting for."""
+        content = self._content
+        return (
+            content is not None
+            and content.problem is not None
+            and content.octets > 2 * self.settings.max_size
+        )
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the disk is slower than the client."""
+        return self._content is not None and self._content.crowded
+
+    def drop(self) -> None:
+        """Forget it, unless it is complete: then it belongs to the commit."""
+        if self._content is not None and not self._complete:
+            self._content.drop()
+
+    # --- the end
+
+    def finish(self, done: Stored) -> None:
+        """The content is complete: hand it to the queue; `done` is called once, at once
+        or later.
+        """
+        reader, content = self._reader, self._content
+        assert reader is not None  # begin made both
+        assert content is not None
+        self._complete = True
+        self._done = done
+        if isinstance(reader, ChunkReader):
+            rest = reader.finish()
+            if rest:
+                content.add(rest)
+            if reader.bare_newline and content.problem is None:
+                content.refuse(_malformed(reader))
+        content.finish(self._held)
+
+    def _held(self, body: bytes | Path | None, size: int, problem: Problem | None) -> None:
+        """The content is whole, in memory or in a durable file: let the queue store it."""
+        done, reader = self._done, self._reader
+        assert done is not None  # finish set it
+        assert reader is not None
+        if body is None:
+            done("", problem)
+            return
+        message = Message(
+            queue_id=self.queue_id,
+            sender=self.sender,
+            recipients=tuple(self.recipients),
+            identity=self.identity,
+            listener=self.settings.name,
+            received_at=time.time(),
+            size=size,
+            body=body,
+            eight_bit=reader.eight_bit,
+            message_id=self._message_id,
+        )
+        self._commons.intake.accept(message, lambda problem: self._committed(message, problem))
+
+    def _committed(self, message: Message, problem: Problem | None) -> None:
+        """From the queue: stored, or not. Raises nothing into it."""
+        content, done, session = self._content, self._done, self._session
+        assert content is not None  # until here
+        assert done is not None
+        assert session is not None
+        # What refers to each other would wait for the garbage collector, and there is one for each
+        # message.
+        self._content = self._done = self._session = None
+        if problem is not None:
+            content.drop()
+            done("", problem)
+            return
+        content.release()
+        metrics, identity, listener = self._commons.metrics, message.identity, message.listener
+        metrics.received_messages(listener, identity.namespace).inc()
+        metrics.received_bytes(listener, identity.namespace).inc(message.size)
+        log.info(
+            "accepted",
+            queue_id=message.queue_id,
+            sender=message.sender,
+            recipients=message.recipients,
+            identity=identity.username,
+            client=session.client,
+            tls=session.tls,
+            size=message.size,
+            message_id=message.message_id,
+            listener=listener,
+        )
+        done(message.queue_id, None)
+
+    # --- what goes in front
+
+    def _begin(self, octets: bytes) -> bytes | Problem:
+        """The trace headers for a message that begins with `octets` (its whole header, if of legal
+        size).
+        """
+        session = self._session
+        assert session is not None  # begin set it
+        header = read_header(octets)
+        problem = decide(CONTENT_CHAIN, ContentFacts(header=header, sender=self._entry))
+        if problem is not None:
+            return problem
+        at = int(time.time())
+        hostname = self.settings.hostname
+        prelude = trace.received(
+            helo=session.helo,
+            client=trace.client_literal(session.client),
+            hostname=hostname,
+            protocol=session.protocol,
+            queue_id=self.queue_id,
+            recipients=tuple(self.recipients),
+            at=at,
+        )
+        self._message_id = header.message_id
+        if (
+            self._entry is not None
+        ):  # a submission (RFC 6409 section 8); other mail is left as it is
+            if not header.has_date:
+                prelude += trace.date(at)
+            if not header.message_id:
+                self._message_id = trace.message_id(self.queue_id, hostname)
+                prelude += f"Message-ID: {self._message_id}\r\n".encode("ascii", "replace")
+        return prelude
+
+    def _new_content(self) -> Content:
+        return Content(
+            max_size=self.settings.max_size,
+            budget=self._commons.budget,
+            begin=self._begin,
+            open_file=self._open_file,
+        )
+
+    def _open_file(self, on_progress: Callable[[int], None]) -> BodyFile:
+        session, commons = self._session, self._commons
+        assert session is not None  # begin set it
+
+        def progressed(octets: int) -> None:
+            on_progress(octets)
+            session.adjust_reading()
+
+        return BodyFile(
+            commons.intake.body_path(self.queue_id),
+            loop=commons.loop,
+            pool=commons.disk,
+            on_progress=progressed,
+        )
+
+
+def _malformed(reader: DataReader | ChunkReader) -> Problem:
+    if reader.bare_newline:
+        return refuse(
+            Reason.BARE_NEWLINE,
+            550,
+            "5.6.0",
+            "A line ends in a bare CR or LF: end every line with CR LF",
+        )
+    return refuse(Reason.MALFORMED_MESSAGE, 550, "5.6.0", "A NUL octet stands in the message")

@@ -1,0 +1,1 @@
+"""The message itself: envelope, trace headers, delivery status notifications. Pure."""

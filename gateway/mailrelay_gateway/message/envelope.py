@@ -1,0 +1,106 @@
+"""The values that cross the walls between ingress, queue and delivery: identity, message, attempt,
+outcome.
+
+Only values live here: no behaviour, no I/O. They are made once and shared, never copied per
+recipient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.reply import Reply
+
+#: Up to this many octets of a message stay in memory and in the spool's row; larger ones are files.
+INLINE_BODY_LIMIT = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whose mail it is: the MailSender that logged in. Kept with the message for its whole life."""
+
+    namespace: str
+    name: str
+    uid: str
+    username: str
+
+
+#: The identity of listeners with `authentication.mode: None`.
+ANONYMOUS = Identity(namespace="", name="anonymous", uid="anonymous", username="anonymous")
+
+#: The identity of what the gateway itself sends: delivery status notifications.
+POSTMASTER = Identity(namespace="", name="postmaster", uid="postmaster", username="postmaster")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message as accepted: what is stored before 250 and what each attempt sends.
+
+    `body` holds header and body with CRLF line ends, trace headers included, not dot-stuffed:
+    octets up to INLINE_BODY_LIMIT, otherwise the path of a file in the spool that the queue owns
+    once it took the message.
+    """
+
+    queue_id: str  # 26 characters, time-ordered, unique over replicas
+    sender: str  # reverse-path without angle brackets; "" is the null sender
+    recipients: tuple[str, ...]  # forward-paths without angle brackets
+    identity: Identity
+    listener: str
+    received_at: float  # Unix seconds
+    size: int  # octets of `body`
+    body: bytes | Path
+    eight_bit: bool  # an octet above 127 stands in it: BODY=8BITMIME towards upstreams that know it
+    smtputf8: bool = False
+    message_id: str = ""  # for logs; with angle brackets
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecipient:
+    """One recipient of an attempt: `index` in Message.recipients, and how often it was tried
+    before.
+    """
+
+    index: int
+    address: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try to hand a message over: leased on disk before anyone sees it, ended by exactly one
+    `finish`.
+    """
+
+    number: int  # unique in this process
+    message: Message
+    upstream: str
+    recipients: tuple[AttemptRecipient, ...]
+
+
+class Result(StrEnum):
+    """What became of one recipient in one attempt; the label `result` of
+    delivery_attempts_total.
+    """
+
+    DELIVERED = "delivered"  # gone
+    DEFERRED = "deferred"  # try again later; counts as an attempt
+    FAILED = "failed"  # permanent: DSN and dead letter
+    HELD = "held"  # the upstream's trouble, before MAIL: nothing was tried, nothing counts
+    UNCERTAIN = "uncertain"  # perhaps delivered: slowly again at the same upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one recipient's attempt came to.
+
+    `reply` is the upstream's, verbatim; None when there was none.
+    """
+
+    index: int
+    result: Result
+    reason: Reason
+    reply: Reply | None = None
+    host: str = ""  # "host:port" that answered

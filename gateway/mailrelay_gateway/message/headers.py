@@ -1,0 +1,225 @@
+"""Looking at a message's header without parsing all of it: which fields stand there, and who it
+claims to be from. Pure.
+
+The hot path is one search for the header's end and one pattern over it; the email package is never
+used. Where two readers of a header could disagree, this one sees both readings: a field that
+anybody may take for a From counts as one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from mailrelay_gateway.smtp.address import is_address
+
+#: Octets of a header, as Gmail (500 KB) and Postfix (header_size_limit, 102400) bound it; ours may
+#: hold many Received.
+MAX_HEADER = 240 * 1024
+#: Octets of a From's body that are looked at; a few dozen mailboxes with their names fit.
+MAX_FROM = 8 * 1024
+#: Mailboxes that a From may name: RFC 5322 allows many, no honest message has more than a few.
+MAX_MAILBOXES = 50
+
+# RFC 5322 section 2.2: field = name ":" body, folded where a line begins with a blank; blanks
+# before ":" are obsolete syntax (section 4.5) that some readers still take. One pass finds the
+# fields we look for, and lines that are none.
+_NO_FIELD = rb"\r\n(?![!-9;-~]+[ \t]*:|[ \t]|\Z)"
+_FIELDS = re.compile(
+    rb"\r\n(?:(from|date|message-id|received)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)"
+    rb"|(?![!-9;-~]+[ \t]*:|[ \t]|\Z))",
+    re.IGNORECASE,
+)
+
+
+class Header(NamedTuple):
+    """What we want to know of a header."""
+
+    froms: tuple[bytes, ...]  # the bodies of all From fields, unfolded
+    message_id: str  # "" when missing
+    has_date: bool
+    received: int  # how many Received fields
+    fault: str  # what is broken about it, as a sentence; "" when nothing is
+
+
+def read_header(content: bytes) -> Header:
+    """Look at the header of a message (CRLF line ends, no bare ones), given its first octets or all
+    of it.
+
+    A message may end with its header. The header is everything before the first empty line.
+    """
+    if content[:2] == b"\r\n":
+        return Header((), "", False, 0, "")
+    end = content.find(b"\r\n\r\n", 0, MAX_HEADER + 4)
+    if end < 0 and len(content) > MAX_HEADER:
+        return Header((), "", False, 0, f"The header is longer than {MAX_HEADER} octets")
+    header = b"\r\n" + (content if end < 0 else content[: end + 2])
+    if header[-2:] != b"\r\n":
+        header += b"\r\n"
+    froms: list[bytes] = []
+    message_id, has_date, received = "", False, 0
+    fault = "" if header[2:3] not in (b" ", b"\t") else _fault(1)
+    for name, body in _FIELDS.findall(header):
+        kind = name.lower()
+        if kind == b"received":
+            received += 1
+        elif kind == b"from":
+            froms.append(_unfold(body))
+        elif kind == b"date":
+            has_date = True
+        elif kind == b"message-id":
+            message_id = message_id or _unfold(body).decode("ascii", "replace")[:255]
+        elif not fault:
+            line = re.search(_NO_FIELD, header)
+            assert line is not None  # the other pattern found it
+            fault = _fault(header.count(b"\r\n", 0, line.start()) + 1)
+    return Header(tuple(froms), message_id, has_date, received, fault)
+
+
+def _fault(line: int) -> str:
+    return f"Line {line} of the message is no header field, and no empty line came before it"
+
+
+def _unfold(value: bytes) -> bytes:
+    return (value.replace(b"\r\n", b"") if b"\r" in value else value).strip(b" \t")
+
+
+# --- mailboxes of a From field (RFC 5322 section 3.4)
+
+# What almost every From looks like: `a@b`, `<a@b>`, `Some Name <a@b>`, `"Some, Name" <a@b>`. No
+# comment, no list.
+_ATOM = rb'[^<>()@,:;"\\\[\] \t\x00-\x1f]+'
+_PLAIN_ADDRESS = rb"(" + _ATOM + rb"@[A-Za-z0-9._-]+)"
+_NAME = rb'(?:"(?:[^"\\\x00-\x1f]|\\[ -~])*"[ \t]*|[^"\x00-\x1f\\<>()@,:;\[\]]*)'
+_SIMPLE = re.compile(_NAME + rb"<" + _PLAIN_ADDRESS + rb">|" + _PLAIN_ADDRESS)
+_Token = tuple[str, bytes]  # kind and octets
+_SEPARATORS = frozenset({("special", b","), ("special", b":"), ("special", b";"), ("end", b"")})
+# Tokens of everything else. A quoted string directly before "@" is a local part.
+_TOKENS = re.compile(
+    rb'(?P<quoted>"(?:[^"\\]|\\.)*")'
+    rb"|(?P<blank>[ \t]+)"
+    rb"|(?P<special>[<>,:;@()])"
+    rb"|(?P<literal>\[[^\[\]\\]*\])"
+    rb"|(?P<atom>[^\"<>,:;@()\[\]\\ \t\x00-\x1f]+)"
+)
+
+
+def read_mailboxes(value: bytes) -> tuple[str, ...] | None:
+    """Every address that a reader may see in a From's body, in order; None when it cannot be read
+    for certain.
+
+    Display names in quotes and comments are not addresses; an address in a display name without
+    quotes counts as one, since some readers show or use it.
+    """
+    simple = _SIMPLE.fullmatch(value)
+    if simple is not None:
+        address = (simple[1] or simple[2]).decode("utf-8", "replace")
+        return (address,) if is_address(address) else None
+    tokens = _tokenize(value) if len(value) <= MAX_FROM else None
+    if tokens is None:
+        return None
+    found: list[str] = []
+    element: list[_Token] = []
+    for token in (*tokens, ("end", b"")):
+        if token not in _SEPARATORS:
+            element.append(token)
+            continue
+        # What a colon ends is a group's name (`Board: a@b, c@d;`): no address has to stand in it.
+        addresses = _read_element(element, is_name=token == ("special", b":"))
+        if addresses is None or len(found) + len(addresses) > MAX_MAILBOXES:
+            return None
+        found += addresses
+        element = []
+    return tuple(found)
+
+
+def _read_element(tokens: list[_Token], *, is_name: bool) -> list[str] | None:
+    """The addresses in one element of the list: `local@domain` or `phrase <local@domain>`. None:
+    neither.
+    """
+    while tokens and tokens[-1][0] == "blank":
+        tokens.pop()
+    while tokens and tokens[0][0] == "blank":
+        del tokens[0]
+    if not tokens:
+        return []
+    if ("special", b"<") not in tokens:
+        if is_name:
+            return _read_phrase(tokens)
+        return _read_address(tokens)
+    opening = tokens.index(("special", b"<"))
+    if tokens[-1] != ("special", b">"):
+        return None
+    phrase, address = _read_phrase(tokens[:opening]), _read_address(tokens[opening + 1 : -1])
+    return None if phrase is None or address is None else phrase + address
+
+
+def _read_address(tokens: list[_Token]) -> list[str] | None:
+    """Exactly one address, without blanks, routes and comments in it: readers disagree
+    about those.
+    """
+    if (
+        len(tokens) != 3
+        or tokens[0][0] not in ("atom", "quoted")
+        or tokens[1] != ("special", b"@")
+        or tokens[2][0] not in ("atom", "literal")
+    ):
+        return None
+    address = b"".join(octets for _, octets in tokens).decode("utf-8", "replace")
+    return [address] if is_address(address) else None
+
+
+def _read_phrase(tokens: list[_Token]) -> list[str] | None:
+    """The addresses that stand in a display name without quotes: usually none."""
+    found: list[str] = []
+    for position, token in enumerate(tokens):
+        if token == ("special", b"@"):
+            address = _read_address(tokens[max(position - 1, 0) : position + 2])
+            if address is None:
+                return None
+            found += address
+        elif token[0] == "special":
+            return None
+    return found
+
+
+def _tokenize(value: bytes) -> list[_Token] | None:
+    """The tokens of a From's body with comments removed; None when a quote or a comment does not
+    end.
+    """
+    tokens: list[_Token] = []
+    position = 0
+    while position < len(value):
+        if value[position : position + 1] == b"(":
+            position = _end_of_comment(value, position)
+            if position < 0:
+                return None
+            tokens.append(("blank", b" "))
+            continue
+        match = _TOKENS.match(value, position)
+        if match is None or match[0] == b")":
+            return None
+        position = match.end()
+        kind = match.lastgroup
+        assert kind is not None  # each alternative is a group
+        tokens.append((kind, match[0]))
+    return tokens
+
+
+def _end_of_comment(value: bytes, position: int) -> int:
+    """Where the comment that begins at `position` ends; comments nest (RFC 5322 section 3.2.2). -1:
+    it does not.
+    """
+    depth = 0
+    while position < len(value):
+        octet = value[position : position + 1]
+        if octet == b"\\":
+            position += 1
+        elif octet == b"(":
+            depth += 1
+        elif octet == b")":
+            depth -= 1
+            if depth == 0:
+                return position + 1
+        position += 1
+    return -1

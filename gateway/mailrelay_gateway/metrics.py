@@ -1,0 +1,244 @@
+"""Every metric of the gateway, in one place, with its labels; nothing else counts anything.
+
+Labels never hold an address, a message id, a reply text, a peer's IP or a free domain: their values
+come from the configuration, from enums, and from the namespaces that are admitted. Children are
+kept: looking one up by its values costs a dictionary look-up, where `labels()` takes a lock and
+builds a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+
+from mailrelay_gateway.config import GatewayConfig
+from mailrelay_gateway.reasons import Reason
+
+M = TypeVar("M", bound=MetricWrapperBase)
+
+#: Seconds. Delivery spans from a local smarthost to days of retries.
+DELIVERY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800, 86400)
+ATTEMPT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+RESULTS = ("delivered", "deferred", "failed", "held", "uncertain")
+CODE_CLASSES = ("2xx", "4xx", "5xx", "none")
+STATES = ("ready", "deferred", "held")
+STAGES = ("connect", "starttls", "auth", "mail", "rcpt", "data", "session")
+#: Reasons that dashboards ask for before they ever happened.
+COMMON_REFUSALS = (
+    ("auth", Reason.AUTH_FAILED),
+    ("mail", Reason.AUTH_REQUIRED),
+    ("mail", Reason.SENDER_NOT_ALLOWED),
+    ("data", Reason.RATE_LIMITED),
+    ("data", Reason.SPOOL_FAILED),
+    ("mail", Reason.INSUFFICIENT_STORAGE),
+)
+
+
+class Family(Generic[M]):
+    """A metric and its children by label values: `family("a", "b")` is the child, made once and
+    kept.
+    """
+
+    __slots__ = ("_children", "metric")
+
+    def __init__(self, metric: M) -> None:
+        """Wrap a metric that has labels."""
+        self.metric = metric
+        self._children: dict[tuple[str, ...], M] = {}
+
+    def __call__(self, *labels: str) -> M:
+        """The child of these label values; it exists from now on, with value zero."""
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = self.metric.labels(*labels)
+        return child
+
+    def keep(self, wanted: Iterable[tuple[str, ...]]) -> None:
+        """Make the wanted children exist and drop all others: for gauges of things that the
+        configuration names.
+        """
+        keep = set(wanted)
+        for labels in [labels for labels in self._children if labels not in keep]:
+            self.metric.remove(*labels)
+            del self._children[labels]
+        for labels in keep:
+            self(*labels)
+
+
+class Metrics:
+    """The gateway's metrics in a registry of their own.
+
+    One object, made by `__main__`, passed to all parts.
+    """
+
+    def __init__(self) -> None:
+        """Declare every metric; series appear with `configure` and with use."""
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Family[Counter]:
+            return Family(Counter(f"mailrelay_{name}", text, labels, registry=self.registry))
+
+        def gauge(name: str, text: str, *labels: str) -> Family[Gauge]:
+            return Family(Gauge(f"mailrelay_{name}", text, labels, registry=self.registry))
+
+        def histogram(
+            name: str, text: str, buckets: tuple[float, ...], *labels: str
+        ) -> Family[Histogram]:
+            return Family(
+                Histogram(
+                    f"mailrelay_{name}", text, labels, buckets=buckets, registry=self.registry
+                )
+            )
+
+        # --- in
+        self.received_messages = counter(
+            "received_messages_total", "Messages answered 250.", "listener", "sender_namespace"
+        )
+        self.received_bytes = counter(
+            "received_bytes_total",
+            "Octets of messages answered 250.",
+            "listener",
+            "sender_namespace",
+        )
+        self.rejected = counter(
+            "rejected_total", "Refusals (4xx and 5xx) to clients.", "listener", "stage", "reason"
+        )
+        # A registry of its own: in OpenMetrics a counter owns its name without _total too, in the
+        # text format that we serve it does not.
+        self._beside = CollectorRegistry()
+        self.connections = Family(
+            Gauge("mailrelay_connections", "Open sessions.", ["listener"], registry=self._beside)
+        )
+        self.connections_total = counter(
+            "connections_total", "Sessions accepted or refused.", "listener", "result"
+        )
+        self.tls_handshakes = counter(
+            "tls_handshakes_total", "TLS handshakes with clients.", "listener", "result"
+        )
+        self.auth_attempts = counter("auth_attempts_total", "AUTH commands.", "mechanism", "result")
+        self.smtp_commands = counter("smtp_commands_total", "SMTP commands received.", "verb")
+        self.limit_usage_ratio = gauge(
+            "limit_usage_ratio",
+            "How full the fullest limit is, 0 to 1.",
+            "scope",
+            "sender_namespace",
+        )
+        self.limited = counter(
+            "limited_total",
+            "Messages deferred or rejected by a limit.",
+            "scope",
+            "sender_namespace",
+        )
+        # --- the queue
+        self.queue_messages = gauge(
+            "queue_messages", "Recipients waiting, by what they wait for.", "upstream", "state"
+        )
+        self.queue_oldest_seconds = gauge(
+            "queue_oldest_seconds", "Age of the oldest message that waits.", "upstream"
+        )
+        self.queue_bytes = gauge("queue_bytes", "Octets of the messages that wait.", "upstream")
+        self.dead_letters = Gauge(
+            "mailrelay_dead_letters",
+            "Failed messages kept for people to see.",
+            registry=self.registry,
+        )
+        self.spool_commit_seconds = Histogram(
+            "mailrelay_spool_commit_seconds",
+            "Duration of one commit with fsync.",
+            buckets=COMMIT_BUCKETS,
+            registry=self.registry,
+        )
+        self.spool_free_bytes = Gauge(
+            "mailrelay_spool_free_bytes",
+            "Free octets of the spool's volume.",
+            registry=self.registry,
+        )
+        # --- out
+        self.delivery_attempts = counter(
+            "delivery_attempts_total",
+            "Attempts by recipient, by outcome.",
+            "upstream",
+            "result",
+            "code_class",
+        )
+        self.delivery_seconds = histogram(
+            "delivery_seconds", "From accepted to delivered.", DELIVERY_BUCKETS, "upstream"
+        )
+        self.attempt_seconds = histogram(
+            "attempt_seconds", "Duration of one attempt.", ATTEMPT_BUCKETS, "upstream"
+        )
+        self.upstream_connections = gauge(
+            "upstream_connections", "Open connections to the upstream.", "upstream"
+        )
+        self.upstream_up = gauge(
+            "upstream_up",
+            "1 if the upstream takes mail or was not tried yet, 0 if held.",
+            "upstream",
+        )
+        self.dsn = counter("dsn_total", "Delivery status notifications queued.", "kind")
+        self.certificate_expiry_seconds = gauge(
+            "certificate_expiry_seconds",
+            "Seconds until the listener's certificate ends.",
+            "listener",
+        )
+        # --- ourselves
+        self.config_reloads = counter("config_reloads_total", "Configurations read.", "result")
+        self.loop_lag_seconds = Gauge(
+            "mailrelay_loop_lag_seconds", "How late the event loop runs.", registry=self.registry
+        )
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format (0.0.4); takes milliseconds, so it is called
+        off the loop.
+        """
+        return generate_latest(self.registry) + generate_latest(self._beside)
+
+    def configure(self, config: GatewayConfig) -> None:
+        """Make every series of the configured listeners and upstreams exist, with value zero."""
+        listeners = [listener.name for listener in config.relay.listeners]
+        upstreams = [upstream.name for upstream in config.relay.upstreams]
+        namespaces = sorted({sender.namespace for sender in config.senders})
+        for listener in listeners:
+            for namespace in namespaces:
+                self.received_messages(listener, namespace)
+                self.received_bytes(listener, namespace)
+            for stage, reason in COMMON_REFUSALS:
+                self.rejected(listener, stage, reason)
+            for result in ("accepted", "refused"):
+                self.connections_total(listener, result)
+            for result in ("ok", "failed"):
+                self.tls_handshakes(listener, result)
+        for listener in listeners:  # kept for a listener that is gone: its sessions may go on
+            self.connections(listener)
+        for mechanism in ("PLAIN", "LOGIN"):
+            for result in ("ok", "failed", "busy", "error"):
+                self.auth_attempts(mechanism, result)
+        self.queue_messages.keep([(name, state) for name in upstreams for state in STATES])
+        self.queue_oldest_seconds.keep([(name,) for name in upstreams])
+        self.queue_bytes.keep([(name,) for name in upstreams])
+        self.upstream_connections.keep([(name,) for name in upstreams])
+        fresh = [name for name in upstreams if (name,) not in self.upstream_up._children]
+        self.upstream_up.keep([(name,) for name in upstreams])
+        for name in fresh:
+            self.upstream_up(name).set(1)
+        for name in upstreams:
+            for result in RESULTS:
+                for code_class in CODE_CLASSES:
+                    self.delivery_attempts(name, result, code_class)
+            self.delivery_seconds(name)
+            self.attempt_seconds(name)
+        for kind in ("failed",):
+            self.dsn(kind)
+        for result in ("ok", "failed"):
+            self.config_reloads(result)
+        for rate in config.relay.limits.rates:
+            for namespace in namespaces:
+                self.limited(rate.scope, namespace)
+                # the relay's own use has no namespace
+                self.limit_usage_ratio(rate.scope, namespace if rate.scope != "Relay" else "")

@@ -1,0 +1,248 @@
+"""What is checked of a submission, in order: lists of small functions `(facts) -> None | Problem`.
+Pure.
+
+Each stage has its facts and its chain; the first problem ends it. Syntax is checked before
+(smtp/commands.py), limits are charged after (limits.py), since a refused message costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from mailrelay_gateway.message.headers import Header, read_mailboxes
+from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.policy.refusals import refuse
+from mailrelay_gateway.policy.senders import SenderEntry
+from mailrelay_gateway.reasons import Reason
+
+#: RFC 5321 section 6.3 wants at least 100 hops; Postfix's hopcount_limit and Exim's
+#: received_headers_max are 50 and 30.
+MAX_RECEIVED = 50
+
+F = TypeVar("F")
+Check = Callable[[F], Problem | None]
+
+
+# Facts are made once or twice a message, and a named tuple costs a third of a frozen dataclass.
+
+
+class MailFacts(NamedTuple):
+    """What is known at MAIL."""
+
+    tls: bool
+    tls_required: bool
+    auth_required: bool
+    client_allowed: bool
+    logged_in: bool
+    sender: (
+        SenderEntry | None
+    )  # who logged in, as the present configuration has it; None: revoked or nobody
+    reverse_path: str
+    size: int  # as declared; 0: not declared
+    max_size: int
+
+
+class RcptFacts(NamedTuple):
+    """What is known at RCPT."""
+
+    accepted: int  # recipients of this transaction so far
+    max_recipients: int
+
+
+class ContentFacts(NamedTuple):
+    """What is known when a message's header has come."""
+
+    header: Header
+    sender: SenderEntry | None  # None: an anonymous listener, whose header is nobody's to claim
+
+
+def decide(chain: Sequence[Check[F]], facts: F) -> Problem | None:
+    """The first problem that a check of `chain` finds in `facts`; None when there is none."""
+    for check in chain:
+        problem = check(facts)
+        if problem is not None:
+            return problem
+    return None
+
+
+def check_tls(facts: MailFacts) -> Problem | None:
+    """Refuse plain text where the listener insists on TLS (RFC 3207 section 4)."""
+    if facts.tls or not facts.tls_required:
+        return None
+    return tls_required()
+
+
+def check_client(facts: MailFacts) -> Problem | None:
+    """Refuse clients outside `clientCIDRs`, which a reload may have changed since they
+    connected.
+    """
+    if facts.client_allowed:
+        return None
+    return client_not_allowed(550)
+
+
+def check_login(facts: MailFacts) -> Problem | None:
+    """Refuse who has not logged in (RFC 4954 section 6)."""
+    if facts.logged_in or not facts.auth_required:
+        return None
+    return refuse(Reason.AUTH_REQUIRED, 530, "5.7.0", "Log in first: this listener requires AUTH")
+
+
+def check_revoked(facts: MailFacts) -> Problem | None:
+    """Refuse a login that no longer stands. 421, since the session is closed: the client may log in
+    again.
+    """
+    if facts.sender is not None or not facts.auth_required:
+        return None
+    return refuse(
+        Reason.LOGIN_REVOKED,
+        421,
+        "4.7.0",
+        "The login was revoked or its password changed: log in again",
+    )
+
+
+def check_suspended(facts: MailFacts) -> Problem | None:
+    """Refuse, for now, a MailSender with `suspend: true`."""
+    if facts.sender is None or not facts.sender.suspended:
+        return None
+    return refuse(
+        Reason.SENDER_SUSPENDED, 450, "4.7.1", f"MailSender {name_of(facts.sender)} is suspended"
+    )
+
+
+def check_reverse_path(facts: MailFacts) -> Problem | None:
+    """Refuse an envelope sender outside `from`. The null sender passes: the header From decides
+    then.
+    """
+    if facts.sender is None or not facts.reverse_path:
+        return None
+    if facts.sender.addresses.matches(facts.reverse_path):
+        return None
+    return refuse(
+        Reason.SENDER_NOT_ALLOWED,
+        550,
+        "5.7.1",
+        f"MailSender {name_of(facts.sender)} may not send as {facts.reverse_path}:"
+        " add the address to its `from`",
+    )
+
+
+def check_size(facts: MailFacts) -> Problem | None:
+    """Refuse at once what SIZE= declares to be too big (RFC 1870 section 6.1)."""
+    if facts.size <= facts.max_size:
+        return None
+    return too_big(facts.max_size)
+
+
+def check_recipients(facts: RcptFacts) -> Problem | None:
+    """Refuse, for now, recipients beyond the limit: clients send the rest in another transaction
+    (RFC 5321, 4.5.3.1.10).
+    """
+    if facts.accepted < facts.max_recipients:
+        return None
+    return refuse(
+        Reason.TOO_MANY_RECIPIENTS,
+        452,
+        "4.5.3",
+        f"A message has at most {facts.max_recipients} recipients: send the others in another",
+    )
+
+
+def check_form(facts: ContentFacts) -> Problem | None:
+    """Refuse a header that is clearly broken: readers would disagree where it ends."""
+    if not facts.header.fault:
+        return None
+    return refuse(Reason.MALFORMED_MESSAGE, 550, "5.6.0", facts.header.fault)
+
+
+def check_loop(facts: ContentFacts) -> Problem | None:
+    """Refuse what goes round in circles."""
+    if facts.header.received <= MAX_RECEIVED:
+        return None
+    return refuse(
+        Reason.MAIL_LOOP,
+        554,
+        "5.4.6",
+        f"{facts.header.received} Received headers, more than {MAX_RECEIVED}: a mail loop",
+    )
+
+
+def check_header_from(facts: ContentFacts) -> Problem | None:
+    """Refuse unless there is exactly one From, readable for certain, and each mailbox in it may be
+    sent as.
+    """
+    sender = facts.sender
+    if sender is None:
+        return None
+    froms = facts.header.froms
+    if len(froms) != 1:
+        return _header_from(f"A message has exactly one From header; this one has {len(froms)}")
+    mailboxes = read_mailboxes(froms[0])
+    if not mailboxes:
+        return _header_from("The header From names no address that can be read for certain")
+    for address in mailboxes:
+        if not sender.addresses.matches(address):
+            return _header_from(
+                f"MailSender {name_of(sender)} may not send with header From {address}:"
+                " add the address to its `from`"
+            )
+    return None
+
+
+#: Asked at MAIL.
+MAIL_CHAIN: tuple[Check[MailFacts], ...] = (
+    check_tls,  # make sure no address crosses the wire in plain text where the listener forbids it
+    check_client,  # make sure nobody relays from outside the networks of an anonymous listener
+    check_login,  # make sure we know whose mail it is
+    check_revoked,  # make sure a revoked login ends within one transaction
+    check_suspended,  # make sure suspension acts on open sessions too
+    check_size,  # make sure nobody sends octets in vain
+    check_reverse_path,  # make sure the envelope sender is the sender's own
+)
+
+#: Asked at RCPT.
+RCPT_CHAIN: tuple[Check[RcptFacts], ...] = (
+    check_recipients,  # make sure a message stays of bounded size in the spool
+)
+
+#: Asked when the header has come.
+CONTENT_CHAIN: tuple[Check[ContentFacts], ...] = (
+    check_form,  # make sure that the checks below see the header that others will see
+    check_loop,  # make sure that two relays pointing at each other stop
+    check_header_from,  # make sure that the author shown to people is the sender's own
+)
+
+
+def name_of(sender: SenderEntry) -> str:
+    """How a sender is called towards people: `namespace/name`."""
+    return f"{sender.identity.namespace}/{sender.identity.name}"
+
+
+def tls_required() -> Problem:
+    """The refusal of plain text."""
+    return refuse(
+        Reason.TLS_REQUIRED, 530, "5.7.0", "Send STARTTLS first: this listener requires TLS"
+    )
+
+
+def client_not_allowed(code: int) -> Problem:
+    """The refusal of a client's address: `code` 550 at MAIL, 554 as a greeting (RFC 5321 section
+    3.1).
+    """
+    return refuse(
+        Reason.CLIENT_NOT_ALLOWED,
+        code,
+        "5.7.1",
+        "Your address is outside this listener's clientCIDRs",
+    )
+
+
+def too_big(max_size: int) -> Problem:
+    """The refusal of a message with more octets than `max_size`."""
+    return refuse(Reason.MESSAGE_TOO_BIG, 552, "5.3.4", f"A message has at most {max_size} octets")
+
+
+def _header_from(sentence: str) -> Problem:
+    return refuse(Reason.HEADER_FROM_NOT_ALLOWED, 550, "5.7.1", sentence)

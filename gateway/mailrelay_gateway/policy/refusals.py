@@ -1,0 +1,14 @@
+"""How a refusal is worded: one function, so that every reply ends in its reason word. Pure."""
+
+from __future__ import annotations
+
+from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.reply import Reply
+
+
+def refuse(reason: Reason, code: int, enhanced: str, sentence: str, detail: str = "") -> Problem:
+    """A Problem whose reply is `CODE ENHANCED SENTENCE (ReasonWord)`; `detail` is for
+    the log only.
+    """
+    return Problem(reason, Reply(code, enhanced, f"{sentence} ({reason})"), detail)

@@ -1,0 +1,94 @@
+"""Whose mail it is and as what it may send: the directory of senders, compiled when a configuration
+is loaded. Pure.
+
+Addresses match without regard to case, domain and local part alike: RFC 5321 lets a host tell `Bob`
+from `bob`, no provider does, and a mismatch here would be a refusal that nobody understands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mailrelay_gateway.config import ScryptVerifier, Sender, Sha256Verifier
+from mailrelay_gateway.message.envelope import Identity
+
+
+class AddressMatcher:
+    """The addresses of a MailSender's `from`: `a@b`, `*@b` (any local part, that very domain) and
+    `*` (any).
+    """
+
+    __slots__ = ("_addresses", "_any", "_domains")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        """Compile the patterns; domains beyond ASCII are compared as A-labels (RFC 5890)."""
+        addresses, domains = set(), set()
+        self._any = False
+        for pattern in patterns:
+            local, at, domain = pattern.rpartition("@")
+            if pattern == "*":
+                self._any = True
+            elif at and local == "*":
+                domains.add(_a_label(domain))
+            elif at:
+                addresses.add(f"{local.lower()}@{_a_label(domain)}")
+        self._addresses = frozenset(addresses)
+        self._domains = frozenset(domains)
+
+    def matches(self, address: str) -> bool:
+        """Whether `address` (not the null sender) is one of them."""
+        if self._any:
+            return True
+        address = address.lower()
+        return address[address.rfind("@") + 1 :] in self._domains or address in self._addresses
+
+
+def _a_label(domain: str) -> str:
+    domain = domain.lower()
+    if domain.isascii():
+        return domain
+    try:
+        return domain.encode("idna").decode("ascii")
+    except UnicodeError:
+        return domain  # matches nothing that SMTP can say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderEntry:
+    """A MailSender as the gateway needs it."""
+
+    identity: Identity
+    verifiers: tuple[Sha256Verifier | ScryptVerifier, ...]
+    addresses: AddressMatcher
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directory:
+    """All senders of a configuration, by username and by UID."""
+
+    by_username: Mapping[str, SenderEntry]
+    by_uid: Mapping[str, SenderEntry]
+
+
+def compile_directory(senders: Iterable[Sender]) -> Directory:
+    """The directory of the senders of a configuration."""
+    entries = [
+        SenderEntry(
+            identity=Identity(
+                namespace=sender.namespace,
+                name=sender.name,
+                uid=sender.uid,
+                username=sender.username,
+            ),
+            verifiers=sender.verifiers,
+            addresses=AddressMatcher(sender.addresses),
+            suspended=sender.suspend,
+        )
+        for sender in senders
+    ]
+    return Directory(
+        by_username={entry.identity.username: entry for entry in entries},
+        by_uid={entry.identity.uid: entry for entry in entries},
+    )

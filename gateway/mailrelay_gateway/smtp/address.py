@@ -1,0 +1,69 @@
+"""The grammar of addresses and paths (RFC 5321 section 4.1.2), as named patterns over octets. Pure.
+
+Only grammar lives here: whose address it is and who may use it is policy. The patterns are strict
+where an address could be read in two ways (brackets, quotes, control characters), and lenient where
+mail in the wild is: dots anywhere in a local part (docomo.ne.jp), underscores in host names.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: RFC 5321 section 4.5.3.1.2.
+MAX_DOMAIN = 255
+#: 64 + "@" + 255: what section 4.5.3.1 adds up to. Its own 64 for the local part is too short for
+#: VERP and BATV.
+MAX_ADDRESS = 320
+
+# RFC 5321:  Dot-string = Atom *("." Atom)          -- here dots may stand anywhere
+_DOT_STRING = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"
+# RFC 5321:  Quoted-string = DQUOTE *( qtextSMTP / quoted-pairSMTP ) DQUOTE
+_QUOTED = rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"'
+# RFC 5321:  sub-domain = Let-dig [Ldh-str]          -- here also "_"
+_LABEL = rb"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = rb"(?:" + _LABEL + rb"\.)*" + _LABEL
+# RFC 5321:  address-literal = "[" ( IPv4 / IPv6: / General ) "]"
+_LITERAL = rb"\[[A-Za-z0-9.:-]{2,80}\]"
+# RFC 5321:  A-d-l = At-domain *( "," At-domain )    -- a source route: accepted and ignored
+# (appendix C)
+_ROUTE = rb"(?:@" + _DOMAIN + rb"(?:,@" + _DOMAIN + rb")*:)?"
+_MAILBOX = rb"(?:" + _DOT_STRING + rb"|" + _QUOTED + rb")@(?:" + _DOMAIN + rb"|" + _LITERAL + rb")"
+
+#: `<a@b>`, `<>`, or, as old devices send it, `a@b` without brackets; groups `boxed`, `bare`, `rest`
+#: (parameters).
+PATH = re.compile(
+    rb"[ \t]*(?:<" + _ROUTE + rb"(?P<boxed>" + _MAILBOX + rb")?>|(?P<bare>" + _MAILBOX + rb"))"
+    rb"[ \t]*(?:(?<=[ \t])(?P<rest>[!-~][ -~\t]*))?"
+)
+_ADDRESS = re.compile(_MAILBOX)
+
+
+def split_path(argument: bytes) -> tuple[str, str] | None:
+    """What follows `FROM:` or `TO:` as (address, parameters); address "" is the null path. None:
+    not the grammar.
+    """
+    match = PATH.fullmatch(argument)
+    if match is None:
+        return None
+    boxed, bare, rest = match.groups()
+    octets = boxed or bare or b""
+    if len(octets) > MAX_DOMAIN and (
+        len(octets) > MAX_ADDRESS or len(octets) - octets.rfind(b"@") - 1 > MAX_DOMAIN
+    ):
+        return None
+    return octets.decode("ascii"), rest.decode("ascii") if rest else ""
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` is one address of the grammar, `local@domain`, within its lengths."""
+    return (
+        text.isascii()
+        and len(text) <= MAX_ADDRESS
+        and len(text) - text.rfind("@") - 1 <= MAX_DOMAIN
+        and _ADDRESS.fullmatch(text.encode("ascii")) is not None
+    )
+
+
+def domain_of(address: str) -> str:
+    """The domain of an address, in lower case: what follows the last "@"."""
+    return address[address.rfind("@") + 1 :].lower()

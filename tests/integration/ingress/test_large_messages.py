@@ -1,0 +1,132 @@
+"""Large messages go to a file as they come; memory, disk and patience all have bounds."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from mailrelay_gateway.ingress.budget import InFlightBudget
+from mailrelay_gateway.message.envelope import INLINE_BODY_LIMIT
+from mailrelay_gateway.policy.refusals import refuse
+from mailrelay_gateway.reasons import Reason
+from tests.integration.ingress.gate import Client, Gate, configuration, open_gate, until
+from tests.integration.ingress.test_commits import to_data
+
+
+def text(size: int) -> bytes:
+    """A message of about `size` octets, with dots at the beginning of lines."""
+    rng = random.Random(size)
+    lines = [b"Subject: large", b""]
+    while size > 0:
+        line = rng.choice([b".", b"..", b"", b"x" * rng.randrange(200)])
+        lines.append(line)
+        size -= len(line) + 2
+    return b"\r\n".join(lines) + b"\r\n"
+
+
+async def flood(client: Client) -> None:
+    """Send one endless line until the server has enough."""
+    while True:
+        client.writer.write(b"x" * 65536)
+        await client.writer.drain()
+
+
+def stuffed(content: bytes) -> bytes:
+    return content.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+
+
+async def test_sizes_around_the_limit_arrive_as_sent(tmp_path: Path) -> None:
+    async with open_gate(tmp_path, configuration(max_size=4 << 20)) as gate:
+        client = await Client.connect(gate.ports["open"])
+        sizes = [INLINE_BODY_LIMIT - 5000, INLINE_BODY_LIMIT - 300, INLINE_BODY_LIMIT, 3_000_000]
+        for number, size in enumerate(sizes):
+            await to_data(client, greeted=number == 0)
+            assert (await client.ask(stuffed(text(size)))).startswith("250")
+            message = gate.intake.messages[-1]
+            assert isinstance(message.body, bytes) == (number == 0)
+            assert message.size == len(gate.intake.body())
+            assert gate.intake.body().endswith(b"+0000\r\n" + text(size))
+            if isinstance(message.body, Path):
+                assert message.body.stat().st_mode & 0o777 == 0o600
+        assert gate.ingress._commons.budget.used == 0
+        await client.close()
+
+
+async def test_a_large_message_in_chunks(gate: Gate) -> None:
+    content = text(600_000)
+    client = await Client.connect(gate.ports["open"])
+    await client.reply()
+    await client.send("EHLO c", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>")
+    for start in range(0, len(content), 70_000):
+        part = content[start : start + 70_000]
+        await client.send(f"BDAT {len(part)}", part)
+    await client.send("BDAT 0 LAST")
+    said = [(await client.reply())[:3] for _ in range(3 + 9 + 1)]
+    assert said == ["250"] * 13
+    assert gate.intake.body().endswith(content)
+    await client.close()
+
+
+async def test_a_large_message_that_is_not_accepted_leaves_no_file(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    async with open_gate(spool) as gate:
+        client = await Client.connect(gate.ports["open"])
+        await to_data(client)
+        gate.intake.refusal = refuse(Reason.SPOOL_FAILED, 451, "4.3.0", "Not stored")
+        assert (await client.ask(stuffed(text(400_000)))).startswith("451")
+        await until(lambda: list(spool.iterdir()) == [])
+
+        await to_data(client, greeted=False)
+        await client.send(stuffed(text(400_000))[:-3])
+        await until(lambda: list(spool.iterdir()) != [])
+        client.reset()
+        await until(lambda: list(spool.iterdir()) == [])
+        await until(lambda: gate.ingress._commons.budget.used == 0)
+
+
+async def test_a_disk_that_fails_is_a_451(tmp_path: Path) -> None:
+    async with open_gate(tmp_path / "missing") as gate:
+        client = await Client.connect(gate.ports["open"])
+        await to_data(client)
+        said = await client.ask(stuffed(text(400_000)))
+        assert said == "451 4.3.0 The message could not be stored: try again later (SpoolFailed)"
+        assert (await client.ask("NOOP")).startswith("250")
+        assert gate.ingress._commons.budget.used == 0
+        await client.close()
+
+
+async def test_what_is_in_flight_is_bounded_for_all_sessions_together(tmp_path: Path) -> None:
+    async with open_gate(tmp_path, budget=InFlightBudget(100_000)) as gate:
+        first = await Client.connect(gate.ports["open"])
+        await to_data(first)
+        await first.send("Subject: one", "", "x" * 90_000)
+        await until(lambda: gate.ingress._commons.budget.used > 90_000)
+        second = await Client.connect(gate.ports["open"])
+        await to_data(second)
+        said = await second.ask("Subject: two", "", "y" * 20_000, ".")
+        assert said.startswith("452 4.3.1 ") and said.endswith("(TooMuchInFlight)")
+        assert (await first.ask(".")).startswith("250")
+        await to_data(second, greeted=False)
+        assert (await second.ask("Subject: two", "", "y" * 20_000, ".")).startswith("250")
+        await first.close()
+        await second.close()
+
+
+async def test_octets_without_line_ends_are_cut_off(tmp_path: Path) -> None:
+    """Stock aiosmtpd keeps 200 MB of them in memory and answers nothing."""
+    async with open_gate(tmp_path, configuration(max_size=1 << 20)) as gate:
+        client = await Client.connect(gate.ports["open"])
+        await to_data(client)
+        (session,) = gate.ingress._open["open"].sessions
+        await client.send("Subject: endless", "")
+        with pytest.raises(ConnectionError):
+            await flood(client)
+        await until(lambda: gate.ingress.sessions == 0)
+        assert len(session._kept) == 0
+        assert gate.ingress._commons.budget.used == 0
+        reason = "MessageTooBig"
+        assert gate.count("rejected_total", listener="open", stage="data", reason=reason) == 1
+        await client.close()

@@ -1,0 +1,79 @@
+"""One line for each message accepted, one for each refusal, and nothing secret in any."""
+
+from __future__ import annotations
+
+import base64
+
+from structlog.testing import capture_logs
+
+from tests.integration.ingress.gate import (
+    HOSTNAME,
+    PASSWORD,
+    USERNAME,
+    Client,
+    Gate,
+    certificate,
+    trusting,
+)
+
+
+async def test_log_lines_and_counts(gate: Gate) -> None:
+    token = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode()
+    wrong = base64.b64encode(f"\0{USERNAME}\0wrong secret".encode()).decode()
+    with capture_logs() as lines:
+        client = await Client.connect(
+            gate.ports["implicit"], trusting(certificate("localhost", HOSTNAME))
+        )
+        said = [await client.reply()]
+        commands = (
+            "EHLO c",
+            f"AUTH PLAIN {wrong}",
+            f"AUTH PLAIN {token}",
+            "MAIL FROM:<ceo@example.com>",
+            "MAIL FROM:<billing@example.com>",
+            "RCPT TO:<broken>",
+            "RCPT TO:<bob@example.org>",
+            "DATA",
+        )
+        said += [await client.ask(command) for command in commands]
+        said.append(
+            await client.ask(
+                "From: billing@example.com", "Subject: private", "", "secret body", "."
+            )
+        )
+        await client.ask("QUIT")
+    (accepted,) = [line for line in lines if line["event"] == "accepted"]
+    tls = accepted.pop("tls")
+    assert tls.startswith("TLSv1.")
+    assert accepted == {
+        "event": "accepted",
+        "log_level": "info",
+        "queue_id": "0" * 25 + "1",
+        "sender": "billing@example.com",
+        "recipients": ("bob@example.org",),
+        "identity": USERNAME,
+        "client": "127.0.0.1",
+        "size": gate.intake.messages[0].size,
+        "message_id": f"<{'0' * 25}1@{HOSTNAME}>",
+        "listener": "implicit",
+    }
+    refused = [line for line in lines if line["event"] == "refused"]
+    assert [line["reply"] for line in refused] == [each for each in said if each[0] in "45"]
+    assert [(line["stage"], line["reason"]) for line in refused] == [
+        ("auth", "AuthFailed"),
+        ("mail", "SenderNotAllowed"),
+        ("rcpt", "Syntax"),
+    ]
+    for line in refused:
+        assert line["reply"].endswith(f"({line['reason']})")
+        assert (
+            gate.count(
+                "rejected_total", listener="implicit", stage=line["stage"], reason=line["reason"]
+            )
+            == 1
+        )
+    for secret in (PASSWORD, token, wrong, "wrong secret", "secret body", "private"):
+        assert secret not in str(lines)
+    labels = {"listener": "implicit", "sender_namespace": "shop"}
+    assert gate.count("received_messages_total", **labels) == 1
+    assert gate.count("received_bytes_total", **labels) == gate.intake.messages[0].size
