@@ -12,7 +12,8 @@ import time
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, BinaryIO
+from io import RawIOBase
+from typing import Any
 
 import orjson
 import structlog
@@ -29,7 +30,7 @@ class LineWriter:
     Falls back to writing at once where no event loop runs.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: RawIOBase) -> None:
         """Write to `stream`, an unbuffered binary stream."""
         self._stream = stream
         self._lines: list[bytes] = []
@@ -95,7 +96,7 @@ def _timestamp(now: float) -> str:
     return f"{_second(seconds)}.{int((now - seconds) * 1000):03d}Z"
 
 
-def configure(stream: BinaryIO) -> LineWriter:
+def configure(stream: RawIOBase) -> LineWriter:
     """Send all of structlog to `stream` as JSON lines; returns the writer, to be flushed at
     exit.
     """

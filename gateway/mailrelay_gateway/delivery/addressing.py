@@ -29,7 +29,7 @@ def set_apart(
             targets.append(recipient)
         else:
             failed.append(
-                Outcome(recipient.index, Result.FAILED, Reason.UPSTREAM_REJECTED, reply, host)
+                Outcome(recipient.index, Result.FAILED, Reason.ADDRESS_UNSENDABLE, reply, host)
             )
     return targets, failed
 

@@ -371,6 +371,8 @@ class Pool:
                 pass
 
     def _hold(self, failure: Failure) -> None:
+        if self._stopping:
+            return  # the name may be another pool's by now: only that one may hold and release it
         around = self._around
         seconds = pause(self._health.failures, around.probing, around.rng.random())
         log.warning(

@@ -47,13 +47,11 @@ ANNOTATION_MINTED = f"{GROUP}/minted"
 SECRET_TYPE_BINDING = "servicebinding.io/smtp"  # noqa: S105 - a type, not a password
 SECRET_TYPE_CONFIG = f"{GROUP}/config"
 SECRET_TYPE_CA = f"{GROUP}/ca"
-SECRET_TYPE_TLS = f"{GROUP}/tls"
 SECRET_TYPE_ADMIN = f"{GROUP}/admin"
 SECRET_TYPES = (
     SECRET_TYPE_BINDING,
     SECRET_TYPE_CONFIG,
     SECRET_TYPE_CA,
-    SECRET_TYPE_TLS,
     SECRET_TYPE_ADMIN,
 )
 #: The type of a login that we may read without the label LABEL_CREDENTIALS.
@@ -135,11 +133,6 @@ def sender_share(uid: str) -> int:
 def ca_secret_name(relay: str) -> str:
     """The Secret with a relay's private CA; its key never reaches the gateway."""
     return f"{relay}-ca"
-
-
-def tls_secret_name(relay: str) -> str:
-    """The Secret with the leaf certificate that the private CA issued."""
-    return f"{relay}-tls"
 
 
 def admin_secret_name(relay: str) -> str:

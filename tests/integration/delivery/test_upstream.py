@@ -262,6 +262,30 @@ async def test_an_upstream_that_goes_finishes_its_message(rig: Rig) -> None:
     assert rig.work.results == [DELIVERED]
 
 
+async def test_an_upstream_that_goes_does_not_hold_its_successor(rig: Rig) -> None:
+    gate = asyncio.Event()
+
+    async def refuses_late(peer: Peer) -> None:
+        await peer.greet()
+        await peer.hear("MAIL", "RCPT", "DATA")
+        await gate.wait()
+        await peer.say("535 5.7.8 no", "503 no", "503 no")
+        await peer.until_quit()
+
+    old, new = await rig.serve(refuses_late), await rig.serve(polite)
+    courier = rig.run(rig.config(old.port), probing=NEVER)
+    rig.work.add(attempt(1))
+    await old.until(lambda: bool(old.peers) and "DATA" in old.peers[0].heard)
+    courier.configure(rig.config_of())
+    courier.configure(rig.config(new.port))
+    gate.set()
+    await rig.work.until_finished(1)
+    rig.work.add(attempt(2))
+    await rig.work.until_finished(2)
+    assert rig.work.results[-1] == DELIVERED
+    assert rig.work.holds == []
+
+
 async def test_other_kinds_of_upstream_are_left_alone(rig: Rig) -> None:
     courier = rig.run(
         rig.config_of(

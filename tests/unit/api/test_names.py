@@ -25,7 +25,6 @@ def test_every_derived_name_is_a_label(relay: str) -> None:
         names.disruption_budget_name(relay),
         names.network_policy_name(relay),
         names.ca_secret_name(relay),
-        names.tls_secret_name(relay),
         names.admin_secret_name(relay),
         *names.config_secret_names(relay).values(),
     ]

@@ -1,0 +1,162 @@
+"""The admin port: metrics and probes for everybody, status and captured mail behind the relay's
+bearer token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import orjson
+import structlog
+from aiohttp import web
+
+from mailrelay_gateway.config import GatewayStatus
+from mailrelay_gateway.metrics import Metrics
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+#: Requests' bodies are never read; this is the bound on what aiohttp may collect of one.
+MAX_REQUEST = 16 * 1024
+#: Prometheus' text format; OpenMetrics is not offered.
+TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
+#: Captured messages in one list.
+MAX_LISTED = 1000
+
+
+class Health(Protocol):
+    """What the probes ask."""
+
+    def alive(self) -> str:
+        """ "" if the process can still do its work, otherwise why not."""
+
+    def ready(self) -> str:
+        """ "" if mail may be sent here, otherwise why not."""
+
+    def status(self) -> GatewayStatus:
+        """The whole picture."""
+
+    def token_sha256(self) -> str:
+        """The hash of the bearer token, hex; "" if nobody has one."""
+
+
+class CapturedMail(Protocol):
+    """What the sandbox lets people see."""
+
+    def newest(self, limit: int) -> Awaitable[list[dict[str, Any]]]:
+        """The newest messages, without bodies."""
+
+    def one(self, number: int) -> Awaitable[dict[str, Any] | None]:
+        """One message."""
+
+    def raw(self, number: int) -> Awaitable[bytes | None]:
+        """One message's octets."""
+
+    def clear(self) -> Awaitable[int]:
+        """Forget all."""
+
+
+class AdminServer:
+    """Serves the admin port. `start` binds it; OSError when it is taken."""
+
+    def __init__(self, health: Health, mail: CapturedMail, metrics: Metrics) -> None:
+        """Answer from these."""
+        self._health = health
+        self._mail = mail
+        self._metrics = metrics
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port (of use when 0 was asked for)."""
+        app = web.Application(client_max_size=MAX_REQUEST)
+        app.router.add_get("/metrics", self._get_metrics)
+        app.router.add_get("/livez", self._get_livez)
+        app.router.add_get("/readyz", self._get_readyz)
+        app.router.add_get("/status", self._guarded(self._get_status))
+        app.router.add_get("/sandbox/messages", self._guarded(self._get_messages))
+        app.router.add_delete("/sandbox/messages", self._guarded(self._delete_messages))
+        app.router.add_get(r"/sandbox/messages/{id:\d+}", self._guarded(self._get_message))
+        app.router.add_get(r"/sandbox/messages/{id:\d+}/raw", self._guarded(self._get_raw))
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        address: tuple[str, int] = self._runner.addresses[0]
+        return address[1]
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    # --- open
+
+    async def _get_metrics(self, _request: web.Request) -> web.Response:
+        loop = asyncio.get_running_loop()
+        text = await loop.run_in_executor(None, self._metrics.render)
+        return web.Response(body=text, headers={"Content-Type": TEXT_FORMAT})
+
+    async def _get_livez(self, _request: web.Request) -> web.Response:
+        return _probe(self._health.alive())
+
+    async def _get_readyz(self, _request: web.Request) -> web.Response:
+        return _probe(self._health.ready())
+
+    # --- behind the token
+
+    def _guarded(
+        self, handler: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def check(request: web.Request) -> web.Response:
+            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+            expected = self._health.token_sha256()
+            given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
+            if not expected or scheme != "Bearer" or not hmac.compare_digest(given, expected):
+                return web.json_response(
+                    {"error": "needs the relay's bearer token: Authorization: Bearer TOKEN"},
+                    status=401,
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+            return await handler(request)
+
+        return check
+
+    async def _get_status(self, _request: web.Request) -> web.Response:
+        return web.json_response(text=self._health.status().model_dump_json(by_alias=True))
+
+    async def _get_messages(self, request: web.Request) -> web.Response:
+        limit = request.query.get("limit", "100")
+        if not limit.isdecimal() or not 1 <= int(limit) <= MAX_LISTED:
+            return _json({"error": f"limit: {limit!r} is not a number from 1 to {MAX_LISTED}"}, 400)
+        return _json({"messages": await self._mail.newest(int(limit))})
+
+    async def _get_message(self, request: web.Request) -> web.Response:
+        message = await self._mail.one(int(request.match_info["id"][:18]))
+        return _json(message) if message is not None else _not_captured(request)
+
+    async def _get_raw(self, request: web.Request) -> web.Response:
+        raw = await self._mail.raw(int(request.match_info["id"][:18]))
+        if raw is None:
+            return _not_captured(request)
+        headers = {"Content-Type": "message/rfc822", "X-Content-Type-Options": "nosniff"}
+        return web.Response(body=raw, headers=headers)
+
+    async def _delete_messages(self, _request: web.Request) -> web.Response:
+        return _json({"deleted": await self._mail.clear()})
+
+
+def _probe(problem: str) -> web.Response:
+    return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+
+
+def _not_captured(request: web.Request) -> web.Response:
+    return _json({"error": f"no captured message has the id {request.match_info['id']}"}, 404)

@@ -1,0 +1,52 @@
+"""The configuration's folder: reading the files of GatewayConfig, and noticing that they changed.
+
+A mounted Secret is changed by swapping a symbolic link, an edit by hand by renaming a file: a look
+at the files' inode, size and time sees both, costs microseconds, and depends on no notification
+that some volume does not send.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mailrelay_gateway.config import FILE_NAME, MAX_FILE_OCTETS, ConfigError, file_names
+
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+class ConfigFolder:
+    """The folder `--config`: `relay/v1.json.gz` and up to 16 `senders-NN/v1.json.gz`."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the folder; it need not exist yet."""
+        self.path = path
+
+    def fingerprint(self) -> Fingerprint:
+        """Changes when any of the files does."""
+        seen = []
+        for name in file_names():
+            try:
+                found = (self.path / name / FILE_NAME).stat()
+            except OSError:
+                continue
+            seen.append((name, found.st_ino, found.st_size, found.st_mtime_ns))
+        return tuple(seen)
+
+    def read(self) -> dict[str, bytes]:
+        """The octets of the files that are there; ConfigError for one that cannot be read or is
+        too large.
+        """
+        files = {}
+        for name in file_names():
+            path = self.path / name / FILE_NAME
+            try:
+                with path.open("rb") as file:
+                    octets = file.read(MAX_FILE_OCTETS + 1)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise ConfigError(name, f"{path} cannot be read: {error.strerror}") from None
+            if len(octets) > MAX_FILE_OCTETS:
+                raise ConfigError(name, f"{path} is larger than {MAX_FILE_OCTETS} octets")
+            files[name] = octets
+        return files

@@ -1,0 +1,59 @@
+"""The notification about failed recipients as a message of our own, ready for the queue.
+
+Reads the beginning of the failed message's file, if it has one; everything else is arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mailrelay_gateway.message.dsn import FailedRecipient, build_notice
+from mailrelay_gateway.message.envelope import POSTMASTER, Message
+from mailrelay_gateway.queue.item import Move
+
+#: Octets of a message's header that a notice quotes.
+QUOTED_HEADER = 8 * 1024
+
+
+def write_notice(
+    message: Message, failed: Sequence[Move], *, queue_id: str, hostname: str, now: float
+) -> Message:
+    """What tells the sender of `message` which recipients have failed: from the null sender, so
+    that nobody is ever told about a notification (RFC 5321 section 4.5.5).
+    """
+    body = build_notice(
+        queue_id=queue_id,
+        hostname=hostname,
+        to=message.sender,
+        now=now,
+        original_id=message.queue_id,
+        received_at=message.received_at,
+        header=_header_of(message),
+        failed=[FailedRecipient(m.recipient.address, m.reason, m.reply) for m in failed],
+    )
+    return Message(
+        queue_id=queue_id,
+        sender="",
+        recipients=(message.sender,),
+        identity=POSTMASTER,
+        listener="",
+        received_at=now,
+        size=len(body),
+        body=body,
+        eight_bit=not body.isascii(),
+        message_id=f"<{queue_id}@{hostname}>",
+    )
+
+
+def _header_of(message: Message) -> bytes:
+    """The message's header, or the first part of it; nothing where the file cannot be read."""
+    if isinstance(message.body, bytes):
+        start = message.body[:QUOTED_HEADER]
+    else:
+        try:
+            with message.body.open("rb") as file:
+                start = file.read(QUOTED_HEADER)
+        except OSError:  # damage to one file must not keep the message from ending
+            start = b""
+    header, _, _ = start.partition(b"\r\n\r\n")
+    return header

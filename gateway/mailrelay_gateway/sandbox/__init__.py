@@ -1,0 +1,1 @@
+"""The upstream that keeps what it is given, for people to look at: nothing leaves."""

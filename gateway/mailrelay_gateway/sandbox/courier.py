@@ -1,0 +1,146 @@
+"""Delivers to the sandbox: takes attempts like any courier, and captures them instead of
+sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+import structlog
+
+from mailrelay_gateway.config import GatewayConfig, UpstreamState, UpstreamStatus
+from mailrelay_gateway.message.envelope import Attempt, Outcome, Result
+from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.sandbox.store import SandboxStore, UnreadableBody
+from mailrelay_gateway.smtp.reply import Reply
+
+log = structlog.get_logger()
+
+#: Attempts captured in one transaction.
+BATCH = 64
+#: Seconds until a store that failed is tried again.
+RETRY_AFTER = 5.0
+
+T = TypeVar("T")
+
+CAPTURED = Reply(250, "2.0.0", "Captured")
+
+
+class Work(Protocol):
+    """The queue, as far as the sandbox needs it."""
+
+    def take(self, upstream: str) -> Attempt | None:
+        """The next attempt."""
+
+    def finish(self, attempt: Attempt, outcomes: Sequence[Outcome]) -> None:
+        """What came of it."""
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Nothing was done with it."""
+
+
+class SandboxCourier:
+    """Captures the mail of all sandbox upstreams of one gateway."""
+
+    def __init__(self, work: Work, store: SandboxStore, metrics: Metrics) -> None:
+        """Take from `work`, capture into `store`."""
+        self._work = work
+        self._store = store
+        self._metrics = metrics
+        self._keep: dict[str, int] = {}
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
+        self._stopping = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The upstreams that are captured."""
+        return tuple(self._keep)
+
+    def configure(self, config: GatewayConfig) -> None:
+        """Capture for the sandbox upstreams of this configuration."""
+        self._keep = {u.name: u.sandbox.keep for u in config.relay.upstreams if u.sandbox}
+
+    def wake(self, upstream: str) -> None:
+        """Work is ready."""
+        if upstream in self._keep and upstream not in self._busy and not self._stopping:
+            self._busy[upstream] = asyncio.get_running_loop().create_task(
+                self._capture_all(upstream)
+            )
+
+    def status(self) -> list[UpstreamStatus]:
+        """A sandbox always takes mail."""
+        return [UpstreamStatus(name=name, state=UpstreamState.UP) for name in self._keep]
+
+    async def run(self, read: Callable[[SandboxStore], T]) -> T:
+        """Call `read` with the store in the sandbox's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, read, self._store)
+
+    async def stop(self) -> None:
+        """Finish what is being captured, and close the store."""
+        self._stopping = True
+        await asyncio.gather(*self._busy.values(), return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._store.close)
+        self._executor.shutdown()
+
+    async def _capture_all(self, upstream: str) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while attempts := self._take(upstream):
+                try:
+                    keep = self._keep.get(upstream, 1)
+                    await loop.run_in_executor(self._executor, self._store.capture, attempts, keep)
+                except UnreadableBody as error:  # one message's own trouble: it alone waits
+                    log.error("body_unreadable", upstream=upstream, error=str(error))
+                    for attempt in attempts:
+                        if attempt.number == error.number:
+                            self._defer(attempt)
+                        else:
+                            self._work.give_back(attempt)
+                    continue
+                except Exception as error:  # disk full, say: the mail stays in the queue
+                    log.error("sandbox_failed", upstream=upstream, error=str(error))
+                    for attempt in attempts:
+                        self._work.give_back(attempt)
+                    await asyncio.sleep(RETRY_AFTER)
+                    continue
+                for attempt in attempts:
+                    self._finish(attempt)
+        finally:
+            del self._busy[upstream]
+
+    def _take(self, upstream: str) -> list[Attempt]:
+        attempts: list[Attempt] = []
+        while not self._stopping and len(attempts) < BATCH:
+            attempt = self._work.take(upstream)
+            if attempt is None:
+                break
+            attempts.append(attempt)
+        return attempts
+
+    def _defer(self, attempt: Attempt) -> None:
+        self._metrics.delivery_attempts(attempt.upstream, "deferred", "none").inc()
+        self._work.finish(
+            attempt,
+            [Outcome(r.index, Result.DEFERRED, Reason.INTERNAL_ERROR) for r in attempt.recipients],
+        )
+
+    def _finish(self, attempt: Attempt) -> None:
+        outcomes = [
+            Outcome(r.index, Result.DELIVERED, Reason.DELIVERED, CAPTURED, "sandbox")
+            for r in attempt.recipients
+        ]
+        self._metrics.delivery_attempts(attempt.upstream, "delivered", "2xx").inc(len(outcomes))
+        log.info(
+            "captured",
+            queue_id=attempt.message.queue_id,
+            upstream=attempt.upstream,
+            sender=attempt.message.sender,
+            recipients=[r.address for r in attempt.recipients],
+            size=attempt.message.size,
+        )
+        self._work.finish(attempt, outcomes)

@@ -1,0 +1,202 @@
+"""Captured mail on disk: the newest messages of each sandbox upstream, in a SQLite file beside the
+queue.
+
+Captured means delivered: the queue forgets a message once it is committed here. Everything blocks;
+the sandbox calls it in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email import policy
+from email.parser import BytesHeaderParser, BytesParser
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from mailrelay_gateway.message.envelope import Attempt
+
+#: Octets of captured mail kept in all, whatever `keep` says: a sandbox is no archive.
+MAX_OCTETS = 512 * 1024 * 1024
+#: Octets of a text part that the page shows.
+MAX_TEXT = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One captured message, as the list shows it."""
+
+    number: int
+    values: dict[str, Any]
+
+
+class UnreadableBody(Exception):
+    """The file of attempt `number`'s message cannot be read; nothing was captured."""
+
+    def __init__(self, number: int, error: OSError) -> None:
+        super().__init__(str(error))
+        self.number = number
+
+
+class SandboxStore:
+    """The captured messages of one gateway."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file."""
+        self._connection = apsw.Connection(str(path))
+        self._connection.set_busy_timeout(10_000)
+        try:
+            self._connection.pragma("journal_mode", "wal")
+        except (apsw.NotADBError, apsw.CorruptError):  # no reason to stop the mail
+            self._connection.close()
+            path.rename(path.with_suffix(".damaged"))
+            self._connection = apsw.Connection(str(path))
+            self._connection.set_busy_timeout(10_000)
+            self._connection.pragma("journal_mode", "wal")
+        self._connection.pragma("synchronous", "full")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS captured (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+            " upstream TEXT NOT NULL, queue_id TEXT NOT NULL, sender TEXT NOT NULL,"
+            " recipients TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,"
+            " received_at REAL NOT NULL, size INTEGER NOT NULL, subject TEXT NOT NULL,"
+            " body BLOB NOT NULL)"
+        )
+
+    def capture(self, attempts: Sequence[Attempt], keep: int) -> None:
+        """Store what the attempts carry, in one transaction, and drop all but the newest `keep`
+        of the upstream.
+        """
+        with self._connection:
+            for attempt in attempts:
+                message = attempt.message
+                try:
+                    body = (
+                        message.body
+                        if isinstance(message.body, bytes)
+                        else message.body.read_bytes()
+                    )
+                except OSError as error:
+                    raise UnreadableBody(attempt.number, error) from None
+                self._connection.execute(
+                    "INSERT INTO captured (upstream, queue_id, sender, recipients, namespace, name,"
+                    " received_at, size, subject, body) VALUES (?,?,?,?,?,?,?,?,?,?)",
+                    (
+                        attempt.upstream,
+                        message.queue_id,
+                        message.sender,
+                        json.dumps([r.address for r in attempt.recipients]),
+                        message.identity.namespace,
+                        message.identity.name,
+                        message.received_at,
+                        len(body),
+                        subject_of(body),
+                        body,
+                    ),
+                )
+            for upstream in {attempt.upstream for attempt in attempts}:
+                self._connection.execute(
+                    "DELETE FROM captured WHERE upstream=?1 AND id NOT IN"
+                    " (SELECT id FROM captured WHERE upstream=?1 ORDER BY id DESC LIMIT ?2)",
+                    (upstream, keep),
+                )
+            self._connection.execute(
+                "DELETE FROM captured WHERE id <= (SELECT coalesce(max(id), 0) FROM (SELECT id,"
+                " sum(size) OVER (ORDER BY id DESC) AS octets FROM captured) WHERE octets > ?)",
+                (MAX_OCTETS,),
+            )
+
+    def newest(self, limit: int) -> list[dict[str, Any]]:
+        """The newest messages, without their bodies."""
+        return [
+            _summary(row)
+            for row in self._connection.execute(
+                f"SELECT {_COLUMNS} FROM captured ORDER BY id DESC LIMIT ?",  # noqa: S608
+                (limit,),
+            )
+        ]
+
+    def one(self, number: int) -> dict[str, Any] | None:
+        """One message with its header fields and its text."""
+        row = self._connection.execute(
+            f"SELECT {_COLUMNS}, body FROM captured WHERE id=?",  # noqa: S608
+            (number,),
+        ).fetchone()
+        if row is None:
+            return None
+        *columns, body = row
+        return _summary(columns) | {"headers": _headers(body), "text": _text(body)}
+
+    def raw(self, number: int) -> bytes | None:
+        """One message as it was captured, octet for octet."""
+        row = self._connection.execute("SELECT body FROM captured WHERE id=?", (number,)).fetchone()
+        return None if row is None else row[0]
+
+    def clear(self) -> int:
+        """Forget all; says how many there were."""
+        self._connection.execute("DELETE FROM captured")
+        return self._connection.changes()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+_COLUMNS = "id, upstream, queue_id, sender, recipients, namespace, name, received_at, size, subject"
+
+
+def _summary(row: Sequence[Any]) -> dict[str, Any]:
+    number, upstream, queue_id, sender, recipients, namespace, name, received_at, size, subject = (
+        row
+    )
+    return {
+        "id": number,
+        "upstream": upstream,
+        "queue_id": queue_id,
+        "from": sender,
+        "to": json.loads(recipients),
+        "namespace": namespace,
+        "sender": name,
+        "received_at": received_at,
+        "size": size,
+        "subject": subject,
+    }
+
+
+def subject_of(body: bytes) -> str:
+    """The decoded Subject, at most 998 characters; "" without one or with one that cannot be
+    read.
+    """
+    header = body.partition(b"\r\n\r\n")[0][: 64 * 1024]
+    if not re.search(rb"(?mi)^subject:", header):
+        return ""
+    try:
+        message = BytesHeaderParser(policy=policy.default).parsebytes(header + b"\r\n\r\n")
+        return str(message["subject"] or "")[:998]
+    except Exception:  # the parser of the standard library fails on some of what people send
+        return ""
+
+
+def _headers(body: bytes) -> list[tuple[str, str]]:
+    header = body.partition(b"\r\n\r\n")[0][: 64 * 1024].decode("utf-8", "replace")
+    unfolded = re.sub(r"\r\n[ \t]+", " ", header)
+    return [
+        (name, value.strip())
+        for name, colon, value in (line.partition(":") for line in unfolded.split("\r\n"))
+        if colon
+    ]
+
+
+def _text(body: bytes) -> str:
+    """What a person would read: the plain text part, else the HTML part's source, else the raw
+    body.
+    """
+    part = None
+    with contextlib.suppress(Exception):  # as above: what cannot be parsed is shown as it is
+        part = BytesParser(policy=policy.default).parsebytes(body).get_body(("plain", "html"))
+        return str(part.get_content() if part is not None else "")[:MAX_TEXT]
+    return body.partition(b"\r\n\r\n")[2][:MAX_TEXT].decode("utf-8", "replace")

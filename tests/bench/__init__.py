@@ -1,0 +1,1 @@
+"""The benchmark: `make bench`. Not a test: it asserts nothing, it measures."""

@@ -1,0 +1,130 @@
+"""Least privilege on the real API server: the operator's fence, the gateways' nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.conftest import OPERATOR_NAMESPACE, RELAY_NAMESPACE, RELEASE, TEAM_NAMESPACE
+from tests.e2e.kubectl import Kubectl, KubectlFailed, Manifest
+from tests.e2e.mail import Binding
+from tests.e2e.manifests import relay
+
+OPERATOR = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{RELEASE}"
+
+
+@pytest.fixture(scope="module")
+def as_operator(app: Binding) -> Kubectl:
+    """The operator's identity, once everything is there."""
+    return Kubectl(f"--as={OPERATOR}", "--as-group=system:serviceaccounts")
+
+
+def secret(name: str, type_: str, **data: str) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": TEAM_NAMESPACE},
+        "type": type_,
+        "stringData": data,
+    }
+
+
+@pytest.mark.parametrize(
+    "type_", ["Opaque", "kubernetes.io/basic-auth", "mailrelay.example/config", "mailrelay.dev"]
+)
+def test_the_operator_cannot_create_a_secret_of_another_type(
+    as_operator: Kubectl, type_: str
+) -> None:
+    with pytest.raises(KubectlFailed, match="writes only Secrets of type"):
+        as_operator.apply(secret("planted", type_, username="a", password="b"), server_side=True)
+
+
+def test_the_operator_cannot_change_a_secret_that_is_not_ours(
+    kubectl: Kubectl, as_operator: Kubectl
+) -> None:
+    kubectl.apply(secret("theirs", "Opaque", key="value"))
+    try:
+        with pytest.raises(KubectlFailed, match="writes only Secrets of type"):
+            as_operator.patch("secret", "theirs", TEAM_NAMESPACE, {"data": {"key": "eA=="}})
+        # Not by claiming that it is ours, either.
+        with pytest.raises(KubectlFailed, match=r"immutable|writes only"):
+            as_operator.patch("secret", "theirs", TEAM_NAMESPACE, {"type": "mailrelay.dev/config"})
+    finally:
+        kubectl.delete("secret", "theirs", TEAM_NAMESPACE)
+
+
+def test_the_operator_can_write_a_secret_of_ours(kubectl: Kubectl, as_operator: Kubectl) -> None:
+    try:
+        as_operator.apply(secret("ours", "mailrelay.dev/config", a="b"), server_side=True)
+        as_operator.patch("secret", "ours", TEAM_NAMESPACE, {"data": {"a": "eA=="}})
+    finally:
+        kubectl.delete("secret", "ours", TEAM_NAMESPACE)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "secrets"),
+        ("watch", "secrets"),
+        ("delete", "secrets"),
+        ("list", "configmaps"),
+        ("create", "pods"),
+        ("create", "pods/exec"),
+        ("update", "mailrelays.mailrelay.dev"),
+        ("delete", "mailrelays.mailrelay.dev"),
+        ("create", "clusterroles.rbac.authorization.k8s.io"),
+        ("delete", "persistentvolumeclaims"),
+    ],
+)
+def test_what_the_operator_may_not_do(as_operator: Kubectl, words: tuple[str, str]) -> None:
+    with pytest.raises(KubectlFailed) as refused:
+        as_operator.run("auth", "can-i", *words, "--namespace", TEAM_NAMESPACE)
+    assert "error" not in refused.value.stderr.lower()
+
+
+def test_the_operator_was_never_refused_what_it_needs(kubectl: Kubectl, app: Binding) -> None:
+    log = kubectl.run("logs", "-n", OPERATOR_NAMESPACE, f"deployment/{RELEASE}")
+    assert "Secret" in log
+    assert [line for line in log.splitlines() if "cannot " in line and "forbidden" in line] == []
+
+
+def test_the_gateways_hold_no_token_and_no_rights(kubectl: Kubectl, app: Binding) -> None:
+    pod = kubectl.get("pod", "relay-0", RELAY_NAMESPACE)
+    assert pod is not None
+    account = pod["spec"]["serviceAccountName"]
+    sources = [
+        source
+        for volume in pod["spec"]["volumes"]
+        for source in volume.get("projected", {}).get("sources", ())
+    ]
+    assert not any("serviceAccountToken" in source for source in sources)
+    gateway = Kubectl(f"--as=system:serviceaccount:{RELAY_NAMESPACE}:{account}")
+    with pytest.raises(KubectlFailed):
+        gateway.run("auth", "can-i", "get", "secrets", "--namespace", RELAY_NAMESPACE)
+
+
+def test_the_namespace_of_the_relay_enforces_restricted_pods(
+    kubectl: Kubectl, app: Binding
+) -> None:
+    for name in (OPERATOR_NAMESPACE, RELAY_NAMESPACE):
+        labels = (kubectl.get("namespace", name) or {})["metadata"]["labels"]
+        assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_whoever_may_edit_a_namespace_may_make_a_sender_there(
+    kubectl: Kubectl, app: Binding
+) -> None:
+    kubectl.run(
+        "create", "rolebinding", "ed", "--clusterrole=edit", "--user=ed", "-n", TEAM_NAMESPACE
+    )
+    ed = Kubectl("--as=ed")
+    ed.run("auth", "can-i", "create", "mailsenders.mailrelay.dev", "-n", TEAM_NAMESPACE)
+    status = ("patch", "mailsenders.mailrelay.dev", "--subresource=status")
+    with pytest.raises(KubectlFailed):
+        ed.run("auth", "can-i", *status, "-n", TEAM_NAMESPACE)
+
+
+def test_cel_refuses_in_a_sentence(kubectl: Kubectl, app: Binding) -> None:
+    wrong = relay("wrong", RELAY_NAMESPACE, host="smtp.example.net")
+    wrong["spec"]["listeners"] = [{"name": "admin", "port": 8025}]
+    with pytest.raises(KubectlFailed, match="8025"):
+        kubectl.apply(wrong)

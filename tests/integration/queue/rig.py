@@ -1,0 +1,203 @@
+"""A queue on a real spool, with a courier whose answers the test chooses.
+
+A fake of delivery, nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import apsw
+
+from mailrelay_gateway.config import (
+    GatewayConfig,
+    HostPort,
+    RelayDocument,
+    RelayReference,
+    Retry,
+    Smarthost,
+    Upstream,
+    encode_files,
+    load,
+)
+from mailrelay_gateway.delivery.routing import route
+from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Outcome, Result
+from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.queue.scheduler import Scheduler
+from mailrelay_gateway.queue.spool import Spool
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.reply import Reply
+
+REPLIES = {
+    Result.DELIVERED: (Reason.DELIVERED, Reply(250, "2.0.0", "ok")),
+    Result.DEFERRED: (Reason.UPSTREAM_DEFERRED, Reply(451, "4.3.0", "later")),
+    Result.FAILED: (Reason.UPSTREAM_REJECTED, Reply(550, "5.1.1", "no such user")),
+    Result.UNCERTAIN: (Reason.REPLY_LOST, None),
+    Result.HELD: (Reason.UPSTREAM_UNREACHABLE, None),
+}
+
+
+def config(
+    *upstreams: str, suspend: bool = False, connections: int = 10, **retry: float
+) -> GatewayConfig:
+    """A configuration with smarthosts of these names."""
+    document = RelayDocument(
+        relay=RelayReference(namespace="mail", name="relay"),
+        hostname="relay.example.com",
+        suspend=suspend,
+        upstreams=tuple(
+            Upstream(
+                name=name,
+                smarthost=Smarthost(hosts=(HostPort(host="192.0.2.1", port=25),)),
+                connections=connections,
+            )
+            for name in upstreams
+        ),
+        retry=Retry(**({"give_up_after": 3600.0, "max_interval": 0.05} | retry)),
+    )
+    return load(encode_files(document, ()))
+
+
+Choose = Callable[[Attempt, int], Result]
+
+
+class ChosenCourier:
+    """Takes whatever is ready and ends it as `choose(attempt, recipient)` says; keeps a list of
+    what was delivered.
+    """
+
+    def __init__(self, choose: Choose) -> None:
+        self.choose = choose
+        self.work: Scheduler | None = None
+        self.delivered: list[tuple[str, str]] = []  # (queue id, address)
+        self.bodies: dict[str, bytes] = {}
+        self.tried: list[tuple[str, str, str]] = []  # (upstream, queue id, address)
+        self.paused = False
+
+    def wake(self, upstream: str) -> None:
+        """Take and end attempts until there are none."""
+        assert self.work is not None
+        while not self.paused and (attempt := self.work.take(upstream)) is not None:
+            self.end(attempt)
+
+    def end(self, attempt: Attempt) -> None:
+        """End one attempt."""
+        assert self.work is not None
+        outcomes = []
+        body = attempt.message.body
+        self.bodies[attempt.message.queue_id] = (
+            body if isinstance(body, bytes) else body.read_bytes()
+        )
+        for recipient in attempt.recipients:
+            result = self.choose(attempt, recipient.index)
+            self.tried.append((attempt.upstream, attempt.message.queue_id, recipient.address))
+            if result is Result.DELIVERED:
+                self.delivered.append((attempt.message.queue_id, recipient.address))
+            reason, reply = REPLIES[result]
+            outcomes.append(Outcome(recipient.index, result, reason, reply, "192.0.2.1:25"))
+        self.work.finish(attempt, outcomes)
+
+
+class Rig:
+    """One running queue."""
+
+    def __init__(
+        self, scheduler: Scheduler, courier: ChosenCourier, spool: Spool, metrics: Metrics
+    ) -> None:
+        self.scheduler = scheduler
+        self.courier = courier
+        self.spool = spool
+        self.metrics = metrics
+        self.failures: list[str] = []
+
+    async def submit(
+        self, *recipients: str, sender: str = "app@example.com", body: bytes = b"A: b\r\n\r\nhi\r\n"
+    ) -> str:
+        """Store one message; its queue id. Raises Refused with the problem."""
+        queue_id = self.scheduler.new_id()
+        message = Message(
+            queue_id=queue_id,
+            sender=sender,
+            recipients=recipients,
+            identity=ANONYMOUS,
+            listener="submission",
+            received_at=time.time(),
+            size=len(body),
+            body=body,
+            eight_bit=False,
+        )
+        await self.store(message)
+        return queue_id
+
+    async def store(self, message: Message) -> None:
+        """Store this message. Raises Refused with the problem."""
+        answer: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
+        self.scheduler.accept(message, answer.set_result)
+        problem = await answer
+        if problem is not None:
+            raise Refused(problem)
+
+
+class Refused(Exception):
+    """The queue did not take a message."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.reason)
+        self.problem = problem
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, found: GatewayConfig, choose: Choose, *, seed: int = 1, low_water: int = 0
+) -> AsyncIterator[Rig]:
+    """A queue in `folder`, stopped in order at the end."""
+    metrics = Metrics()
+    metrics.configure(found)
+    failures: list[str] = []
+    spool = Spool(
+        folder, metrics=metrics, on_failure=failures.append, low_water=low_water, reserve=65536
+    )
+    recovered = spool.open()
+    loop = asyncio.get_running_loop()
+    spool.start(loop)
+    scheduler = Scheduler(spool, metrics=metrics, route=route, rng=random.Random(seed))
+    courier = ChosenCourier(choose)
+    courier.work = scheduler
+    scheduler.attach({upstream.name: courier for upstream in found.relay.upstreams})
+    scheduler.start(loop, found, recovered)
+    rig = Rig(scheduler, courier, spool, metrics)
+    rig.failures = failures
+    try:
+        yield rig
+    finally:
+        scheduler.stop_taking()
+        await spool.close()
+
+
+async def until(question: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until the answer is yes; TimeoutError after so many seconds."""
+    async with asyncio.timeout(seconds):
+        while not question():
+            await asyncio.sleep(0.005)
+
+
+async def eventually(answer: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+    """As `until`, for a question that is awaited."""
+    async with asyncio.timeout(seconds):
+        while not await answer():
+            await asyncio.sleep(0.01)
+
+
+def rows(folder: Path, sql: str) -> Sequence[tuple[object, ...]]:
+    """What the database says, read from outside."""
+    connection = apsw.Connection(str(folder / "queue.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return list(connection.execute(sql))
+    finally:
+        connection.close()

@@ -1,0 +1,192 @@
+"""Every message gets its turn: upstreams may come, go, be held and change their kind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from mailrelay_gateway.log import LineWriter
+from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Outcome, Result
+from mailrelay_gateway.queue.item import State
+from mailrelay_gateway.queue.lane import WINDOW
+from mailrelay_gateway.queue.operations import Call
+from mailrelay_gateway.reasons import Reason
+from tests.integration.queue.rig import (
+    REPLIES,
+    Choose,
+    ChosenCourier,
+    Rig,
+    config,
+    rows,
+    running,
+    until,
+)
+
+DOWN = (Reason.UPSTREAM_UNREACHABLE, "down")
+
+
+def always(result: Result) -> Choose:
+    return lambda _attempt, _index: result
+
+
+async def fill_window(rig: Rig) -> None:
+    """Store as many messages as a lane holds, and some more."""
+    answers: list[object] = []
+    for n in range(WINDOW + 10):
+        message = Message(
+            queue_id=rig.scheduler.new_id(),
+            sender="app@example.com",
+            recipients=(f"{n}@x.example",),
+            identity=ANONYMOUS,
+            listener="submission",
+            received_at=time.time(),
+            size=10,
+            body=b"A: b\r\n\r\n\r\n",
+            eight_bit=False,
+        )
+        rig.scheduler.accept(message, answers.append)
+    await until(lambda: len(answers) == WINDOW + 10)
+
+
+async def take(rig: Rig, upstream: str) -> Attempt:
+    """The next attempt, waited for."""
+    found: list[Attempt] = []
+
+    def taken() -> bool:
+        attempt = rig.scheduler.take(upstream)
+        found.extend([attempt] if attempt is not None else [])
+        return bool(found)
+
+    await until(taken)
+    return found[0]
+
+
+async def test_a_released_second_upstream_takes_what_was_held_at_the_first(tmp_path: Path) -> None:
+    async with running(tmp_path, config("first", "second"), always(Result.DELIVERED)) as rig:
+        rig.scheduler.hold("first", *DOWN)
+        rig.scheduler.hold("second", *DOWN)
+        await rig.submit("a@x.example")
+        rig.scheduler.release("second")
+        await until(lambda: len(rig.courier.delivered) == 1)
+
+
+async def test_an_upstream_that_is_added_takes_what_was_held(tmp_path: Path) -> None:
+    async with running(tmp_path, config("first"), always(Result.DELIVERED)) as rig:
+        rig.scheduler.hold("first", *DOWN)
+        await rig.submit("a@x.example")
+        rig.scheduler.attach({"first": rig.courier, "second": rig.courier})
+        rig.scheduler.configure(config("first", "second"))
+        await until(lambda: len(rig.courier.delivered) == 1)
+
+
+async def test_a_held_upstream_that_gets_another_courier_starts_afresh(tmp_path: Path) -> None:
+    async with running(tmp_path, config("u"), always(Result.DELIVERED)) as rig:
+        rig.scheduler.hold("u", *DOWN)
+        await rig.submit("a@x.example")
+        other = ChosenCourier(always(Result.DELIVERED))
+        other.work = rig.scheduler
+        rig.scheduler.attach({"u": other})
+        rig.scheduler.configure(config("u"))
+        await until(lambda: len(other.delivered) == 1)
+
+
+async def test_an_orderly_stop_leaves_nothing_uncertain(tmp_path: Path) -> None:
+    async with running(tmp_path, config("u"), always(Result.DELIVERED)) as rig:
+        rig.courier.paused = True
+        for n in range(3):
+            await rig.submit(f"{n}@x.example")
+        attempt = await take(rig, "u")
+        rig.scheduler.stop_taking()
+        rig.scheduler.give_back(attempt)
+    assert rows(tmp_path, "SELECT DISTINCT state, attempts FROM recipients") == [
+        (int(State.READY), 0)
+    ]
+
+
+async def test_a_large_message_whose_file_is_gone_ends_without_harm_to_others(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, config("u"), always(Result.DELIVERED)) as rig:
+        rig.courier.paused = True
+        for sender in ("", "app@example.com"):
+            queue_id = rig.scheduler.new_id()
+            path = rig.scheduler.body_path(queue_id)
+            path.write_bytes(b"S: x\r\n\r\n" + b"x" * 300_000 + b"\r\n")
+            message = Message(
+                queue_id=queue_id,
+                sender=sender,
+                recipients=("a@x.example",),
+                identity=ANONYMOUS,
+                listener="submission",
+                received_at=time.time(),
+                size=path.stat().st_size,
+                body=path,
+                eight_bit=False,
+            )
+            await rig.store(message)
+            attempt = await take(rig, "u")
+            path.unlink()
+            rig.scheduler.finish(
+                attempt, [Outcome(0, Result.FAILED, *REPLIES[Result.FAILED], "h:25")]
+            )
+        await until(lambda: rows(tmp_path, "SELECT count(*) FROM dead_letters") == [(2,)])
+        assert rig.failures == []
+
+
+async def test_an_attempt_of_a_removed_upstream_is_tried_again_though_the_window_is_full(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, config("old"), always(Result.DELIVERED)) as rig:
+        rig.courier.paused = True
+        await rig.submit("nearly-stuck@x.example")
+        attempt = await take(rig, "old")
+        rig.scheduler.attach({"new": rig.courier})
+        rig.scheduler.configure(config("new"))
+        rig.scheduler.hold("new", *DOWN)
+        await fill_window(rig)
+        rig.scheduler.finish(
+            attempt, [Outcome(0, Result.DEFERRED, *REPLIES[Result.DEFERRED], "h:25")]
+        )
+        await until(lambda: rows(tmp_path, "SELECT 1 FROM recipients WHERE attempts=1") == [(1,)])
+        rig.courier.paused = False
+        rig.scheduler.release("new")
+        await until(lambda: len(rig.courier.delivered) == WINDOW + 11, 20.0)
+        assert len(set(rig.courier.delivered)) == WINDOW + 11
+
+
+async def test_time_held_before_a_restart_is_not_charged(tmp_path: Path) -> None:
+    found = config("u", give_up_after=1.0, max_interval=0.05)
+
+    def choose(attempt: Attempt, _index: int) -> Result:
+        return Result.DEFERRED if attempt.recipients[0].attempts < 2 else Result.DELIVERED
+
+    async with running(tmp_path, found, choose) as rig:
+        rig.courier.paused = True
+        await rig.submit("a@x.example", sender="")
+        rig.courier.end(await take(rig, "u"))
+        rig.scheduler.hold("u", Reason.UPSTREAM_AUTH_FAILED, "535")
+        await until(lambda: rows(tmp_path, "SELECT state FROM recipients") == [(int(State.READY),)])
+        held_until = time.time() + 1.2  # beyond giveUpAfter
+        await until(lambda: time.time() > held_until)
+    async with running(tmp_path, found, choose) as rig:
+        await until(lambda: not rows(tmp_path, "SELECT 1 FROM messages"))
+    assert rows(tmp_path, "SELECT reason FROM dead_letters") == []
+
+
+async def test_one_operation_that_cannot_be_done_takes_no_other_along(tmp_path: Path) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("this operation is broken")
+
+    async with running(tmp_path, config("u"), always(Result.DELIVERED)) as rig:
+        answers: list[object] = []
+        rig.spool.submit(Call(fail, answers.append))
+        await rig.submit("a@x.example")
+        await until(lambda: len(rig.courier.delivered) == 1)
+        assert answers != [None]
+        assert rig.failures == []
+
+
+async def test_a_log_that_cannot_be_written_stops_nothing() -> None:
+    with await asyncio.to_thread(open, "/dev/full", "wb", buffering=0) as full:
+        LineWriter(full).msg(b"x" * 70_000)

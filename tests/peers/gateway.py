@@ -1,0 +1,284 @@
+"""A gateway as a process of its own: written a configuration, started, asked, killed.
+
+Loopback only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import socket
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mailrelay_gateway.config import (
+    FILE_NAME,
+    AuthenticationMode,
+    Certificate,
+    HostPort,
+    Limits,
+    Listener,
+    ListenerAuthentication,
+    ListenerTls,
+    RelayDocument,
+    RelayReference,
+    Retry,
+    SandboxSettings,
+    Sender,
+    Sha256Verifier,
+    Smarthost,
+    TlsMode,
+    Upstream,
+    UpstreamTls,
+    encode_files,
+)
+
+TOKEN = "a token for tests"
+PASSWORD = "a password for tests"
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@lru_cache
+def certificate() -> Certificate:
+    """A certificate for localhost and 127.0.0.1, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return Certificate(
+        chain=built.public_bytes(serialization.Encoding.PEM).decode(),
+        key=key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ).decode(),
+    )
+
+
+def trusting() -> ssl.SSLContext:
+    """A client's context that trusts `certificate()` and nothing else."""
+    context = ssl.create_default_context(cadata=certificate().chain)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT if hasattr(ssl, "VERIFY_X509_STRICT") else ~0
+    return context
+
+
+def sender(
+    name: str = "app", *, addresses: Sequence[str] = ("*@example.com",), namespace: str = "team-a"
+) -> Sender:
+    """A MailSender with the password PASSWORD; its username is NAMESPACE.NAME."""
+    return Sender(
+        uid=f"uid-{namespace}-{name}",
+        namespace=namespace,
+        name=name,
+        username=f"{namespace}.{name}",
+        verifiers=(Sha256Verifier(hash=hashlib.sha256(PASSWORD.encode()).hexdigest()),),
+        addresses=tuple(addresses),
+    )
+
+
+def plain_listener(port: int, name: str = "plain") -> Listener:
+    """A listener without TLS and login, for clients on loopback."""
+    return Listener(
+        name=name,
+        port=port,
+        tls=ListenerTls(mode=TlsMode.NONE),
+        authentication=ListenerAuthentication(
+            mode=AuthenticationMode.NONE, client_cidrs=("127.0.0.0/8",)
+        ),
+    )
+
+
+def tls_listener(
+    port: int, mode: TlsMode = TlsMode.START_TLS, name: str = "submission"
+) -> Listener:
+    """A listener that wants TLS and a login."""
+    return Listener(name=name, port=port, tls=ListenerTls(mode=mode, certificates=(certificate(),)))
+
+
+def smarthost(name: str, *ports: int, connections: int = 20) -> Upstream:
+    """A smarthost on loopback without TLS and login."""
+    return Upstream(
+        name=name,
+        connections=connections,
+        messages_per_connection=1000,
+        smarthost=Smarthost(
+            hosts=tuple(HostPort(host="127.0.0.1", port=port) for port in ports),
+            tls=UpstreamTls(mode=TlsMode.NONE),
+        ),
+    )
+
+
+def sandbox(name: str = "capture", keep: int = 1000) -> Upstream:
+    """A sandbox."""
+    return Upstream(name=name, sandbox=SandboxSettings(keep=keep))
+
+
+def relay(
+    listeners: Sequence[Listener],
+    upstreams: Sequence[Upstream],
+    *,
+    retry: Retry | None = None,
+    limits: Limits | None = None,
+    suspend: bool = False,
+) -> RelayDocument:
+    """A relay's document, its admin token being TOKEN."""
+    return RelayDocument(
+        relay=RelayReference(namespace="mail", name="relay"),
+        hostname="relay.example.com",
+        suspend=suspend,
+        listeners=tuple(listeners),
+        upstreams=tuple(upstreams),
+        retry=retry or Retry(give_up_after=3600.0, max_interval=1.0),
+        limits=limits or Limits(),
+        admin_token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest(),
+    )
+
+
+class GatewayProcess:
+    """One gateway process in a folder of the test; restartable with the same spool."""
+
+    def __init__(self, folder: Path, *arguments: str, python: str = sys.executable) -> None:
+        self.folder = folder
+        self.config = folder / "config"
+        self.spool = folder / "spool"
+        self.admin_port = free_port()
+        self._arguments = arguments
+        self._python = python
+        self.process: asyncio.subprocess.Process | None = None
+        self._log: list[int] = []
+
+    def write(self, document: RelayDocument, senders: Sequence[Sender] = ()) -> None:
+        """Write a configuration as kubelet would: each file replaced whole."""
+        files = encode_files(document, senders)
+        for stale in self.config.glob("senders-*"):
+            if stale.name not in files:
+                (stale / FILE_NAME).unlink()
+                stale.rmdir()
+        for name, octets in files.items():
+            folder = self.config / name
+            folder.mkdir(parents=True, exist_ok=True)
+            fresh = folder / "fresh"
+            fresh.write_bytes(octets)
+            fresh.rename(folder / FILE_NAME)
+
+    async def start(self, *, wait: bool = True) -> None:
+        """Start it and wait until it is ready."""
+        with (self.folder / "gateway.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                self._python,
+                *("-m", "mailrelay_gateway", "--config", str(self.config)),
+                *("--spool", str(self.spool), "--admin", f"127.0.0.1:{self.admin_port}"),
+                *("--accept-for", "0", "--grace", "20", *self._arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, "PYTHONWARNINGS": "error"},
+            )
+        if wait:
+            await self.until_ready()
+
+    async def until_ready(self, seconds: float = 20.0) -> None:
+        """Wait for /readyz."""
+        async with asyncio.timeout(seconds):
+            while (await self.get("/readyz"))[0] != 200:
+                assert self.process is not None
+                if self.process.returncode is not None:
+                    raise AssertionError(f"the gateway ended: {await self.stderr()}")
+                await asyncio.sleep(0.02)
+
+    async def get(self, path: str, token: str = TOKEN, method: str = "GET") -> tuple[int, bytes]:
+        """Ask the admin port; (0, reason) when nobody answers."""
+        return await asyncio.to_thread(self._get, path, token, method)
+
+    def _get(self, path: str, token: str, method: str) -> tuple[int, bytes]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.admin_port}{path}",
+            headers={"Authorization": f"Bearer {token}"},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except OSError as error:
+            return 0, str(error).encode()
+
+    async def status(self) -> dict[str, Any]:
+        """The /status document."""
+        code, body = await self.get("/status")
+        assert code == 200, body
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's series that carry these labels."""
+        _, text = await self.get("/metrics")
+        total = 0.0
+        for line in text.decode().splitlines():
+            if line.startswith((f"{name}{{", f"{name} ")):
+                series, _, value = line.rpartition(" ")
+                if all(f'{key}="{wanted}"' in series for key, wanted in labels.items()):
+                    total += float(value)
+        return total
+
+    def log_lines(self, event: str | None = None) -> list[dict[str, Any]]:
+        """What it has logged so far, in whole lines."""
+        text = (self.folder / "gateway.log").read_bytes()
+        lines = [json.loads(line) for line in text.split(b"\n")[:-1] if line.startswith(b"{")]
+        return [line for line in lines if event is None or line["event"] == event]
+
+    async def stderr(self) -> str:
+        """What it wrote to stderr; only after its end."""
+        assert self.process is not None
+        assert self.process.stderr is not None
+        return (await self.process.stderr.read()).decode()
+
+    async def stop(self) -> int:
+        """SIGTERM, and wait for its end."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.terminate()
+        async with asyncio.timeout(30):
+            return await self.process.wait()
+
+    async def kill(self) -> None:
+        """SIGKILL: no instruction more is run."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()

@@ -1,0 +1,85 @@
+"""An SMTP server that is half dead: it takes mail, refuses it, goes silent and hangs up, as its
+dice say.
+
+It keeps the truth: which messages it has taken (with or without managing to say so). Speaks enough
+SMTP for a client that pipelines; it is a peer for tests, no mail server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections import Counter
+
+
+class HalfDeadServer:
+    """`sick` is the share of transactions that go wrong, 0 to 1; it may be changed at any time."""
+
+    def __init__(self, seed: int, sick: float) -> None:
+        self.sick = sick
+        self.taken: Counter[str] = Counter()  # by the header X-Test
+        self.said_so: Counter[str] = Counter()
+        self.port = 0
+        self._dice = random.Random(seed)
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen on a free port of 127.0.0.1."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        assert self._server is not None
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._converse(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 half.dead.example ESMTP\r\n")
+        while line := await reader.readline():
+            verb = line[:4].upper()
+            if verb == b"EHLO":
+                writer.write(b"250-half.dead.example\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
+            elif verb == b"DATA":
+                writer.write(b"354 go on\r\n")
+                await writer.drain()
+                if not await self._take(reader, writer):
+                    return
+            elif verb == b"RCPT" and self._dice.random() < self.sick / 4:
+                writer.write(b"451 4.3.0 not now\r\n")
+            elif verb == b"QUIT":
+                writer.write(b"221 bye\r\n")
+                return
+            else:
+                writer.write(b"250 2.0.0 ok\r\n")
+            await writer.drain()
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Take the content, or not; False to hang up."""
+        body = b""
+        while (line := await reader.readline()) != b".\r\n":
+            if not line:
+                return False
+            body += line
+        found = re.search(rb"(?m)^X-Test: (\S+)", body)
+        name = found.group(1).decode() if found else "?"
+        fate = self._dice.random() / self.sick if self.sick else 9.0
+        if fate < 0.4:
+            writer.write(b"451 4.3.0 try again\r\n")
+            return True
+        if fate < 0.7:
+            return False  # gone without a word, nothing taken
+        self.taken[name] += 1
+        if fate < 1.0:
+            return False  # taken, and gone before saying so
+        self.said_so[name] += 1
+        writer.write(b"250 2.0.0 taken\r\n")
+        return True
