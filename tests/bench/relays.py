@@ -49,6 +49,14 @@ def gateway_python() -> str:
     return str(python)
 
 
+def gateway_python_version() -> str:
+    """What that interpreter says of itself."""
+    found = subprocess.run(
+        [gateway_python(), "--version"], capture_output=True, text=True, check=True
+    )
+    return found.stdout.strip()
+
+
 class Gateway:
     """mailrelay, one process, its spool durable as always."""
 

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.processes import PeakMemory, cpu_seconds
-from tests.bench.relays import Gateway, Postfix
+from tests.bench.relays import Gateway, Postfix, gateway_python_version
 from tests.peers.gateway import free_port
 
 SOURCE, SINK = "/usr/sbin/smtp-source", "/usr/sbin/smtp-sink"
@@ -170,7 +169,7 @@ def main() -> None:
     path.write_text(
         json.dumps(
             {
-                "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+                "machine": {"cores": os.cpu_count(), "gateway_python": gateway_python_version()},
                 "runs": arguments.runs,
                 "rows": {
                     name: {kind: asdict(each) for kind, each in by_kind.items()}
