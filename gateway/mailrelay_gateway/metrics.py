@@ -28,7 +28,6 @@ COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 RESULTS = ("delivered", "deferred", "failed", "held", "uncertain")
 CODE_CLASSES = ("2xx", "4xx", "5xx", "none")
 STATES = ("ready", "deferred", "held")
-STAGES = ("connect", "starttls", "auth", "mail", "rcpt", "data", "session")
 #: Reasons that dashboards ask for before they ever happened.
 COMMON_REFUSALS = (
     ("auth", Reason.AUTH_FAILED),

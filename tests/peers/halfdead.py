@@ -44,11 +44,15 @@ class HalfDeadServer:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 half.dead.example ESMTP\r\n")
+        recipients = 0
         while line := await reader.readline():
             verb = line[:4].upper()
             if verb == b"EHLO":
                 writer.write(b"250-half.dead.example\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
+            elif verb == b"DATA" and not recipients:
+                writer.write(b"503 5.5.1 no valid recipients\r\n")
             elif verb == b"DATA":
+                recipients = 0
                 writer.write(b"354 go on\r\n")
                 await writer.drain()
                 if not await self._take(reader, writer):
@@ -59,6 +63,7 @@ class HalfDeadServer:
                 writer.write(b"221 bye\r\n")
                 return
             else:
+                recipients += verb == b"RCPT"
                 writer.write(b"250 2.0.0 ok\r\n")
             await writer.drain()
 

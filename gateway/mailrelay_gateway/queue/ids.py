@@ -7,7 +7,6 @@ from __future__ import annotations
 
 #: Crockford's base 32: no I, L, O, U, so that an id survives being read out on the telephone.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-LENGTH = 26
 
 _PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 

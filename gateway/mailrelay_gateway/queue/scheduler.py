@@ -497,7 +497,12 @@ class Scheduler:
     def _adopted(self, orphans: Orphans, problem: Problem | None) -> None:
         if problem is None and orphans.found:
             first = self._lanes.get(orphans.names[0])
-            log.warning("upstream_gone", recipients=orphans.found, now_at=orphans.names[0])
+            log.warning(
+                "rerouted",
+                reason=Reason.UPSTREAM_GONE,
+                recipients=orphans.found,
+                upstream=orphans.names[0],
+            )
             if first is not None:
                 first.leave_on_disk(0, 0)
                 self._refill(first)

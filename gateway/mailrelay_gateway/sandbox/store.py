@@ -11,7 +11,6 @@ import contextlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from email import policy
 from email.parser import BytesHeaderParser, BytesParser
 from pathlib import Path
@@ -25,14 +24,6 @@ from mailrelay_gateway.message.envelope import Attempt
 MAX_OCTETS = 512 * 1024 * 1024
 #: Octets of a text part that the page shows.
 MAX_TEXT = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """One captured message, as the list shows it."""
-
-    number: int
-    values: dict[str, Any]
 
 
 class UnreadableBody(Exception):

@@ -62,8 +62,3 @@ def is_address(text: str) -> bool:
         and len(text) - text.rfind("@") - 1 <= MAX_DOMAIN
         and _ADDRESS.fullmatch(text.encode("ascii")) is not None
     )
-
-
-def domain_of(address: str) -> str:
-    """The domain of an address, in lower case: what follows the last "@"."""
-    return address[address.rfind("@") + 1 :].lower()

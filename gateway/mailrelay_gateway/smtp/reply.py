@@ -23,16 +23,6 @@ class Reply:
     text: str
 
     @property
-    def positive(self) -> bool:
-        """Whether the code is 2xx or 3xx."""
-        return self.code < 400
-
-    @property
-    def transient(self) -> bool:
-        """Whether the code is 4xx: try again later."""
-        return 400 <= self.code < 500
-
-    @property
     def permanent(self) -> bool:
         """Whether the code is 5xx."""
         return self.code >= 500
