@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from pathlib import Path
 
 import pytest
 
@@ -55,12 +54,11 @@ async def _expect(reader: asyncio.StreamReader, code: bytes) -> None:
 
 @pytest.mark.timeout(180)
 async def test_every_message_answered_250_arrives_though_the_gateway_is_killed(
-    tmp_path: Path,
+    gateway: GatewayProcess,
 ) -> None:
     dice = random.Random(7)
     upstream = HalfDeadServer(seed=7, sick=0.5)
     await upstream.start()
-    gateway = GatewayProcess(tmp_path)
     port = free_port()
     gateway.write(relay([plain_listener(port)], [smarthost("half", upstream.port)]))
     await gateway.start()
