@@ -5,7 +5,6 @@ anew.
 from __future__ import annotations
 
 import asyncio
-import socket
 
 from mailrelay_gateway.config import (
     HostPort,
@@ -21,18 +20,10 @@ from mailrelay_gateway.reasons import Reason
 from tests.integration.delivery.conftest import Rig
 from tests.integration.delivery.memory_work import UPSTREAM, attempt
 from tests.integration.delivery.scripted_server import Peer, polite, take_all
+from tests.peers.gateway import free_port
 
 DELIVERED = (Result.DELIVERED, Reason.DELIVERED)
 NEVER = Probing(first=3600, longest=3600)
-
-
-def free_port() -> int:
-    """A port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        assert isinstance(port, int)
-        return port
 
 
 async def refuse(peer: Peer) -> None:

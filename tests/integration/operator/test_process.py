@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+
+from tests.peers.gateway import free_port
 
 OURS = ("mailrelays", "mailsenders", "maildomains")
 DEADLINE = 20.0
@@ -101,12 +102,6 @@ async def api() -> AsyncIterator[ApiServer]:
         yield made
     finally:
         await runner.cleanup()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def kubeconfig(folder: Path, server: str) -> Path:

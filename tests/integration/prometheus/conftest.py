@@ -12,10 +12,10 @@ from tests.integration.prometheus.rig import (
     Gateway,
     Prometheus,
     eventually,
-    free_port,
     sink,
     sum_of,
 )
+from tests.peers.gateway import free_port
 
 
 @pytest.fixture(scope="module")

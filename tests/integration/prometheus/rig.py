@@ -15,18 +15,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from mailrelay_gateway.config import (
     FILE_NAME,
-    Certificate,
     HostPort,
     Limits,
     Listener,
@@ -46,6 +39,7 @@ from mailrelay_gateway.config import (
     UpstreamTls,
     encode_files,
 )
+from tests.peers.gateway import certificate, free_port
 
 T = TypeVar("T")
 
@@ -66,13 +60,6 @@ def eventually(question: Callable[[], T], what: str) -> T:
         assert time.monotonic() < ends, f"not within {DEADLINE:g} s: {what}"
         time.sleep(0.05)
     return answer
-
-
-def free_port() -> int:
-    """A port that nobody uses now, for programs that cannot choose one themselves."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -100,31 +87,6 @@ def sink(port: int, *options: str) -> Iterator[None]:
 
         eventually(listens, "smtp-sink")
         yield
-
-
-def certificate() -> Certificate:
-    """A certificate for localhost that is its own CA."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    chain = made.public_bytes(serialization.Encoding.PEM)
-    return Certificate(chain=chain.decode(), key=private.decode())
 
 
 class Gateway:

@@ -5,7 +5,6 @@ import os
 import queue
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from mailrelay_operator.cli.main import main
+from tests.peers.gateway import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = Path(sys.executable).with_name("mailrelay")
@@ -28,13 +28,6 @@ DEADLINE = 30.0
 LAST_HINT = "How it is doing"
 #: No test uses the person's own state folder: each names one.
 ENVIRONMENT = {**os.environ, "XDG_STATE_HOME": "/nonexistent"}
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def sandbox_yaml(port: int) -> str:

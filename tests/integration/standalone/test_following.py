@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.standalone.conftest import Relay, free_port, mailrelay, wait_for
+from tests.integration.standalone.conftest import Relay, mailrelay, wait_for
 from tests.integration.standalone.test_running import is_listening
+from tests.peers.gateway import free_port
 
 COMPANY = """
 apiVersion: mailrelay.dev/v1alpha1

@@ -11,9 +11,9 @@ from tests.integration.standalone.conftest import (
     DEADLINE,
     ENVIRONMENT,
     PROGRAM,
-    free_port,
     sandbox_yaml,
 )
+from tests.peers.gateway import free_port
 
 # A small file system of our own, gone with the process that sees it; mounting needs root.
 MOUNT = "mount -t tmpfs -o size={size} tmpfs {folder}"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tests.integration.standalone.conftest import (
     Relay,
-    free_port,
     mailrelay,
     sandbox_yaml,
     wait_for,
 )
+from tests.peers.gateway import free_port
 
 
 def is_listening(port: int) -> bool:

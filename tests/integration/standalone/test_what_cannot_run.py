@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mailrelay_operator.cli.folder import DataFolder
-from tests.integration.standalone.conftest import ROOT, free_port, invoke, mailrelay, sandbox_yaml
+from tests.integration.standalone.conftest import ROOT, invoke, mailrelay, sandbox_yaml
+from tests.peers.gateway import free_port
 
 SMARTHOST = """
 apiVersion: mailrelay.dev/v1alpha1
