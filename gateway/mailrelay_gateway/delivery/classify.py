@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from mailrelay_gateway.message.envelope import Result
+from mailrelay_gateway.message.effect import Effect, Scope
+from mailrelay_gateway.message.envelope import Outcome, Result
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client_events import SessionEnded, Transcript, Trouble
 from mailrelay_gateway.smtp.client_states import Phase
@@ -35,11 +36,29 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What one recipient's attempt came to."""
+    """What one recipient's attempt came to: an Outcome that knows no recipient and no host yet."""
 
     result: Result
     reason: Reason
     reply: Reply | None = None
+    effect: Effect | None = None
+    retry_after: float | None = None
+    scope: Scope = Scope.UPSTREAM
+    detail: str = ""
+
+    def outcome(self, index: int, host: str) -> Outcome:
+        """The same for the recipient `index`, as `host` said it."""
+        return Outcome(
+            index,
+            self.result,
+            self.reason,
+            self.reply,
+            host,
+            self.effect,
+            self.retry_after,
+            self.scope,
+            self.detail,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +69,9 @@ class Failure:
     reason: Reason
     detail: str
     reply: Reply | None = None
+    effect: Effect | None = None
+    retry_after: float | None = None  # seconds, as the upstream named them
+    scope: Scope = Scope.UPSTREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +80,16 @@ class Verdict:
     it; no meanings.
 
     `failure`: the upstream itself is in trouble and must be held. `mail_accepted`: it let us in and
-    listens to us.
+    listens to us. `effect`: what the whole transaction means for its lane and connection, for the
+    pool; never Split, which is a matter of recipients.
     """
 
     meanings: tuple[Meaning, ...] = ()
     give_back: bool = False
     failure: Failure | None = None
     mail_accepted: bool = False
+    effect: Effect | None = None
+    retry_after: float | None = None
 
 
 _DEFERRED = (Result.DEFERRED, Reason.UPSTREAM_DEFERRED)

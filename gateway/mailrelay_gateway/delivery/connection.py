@@ -382,7 +382,7 @@ class Connection(asyncio.Protocol):
         host = self._settings.host
 
         def outcome(recipient: AttemptRecipient, meaning: Meaning) -> Outcome:
-            return Outcome(recipient.index, meaning.result, meaning.reason, meaning.reply, host)
+            return meaning.outcome(recipient.index, host)
 
         outcomes = list(map(outcome, self._targets, verdict.meanings))
         if self._refused_here:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from mailrelay_gateway.message.effect import Effect, Scope
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
 
@@ -88,7 +89,7 @@ class Result(StrEnum):
     DELIVERED = "delivered"  # gone
     DEFERRED = "deferred"  # try again later; counts as an attempt
     FAILED = "failed"  # permanent: DSN and dead letter
-    HELD = "held"  # the upstream's trouble, before MAIL: nothing was tried, nothing counts
+    HELD = "held"  # the upstream's trouble, not the message's: nothing counts
     UNCERTAIN = "uncertain"  # perhaps delivered: slowly again at the same upstream
 
 
@@ -96,7 +97,9 @@ class Result(StrEnum):
 class Outcome:
     """What one recipient's attempt came to.
 
-    `reply` is the upstream's, verbatim; None when there was none.
+    `reply` is the upstream's, verbatim; None when there was none, and then `detail` says in words
+    what came instead. `effect` and `retry_after` are what the upstream's words mean for what comes
+    next; `scope` counts for HELD only.
     """
 
     index: int
@@ -104,3 +107,7 @@ class Outcome:
     reason: Reason
     reply: Reply | None = None
     host: str = ""  # "host:port" that answered
+    effect: Effect | None = None
+    retry_after: float | None = None  # seconds, as the upstream named them; None: by our schedule
+    scope: Scope = Scope.UPSTREAM
+    detail: str = ""

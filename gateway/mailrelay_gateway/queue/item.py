@@ -76,7 +76,8 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class Move:
     """What becomes of one recipient: `state` None removes it; `failed` says that it goes to the
-    dead letters.
+    dead letters. `outcome` is the attempt's that led here, for the notice: its reply is typed and
+    names the host.
     """
 
     recipient: Recipient
@@ -85,6 +86,7 @@ class Move:
     reason: Reason
     reply: str
     failed: bool = False
+    outcome: Outcome | None = None
 
 
 def decide_move(
@@ -99,12 +101,12 @@ def decide_move(
     if outcome.result not in AFTER_ATTEMPT:
         raise IllegalMove(f"recipient {recipient.index}: {outcome.result}")
     state = AFTER_ATTEMPT[outcome.result]
-    reply = str(outcome.reply) if outcome.reply else ""
+    reply = str(outcome.reply) if outcome.reply else outcome.detail
     if state is None:
         failed = outcome.result is Result.FAILED
-        return Move(recipient, None, None, outcome.reason, reply, failed)
+        return Move(recipient, None, None, outcome.reason, reply, failed, outcome)
     if state is State.READY:
-        return Move(recipient, state, None, outcome.reason, reply)
+        return Move(recipient, state, None, outcome.reason, reply, outcome=outcome)
     first = recipient.first_tried_at if recipient.first_tried_at is not None else now
     tried = replace(
         recipient,
@@ -113,9 +115,9 @@ def decide_move(
         pinned=recipient.pinned or state is State.UNCERTAIN,
     )
     if policy.charged(now - first, tried.attempts) >= policy.give_up_after:
-        return Move(tried, None, None, Reason.GAVE_UP, reply, failed=True)
+        return Move(tried, None, None, Reason.GAVE_UP, reply, failed=True, outcome=outcome)
     if state is State.UNCERTAIN:
         delay = policy.uncertain_delay(tried.attempts, jitter)
     else:
         delay = policy.delay(tried.attempts, jitter)
-    return Move(tried, state, now + delay, outcome.reason, reply)
+    return Move(tried, state, now + delay, outcome.reason, reply, outcome=outcome)

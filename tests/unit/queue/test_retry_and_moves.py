@@ -79,6 +79,20 @@ def test_the_first_deferral_never_gives_up_however_old_the_message() -> None:
     assert found.state is State.DEFERRED
 
 
+def test_a_move_keeps_the_outcome_that_led_to_it() -> None:
+    outcome = Outcome(0, Result.FAILED, Reason.UPSTREAM_REJECTED, LATER, "mx.example.net:25")
+    found = decide_move(Recipient(0, "a@b"), outcome, now=0.0, policy=POLICY, jitter=0.5)
+    assert found.outcome is outcome
+
+
+def test_what_came_instead_of_a_reply_stands_in_the_queue() -> None:
+    outcome = Outcome(
+        0, Result.DEFERRED, Reason.UPSTREAM_PROTOCOL_ERROR, detail="not an SMTP reply: '250OK'"
+    )
+    found = decide_move(Recipient(0, "a@b"), outcome, now=0.0, policy=POLICY, jitter=0.5)
+    assert found.reply == "not an SMTP reply: '250OK'"
+
+
 def test_unknown_result_is_an_illegal_move() -> None:
     with pytest.raises(IllegalMove):
         decide_move(
