@@ -73,7 +73,7 @@ class Family(Generic[M]):
 class Metrics:
     """The gateway's metrics in a registry of their own.
 
-    One object, made by `__main__`, passed to all parts.
+    One object, made by `process`, passed to all parts.
     """
 
     def __init__(self) -> None:

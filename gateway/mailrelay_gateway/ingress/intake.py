@@ -1,5 +1,5 @@
 """What ingress needs of the queue: a place to store messages, as a Protocol that
-`__main__` joins.
+`process` joins.
 """
 
 from __future__ import annotations

@@ -1,0 +1,345 @@
+"""The gateway's process: joins the parts, and owns start, reload, drain and stop.
+
+Nothing else may know all the parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import random
+import signal
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from mailrelay_gateway import __version__
+from mailrelay_gateway.admin.server import AdminServer
+from mailrelay_gateway.config import (
+    ConfigError,
+    GatewayConfig,
+    GatewayStatus,
+    load,
+)
+from mailrelay_gateway.delivery.courier import Courier
+from mailrelay_gateway.delivery.routing import route
+from mailrelay_gateway.folder import ConfigFolder
+from mailrelay_gateway.ingress.listeners import Ingress, ListenError
+from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.queue.scheduler import Scheduler
+from mailrelay_gateway.queue.spool import Spool, SpoolError
+from mailrelay_gateway.sandbox.courier import SandboxCourier
+from mailrelay_gateway.sandbox.store import SandboxStore
+
+log = structlog.get_logger()
+
+EXIT_CONFIG = 2
+EXIT_ADDRESS = 3
+EXIT_SPOOL = 4
+
+#: Seconds between two looks at the configuration's files.
+CONFIG_INTERVAL = 0.5
+#: Seconds between two looks at how late the loop is, and how late it may be before the process
+#: counts as stuck.
+LAG_INTERVAL = 1.0
+#: Seconds for which a commit may run before the process counts as stuck: slow volumes take some.
+STUCK_AFTER = 60.0
+
+
+class Stop(Exception):
+    """Ends the process with an exit code and a sentence for the person who started it."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        """Say why."""
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """What the command line says. Durations in seconds, sizes in octets."""
+
+    config: Path
+    spool: Path
+    bind: str
+    admin_host: str
+    admin_port: int
+    accept_for: float
+    grace: float
+    low_water: int
+    require_config: bool
+
+
+class Gateway:
+    """One gateway process: the parts, joined."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        """Make nothing yet; `run` does."""
+        self.arguments = arguments
+        self.metrics = Metrics()
+        self.config: GatewayConfig | None = None
+        self.problem = "no configuration was read yet"  # why the newest one is not in force
+        self.draining = False
+        self._serving = False
+        self._started_at = time.time()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. Raises Stop when it cannot go on."""
+        loop = asyncio.get_running_loop()
+        self._stop_asked = asyncio.Event()
+        self._reload_asked = asyncio.Event()
+        self._failure: asyncio.Future[str] = loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop_asked.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
+        self._folder = ConfigFolder(self.arguments.config)
+        self._make_parts()
+        await self._start_admin()
+        tasks = [loop.create_task(self._watch_lag()), loop.create_task(self._watch_config())]
+        try:
+            await self._until_stopped(tasks[1])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await self._drain()
+
+    def _make_parts(self) -> None:
+        arguments = self.arguments
+        self._spool = Spool(
+            arguments.spool,
+            metrics=self.metrics,
+            on_failure=self._spool_failed,
+            low_water=arguments.low_water,
+        )
+        try:
+            self._recovered = self._spool.open()
+        except SpoolError as error:
+            raise Stop(EXIT_SPOOL, str(error)) from None
+        self._spool.start(asyncio.get_running_loop())
+        self._scheduler = Scheduler(
+            self._spool,
+            metrics=self.metrics,
+            route=route,
+            rng=random.Random(),  # noqa: S311 - ids and jitter, no secrets
+        )
+        self._courier = Courier(self._scheduler, self.metrics)
+        self._sandbox = SandboxCourier(
+            self._scheduler, SandboxStore(arguments.spool / "sandbox.db"), self.metrics
+        )
+        self._ingress = Ingress(self._scheduler, self.metrics, bind=arguments.bind)
+        self._admin = AdminServer(self, _SandboxMail(self._sandbox), self.metrics)
+
+    async def _start_admin(self) -> None:
+        arguments = self.arguments
+        try:
+            port = await self._admin.start(arguments.admin_host, arguments.admin_port)
+        except OSError as error:
+            raise Stop(
+                EXIT_ADDRESS,
+                f"admin address {arguments.admin_host}:{arguments.admin_port}: {error.strerror};"
+                " stop what uses it, or choose another with --admin",
+            ) from None
+        log.info("admin_listening", host=arguments.admin_host, port=port)
+
+    async def _until_stopped(self, config_task: asyncio.Task[None]) -> None:
+        """Wait for a signal; a failed spool or a failed start end the process."""
+        stop = asyncio.ensure_future(self._stop_asked.wait())
+        waited: set[asyncio.Future[Any]] = {stop, self._failure, config_task}
+        done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if self._failure in done:
+            raise Stop(EXIT_SPOOL, self._failure.result())
+        if config_task in done:
+            config_task.result()
+
+    # --- configuration
+
+    async def _watch_config(self) -> None:
+        """Read the configuration now, whenever its files change, and on SIGHUP."""
+        seen: object = None
+        while True:
+            fingerprint = self._folder.fingerprint()
+            if fingerprint != seen or self._reload_asked.is_set():
+                self._reload_asked.clear()
+                seen = fingerprint
+                await self._read_config()
+                if self.config is None and self.arguments.require_config:
+                    raise Stop(EXIT_CONFIG, self.problem)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CONFIG_INTERVAL):
+                    await self._reload_asked.wait()
+
+    async def _read_config(self) -> None:
+        """Put the newest configuration in force; one that cannot be read changes nothing."""
+        try:
+            config = load(self._folder.read())
+        except ConfigError as error:
+            self._refuse_config(str(error))
+            return
+        if self.config is not None and config.digest == self.config.digest:
+            self.problem = ""
+            return
+        if not config.relay.upstreams:
+            self._refuse_config("relay: field upstreams: is empty; a relay needs at least one")
+            return
+        for unknown in config.unknown_fields:
+            log.warning("config_field_unknown", field=unknown)
+        try:
+            await self._apply(config)
+        except ListenError as error:
+            if self.config is None:
+                raise Stop(EXIT_ADDRESS, str(error)) from None
+            self._apply_queue(self.config)  # take back what was applied: all or nothing
+            self._refuse_config(str(error))
+            return
+        except Exception as error:
+            if self.config is None:
+                raise
+            log.exception("config_failed")  # a defect of ours must not stop a gateway that works
+            self._refuse_config(f"{type(error).__name__}: {error}")
+            return
+        self.problem = ""
+        self.metrics.config_reloads("ok").inc()
+        log.info(
+            "config_loaded",
+            digest=config.digest,
+            senders=len(config.senders),
+            listeners=[listener.name for listener in config.relay.listeners],
+            upstreams=[upstream.name for upstream in config.relay.upstreams],
+        )
+
+    def _refuse_config(self, why: str) -> None:
+        self.problem = why
+        self.metrics.config_reloads("failed").inc()
+        log.error("config_refused", error=why, in_force=self.config.digest if self.config else None)
+
+    async def _apply(self, config: GatewayConfig) -> None:
+        """Queue and upstreams first, so that what ingress takes has somewhere to go."""
+        self._apply_queue(config)
+        await self._ingress.configure(config)
+        if not self._serving:
+            _spare_the_collector()
+        self._serving = True
+        self.config = config
+
+    def _apply_queue(self, config: GatewayConfig) -> None:
+        """Make queue, couriers and metrics what the configuration says; this cannot fail."""
+        self.metrics.configure(config)
+        self._courier.configure(config)
+        self._sandbox.configure(config)
+        couriers: dict[str, Courier | SandboxCourier] = {}
+        for upstream in config.relay.upstreams:
+            couriers[upstream.name] = self._sandbox if upstream.sandbox else self._courier
+        self._scheduler.attach(couriers)
+        if self._serving:
+            self._scheduler.configure(config)
+        else:
+            self._scheduler.start(asyncio.get_running_loop(), config, self._recovered)
+
+    # --- stop
+
+    async def _drain(self) -> None:
+        """Accept a little longer, then refuse, finish what is under way, and close in the order
+        of the mail's way.
+        """
+        self.draining = True
+        failed = self._failure.done()
+        accept_for = 0.0 if failed or not self._serving else self.arguments.accept_for
+        log.info("draining", accept_for=accept_for, grace=self.arguments.grace)
+        deadline = time.monotonic() + self.arguments.grace
+        await self._ingress.stop(accept_for, max(0.0, self.arguments.grace - accept_for) / 2)
+        self._scheduler.stop_taking()
+        await self._courier.stop(0.0 if failed else max(0.0, deadline - time.monotonic()))
+        await self._sandbox.stop()
+        await self._spool.close()
+        await self._admin.stop()
+        log.info("stopped")
+
+    def _spool_failed(self, why: str) -> None:
+        log.critical("spool_failed", error=why)
+        if not self._failure.done():
+            self._failure.set_result(
+                f"the spool has failed: {why}; what it holds is tried after a restart"
+            )
+
+    # --- admin: Health
+
+    def alive(self) -> str:
+        """The loop answers this itself; the spool must be able to write."""
+        if self._failure.done():
+            return "the spool has failed"
+        waits = self._spool.waiting_seconds()
+        return f"the spool has not answered for {waits:.0f} s" if waits > STUCK_AFTER else ""
+
+    def ready(self) -> str:
+        """Listeners serve a configuration. Upstreams do not matter: the queue takes the mail."""
+        if self.draining:
+            return "draining"
+        if not self._serving:
+            return self.problem
+        return self.alive()
+
+    def status(self) -> GatewayStatus:
+        """The picture for the operator and for people."""
+        config = self.config
+        found = {
+            status.name: status for status in (*self._courier.status(), *self._sandbox.status())
+        }
+        names = [upstream.name for upstream in config.relay.upstreams] if config else []
+        return GatewayStatus(
+            version=__version__,
+            digest=config.digest if config else "",
+            problem=self.problem,
+            hostname=config.relay.hostname if config else "",
+            started_at=datetime.fromtimestamp(self._started_at, UTC).isoformat(timespec="seconds"),
+            accepting=self._serving and not self.draining,
+            suspended=config.relay.suspend if config else False,
+            listeners=tuple(listener.name for listener in config.relay.listeners) if config else (),
+            upstreams=tuple(found[name] for name in names if name in found),
+            queue=self._scheduler.status,
+        )
+
+    def token_sha256(self) -> str:
+        """The hash of the token that opens /status."""
+        return self.config.relay.admin_token_sha256 if self.config else ""
+
+    async def _watch_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_INTERVAL
+            await asyncio.sleep(LAG_INTERVAL)
+            self.metrics.loop_lag_seconds.set(max(0.0, loop.time() - due))
+
+
+def _spare_the_collector() -> None:
+    """What start-up made stays: do not look through it again and again (6 % of a message's CPU).
+
+    Messages are freed by reference counting; the collector is for the rare cycle.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+class _SandboxMail:
+    """Joins the admin port's view of captured mail to the sandbox's thread."""
+
+    def __init__(self, sandbox: SandboxCourier) -> None:
+        self._sandbox = sandbox
+
+    async def newest(self, limit: int) -> list[dict[str, Any]]:
+        return await self._sandbox.run(lambda store: store.newest(limit))
+
+    async def one(self, number: int) -> dict[str, Any] | None:
+        return await self._sandbox.run(lambda store: store.one(number))
+
+    async def raw(self, number: int) -> bytes | None:
+        return await self._sandbox.run(lambda store: store.raw(number))
+
+    async def clear(self) -> int:
+        return await self._sandbox.run(lambda store: store.clear())
