@@ -39,6 +39,7 @@ class Timeouts:
     content_rate: int = 4096
     failure: float = 1.0  # from a failed login to its answer
     linger: float = 2.0  # between our last reply and the end, so that the client can read it
+    drain: float = 30.0  # the same where the client is amid a message that is refused
 
     def content_seconds(self, octets: int) -> float:
         """How long a message may take of which `octets` have come: slow clients may, stalling ones
@@ -49,11 +50,16 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
-    """How many sessions a listener serves at once, in all and from one client address."""
+    """How many sessions a listener serves at once, in all and from one client address, and how
+    much of what is refused it takes.
+    """
 
     connections: int = 1000
     # Postfix, smtpd_client_connection_count_limit: 50. Here a node's pods may share one address.
     per_client: int = 100
+    # Octets beyond `limits.message.maxSize` that are taken and dropped before the session ends.
+    # Postfix takes any number.
+    drain: int = 256 * 1024 * 1024
 
 
 class Commons:

@@ -228,7 +228,7 @@ class Connection(SMTP):
         self._working = False
         if position < length and self.mode is not CLOSING:
             self._kept = data[position:]
-            if self.mode is LINES and length - position > MAX_AUTH_LINE:
+            if self.mode is LINES and length - position > MAX_AUTH_LINE + 1:
                 self.refuse("session", line_too_long())
                 self.hang_up()
         if self._ended and self.mode is not WAITING:
@@ -341,9 +341,10 @@ class Connection(SMTP):
 
     # --- the end
 
-    def hang_up(self, *, at_once: bool = False) -> None:
+    def hang_up(self, *, at_once: bool = False, slowly: bool = False) -> None:
         """Answer what is to be answered, take nothing more, close. Unless `at_once`, the client has
         a moment to read: closing a socket with unread input resets it, and the reply would be lost.
+        `slowly`: it is amid a message, and has a longer moment to come to its end.
         """
         if self.mode is CLOSING or self.transport is None:
             return
@@ -360,7 +361,8 @@ class Connection(SMTP):
         else:
             if transport.can_write_eof():
                 transport.write_eof()
-            self.loop.call_later(self.commons.timeouts.linger, self.abort)
+            timeouts = self.commons.timeouts
+            self.loop.call_later(timeouts.drain if slowly else timeouts.linger, self.abort)
 
     def abort(self) -> None:
         """Close without waiting for anything."""

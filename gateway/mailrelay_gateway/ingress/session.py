@@ -23,6 +23,7 @@ from mailrelay_gateway.policy.chain import (
     RcptFacts,
     decide,
     tls_required,
+    too_big,
 )
 from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.policy.refusals import refuse
@@ -33,7 +34,9 @@ from mailrelay_gateway.smtp.commands import (
     MOVES,
     Move,
     State,
+    is_endless,
     is_foreign,
+    line_too_long,
     read_bdat,
     read_helo,
     read_mail,
@@ -60,9 +63,6 @@ _GO_AHEAD = Reply(354, "", "End with CRLF . CRLF").encode()
 _READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS").encode()
 _BYE = Reply(221, "2.0.0", "Bye").encode()
 _CANNOT_VERIFY = Reply(252, "2.5.0", "Not verified; send it and see").encode()
-_HELP = Reply(
-    214, "2.0.0", "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"
-).encode()
 _RESET = Reply(250, "2.0.0", "Reset").encode()
 
 
@@ -79,7 +79,11 @@ class Session(LoginDialog):
         """One command, or the answer to a challenge of AUTH."""
         if self.exchange is not None:
             exchange, self.exchange = self.exchange, None
-            self.login_step(sasl.advance(exchange, line.rstrip(b"\r\n")))
+            if is_endless(line):
+                self.refuse("auth", line_too_long())
+                self.hang_up()
+            else:
+                self.login_step(sasl.advance(exchange, line.rstrip(b"\r\n")))
             return
         read = split_line(line)
         if isinstance(read, Problem):
@@ -87,6 +91,8 @@ class Session(LoginDialog):
                 self._not_smtp()
             else:
                 self.refuse("session", read)
+                if is_endless(line):
+                    self.hang_up()
             return
         verb, argument = read
         handler = _VERBS.get(verb)
@@ -151,7 +157,10 @@ class Session(LoginDialog):
             self.flush()
             self.begin_tls()
 
-    def _rset(self, _argument: bytes) -> None:
+    def _rset(self, argument: bytes) -> None:
+        if argument:
+            self._takes_none("RSET")
+            return
         self._end_transaction()
         self.move(Move.RESET)
         self._junk(_RESET)
@@ -159,12 +168,20 @@ class Session(LoginDialog):
     def _noop(self, _argument: bytes) -> None:
         self._junk(_OK)
 
-    def _vrfy(self, _argument: bytes) -> None:
+    def _vrfy(self, argument: bytes) -> None:
+        if not argument:
+            self.refuse(
+                "session", refuse(Reason.SYNTAX, 501, "5.5.4", "VRFY needs a name or an address")
+            )
+            return
         # RFC 5321 section 3.5.3: neither yes nor no.
         self._junk(_CANNOT_VERIFY)
 
     def _help(self, _argument: bytes) -> None:
-        self._junk(_HELP)
+        self._junk(self.settings.help_reply_tls if self.tls else self.settings.help_reply_plain)
+
+    def _takes_none(self, verb: str) -> None:
+        self.refuse("session", refuse(Reason.SYNTAX, 501, "5.5.4", f"{verb} has no argument"))
 
     def _junk(self, reply: bytes) -> None:
         """Answer a command that does nothing, though not for ever."""
@@ -180,7 +197,10 @@ class Session(LoginDialog):
     def _not_implemented(self, _argument: bytes) -> None:
         self.refuse("session", refuse(Reason.COMMAND_UNKNOWN, 502, "5.5.1", "Not implemented here"))
 
-    def _quit(self, _argument: bytes) -> None:
+    def _quit(self, argument: bytes) -> None:
+        if argument:
+            self._takes_none("QUIT")
+            return
         self.reply(_BYE)
         self.hang_up(at_once=True)
 
@@ -239,7 +259,7 @@ class Session(LoginDialog):
             return
         transaction = self.transaction
         assert transaction is not None  # the state says so
-        path = read_rcpt(argument)
+        path = read_rcpt(argument, self.settings.hostname)
         problem: Problem | None
         if isinstance(path, Problem):
             problem = path
@@ -295,8 +315,15 @@ class Session(LoginDialog):
             )
         else:
             self.move(Move.CHUNK)
-        assert self.transaction is not None
-        self.transaction.start_chunk(size, last=last)
+        transaction = self.transaction
+        assert transaction is not None
+        if transaction.is_too_far(size):
+            # Not worth waiting for: what comes is not to be read as commands, and is dropped.
+            problem = transaction.problem or too_big(transaction.settings.max_size)
+            self._refuse_message(problem)
+            self.hang_up(slowly=True)
+            return
+        transaction.start_chunk(size, last=last)
         self.begin_content()
         if size == 0:
             self._chunk_ended()
@@ -311,7 +338,7 @@ class Session(LoginDialog):
                 problem = transaction.problem
                 assert problem is not None  # nothing overruns that was not refused
                 self._refuse_message(problem)
-                self.hang_up()
+                self.hang_up(slowly=True)
             return len(octets)
         if transaction.chunked:
             self._chunk_ended()
@@ -372,7 +399,8 @@ class Session(LoginDialog):
     def _refuse_message(self, problem: Problem) -> None:
         """End the transaction with a refusal at DATA."""
         self._end_transaction()
-        self.move(_END)
+        if _END in MOVES[self.state]:
+            self.state = MOVES[self.state][_END]
         self.refuse("data", problem)
 
     def _end_transaction(self) -> None:

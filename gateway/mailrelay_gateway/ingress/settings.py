@@ -36,6 +36,8 @@ class ListenerSettings:
     helo_reply: bytes
     ehlo_reply_plain: bytes
     ehlo_reply_tls: bytes
+    help_reply_plain: bytes
+    help_reply_tls: bytes
 
     def admits(self, client: str) -> bool:
         """Whether a client's IP address may use an anonymous listener; anyone may try to log in to
@@ -78,4 +80,12 @@ def compile_settings(
         helo_reply=Reply(250, "", hostname).encode(),
         ehlo_reply_plain=Reply(250, "", "\n".join([hostname, *plain])).encode(),
         ehlo_reply_tls=Reply(250, "", "\n".join([hostname, *extensions, *auth])).encode(),
+        help_reply_plain=_help("STARTTLS" if len(plain) > len(extensions) else ""),
+        help_reply_tls=_help("AUTH" if auth else ""),
     )
+
+
+def _help(extra: str) -> bytes:
+    """The answer to HELP: the verbs that may come, `extra` among them."""
+    verbs = ["EHLO HELO", extra, "MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"]
+    return Reply(214, "2.0.0", " ".join(filter(None, verbs))).encode()

@@ -148,11 +148,14 @@ class Transaction:
     def overrun(self) -> bool:
         """Whether a refused message goes on for so long that its end is not worth waiting for."""
         content = self._content
-        return (
-            content is not None
-            and content.problem is not None
-            and content.octets > 2 * self.settings.max_size
-        )
+        return content is not None and content.problem is not None and self.is_too_far(0)
+
+    def is_too_far(self, more: int) -> bool:
+        """Whether `more` octets would lead so far beyond what a message may have that their end is
+        not worth waiting for. Up to there they are taken and dropped: many clients read no reply
+        before they have sent everything.
+        """
+        return self.octets + more > self.settings.max_size + self._commons.caps.drain
 
     @property
     def crowded(self) -> bool:

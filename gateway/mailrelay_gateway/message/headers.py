@@ -93,7 +93,8 @@ _PLAIN_ADDRESS = rb"(" + _ATOM + rb"@[A-Za-z0-9._-]+)"
 _NAME = rb'(?:"(?:[^"\\\x00-\x1f]|\\[ -~])*"[ \t]*|[^"\x00-\x1f\\<>()@,:;\[\]]*)'
 _SIMPLE = re.compile(_NAME + rb"<" + _PLAIN_ADDRESS + rb">|" + _PLAIN_ADDRESS)
 _Token = tuple[str, bytes]  # kind and octets
-_SEPARATORS = frozenset({("special", b","), ("special", b":"), ("special", b";"), ("end", b"")})
+_COLON, _SEMICOLON, _END_OF_LIST = ("special", b":"), ("special", b";"), ("end", b"")
+_SEPARATORS = frozenset({("special", b","), _COLON, _SEMICOLON, _END_OF_LIST})
 # Tokens of everything else. A quoted string directly before "@" is a local part.
 _TOKENS = re.compile(
     rb'(?P<quoted>"(?:[^"\\]|\\.)*")'
@@ -120,14 +121,27 @@ def read_mailboxes(value: bytes) -> tuple[str, ...] | None:
         return None
     found: list[str] = []
     element: list[_Token] = []
+    in_group = after_group = False
     for token in (*tokens, ("end", b"")):
         if token not in _SEPARATORS:
             element.append(token)
             continue
         # What a colon ends is a group's name (`Board: a@b, c@d;`): no address has to stand in it.
-        addresses = _read_element(element, is_name=token == ("special", b":"))
+        is_name = token == _COLON
+        addresses = _read_element(element, is_name=is_name)
         if addresses is None or len(found) + len(addresses) > MAX_MAILBOXES:
             return None
+        # Groups do not nest, have a name, and end in a semicolon, after which only a comma or
+        # the end may stand: whoever reads it differently sees other mailboxes.
+        if (
+            (is_name and (in_group or not element))
+            or (token == _SEMICOLON and not in_group)
+            or (token == _END_OF_LIST and in_group)
+            or (after_group and element)
+        ):
+            return None
+        in_group = is_name or (in_group and token != _SEMICOLON)
+        after_group = token == _SEMICOLON
         found += addresses
         element = []
     return tuple(found)

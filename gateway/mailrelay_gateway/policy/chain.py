@@ -16,9 +16,9 @@ from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.policy.senders import SenderEntry
 from mailrelay_gateway.reasons import Reason
 
-#: RFC 5321 section 6.3 wants at least 100 hops; Postfix's hopcount_limit and Exim's
-#: received_headers_max are 50 and 30.
-MAX_RECEIVED = 50
+#: RFC 5321 section 6.3 wants at least 100 hops to pass (Postfix's hopcount_limit is 50, Exim's
+#: received_headers_max 30).
+MAX_RECEIVED = 100
 
 F = TypeVar("F")
 Check = Callable[[F], Problem | None]

@@ -8,6 +8,7 @@ mail in the wild is: dots anywhere in a local part (docomo.ne.jp), underscores i
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address, IPv6Address
 
 #: RFC 5321 section 4.5.3.1.2.
 MAX_DOMAIN = 255
@@ -22,7 +23,8 @@ _QUOTED = rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"'
 # RFC 5321:  sub-domain = Let-dig [Ldh-str]          -- here also "_"
 _LABEL = rb"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = rb"(?:" + _LABEL + rb"\.)*" + _LABEL
-# RFC 5321:  address-literal = "[" ( IPv4 / IPv6: / General ) "]"
+# RFC 5321:  address-literal = "[" ( IPv4 / IPv6: / General ) "]"; no tag but IPv6 was ever
+# registered. Whether it is an IP address is checked apart (section 4.1.3).
 _LITERAL = rb"\[[A-Za-z0-9.:-]{2,80}\]"
 # RFC 5321:  A-d-l = At-domain *( "," At-domain )    -- a source route: accepted and ignored
 # (appendix C)
@@ -51,7 +53,10 @@ def split_path(argument: bytes) -> tuple[str, str] | None:
         len(octets) > MAX_ADDRESS or len(octets) - octets.rfind(b"@") - 1 > MAX_DOMAIN
     ):
         return None
-    return octets.decode("ascii"), rest.decode("ascii") if rest else ""
+    address = octets.decode("ascii")
+    if address[-1:] == "]" and not _ends_in_literal(address):
+        return None
+    return address, rest.decode("ascii") if rest else ""
 
 
 def is_address(text: str) -> bool:
@@ -61,4 +66,18 @@ def is_address(text: str) -> bool:
         and len(text) <= MAX_ADDRESS
         and len(text) - text.rfind("@") - 1 <= MAX_DOMAIN
         and _ADDRESS.fullmatch(text.encode("ascii")) is not None
+        and (text[-1] != "]" or _ends_in_literal(text))
     )
+
+
+def _ends_in_literal(address: str) -> bool:
+    """Whether what stands in brackets at the end is an IP address (RFC 5321 section 4.1.3)."""
+    literal = address[address.rfind("[") + 1 : -1]
+    try:
+        if literal[:5].lower() == "ipv6:":
+            IPv6Address(literal[5:])
+        else:
+            IPv4Address(literal)
+    except ValueError:
+        return False
+    return True

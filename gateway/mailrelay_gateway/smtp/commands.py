@@ -30,6 +30,8 @@ FOREIGN_VERBS = frozenset(
 
 # RFC 3030 section 2: "BDAT" SP chunk-size [SP "LAST"]
 _BDAT = re.compile(rb"([0-9]{1,20})(?:[ \t]+(LAST))?[ \t]*", re.IGNORECASE)
+# RFC 5321 section 4.1.1.3: the one recipient without a domain, in any case
+_POSTMASTER = re.compile(rb"[ \t]*<postmaster>(?:[ \t]+([!-~][ -~\t]*))?[ \t]*", re.IGNORECASE)
 # What may stand in a trace header as the client's name (RFC 5321, 4.1.1.1), beyond the grammar also
 # "_".
 _HELO = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
@@ -47,6 +49,11 @@ def split_line(line: bytes) -> tuple[bytes, bytes] | Problem:
     if end > MAX_LINE and (end > MAX_AUTH_LINE or verb != b"AUTH"):
         return line_too_long()
     return verb, argument.strip()
+
+
+def is_endless(line: bytes) -> bool:
+    """Whether a line is longer than any may be, with or without its end: the session is over."""
+    return len(line) > MAX_AUTH_LINE + 2
 
 
 def line_too_long() -> Problem:
@@ -76,14 +83,19 @@ def read_mail(argument: bytes) -> tuple[str, str] | Problem:
     return path
 
 
-def read_rcpt(argument: bytes) -> tuple[str, str] | Problem:
-    """The argument of RCPT as (forward-path, parameters); a recipient always has a domain here."""
+def read_rcpt(argument: bytes, hostname: str) -> tuple[str, str] | Problem:
+    """The argument of RCPT as (forward-path, parameters); a recipient always has a domain here,
+    postmaster without one has ours.
+    """
     if argument[:3].upper() != b"TO:":
         return refuse(Reason.SYNTAX, 501, "5.5.4", "Write RCPT TO:<address>")
     path = split_path(argument[3:])
     if path is None or not path[0]:
         if not argument.isascii():
             return _not_ascii()
+        postmaster = _POSTMASTER.fullmatch(argument[3:])
+        if postmaster is not None:
+            return f"postmaster@{hostname}", (postmaster[1] or b"").decode("ascii")
         return refuse(Reason.SYNTAX, 501, "5.1.3", "Write the recipient as <local@domain>")
     return path
 

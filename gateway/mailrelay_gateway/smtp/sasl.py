@@ -16,9 +16,9 @@ from mailrelay_gateway.reasons import Reason
 
 MECHANISMS = ("PLAIN", "LOGIN")
 
-#: Octets of a username or a password: far above any that is minted, and a bound on what gets
-#: hashed.
-MAX_CREDENTIAL = 1024
+#: Octets of a username or a password: what fits a line of RFC 4954 section 4 (12,288 octets of
+#: base64), since a bearer token may be as long; it also bounds what gets hashed.
+MAX_CREDENTIAL = 9216
 
 
 @dataclass(frozen=True, slots=True)

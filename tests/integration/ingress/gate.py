@@ -52,7 +52,7 @@ SCRYPT_PASSWORD = "chosen by a person"
 SUSPENDED_USERNAME = "shop.suspended"
 
 #: No test waits for a clock of five minutes, and failed logins answer at once.
-QUICK = Timeouts(idle=30.0, handshake=5.0, failure=0.0, linger=0.2)
+QUICK = Timeouts(idle=30.0, handshake=5.0, failure=0.0, linger=0.2, drain=1.0)
 
 
 #: Clients of the present test: those that it left open, a failed test's above all, are closed with

@@ -1,19 +1,24 @@
 """Every file of tests/dialogs is a conversation that a real Ingress has to hold, as its own file
 says.
 
-A file is read from the top. `#` is a comment; the rest is, line by line:
+A file is read from the top. `#` is a comment; first come settings:
 
-    listener NAME       which listener to talk to (submission, implicit, open, closed); first
-    maxsize N           limits.message.maxSize; maxrecipients N likewise; rate N: that many messages
-    a minute C: text             the client sends the line and CRLF; lines that follow each other go
-    out in one write C| text             the client sends exactly this; \\r \\n \\0 \\xNN \\\\ are
-    octets S: text             the server answers with this line; `...` stands for anything S+ code
-    the server answers with a whole reply of that code, whatever it says pace whole          the
-    octets are not sent one at a time: the test is about one write TLS                 the client
-    begins TLS now LOGIN               EHLO, AUTH PLAIN with the right password END
-    the server closes, and has said nothing more STORED sender recipient ...     one more message
-    was stored, from and to these BODY text           the last one ends with this (octets as in C|)
-    NOTHING             nothing was stored in all
+- `listener NAME`: which listener to talk to (submission, implicit, open, closed)
+- `maxsize N`, `maxrecipients N`: limits.message; `rate N`: that many messages a minute
+- `drain N`: octets beyond maxsize that are taken and dropped
+- `pace whole`: the octets are not sent one at a time: the test is about one write
+
+The rest is, line by line:
+
+- `C: text`: the client sends the line and CRLF; lines that follow each other go out in one write
+- `C| text`: the client sends exactly this; \\r \\n \\0 \\xNN \\\\ are octets
+- `S: text`: the server answers with this line; `...` stands for anything
+- `S+ code`: the server answers with a whole reply of that code, whatever it says
+- `TLS`: the client begins TLS now; `LOGIN`: EHLO, AUTH PLAIN with the right password
+- `END`: the server closes, and has said nothing more
+- `STORED sender recipient ...`: one more message was stored, from and to these
+- `BODY text`: the last one ends with this (octets as in C|)
+- `NOTHING`: nothing was stored in all
 
 Each runs twice: as it stands, and with the client's octets sent one at a time, which must make no
 difference.
@@ -29,6 +34,7 @@ from pathlib import Path
 import pytest
 
 from mailrelay_gateway.config import Rate
+from mailrelay_gateway.ingress.commons import Caps
 from tests.integration.ingress.gate import (
     HOSTNAME,
     PASSWORD,
@@ -68,6 +74,7 @@ def read_settings(lines: list[str]) -> tuple[dict[str, str], list[str]]:
         "maxsize",
         "maxrecipients",
         "rate",
+        "drain",
         "pace",
     ):
         name, _, value = lines.pop(0).partition(" ")
@@ -90,7 +97,8 @@ async def test_dialog(path: Path, pace: str, tmp_path: Path) -> None:
         else (),
     )
     context = trusting(certificate("localhost", HOSTNAME))
-    async with open_gate(tmp_path, config) as gate:
+    caps = Caps(drain=int(settings.get("drain", 1000)))
+    async with open_gate(tmp_path, config, caps=caps) as gate:
         name = settings["listener"]
         client = await Client.connect(gate.ports[name], context if name == "implicit" else None)
         # One octet a segment, not gathered by Nagle's algorithm.

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import smtplib
 from pathlib import Path
 
 import pytest
 
 from mailrelay_gateway.ingress.budget import InFlightBudget
+from mailrelay_gateway.ingress.commons import Caps
 from mailrelay_gateway.message.envelope import INLINE_BODY_LIMIT
 from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.reasons import Reason
-from tests.integration.ingress.gate import Client, Gate, configuration, open_gate, until
+from tests.integration.ingress.gate import (
+    HOSTNAME,
+    PASSWORD,
+    USERNAME,
+    Client,
+    Gate,
+    certificate,
+    configuration,
+    open_gate,
+    trusting,
+    until,
+)
 from tests.integration.ingress.test_commits import to_data
 
 
@@ -117,7 +131,8 @@ async def test_what_is_in_flight_is_bounded_for_all_sessions_together(tmp_path: 
 
 async def test_octets_without_line_ends_are_cut_off(tmp_path: Path) -> None:
     """Stock aiosmtpd keeps 200 MB of them in memory and answers nothing."""
-    async with open_gate(tmp_path, configuration(max_size=1 << 20)) as gate:
+    config = configuration(max_size=1 << 20)
+    async with open_gate(tmp_path, config, caps=Caps(drain=1 << 20)) as gate:
         client = await Client.connect(gate.ports["open"])
         await to_data(client)
         (session,) = gate.ingress._open["open"].sessions
@@ -130,3 +145,34 @@ async def test_octets_without_line_ends_are_cut_off(tmp_path: Path) -> None:
         reason = "MessageTooBig"
         assert gate.count("rejected_total", listener="open", stage="data", reason=reason) == 1
         await client.close()
+
+
+@pytest.mark.parametrize("listener", ["open", "submission"])
+@pytest.mark.parametrize("times", [3, 12])
+async def test_a_client_that_reads_only_at_the_end_learns_that_its_message_is_too_big(
+    tmp_path: Path, listener: str, times: int
+) -> None:
+    """Most clients write the whole message before they read the reply: closing on them amid it
+    looks like a broken connection, and they send it again for days.
+    """
+    content = b"From: billing@example.com\r\n\r\n" + b"x" * 70 * (times << 14) + b"\r\n.\r\n"
+    async with open_gate(tmp_path, configuration(max_size=1 << 20)) as gate:
+
+        def send() -> str:
+            with smtplib.SMTP("localhost", gate.ports[listener], timeout=30) as client:
+                if listener == "submission":
+                    client.starttls(context=trusting(certificate("localhost", HOSTNAME)))
+                    client.login(USERNAME, PASSWORD)
+                client.ehlo_or_helo_if_needed()
+                client.mail("billing@example.com")
+                client.rcpt("bob@example.org")
+                client.putcmd("data")
+                client.getreply()
+                client.sock.sendall(content)  # type: ignore[union-attr]
+                code, text = client.getreply()
+                assert client.noop()[0] == 250
+                return f"{code} {text.decode()}"
+
+        said = await asyncio.to_thread(send)
+        assert said == "552 5.3.4 A message has at most 1048576 octets (MessageTooBig)"
+        assert gate.ingress._commons.budget.used == 0

@@ -155,7 +155,7 @@ def test_login_with_both_prompts_and_with_the_username_inline() -> None:
         (b"PLAIN " + encoded("\0\0pass"), 501),
         (b"PLAIN " + encoded("\0user\0pa\0ss"), 501),
         (b"PLAIN " + encoded("other\0user\0pass"), 535),
-        (b"PLAIN " + encoded("\0user\0" + "x" * 2000), 501),
+        (b"PLAIN " + encoded("\0user\0" + "x" * 9300), 501),
     ],
 )
 def test_logins_that_are_refused(argument: bytes, code: int) -> None:

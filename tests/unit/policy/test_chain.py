@@ -95,6 +95,7 @@ def header(*froms: str, received: int = 0, fault: str = "") -> Header:
     [
         (header("Billing <billing@example.com>"), None),
         (header("BILLING@example.com", received=MAX_RECEIVED), None),
+        (header("billing@example.com", received=100), None),  # RFC 5321 section 6.3
         (header("billing@example.com", received=MAX_RECEIVED + 1), "MailLoop"),
         (header("billing@example.com", fault="Line 1 is broken"), "MalformedMessage"),
         (header(), "HeaderFromNotAllowed"),
