@@ -44,6 +44,32 @@ WAITING = "Waiting for controller"
 MAX_MESSAGE_LENGTH = 4096
 
 
+#: Descriptions of the fields that the statuses of all kinds share.
+OBSERVED_GENERATION = (
+    "The newest generation of the spec that the operator has looked at, accepted or not. While it"
+    " is behind metadata.generation, the status speaks of an older spec."
+)
+GENERATION_IN_FORCE = (
+    "The generation of the spec that is in effect: an older one while the newest is refused or"
+    " refers to something that is lacking. Left out: none is."
+)
+
+
+class Endpoint(Observed):
+    """Where a client connects to log in."""
+
+    host: str = Field(min_length=1, max_length=253, description="Host name.")
+    port: int = Field(ge=1, le=65535, description="Port.")
+    tls: Literal["StartTLS", "Implicit"] = Field(
+        description="StartTLS: the client asks for TLS with STARTTLS. Implicit: TLS from the first"
+        " byte."
+    )
+
+    def __str__(self) -> str:
+        """As a person writes it: host and port."""
+        return f"{self.host}:{self.port}"
+
+
 class Condition(Observed):
     """One observation of an object's state, as metav1.Condition."""
 

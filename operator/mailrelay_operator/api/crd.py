@@ -33,6 +33,13 @@ CHART_FOLDER = Path("charts/mailrelay/templates/crds")
 
 SHORT_NAMES = {"MailRelay": "mrelay", "MailSender": "msender", "MailDomain": "mdomain"}
 
+#: What `--field-selector` takes, beside name and namespace; strings only.
+SELECTABLE = {
+    "MailRelay": (".spec.hostname",),
+    "MailSender": (".spec.relayRef.name", ".spec.relayRef.namespace"),
+    "MailDomain": (".spec.relayRef.name", ".spec.relayRef.namespace", ".spec.domain"),
+}
+
 #: What a structural schema may hold, of what pydantic writes; all else is an error, not a loss.
 _KEPT = frozenset(
     {
@@ -172,6 +179,8 @@ def _columns(kind: str) -> list[dict[str, Any]]:
         _column("Ready", _condition("Ready", "status"), "Whether it does what it is for."),
         _column("Reason", _condition("Ready", "reason"), "Why, as one word."),
     ]
+    if kind == "MailRelay":
+        first[0] = _column("Ready", ".status.ready", "Ready gateway pods and all that shall be.")
     last = [
         _column("Message", _condition("Ready", "message"), "Why, for a person.", priority=1),
         _column("Age", ".metadata.creationTimestamp", "Time since it was made.", type_="date"),
@@ -180,15 +189,13 @@ def _columns(kind: str) -> list[dict[str, Any]]:
         case "MailRelay":
             own = [
                 _column(
-                    "Replicas", ".status.readyReplicas", "Ready gateway pods.", type_="integer"
-                ),
-                _column(
                     "Senders", ".status.attachedSenders", "Admitted MailSenders.", type_="integer"
                 ),
-                _column("Queue", ".status.queue.messages", "Messages that wait.", type_="integer"),
+                _column("Queue", ".status.queue.messages", "Queued messages.", type_="integer"),
                 _column(
                     "Oldest", ".status.queue.oldest", "Age of the oldest.", type_="date", priority=1
                 ),
+                _column("Host", ".status.endpoint.host", "Where clients log in.", priority=1),
                 _column("Hostname", ".spec.hostname", "Name that it greets with.", priority=1),
             ]
         case "MailSender":
@@ -196,7 +203,8 @@ def _columns(kind: str) -> list[dict[str, Any]]:
                 _column("Relay", ".spec.relayRef.name", "Its MailRelay."),
                 _column("Username", ".status.username", "Username to log in with."),
                 _column("Secret", ".status.secretName", "Secret that holds all a client needs."),
-                _column("Endpoint", ".status.endpoint", "Host and port.", priority=1),
+                _column("Host", ".status.endpoint.host", "Where to connect to.", priority=1),
+                _column("Port", ".status.endpoint.port", "Its port.", type_="integer", priority=1),
                 _column("From", ".spec.from", "Addresses that it may send as.", priority=1),
             ]
         case _:
@@ -262,6 +270,7 @@ def definition(kind: str) -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "additionalPrinterColumns": _columns(kind),
+                    "selectableFields": [{"jsonPath": path} for path in SELECTABLE[kind]],
                     "subresources": subresources,
                     "schema": {"openAPIV3Schema": schema},
                 }

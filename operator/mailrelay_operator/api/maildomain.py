@@ -10,7 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mailrelay_operator.api.conditions import Condition, initial_conditions
+from mailrelay_operator.api.conditions import (
+    OBSERVED_GENERATION,
+    Condition,
+    initial_conditions,
+)
 from mailrelay_operator.api.grammar import Domain, ObjectName
 from mailrelay_operator.api.metadata import API_VERSION, ObjectMeta, RelayRef
 from mailrelay_operator.api.quantities import Duration
@@ -124,6 +128,7 @@ class DnsRecord(Observed):
 class MailDomainStatus(Observed):
     """What the operator knows of the domain."""
 
+    observed_generation: int | None = Field(None, ge=0, description=OBSERVED_GENERATION)
     conditions: tuple[Condition, ...] = Field(
         default_factory=lambda: initial_conditions("MailDomain"),
         max_length=16,

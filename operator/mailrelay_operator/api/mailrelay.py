@@ -18,7 +18,13 @@ from mailrelay_operator.api.admission import (
     AllowedSenders,
     ServiceAccountTokens,
 )
-from mailrelay_operator.api.conditions import Condition, initial_conditions
+from mailrelay_operator.api.conditions import (
+    GENERATION_IN_FORCE,
+    OBSERVED_GENERATION,
+    Condition,
+    Endpoint,
+    initial_conditions,
+)
 from mailrelay_operator.api.content import Recipients, Rewrite, Suppression
 from mailrelay_operator.api.grammar import Domain, Flag
 from mailrelay_operator.api.limits import Limits
@@ -208,6 +214,8 @@ class QueueStatus(Observed):
 class MailRelayStatus(Observed):
     """What the operator knows of the relay."""
 
+    observed_generation: int | None = Field(None, ge=0, description=OBSERVED_GENERATION)
+    generation_in_force: int | None = Field(None, ge=0, description=GENERATION_IN_FORCE)
     conditions: tuple[Condition, ...] = Field(
         default_factory=lambda: initial_conditions("MailRelay"),
         max_length=16,
@@ -217,8 +225,20 @@ class MailRelayStatus(Observed):
         " Accepted, ResolvedRefs, Programmed, and at least one ready replica.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
+    ready: str = Field(
+        "",
+        max_length=16,
+        description="Ready gateway pods and how many there shall be, such as 2/3.",
+    )
+    endpoint: Endpoint | None = Field(
+        None, description="Where clients of the cluster log in. Left out: no listener takes logins."
+    )
     addresses: tuple[StatusAddress, ...] = Field(
-        (), max_length=16, description="Where the relay is reached.", json_schema_extra=ATOMIC
+        (),
+        max_length=16,
+        description="Where the relay is reached: the Service's name in the cluster and, where"
+        " there is a load balancer, what it was given.",
+        json_schema_extra=ATOMIC,
     )
     listeners: tuple[ListenerStatus, ...] = Field(
         (), max_length=16, description="Each listener.", json_schema_extra=NAMED

@@ -10,7 +10,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from mailrelay_operator.api.conditions import Condition, initial_conditions
+from mailrelay_operator.api.conditions import (
+    GENERATION_IN_FORCE,
+    OBSERVED_GENERATION,
+    Condition,
+    Endpoint,
+    initial_conditions,
+)
 from mailrelay_operator.api.grammar import Flag, MailboxPattern, ObjectName
 from mailrelay_operator.api.limits import SenderLimits
 from mailrelay_operator.api.metadata import API_VERSION, NamedRef, ObjectMeta, RelayRef
@@ -128,6 +134,8 @@ class Usage(Observed):
 class MailSenderStatus(Observed):
     """What the operator knows of the sender."""
 
+    observed_generation: int | None = Field(None, ge=0, description=OBSERVED_GENERATION)
+    generation_in_force: int | None = Field(None, ge=0, description=GENERATION_IN_FORCE)
     conditions: tuple[Condition, ...] = Field(
         default_factory=lambda: initial_conditions("MailSender"),
         max_length=16,
@@ -138,7 +146,7 @@ class MailSenderStatus(Observed):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     username: str = Field("", max_length=320, description="Username to log in with.")
-    endpoint: str = Field("", max_length=260, description="Host and port to connect to.")
+    endpoint: Endpoint | None = Field(None, description="Where to connect to.")
     secret_name: str = Field(
         "", max_length=253, description="Secret that holds all that a client needs."
     )

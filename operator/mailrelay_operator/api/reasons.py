@@ -36,19 +36,28 @@ class Reason(StrEnum):
         ),
     )
 
+    FORBIDDEN = (
+        "Forbidden",
+        "Accepted ResolvedRefs Programmed",
+        (
+            "The operator may not read or write an object; the message names it. Add its namespace"
+            " to watchNamespaces, or give the operator's role the right that is lacking."
+        ),
+    )
+
     # --- Accepted
     ACCEPTED = "Accepted", "Accepted", "The object is valid and is acted upon."
     INVALID = (
         "Invalid",
         "Accepted",
-        "A field breaks a rule; the message names it. What ran before goes on unchanged.",
+        "A field breaks a rule; the message names it. The last accepted spec stays in effect.",
     )
     UNSUPPORTED = (
         "Unsupported",
         "Accepted",
         (
-            "Fields are used that do not act yet; the message names them all. Remove them. What"
-            " ran before goes on."
+            "Fields are used that this version does not support; the message names them all. Remove"
+            " them. The last accepted spec stays in effect."
         ),
     )
     RELAY_NOT_FOUND = (
@@ -60,6 +69,14 @@ class Reason(StrEnum):
         "RelayNotAccepted",
         "Accepted",
         "The MailRelay in relayRef has never been accepted; look at its own conditions.",
+    )
+    RELAY_NOT_WATCHED = (
+        "RelayNotWatched",
+        "Accepted",
+        (
+            "relayRef.namespace is not among the namespaces that the operator watches: correct it,"
+            " or add that namespace to watchNamespaces."
+        ),
     )
     NAMESPACE_NOT_ALLOWED = (
         "NamespaceNotAllowed",
@@ -78,6 +95,14 @@ class Reason(StrEnum):
         "UsernameTaken",
         "Accepted",
         "An older MailSender of this relay has the same username; choose another in the Secret.",
+    )
+    USERNAME_RESERVED = (
+        "UsernameReserved",
+        "Accepted",
+        (
+            "A username of the form NAMESPACE.NAME belongs to that namespace; choose another in the"
+            " Secret."
+        ),
     )
     RELAY_FULL = (
         "RelayFull",
@@ -104,8 +129,9 @@ class Reason(StrEnum):
         "SecretNotPermitted",
         "ResolvedRefs",
         (
-            "A Secret referred to is not marked as a login: give it the type"
-            ' kubernetes.io/basic-auth, or the label mailrelay.dev/credentials: "true".'
+            "A Secret referred to is not marked as a login: give it the label"
+            ' mailrelay.dev/credentials: "true". Its type alone does not suffice, or any Git'
+            " credential could be sent to any smarthost."
         ),
     )
     SECRET_INVALID = (
@@ -143,14 +169,28 @@ class Reason(StrEnum):
         ),
     )
 
+    NO_LOGIN_LISTENER = (
+        "NoLoginListener",
+        "ResolvedRefs",
+        "The relay has no SMTP listener with TLS, so nobody can log in; add one.",
+    )
+
     # --- Programmed
     PROGRAMMED = "Programmed", "Programmed", "Every replica runs this configuration."
     NOT_OWNED = (
         "NotOwned",
         "Accepted Programmed",
         (
-            "An object of a name that is needed exists and is not ours. It is left alone: delete"
-            " or rename it."
+            "An object of a name that is needed exists and was not made by mailrelay. It is left"
+            " alone: rename it, or choose another name here."
+        ),
+    )
+    DAMAGED = (
+        "Damaged",
+        "ResolvedRefs Programmed",
+        (
+            "An object of mailrelay's own cannot be read; the message names it and what is lacking."
+            " It is left as it is: restore it from a backup."
         ),
     )
     APPLY_FAILED = (
@@ -200,6 +240,32 @@ class Reason(StrEnum):
             " is removed: set replicas back."
         ),
     )
+    VOLUME_CANNOT_SHRINK = (
+        "VolumeCannotShrink",
+        "Programmed",
+        (
+            "queue.storage.size is below what the claims have, and a volume cannot shrink: set it"
+            " to at least the size that the message names."
+        ),
+    )
+    VOLUME_CANNOT_GROW = (
+        "VolumeCannotGrow",
+        "Programmed",
+        (
+            "The StorageClass does not allow its volumes to grow: set queue.storage.size back to"
+            " the size that the message names."
+        ),
+    )
+    QUEUE_TOO_SMALL = (
+        "QueueTooSmall",
+        "Programmed",
+        "The queue's volume is too small for a message to be taken; make it larger.",
+    )
+    SECRET_PENDING = (
+        "SecretPending",
+        "Programmed",
+        "The MailSender's Secret is not written yet.",
+    )
     RELAY_NOT_PROGRAMMED = (
         "RelayNotProgrammed",
         "Programmed",
@@ -211,7 +277,10 @@ class Reason(StrEnum):
     SPOOL_EPHEMERAL = (
         "SpoolEphemeral",
         "Durable",
-        "Messages wait in the pod's own file system and are lost with it, as queue.ephemeral says.",
+        (
+            "As queue.ephemeral asks, messages wait in the pod's own file system and are lost with"
+            " the pod."
+        ),
     )
 
     # --- UpstreamReachable
@@ -297,12 +366,22 @@ class Reason(StrEnum):
     NOT_READY = (
         "NotReady",
         "Ready",
-        "Another condition is not True; the message names it and says why.",
+        (
+            "Something else keeps the object from being ready; the message says what. Where a"
+            " condition is not True, Ready has that condition's reason."
+        ),
     )
     NO_READY_REPLICA = (
         "NoReadyReplica",
         "Ready",
         "No pod of the relay is ready; look at the StatefulSet's pods.",
+    )
+
+    # --- Events only
+    CREDENTIAL_REVOKED = (
+        "CredentialRevoked",
+        "",
+        "A password no longer logs in: its Secret was deleted, or a revocation was asked for.",
     )
 
     # --- MailDomain

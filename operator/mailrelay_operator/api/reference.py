@@ -35,7 +35,8 @@ _REASONS_INTRODUCTION = """\
 # Reasons
 
 One word says why something is as it is: the same in conditions, replies' log lines, metrics and
-Events. What each means, and what to do:
+Events. `Ready` bears the reason of the condition that keeps it from being True, so that one word
+tells what to look at. What each means, and what to do:
 """
 
 _ACTS = {True: "yes", False: "not yet", None: "in part"}

@@ -273,5 +273,5 @@ def _repeated(model: BaseModel, field: str, labels: list[str], where: str) -> It
     for number, label in enumerate(seen):
         if label in seen[:number]:
             yield Problem(
-                path=f"{where}[{number}]", value=label, message="Stands here twice; remove one."
+                path=f"{where}[{number}]", value=label, message="Duplicate entry: remove one."
             )

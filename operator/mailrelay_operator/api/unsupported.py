@@ -82,9 +82,10 @@ def unsupported_fields(resource: Resource) -> tuple[str, ...]:
 
 def unsupported_message(fields: tuple[str, ...]) -> str:
     """One sentence that names all of them, for the condition and for `mailrelay up`."""
-    them = "it" if len(fields) == 1 else "them"
+    them = "the field" if len(fields) == 1 else "them"
     return (
-        f"Does not act yet: {', '.join(fields)}. Remove {them}; what ran before goes on unchanged."
+        f"Not supported in this version: {', '.join(fields)}. Remove {them}; the last accepted spec"
+        " stays in effect."
     )
 
 

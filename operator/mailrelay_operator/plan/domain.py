@@ -32,10 +32,8 @@ def plan_domain(domain: Manifest, *, now: datetime) -> Plan:
     verdicts["Ready"] = ready(verdicts, ("Accepted", "KeysReady"), otherwise=waiting)
     old = domain_status_of(domain)
     generation = generation_of(domain)
-    conditions = judged(
-        "MailDomain", old.conditions, verdicts, generation=generation, in_force=generation, now=now
-    )
-    status = old.model_copy(update={"conditions": conditions})
+    conditions = judged("MailDomain", old.conditions, verdicts, generation=generation, now=now)
+    status = old.model_copy(update={"conditions": conditions, "observed_generation": generation})
     written = status_object(domain, status, old)
     return Plan(
         statuses=(written,) if written else (),

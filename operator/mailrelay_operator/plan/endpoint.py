@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mailrelay_operator.api import conditions
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.names import service_host
@@ -26,6 +27,13 @@ class Endpoint:
     port: int
     implicit_tls: bool
     authority: str = ""
+
+    @property
+    def shown(self) -> conditions.Endpoint:
+        """As a status shows it."""
+        return conditions.Endpoint(
+            host=self.host, port=self.port, tls="Implicit" if self.implicit_tls else "StartTLS"
+        )
 
 
 def login_listener(spec: MailRelaySpec) -> Listener | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from mailrelay_operator.api import names
@@ -16,7 +17,7 @@ from mailrelay_operator.api.mailrelay import (
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.plan.configuration import Configuration
 from mailrelay_operator.plan.endpoint import Endpoint
-from mailrelay_operator.plan.facts import Plan, RelayFacts
+from mailrelay_operator.plan.facts import Absence, Plan, RelayFacts
 from mailrelay_operator.plan.objects import generation_of, name_of, parse_timestamp
 from mailrelay_operator.plan.running import (
     Figures,
@@ -42,6 +43,8 @@ SETTLES_IN = timedelta(seconds=5)
 #: While something is on its way: from the first figure, growing with the wait, to the second.
 LOOK_SOON = timedelta(seconds=1)
 LOOK_LATER = timedelta(seconds=30)
+#: Of a load balancer that many are shown, each with name and address; the status takes 16.
+MAX_ADDRESSES = 7
 
 
 def obstacles(
@@ -146,8 +149,11 @@ def _running_verdicts(
     was = find_condition(relay_status_of(found.relay).conditions, "Programmed")
     fresh = facts.settling_since is None or facts.now - facts.settling_since < SETTLES_IN
     on_its_way = pending.reason is Reason.CONFIGURATION_PENDING and fresh
-    if on_its_way and was is not None and was.status == "True":
-        return {}
+    if on_its_way and was is not None and was.status != "False":
+        if was.status == "True" and was.observed_generation == generation_of(found.relay):
+            return {}
+        # Of a new spec: until it runs, nobody who waits for it may take the object for ready.
+        return {"Programmed": replace(pending, status="Unknown")}
     return {"Programmed": pending}
 
 
@@ -179,15 +185,18 @@ def relay_status(
     if "Programmed" not in verdicts:
         shown = old.config_digest
     status = MailRelayStatus(
+        observed_generation=generation,
+        generation_in_force=found.in_force.generation if found.in_force is not None else None,
         conditions=judged(
             "MailRelay",
             old.conditions,
             verdicts,
             generation=generation,
-            in_force=found.in_force.generation if found.in_force is not None else generation,
             now=facts.now,
         ),
-        addresses=(StatusAddress(value=endpoint.host),) if endpoint is not None else (),
+        ready=f"{seen.ready}/{max(spec.replicas if spec is not None else 0, found.running)}",
+        endpoint=endpoint.shown if endpoint is not None else None,
+        addresses=_addresses(facts, endpoint),
         listeners=tuple(
             ListenerStatus(
                 name=listener.name,
@@ -203,6 +212,20 @@ def relay_status(
         config_digest=shown,
     )
     return status, queue != old.queue
+
+
+def _addresses(facts: RelayFacts, endpoint: Endpoint | None) -> tuple[StatusAddress, ...]:
+    """The name for clients of the cluster, then what a load balancer was given, names first."""
+    found = [StatusAddress(value=endpoint.host)] if endpoint is not None else []
+    service = facts.find("Service", facts.namespace, names.service_name(facts.name))
+    if not isinstance(service, Absence) and found:
+        balancer = (service.get("status") or {}).get("loadBalancer") or {}
+        for given in (balancer.get("ingress") or ())[:MAX_ADDRESSES]:
+            if given.get("hostname"):
+                found.append(StatusAddress(value=str(given["hostname"])))
+            if given.get("ip"):
+                found.append(StatusAddress(type="IPAddress", value=str(given["ip"])))
+    return tuple(dict.fromkeys(found))
 
 
 def look_again_at(facts: RelayFacts, status: MailRelayStatus, *, in_transit: bool) -> datetime:
@@ -247,8 +270,8 @@ def plan_failure(facts: RelayFacts, plan: Plan, message: str) -> Plan:
     planned = relay_status_of(mine) if mine is not None else old
     not_ready = Verdict(
         status="False",
-        reason=Reason.NOT_READY,
-        message=f"Programmed is False ({Reason.APPLY_FAILED}): {message}",
+        reason=Reason.APPLY_FAILED,
+        message=f"Programmed is False: {message}",
     )
     verdicts = {"Programmed": verdict, "Ready": not_ready}
     # From the old conditions, so that what was False already keeps the time since when it is.
@@ -257,7 +280,6 @@ def plan_failure(facts: RelayFacts, plan: Plan, message: str) -> Plan:
         old.conditions,
         verdicts,
         generation=generation_of(relay),
-        in_force=generation_of(relay),
         now=facts.now,
     )
     by_type = {condition.type: condition for condition in changed}

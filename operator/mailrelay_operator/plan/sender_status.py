@@ -108,10 +108,11 @@ def orphaned_statuses(facts: RelayFacts) -> tuple[tuple[Manifest, ...], tuple[Ev
             old.conditions,
             verdicts,
             generation=generation,
-            in_force=generation,
             now=facts.now,
         )
-        status = old.model_copy(update={"conditions": conditions})
+        status = old.model_copy(
+            update={"conditions": conditions, "observed_generation": generation}
+        )
         written = status_object(manifest, status, old)
         if written is not None:
             statuses.append(written)
@@ -237,19 +238,20 @@ def _status(
     old: MailSenderStatus,
 ) -> MailSenderStatus:
     generation = generation_of(sender.manifest)
-    in_force = sender.remembered.generation if sender.remembered is not None else generation
+    in_force = sender.remembered.generation if sender.remembered is not None else None
     attached = sender.entry is not None and endpoint is not None
     return MailSenderStatus(
+        observed_generation=generation,
+        generation_in_force=in_force,
         conditions=judged(
             "MailSender",
             old.conditions,
             verdicts,
             generation=generation,
-            in_force=in_force,
             now=facts.now,
         ),
         username=sender.entry.username if sender.entry is not None else "",
-        endpoint=f"{endpoint.host}:{endpoint.port}" if attached and endpoint is not None else "",
+        endpoint=endpoint.shown if attached and endpoint is not None else None,
         secret_name=sender.secret_name if attached else "",
         last_rotated=sender.last_rotated,
         usage=old.usage,

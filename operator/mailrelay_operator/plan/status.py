@@ -47,26 +47,23 @@ def judged(
     verdicts: Mapping[str, Verdict],
     *,
     generation: int,
-    in_force: int,
     now: datetime,
 ) -> tuple[Condition, ...]:
-    """All conditions of the kind. `Accepted` and `Ready` speak of the newest generation, the others
-    of the one that is in force: observedGeneration tells which spec runs."""
-    newest = {key: value for key, value in verdicts.items() if key in ("Accepted", "Ready")}
-    others = {key: value for key, value in verdicts.items() if key not in newest}
-    first = set_conditions(kind, old, newest, generation=generation, now=now)
-    return set_conditions(kind, first, others, generation=in_force, now=now)
+    """All conditions of the kind, each of the newest generation: which one is in effect is said by
+    the status's generationInForce."""
+    return set_conditions(kind, old, verdicts, generation=generation, now=now)
 
 
 def ready(verdicts: Mapping[str, Verdict], needed: Iterable[str], *, otherwise: Verdict) -> Verdict:
-    """The verdict of Ready: the first needed condition that is not True, or `otherwise`."""
+    """The verdict of Ready: that of the first needed condition that is not True, with its reason,
+    or `otherwise`."""
     for type_ in needed:
         verdict = verdicts[type_]
         if verdict.status != "True":
             return Verdict(
                 status="False" if verdict.status == "False" else "Unknown",
-                reason=Reason.NOT_READY,
-                message=f"{type_} is {verdict.status} ({verdict.reason}): {verdict.message}",
+                reason=verdict.reason,
+                message=f"{type_} is {verdict.status}: {verdict.message}",
             )
     return otherwise
 
@@ -89,19 +86,26 @@ def transitions(
     """Events for what a person wants to hear of: a condition that is now False for a new reason,
     one that is well again, and the first time that the object is ready."""
     before = tuple(old)
+    new = tuple(new)
     found: list[Event] = []
     for condition in new:
         was = find_condition(before, condition.type)
         if was is not None and (was.status, was.reason) == (condition.status, condition.reason):
             continue
-        failed = condition.status == "False" and condition.reason not in _QUIET
+        # Ready bears the reason of the condition that keeps it, which has an Event of its own.
+        said = condition.type == "Ready" and any(
+            one.reason == condition.reason for one in new if one is not condition
+        )
+        failed = condition.status == "False" and condition.reason not in _QUIET and not said
         recovered = (
             condition.status == "True"
             and was is not None
             and was.status == "False"
             and was.reason not in _QUIET
         )
-        first_ready = condition.status == "True" and condition.type == "Ready"
+        # Not each time that a changed spec has reached the gateways.
+        settled = was is not None and was.reason == Reason.CONFIGURATION_PENDING
+        first_ready = condition.status == "True" and condition.type == "Ready" and not settled
         if failed or recovered or first_ready:
             found.append(
                 Event(

@@ -49,7 +49,8 @@ async def test_a_sender_gets_a_secret_with_all_that_a_client_needs(world: World)
     assert entry.verifiers == (Sha256Verifier(hash=sha256(password)),)
     assert world.condition("Ready", "MailSender", "app") == ("True", "Ready")
     status = world.cluster.objects["MailSender", "mail", "app"]["status"]
-    assert status["endpoint"] == "out.mail.svc:587"
+    assert status["endpoint"] == {"host": "out.mail.svc", "port": 587, "tls": "StartTLS"}
+    assert (status["observedGeneration"], status["generationInForce"]) == (1, 1)
     assert status["username"] == "mail.app"
 
 
@@ -63,7 +64,7 @@ async def test_the_verifier_comes_first_and_the_secret_second(world: World) -> N
         world.pass_time(2)
     assert usernames(world) == {"mail.app"}
     assert world.cluster.find("Secret", "mail", "app-smtp") is None
-    assert world.condition("Ready", "MailSender", "app") == ("False", "NotReady")
+    assert world.condition("Ready", "MailSender", "app") == ("False", "RelayNotProgrammed")
     world.kubelet.slow.clear()
     await world.settle()
     password = world.cluster.data("mail", "app-smtp")["password"]

@@ -51,7 +51,7 @@ spec:
             sandbox_yaml(2525).replace(
                 "upstreams:", "routes: [{upstreams: [{name: capture}]}]\n  upstreams:"
             ),
-            "Unsupported: Does not act yet: spec.routes.",
+            "Unsupported: Not supported in this version: spec.routes.",
         ),
         (sandbox_yaml(2525).replace("port:", "prt:"), "There is no such field; did you mean port?"),
         (
@@ -149,7 +149,10 @@ def test_every_example_runs_or_says_what_does_not_act_yet(example: str) -> None:
         assert done.returncode == 0, done.stderr
     else:
         assert done.returncode == 2
-        assert all("Unsupported: Does not act yet: " in line for line in done.stderr.splitlines())
+        assert all(
+            "Unsupported: Not supported in this version: " in line
+            for line in done.stderr.splitlines()
+        )
 
 
 def test_standard_input_is_a_file_too() -> None:

@@ -236,12 +236,12 @@ BAD_OTHERS: tuple[Bad, ...] = (
         "same name twice",
         relay(upstreams=[{"name": "a", "sandbox": {}}, {"name": "a", "direct": {}}]),
         "spec.upstreams[1]",
-        "twice",
+        "Duplicate entry",
     ),
     misshapen(
         "same address twice",
         sender(**{"from": ["a@example.com", "a@example.com"]}),
         "spec.from[1]",
-        "twice",
+        "Duplicate entry",
     ),
 )

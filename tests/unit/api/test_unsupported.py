@@ -127,7 +127,8 @@ def test_what_does_not_act_is_named(document: Document, fields: list[str]) -> No
 
 def test_all_fields_stand_in_one_message() -> None:
     assert unsupported_message(("spec.a", "spec.b")) == (
-        "Does not act yet: spec.a, spec.b. Remove them; what ran before goes on unchanged."
+        "Not supported in this version: spec.a, spec.b. Remove them; the last accepted spec stays"
+        " in effect."
     )
 
 

@@ -21,7 +21,7 @@ def test_a_domain_is_refused_as_unsupported_and_only_once() -> None:
         "Accepted": "Unsupported",
         "KeysReady": "Pending",
         "DNSVerified": "Pending",
-        "Ready": "NotReady",
+        "Ready": "Unsupported",
     }
     assert [one.reason for one in first.events] == ["Unsupported"]
     again = plan_domain(DOMAIN | {"status": status["status"]}, now=NOW)
