@@ -17,7 +17,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -245,10 +245,15 @@ class RelayDocument(_Part):
 
 
 class Sha256Verifier(_Part):
-    """For minted passwords (256 random bits): SHA-256 of the password, hex."""
+    """For minted passwords (256 random bits): SHA-256 of the password, hex.
+
+    `until` (RFC 3339; empty: without end) is when the writer takes out a password that another one
+    has replaced.
+    """
 
     kind: Literal["sha256"] = "sha256"
     hash: str
+    until: str = ""
 
 
 class ScryptVerifier(_Part):
@@ -292,14 +297,15 @@ Document = RelayDocument | SendersDocument
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
-    """A whole configuration as loaded: `digest` names it, `unknown_fields` what a newer writer
-    meant for newer readers.
+    """A whole configuration as loaded: `digest` names it, `file_digests` each of its files, and
+    `unknown_fields` what a newer writer meant for newer readers.
     """
 
     relay: RelayDocument
     senders: tuple[Sender, ...]
     digest: str
     unknown_fields: tuple[str, ...] = ()
+    file_digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def encode(document: Document) -> bytes:
@@ -327,9 +333,19 @@ def digest(files: Mapping[str, bytes]) -> str:
     """The digest of a whole configuration: 64 hex digits over the digests of its files;
     ConfigError as in `load`.
     """
+    return total_digest({name: file_digest(name, octets) for name, octets in files.items()})
+
+
+def file_digest(name: str, octets: bytes) -> str:
+    """The digest of one file, as `/status` shows it; ConfigError as in `load`."""
+    return str(_unfold(name, octets)["digest"])
+
+
+def total_digest(file_digests: Mapping[str, str]) -> str:
+    """The digest of a whole configuration, from the digests of its files."""
     total = hashlib.sha256()
-    for name in sorted(files):
-        total.update(f"{name} {_unfold(name, files[name])['digest']}\n".encode())
+    for name in sorted(file_digests):
+        total.update(f"{name} {file_digests[name]}\n".encode())
     return total.hexdigest()
 
 
@@ -342,10 +358,10 @@ def load(files: Mapping[str, bytes]) -> GatewayConfig:
     unknown: list[str] = []
     relay: RelayDocument | None = None
     senders: dict[str, Sender] = {}
-    total = hashlib.sha256()
+    digests: dict[str, str] = {}
     for name in sorted(files):
         wrapped = _unfold(name, files[name])
-        total.update(f"{name} {wrapped['digest']}\n".encode())
+        digests[name] = str(wrapped["digest"])
         model = RelayDocument if name == RELAY_FILE else SendersDocument
         try:
             document = model.model_validate(wrapped["document"])
@@ -362,8 +378,9 @@ def load(files: Mapping[str, bytes]) -> GatewayConfig:
     return GatewayConfig(
         relay=relay,
         senders=tuple(senders.values()),
-        digest=total.hexdigest(),
+        digest=total_digest(digests),
         unknown_fields=tuple(unknown),
+        file_digests=digests,
     )
 
 
@@ -410,13 +427,13 @@ def _unknown_paths(part: BaseModel, path: str) -> Iterator[str]:
     """The paths of all fields that were in the JSON and that the models do not know."""
     for extra in part.model_extra or {}:
         yield f"{path}{extra}"
-    for field in type(part).model_fields:
-        value = getattr(part, field)
+    for name in type(part).model_fields:
+        value = getattr(part, name)
         members = value if isinstance(value, tuple) else (value,)
         for number, member in enumerate(members):
             if isinstance(member, BaseModel):
                 label = (
-                    f"{to_camel(field)}[{number}]" if isinstance(value, tuple) else to_camel(field)
+                    f"{to_camel(name)}[{number}]" if isinstance(value, tuple) else to_camel(name)
                 )
                 yield from _unknown_paths(member, f"{path}{label}.")
 
@@ -452,11 +469,14 @@ class QueueStatus(_Part):
 class GatewayStatus(_Part):
     """The answer to GET /status (bearer token).
 
-    `problem` says why the newest configuration is not in force.
+    `digest` names the configuration that runs and `files` each file of it, so that the operator
+    sees who is known without waiting for a configuration that changes all the time; `problem` says
+    why the newest one is not in force.
     """
 
     version: str
     digest: str = ""
+    files: Mapping[str, str] = Field(default_factory=dict)
     schema_number: int = SCHEMA
     problem: str = ""
     hostname: str = ""

@@ -294,6 +294,7 @@ class Gateway:
         return GatewayStatus(
             version=__version__,
             digest=config.digest if config else "",
+            files=config.file_digests if config else {},
             problem=self.problem,
             hostname=config.relay.hostname if config else "",
             started_at=datetime.fromtimestamp(self._started_at, UTC).isoformat(timespec="seconds"),

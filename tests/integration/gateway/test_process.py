@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mailrelay_gateway.config import FILE_NAME, Limits, Retry, TlsMode
+from mailrelay_gateway.config import FILE_NAME, Limits, Retry, TlsMode, encode_files, file_digest
 from tests.peers.client import MESSAGE, send_logged_in, send_plain
 from tests.peers.gateway import (
     PASSWORD,
@@ -190,9 +190,13 @@ async def test_without_a_configuration_it_ends_if_asked_to(tmp_path: Path) -> No
 
 async def test_a_reload_changes_senders_and_keeps_sessions(gateway: GatewayProcess) -> None:
     port = free_port()
+    files = encode_files(relay([tls_listener(port)], [sandbox()]), [sender()])
     gateway.write(relay([tls_listener(port)], [sandbox()]), [sender()])
     await gateway.start()
     before = (await gateway.status())["digest"]
+    assert (await gateway.status())["files"] == {
+        name: file_digest(name, octets) for name, octets in files.items()
+    }
 
     def log_in() -> smtplib.SMTP:
         client = smtplib.SMTP("localhost", port, timeout=20)
