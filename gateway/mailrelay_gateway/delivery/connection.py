@@ -126,6 +126,7 @@ class Connection(asyncio.Protocol):
         self._closed = False
         self._connect_seconds = 0.0
         self.completed = 0  # transactions
+        self.opened_at = 0.0  # in the loop's time
         self.tls_version = ""
         self.ready: asyncio.Future[Failure | None] = self._loop.create_future()
 
@@ -145,9 +146,15 @@ class Connection(asyncio.Protocol):
             and not self._retired
         )
 
+    @property
+    def retired(self) -> bool:
+        """Whether we ourselves are done with it."""
+        return self._retired
+
     def opened(self, connect_seconds: float) -> None:
         """The pool has taken it in; opening it took so long."""
         self._connect_seconds = connect_seconds
+        self.opened_at = self._loop.time()
 
     def next(self) -> bool:
         """Take the next attempt and begin it; False: nothing was ready, or it leaves."""
@@ -420,6 +427,11 @@ class Connection(asyncio.Protocol):
             return
         message = self._attempt.message
         if isinstance(message.body, bytes):
+            if len(message.body) != message.size:  # a defect of ours must never go out as mail
+                octets = len(message.body)
+                log.error("body_damaged", queue_id=message.queue_id, octets=octets)
+                self.abort(Ending.OUR_FAULT)
+                return
             self._client.send_body(message.body)
         else:
             self._task = self._loop.create_task(self._stream(message.body, message.size))
@@ -478,7 +490,8 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         self._transport = transport
-        transport.set_write_buffer_limits(high=0)
+        # Not 0: TLS transports compare with `size >= high`, and would pause whenever empty.
+        transport.set_write_buffer_limits(high=1, low=0)
         self.tls_version = tls_version(transport)
         self._client.tls_established()
         self._flush()

@@ -1,10 +1,11 @@
 """The connections to one upstream: how many there are, who opens them and when, and whether the
 upstream is held.
 
-It opens one connection at a time, and only when all are busy and there is reason to think that
-there is more work: an idle pool opens one for the first message, a backlog brings one more with
-each success, up to `connections`. What is known of the upstream, and when it is probed, is decided
-in `health`.
+It opens one connection at a time, and only when all are busy and the queue has more: an idle pool
+opens one for the first message, a backlog brings one more with each success, up to `connections`.
+Whether there is work is asked of the queue at each decision and never remembered: whatever happens
+to a connection, the next decision sees what is ready. What is known of the upstream, and when it is
+probed, is decided in `health`.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ class Pool:
         self._empty.set()
         self._opening: asyncio.Task[None] | None = None
         self._probe: asyncio.TimerHandle | None = None
-        self._wakes = 0  # since nothing was ready: so much may wait that no connection has taken
+        self._barren = 0  # connections in a row that were closed on us before any transaction ended
+        self._barren_at = 0.0  # when the last of them was, in the loop's time
+        self._open_again: asyncio.TimerHandle | None = None
         self._decision_due = False
         self._stopping = False
         self._shunned: dict[HostPort, float] = {}  # until when, in the loop's time
@@ -112,8 +115,7 @@ class Pool:
     # --- what the courier does
 
     def wake(self) -> None:
-        """One more attempt is ready. May be called within `Work.take`: nothing is begun here."""
-        self._wakes += 1
+        """An attempt may be ready. May be called within `Work.take`: nothing is begun here."""
         self._decide_soon()
 
     def configure(self, upstream: Upstream, hostname: str) -> None:
@@ -126,11 +128,11 @@ class Pool:
         if changed:
             self._shunned.clear()
             self._cap = None
+            self._barren = 0
             self._prepare()
             if self._opening is not None:
                 self._opening.cancel()
                 self._opening = None
-                self._wakes += 1
             for connection in list(self._connections):
                 connection.retire()
             self._happened(Happening.CHANGED)
@@ -154,6 +156,9 @@ class Pool:
         if self._probe is not None:
             self._probe.cancel()
             self._probe = None
+        if self._open_again is not None:
+            self._open_again.cancel()
+            self._open_again = None
         if self._opening is not None:
             self._opening.cancel()
         for connection in list(self._connections):
@@ -173,8 +178,7 @@ class Pool:
     # --- what connections say (connection.Owner)
 
     def connection_idle(self, connection: Connection) -> None:
-        """See Owner. Nothing is ready, so whatever woke us was taken."""
-        self._wakes = 0
+        """See Owner."""
         self._idle.append(connection)
 
     def connection_leaving(self, connection: Connection) -> None:
@@ -187,12 +191,12 @@ class Pool:
         self.connection_leaving(connection)
         if connection in self._connections:
             self._connections.remove(connection)
+            self._note_fruit(connection)
             self._count()
             self._decide_soon()
 
     def backlog(self) -> None:
         """See Owner. Said for every message of a busy connection: a few comparisons at most."""
-        self._wakes = max(1, self._wakes)
         if self._idle or (self._opening is None and len(self._connections) < self._limit()):
             self._decide_soon()
 
@@ -213,7 +217,7 @@ class Pool:
         """Decide once the callbacks of this turn are done: a connection that just ended may take
         the work itself.
         """
-        if not self._decision_due and self._wakes > 0 and not self._stopping:
+        if not self._decision_due and not self._stopping:
             self._decision_due = True
             self._loop.call_soon(self._decide)
 
@@ -222,17 +226,41 @@ class Pool:
         self._decision_due = False
         if self._stopping:
             return
-        while self._idle:
-            connection = self._idle.pop()
-            self._wakes = max(0, self._wakes - 1)  # before: `take` may wake us for what is left
-            if not connection.next() and connection.usable:
-                return  # nothing is ready, and it has put itself back
-        if self._wakes <= 0 or self._opening is not None:
+        work = self._around.work
+        while self._idle and work.ready(self.name):
+            self._idle.pop().next()
+        if self._opening is not None or not work.ready(self.name):
             return
         if self._health.state is UpstreamState.HELD:
             return  # the probe's turn
-        if len(self._connections) < self._limit():
+        wait = self._not_before() - self._loop.time()
+        if wait > 0:
+            if self._open_again is None:
+                self._open_again = self._loop.call_later(wait, self._try_again)
+        elif len(self._connections) < self._limit():
             self._open()
+
+    def _try_again(self) -> None:
+        self._open_again = None
+        self._decide_soon()
+
+    def _note_fruit(self, connection: Connection) -> None:
+        """Count connections that were opened and closed again before any transaction ended. Those
+        that were opened before the last of them tell nothing new: a restart breaks all at once.
+        """
+        if connection.completed:
+            self._barren = 0
+        elif connection.opened_at >= self._barren_at and not connection.retired:
+            self._barren += 1
+            self._barren_at = self._loop.time()
+
+    def _not_before(self) -> float:
+        """When the next connection may be opened, in the loop's time: after a second barren one
+        ever more slowly, like probes.
+        """
+        if self._barren < 2:
+            return 0.0
+        return self._barren_at + pause(self._barren - 1, self._around.probing, 0.5)
 
     def _limit(self) -> int:
         """How many connections there may be now."""
@@ -244,7 +272,6 @@ class Pool:
         return self._upstream.connections
 
     def _open(self) -> None:
-        self._wakes = 0
         self._opening = self._loop.create_task(self._open_one())
         self._opening.add_done_callback(self._opening_ended)
         self._empty.clear()
@@ -338,7 +365,6 @@ class Pool:
         self._decide()
 
     def _failed(self, failure: Failure) -> None:
-        self._wakes = max(1, self._wakes)  # who woke us still waits
         if self._connections:
             self._cap = (len(self._connections), self._loop.time() + self._around.probing.cap)
             self._happened(Happening.FAILED_EXTRA, failure)

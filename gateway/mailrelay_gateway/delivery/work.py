@@ -16,9 +16,13 @@ class Work(Protocol):
     and return at once.
 
     Every attempt taken is ended by exactly one `finish` or one `give_back`. In return the queue
-    calls `Courier.wake(upstream)` whenever an attempt has become ready: for each, or once for
-    several.
+    calls `Courier.wake(upstream)` whenever an attempt has become ready. A wake is only a hint to
+    ask: what is true is what `ready` says, so that a hint that comes at a bad moment loses nothing.
     """
+
+    def ready(self, upstream: str) -> bool:
+        """Whether `take` would give an attempt now. Asked often: a few comparisons at most."""
+        ...
 
     def take(self, upstream: str) -> Attempt | None:
         """The next attempt, its lease already on disk; None: nothing is ready."""

@@ -207,15 +207,19 @@ def _lease(connection: apsw.Connection, op: Lease, bodies: Path) -> None:
             " WHERE seq=? AND n=?",
             rest,
         )
-    missing = {job.seq: job for job in op.jobs if not job.body_loaded}
+    # Recipients of one message that part ways are several jobs, and each of them needs the body.
+    missing: dict[int, list[Job]] = {}
+    for job in op.jobs:
+        if not job.body_loaded:
+            missing.setdefault(job.seq, []).append(job)
     if missing:
         for seq, file, body in connection.execute(
             "SELECT seq, file, body FROM messages WHERE seq IN (SELECT value FROM json_each(?))",
             (json.dumps(list(missing)),),
         ):
-            job = missing[seq]
-            job.message = _with_body(job.message, body if file is None else bodies / file)
-            job.body_loaded = True
+            for job in missing[seq]:
+                job.message = _with_body(job.message, body if file is None else bodies / file)
+                job.body_loaded = True
 
 
 def _finish(

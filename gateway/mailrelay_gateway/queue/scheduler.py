@@ -243,6 +243,11 @@ class Scheduler:
 
     # --- delivery: Work
 
+    def ready(self, upstream: str) -> bool:
+        """Whether an attempt for `upstream` may start now."""
+        lane = self._lanes.get(upstream)
+        return not (lane is None or not lane.startable or self._suspended or self._stopping)
+
     def take(self, upstream: str) -> Attempt | None:
         """The next attempt for `upstream`, its lease on disk; None when nothing may start."""
         lane = self._lanes.get(upstream)

@@ -67,26 +67,30 @@ class MemoryWork:
 
     def __init__(self) -> None:
         """Start with nothing to do."""
-        self.ready: deque[Attempt] = deque()
+        self.waiting: deque[Attempt] = deque()
         self.running: dict[int, Attempt] = {}
         self.finished: list[tuple[Attempt, tuple[Outcome, ...]]] = []
         self.given_back: list[Attempt] = []
         self.held: tuple[Reason, str] | None = None
         self.holds: list[tuple[Reason, str]] = []
         self.releases = 0
+        self.wake_at = {5}  # when so many are left: a hint may come at any time, or never
         self.wake: Callable[[str], None] = lambda upstream: None
         self._changed = asyncio.Event()
 
     # --- Work
 
+    def ready(self, upstream: str) -> bool:
+        return bool(self.waiting) and self.held is None
+
     def take(self, upstream: str) -> Attempt | None:
-        if not self.ready or self.held is not None:
+        if not self.ready(upstream):
             return None
-        taken = self.ready.popleft()
+        taken = self.waiting.popleft()
         assert taken.number not in self.running
         self.running[taken.number] = taken
         self._changed.set()
-        if self.ready:
+        if len(self.waiting) in self.wake_at:
             self.wake(upstream)  # as the queue does when it leases ahead: in the midst of `take`
         return taken
 
@@ -99,7 +103,7 @@ class MemoryWork:
     def give_back(self, attempt: Attempt) -> None:
         del self.running[attempt.number]
         self.given_back.append(attempt)
-        self.ready.appendleft(attempt)
+        self.waiting.appendleft(attempt)
         self._changed.set()
         self.wake(UPSTREAM)
 
@@ -117,10 +121,9 @@ class MemoryWork:
     # --- for tests
 
     def add(self, *attempts: Attempt) -> None:
-        """Make attempts ready, and say so, as the queue does."""
-        for one in attempts:
-            self.ready.append(one)
-            self.wake(UPSTREAM)
+        """Make attempts ready, and say so once for all of them, as the queue may."""
+        self.waiting.extend(attempts)
+        self.wake(UPSTREAM)
 
     @property
     def outcomes(self) -> list[Outcome]:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 PIPELINING = ("PIPELINING", "SIZE 1000000", "8BITMIME")
+LONGEST_BODY = 16 * 1024 * 1024  # octets that a script can hear at once
 PATIENCE = 10.0  # seconds a script waits for the client before the test fails
 
 
@@ -136,7 +137,9 @@ class ScriptedServer:
         self.problems: list[BaseException] = []
 
     async def start(self, host: str = "127.0.0.1") -> None:
-        self._server = await asyncio.start_server(self._play, host, 0, ssl=self._tls)
+        self._server = await asyncio.start_server(
+            self._play, host, 0, ssl=self._tls, limit=LONGEST_BODY
+        )
 
     @property
     def port(self) -> int:

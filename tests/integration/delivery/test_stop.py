@@ -33,7 +33,7 @@ async def test_a_final_reply_under_way_is_awaited_and_nothing_new_begun(rig: Rig
     gate.set()
     await stopping
     assert rig.work.results == [(Result.DELIVERED, Reason.DELIVERED)]
-    assert [one.number for one in rig.work.ready] == [2]
+    assert [one.number for one in rig.work.waiting] == [2]
     assert server.peers[0].heard[-1] == "QUIT"
     rig.work.add(attempt(3))
     await asyncio.sleep(0)
@@ -104,4 +104,4 @@ async def test_a_connection_being_opened_is_given_up(rig: Rig) -> None:
     async with asyncio.timeout(5):
         await courier.stop(60)
     assert rig.work.holds == []
-    assert len(rig.work.ready) == 1
+    assert len(rig.work.waiting) == 1

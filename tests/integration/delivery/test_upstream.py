@@ -108,7 +108,7 @@ async def test_a_held_upstream_is_probed_without_work_and_released(rig: Rig) -> 
     rig.run(rig.config(server.port))
     rig.work.add(attempt(1))
     await rig.work.until(lambda: bool(rig.work.holds))
-    taken_elsewhere = rig.work.ready.popleft()
+    taken_elsewhere = rig.work.waiting.popleft()
     await rig.work.until(lambda: rig.work.releases == 1)
     assert rig.state() is UpstreamState.UP
     assert len(rig.work.holds) == 2

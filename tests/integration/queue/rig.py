@@ -77,23 +77,40 @@ class ChosenCourier:
         self.work: Scheduler | None = None
         self.delivered: list[tuple[str, str]] = []  # (queue id, address)
         self.bodies: dict[str, bytes] = {}
+        self.damaged: list[str] = []  # queue ids of attempts whose body was not as long as it was
         self.tried: list[tuple[str, str, str]] = []  # (upstream, queue id, address)
         self.paused = False
+        #: With a delay it works like ten connections, each of which takes so many seconds.
+        self.delay = 0.0
+        self._busy = 0
 
     def wake(self, upstream: str) -> None:
         """Take and end attempts until there are none."""
         assert self.work is not None
-        while not self.paused and (attempt := self.work.take(upstream)) is not None:
-            self.end(attempt)
+        while not self.paused and self._busy < 10:
+            attempt = self.work.take(upstream)
+            if attempt is None:
+                return
+            if self.delay:
+                self._busy += 1
+                asyncio.get_running_loop().call_later(self.delay, self._end_later, attempt)
+            else:
+                self.end(attempt)
+
+    def _end_later(self, attempt: Attempt) -> None:
+        self._busy -= 1
+        self.end(attempt)
+        self.wake(attempt.upstream)
 
     def end(self, attempt: Attempt) -> None:
         """End one attempt."""
         assert self.work is not None
         outcomes = []
         body = attempt.message.body
-        self.bodies[attempt.message.queue_id] = (
-            body if isinstance(body, bytes) else body.read_bytes()
-        )
+        octets = body if isinstance(body, bytes) else body.read_bytes()
+        self.bodies[attempt.message.queue_id] = octets
+        if len(octets) != attempt.message.size:
+            self.damaged.append(attempt.message.queue_id)
         for recipient in attempt.recipients:
             result = self.choose(attempt, recipient.index)
             self.tried.append((attempt.upstream, attempt.message.queue_id, recipient.address))
