@@ -2,16 +2,22 @@
 
 Exit codes, each with one sentence on stderr: 2 wrong arguments or a configuration that cannot be
 read (only with --require-config), 3 an address in use, 4 a spool that cannot be used or has failed.
+1 is a defect of ours, with a traceback in the log and on stderr.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import os
 import sys
+import threading
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 import uvloop
 
 from mailrelay_gateway import log as logging
@@ -22,6 +28,11 @@ from mailrelay_gateway.queue.spool import LOW_WATER
 #: A thread waits this long for the interpreter lock, instead of 5 ms: the spool's thread must not
 #: wait for the loop.
 SWITCH_INTERVAL = 0.0005
+#: Seconds that the readers of stdout and stderr have for what was said at the end.
+LAST_WORDS_FOR = 2.0
+EXIT_CRASHED = 1
+
+log = structlog.get_logger()
 
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
@@ -74,16 +85,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     sys.setswitchinterval(SWITCH_INTERVAL)
     writer = logging.configure(open(1, "wb", buffering=0, closefd=False))  # noqa: SIM115 - stdout, to the end
+    code, last_words = 0, ""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Gateway(parsed).run())
+            runner.run(Gateway(parsed, log_lines_dropped=lambda: writer.dropped).run())
     except Stop as stop:
-        writer.flush()
-        sys.stderr.write(f"mailrelay-gateway: {stop}\n")
-        return stop.code
-    finally:
-        writer.flush()
-    return 0
+        code, last_words = stop.code, f"mailrelay-gateway: {stop}\n"
+    except Exception:
+        log.critical("crashed", exc_info=True)
+        code, last_words = EXIT_CRASHED, traceback.format_exc()
+    written = writer.close(LAST_WORDS_FOR)
+    if not (_say(last_words) and written):
+        # A reader that has stopped must not keep the process: its thread still waits in a write.
+        os._exit(code)
+    return code
+
+
+def _say(text: str) -> bool:
+    """Write to stderr, as far as its reader takes it in time; False if it did not."""
+    thread = threading.Thread(target=_write_stderr, args=(text.encode(),), daemon=True)
+    thread.start()
+    thread.join(LAST_WORDS_FOR)
+    return not thread.is_alive()
+
+
+def _write_stderr(octets: bytes) -> None:
+    with contextlib.suppress(OSError):
+        while octets:
+            octets = octets[os.write(2, octets) :]
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""The gateway's log: one JSON object a line, through structlog and orjson to a buffered writer.
+"""The gateway's log: one JSON object a line, through structlog and orjson to a writer's thread.
 
-Event names are short words in snake_case; no password and no line of a body is ever logged. Lines
-are written at the latest FLUSH_AFTER seconds after they were made and at exit, in one write, so
-that a line costs no system call.
+Event names are short words in snake_case; no password and no line of a body is ever logged. No line
+is longer than MAX_LINE, whatever is logged: long values are cut, long lists counted, and that here,
+so that no call can forget it. What libraries log, and exceptions that nobody caught, go the same
+way: nothing but this may write to stdout or stderr while mail is relayed.
 """
 
 from __future__ import annotations
 
-import asyncio
+import json
+import logging
+import sys
+import threading
 import time
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
@@ -18,62 +22,53 @@ from typing import Any
 import orjson
 import structlog
 
-#: Seconds a line may wait for others before it is written.
-FLUSH_AFTER = 0.05
-#: Octets that may wait; beyond, they are written at once.
-BUFFER_LIMIT = 64 * 1024
+from mailrelay_gateway.logwriter import LineWriter
+
+#: Octets of a line with its newline. Container runtimes cut lines at 16 KiB and make two of one.
+MAX_LINE = 8 * 1024
+#: What is never cut: a line without them is none.
+_KEPT = ("time", "level", "event")
 
 
-class LineWriter:
-    """Collects lines and writes them together.
-
-    Falls back to writing at once where no event loop runs.
+def configure(stream: RawIOBase) -> LineWriter:
+    """Send all of structlog, and what libraries log, to `stream` as JSON lines; returns the writer,
+    to be closed at exit.
     """
+    writer = LineWriter(stream, say_dropped=_say_dropped)
+    structlog.configure(
+        processors=[_render],
+        wrapper_class=structlog.make_filtering_bound_logger(20),
+        logger_factory=lambda *_: writer,
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(handlers=[_FromLibraries()], level=logging.WARNING, force=True)
+    logging.captureWarnings(True)
+    threading.excepthook = lambda args: _uncaught(
+        args.exc_value, thread=args.thread.name if args.thread else ""
+    )
+    sys.unraisablehook = lambda args: _uncaught(args.exc_value, where=args.err_msg or "")
+    return writer
 
-    def __init__(self, stream: RawIOBase) -> None:
-        """Write to `stream`, an unbuffered binary stream."""
-        self._stream = stream
-        self._lines: list[bytes] = []
-        self._size = 0
-        self._scheduled = False
 
-    def msg(self, line: bytes) -> None:
-        """Take one line without its newline."""
-        self._lines.append(line)
-        self._size += len(line)
-        if self._size > BUFFER_LIMIT:
-            self.flush()
-        elif not self._scheduled:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                self.flush()
-                return
-            self._scheduled = True
-            loop.call_later(FLUSH_AFTER, self._flush_scheduled)
+def _say_dropped(count: int) -> bytes:
+    return _render(None, "warning", {"event": "log_lines_dropped", "lines": count})
 
-    # structlog calls the method named after the level
-    debug = info = warning = error = critical = msg
 
-    def flush(self) -> None:
-        """Write what waits. A reader that went away is no reason to stop relaying mail."""
-        if not self._lines:
-            return
-        lines, self._lines, self._size = self._lines, [], 0
-        lines.append(b"")
-        data = memoryview(b"\n".join(lines))
-        try:
-            while data:  # an unbuffered stream may write a part
-                written = self._stream.write(data)
-                if written is None:  # a non-blocking stream that is full: mail goes on, lines go
-                    return
-                data = data[written:]
-        except (OSError, ValueError):
-            return
+def _uncaught(error: BaseException | None, **more: str) -> None:
+    structlog.get_logger().error("uncaught_exception", exc_info=error, **more)
 
-    def _flush_scheduled(self) -> None:
-        self._scheduled = False
-        self.flush()
+
+class _FromLibraries(logging.Handler):
+    """What asyncio, aiohttp and others log with the standard library, as lines of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger()
+        say = log.error if record.levelno >= logging.ERROR else log.warning
+        more = {"exc_info": record.exc_info} if record.exc_info else {}
+        say("library_message", logger=record.name, message=record.getMessage(), **more)
+
+
+# --- lines
 
 
 def _render(_logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
@@ -82,7 +77,53 @@ def _render(_logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes
         event = structlog.processors.format_exc_info(_logger, method, event)
     line = {"time": _timestamp(time.time()), "level": method, "event": event.pop("event")}
     line.update(event)
-    return orjson.dumps(line, default=str)
+    octets = _encode(line)
+    return octets if len(octets) < MAX_LINE else shorten(line)
+
+
+def _encode(value: Any) -> bytes:
+    """As JSON, whatever it holds: a log call never raises into who calls it."""
+    try:
+        return orjson.dumps(value, default=str)
+    except TypeError:  # a lone surrogate, an integer of more than 64 bits
+        return json.dumps(value, default=str, skipkeys=True).encode()
+
+
+def shorten(line: MutableMapping[str, Any], limit: int = MAX_LINE) -> bytes:
+    """The line with its longest values halved until it has fewer octets than `limit`.
+
+    Of a list the first entries stay, and `NAME_count` says how many there were; of a traceback the
+    end, of any other text the beginning.
+    """
+    line = dict(line)
+    while len(octets := _encode(line)) >= limit:
+        name = max(
+            (name for name in line if name not in _KEPT),
+            key=lambda name: len(_encode(line[name])),
+            default=None,
+        )
+        if name is None:  # an event of that length: a word, says the law of this file
+            return _encode(
+                {key: str(line.get(key))[: limit // 32] for key in _KEPT} | {"cut": True}
+            )
+        value = line[name]
+        if isinstance(value, list | tuple | set | frozenset) and len(value) > 1:
+            line.setdefault(f"{name}_count", len(value))
+            line[name] = list(value)[: len(value) // 2]
+        elif isinstance(value, list | tuple) and value:
+            line[name] = value[0]  # one entry that is too long by itself
+        else:
+            text = value if isinstance(value, str) else str(value)
+            if len(text) < 64:  # what is left are very many fields: whole ones go
+                others = [name for name in line if name not in _KEPT]
+                for name in others[len(others) // 2 :]:
+                    del line[name]
+                line["cut"] = True
+            elif name == "exception":
+                line[name] = "[...] " + text[-(len(text) // 2) :]
+            else:
+                line[name] = text[: len(text) // 2] + " [...]"
+    return octets
 
 
 @lru_cache(maxsize=2)
@@ -94,17 +135,3 @@ def _timestamp(now: float) -> str:
     """RFC 3339 with milliseconds; the part up to the second is made once a second."""
     seconds = int(now)
     return f"{_second(seconds)}.{int((now - seconds) * 1000):03d}Z"
-
-
-def configure(stream: RawIOBase) -> LineWriter:
-    """Send all of structlog to `stream` as JSON lines; returns the writer, to be flushed at
-    exit.
-    """
-    writer = LineWriter(stream)
-    structlog.configure(
-        processors=[_render],
-        wrapper_class=structlog.make_filtering_bound_logger(20),
-        logger_factory=lambda *_: writer,
-        cache_logger_on_first_use=True,
-    )
-    return writer

@@ -11,7 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -78,6 +84,8 @@ class Metrics:
 
     def __init__(self) -> None:
         """Declare every metric; series appear with `configure` and with use."""
+        # A counter's age, which no query of ours asks for, would double the number of series.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Family[Counter]:
@@ -190,6 +198,11 @@ class Metrics:
         self.config_reloads = counter("config_reloads_total", "Configurations read.", "result")
         self.loop_lag_seconds = Gauge(
             "mailrelay_loop_lag_seconds", "How late the event loop runs.", registry=self.registry
+        )
+        self.log_lines_dropped = Counter(
+            "mailrelay_log_lines_dropped_total",
+            "Log lines that the reader of stdout was too slow for.",
+            registry=self.registry,
         )
 
     def render(self) -> bytes:

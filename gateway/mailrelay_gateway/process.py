@@ -11,6 +11,7 @@ import gc
 import random
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,9 +79,10 @@ class Arguments:
 class Gateway:
     """One gateway process: the parts, joined."""
 
-    def __init__(self, arguments: Arguments) -> None:
+    def __init__(self, arguments: Arguments, *, log_lines_dropped: Callable[[], int]) -> None:
         """Make nothing yet; `run` does."""
         self.arguments = arguments
+        self._log_lines_dropped = log_lines_dropped
         self.metrics = Metrics()
         self.config: GatewayConfig | None = None
         self.problem = "no configuration was read yet"  # why the newest one is not in force
@@ -311,10 +313,13 @@ class Gateway:
 
     async def _watch_lag(self) -> None:
         loop = asyncio.get_running_loop()
+        dropped = 0
         while True:
             due = loop.time() + LAG_INTERVAL
             await asyncio.sleep(LAG_INTERVAL)
             self.metrics.loop_lag_seconds.set(max(0.0, loop.time() - due))
+            dropped, told = self._log_lines_dropped(), dropped
+            self.metrics.log_lines_dropped.inc(dropped - told)
 
 
 def _spare_the_collector() -> None:

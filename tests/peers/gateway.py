@@ -194,8 +194,8 @@ class GatewayProcess:
             fresh.write_bytes(octets)
             fresh.rename(folder / FILE_NAME)
 
-    async def start(self, *, wait: bool = True) -> None:
-        """Start it and wait until it is ready."""
+    async def start(self, *, wait: bool = True, stdout: int | None = None) -> None:
+        """Start it and wait until it is ready; its log goes to a file, or to `stdout`."""
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 self._python,
@@ -203,7 +203,7 @@ class GatewayProcess:
                 *("--spool", str(self.spool), "--admin", f"127.0.0.1:{self.admin_port}"),
                 *("--accept-for", "0", "--grace", "20", *self._arguments),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
+                stdout=log if stdout is None else stdout,
                 stderr=asyncio.subprocess.PIPE,
                 env={**os.environ, "PYTHONWARNINGS": "error"},
             )

@@ -479,7 +479,7 @@ async def _takes_mail_again(port: int) -> bool:
 class InSmallFileSystem(GatewayProcess):
     """A gateway whose spool lies on a file system of 48 MiB that nobody else sees."""
 
-    async def start(self, *, wait: bool = True) -> None:
+    async def start(self, *, wait: bool = True, stdout: int | None = None) -> None:
         self.spool.mkdir()
         unshare = shutil.which("unshare")
         assert unshare is not None, "unshare (util-linux) makes the mount namespace"

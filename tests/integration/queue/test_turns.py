@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 
-from mailrelay_gateway.log import LineWriter
 from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Outcome, Result
 from mailrelay_gateway.queue.item import State
 from mailrelay_gateway.queue.lane import WINDOW
@@ -185,8 +183,3 @@ async def test_one_operation_that_cannot_be_done_takes_no_other_along(tmp_path: 
         await until(lambda: len(rig.courier.delivered) == 1)
         assert answers != [None]
         assert rig.failures == []
-
-
-async def test_a_log_that_cannot_be_written_stops_nothing() -> None:
-    with await asyncio.to_thread(open, "/dev/full", "wb", buffering=0) as full:
-        LineWriter(full).msg(b"x" * 70_000)
