@@ -7,7 +7,12 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailrelay_gateway.smtp.data_reader import ChunkReader, DataReader
+from mailrelay_gateway.smtp.data_reader import (
+    MAX_TEXT_LINE,
+    ChunkReader,
+    DataReader,
+    has_long_line,
+)
 
 #: Octets that make trouble, and some that do not.
 ALPHABET = st.sampled_from(
@@ -123,3 +128,31 @@ def test_a_chunk_ends_where_its_size_says() -> None:
 def test_data_begins_where_it_is_told() -> None:
     reader = DataReader()
     assert reader.feed(b"DATA\r\nHi\r\n.\r\nQUIT\r\n", 6) == (b"Hi\r\n", 13)
+
+
+@given(
+    st.lists(st.integers(MAX_TEXT_LINE - 2, MAX_TEXT_LINE + 2) | st.integers(0, 90), max_size=8),
+    st.lists(st.integers(1, 1200), max_size=8),
+    st.booleans(),
+)
+@example([MAX_TEXT_LINE], [MAX_TEXT_LINE, 1], True)
+@example([MAX_TEXT_LINE + 1], [MAX_TEXT_LINE + 1], False)
+def test_a_long_line_is_noticed_however_it_is_cut(
+    lengths: list[int], cuts: list[int], dots: bool
+) -> None:
+    """Invariant: a line of more than 998 octets without its CRLF, dots not doubled, is noticed, and
+    no other.
+    """
+    lines = [(b"." if dots else b"x") * length for length in lengths]
+    content = b"".join(line + b"\r\n" for line in lines)
+    long_line = max(lengths, default=0) > MAX_TEXT_LINE
+    assert has_long_line(content, 0) is long_line
+    stuffed = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+    got, rest, reader = read_data(pieces(stuffed, cuts))
+    assert (got, rest, reader.long_line) == (content, b"", long_line)
+    chunks = ChunkReader()
+    for part in pieces(content[:-2], cuts):  # the last line lacks its end
+        chunks.start(len(part))
+        chunks.feed(part, 0)
+    chunks.finish()
+    assert chunks.long_line is long_line

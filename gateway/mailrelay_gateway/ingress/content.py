@@ -25,9 +25,9 @@ SPILL_ABOVE = INLINE_BODY_LIMIT - MAX_TRACE
 #: Pieces of a message in memory: an octet in a piece of its own would take forty.
 MAX_PARTS = 64
 
-#: What goes in front of a message, given its first octets (its whole header, if that is of legal
-#: size), or why not.
-Begin = Callable[[bytes], bytes | Problem]
+#: What goes in front of a message, and its first octets (its whole header, if that is of legal
+#: size) as they are to be stored, given those that came; or why it is refused.
+Begin = Callable[[bytes], tuple[bytes, bytes] | Problem]
 #: The message with what was put in front, or why it is refused.
 Finished = Callable[[bytes | Path | None, int, Problem | None], None]
 
@@ -39,11 +39,11 @@ class Content:
         "_begin",
         "_budget",
         "_file",
+        "_grown",
         "_held",
         "_max_size",
         "_open_file",
         "_parts",
-        "_prelude_size",
         "octets",
         "problem",
     )
@@ -68,12 +68,17 @@ class Content:
         self._parts: list[bytes] = []
         self._held = 0  # octets of the budget that are ours now
         self._file: BodyFile | None = None
-        self._prelude_size = 0
+        self._grown = 0  # octets that `begin` added
 
     @property
     def crowded(self) -> bool:
         """Whether the client should wait until the disk has caught up."""
         return self._file is not None and self._file.crowded
+
+    @property
+    def spilled(self) -> bool:
+        """Whether the header was looked at and what comes is body, since it goes to a file."""
+        return self._file is not None
 
     def add(self, part: bytes) -> None:
         """Take the next octets."""
@@ -123,18 +128,18 @@ class Content:
         """
         if self.problem is None and self._file is None:
             content = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-            prelude = self._begin(content)
-            if isinstance(prelude, Problem):
-                self.refuse(prelude)
+            begun = self._begin(content)
+            if isinstance(begun, Problem):
+                self.refuse(begun)
             else:
-                body = prelude + content
+                body = begun[0] + begun[1]
                 then(body, len(body), None)
                 return
         if self._file is None:
             then(None, 0, self.problem)
             return
         file = self._file
-        size = self._prelude_size + self.octets
+        size = self._grown + self.octets
 
         def written(error: OSError | None) -> None:
             if error is None:
@@ -148,18 +153,19 @@ class Content:
     def _spill(self) -> None:
         """Go from memory to a file."""
         content = b"".join(self._parts)
-        prelude = self._begin(content)
-        if isinstance(prelude, Problem):
-            self.refuse(prelude)
+        begun = self._begin(content)
+        if isinstance(begun, Problem):
+            self.refuse(begun)
             return
-        if not self._budget.take(len(prelude)):
+        body = begun[0] + begun[1]
+        self._grown = len(body) - len(content)
+        if not self._budget.take(self._grown):
             self.refuse(too_much_in_flight())
             return
-        self._held += len(prelude)
-        self._prelude_size = len(prelude)
+        self._held += self._grown
         self._parts = []
         self._file = self._open_file(self._written)
-        self._file.write(prelude + content)
+        self._file.write(body)
 
     def _written(self, octets: int) -> None:
         """The file took `octets`: they are no longer in memory."""

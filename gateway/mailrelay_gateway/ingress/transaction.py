@@ -21,12 +21,23 @@ from mailrelay_gateway.ingress.settings import ListenerSettings
 from mailrelay_gateway.message import trace
 from mailrelay_gateway.message.envelope import ANONYMOUS, Identity, Message
 from mailrelay_gateway.message.headers import read_header
-from mailrelay_gateway.policy.chain import CONTENT_CHAIN, ContentFacts, decide
+from mailrelay_gateway.message.submission import mend
+from mailrelay_gateway.policy.chain import (
+    CONTENT_CHAIN,
+    ContentFacts,
+    claims_to_be_another,
+    decide,
+)
 from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.policy.senders import SenderEntry
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.data_reader import ChunkReader, DataReader
+from mailrelay_gateway.smtp.data_reader import (
+    MAX_TEXT_LINE,
+    ChunkReader,
+    DataReader,
+    has_long_line,
+)
 
 if TYPE_CHECKING:
     from mailrelay_gateway.ingress.session import Session
@@ -125,8 +136,8 @@ class Transaction:
         part, after = reader.feed(octets, position)
         if part:
             content.add(part)
-            if (reader.bare_newline or reader.nul) and content.problem is None:
-                content.refuse(_malformed(reader))
+            if (reader.bare_newline or reader.nul or reader.long_line) and content.problem is None:
+                self._judge(reader, content)
         return after
 
     @property
@@ -182,9 +193,16 @@ class Transaction:
             rest = reader.finish()
             if rest:
                 content.add(rest)
-            if reader.bare_newline and content.problem is None:
-                content.refuse(_malformed(reader))
+            if (reader.bare_newline or reader.long_line) and content.problem is None:
+                self._judge(reader, content)
         content.finish(self._held)
+
+    def _judge(self, reader: DataReader | ChunkReader, content: Content) -> None:
+        """Refuse what the reader noticed. A long line may stand in the header, which is mended; it
+        is looked at when the header is.
+        """
+        if reader.bare_newline or reader.nul or content.spilled:
+            content.refuse(_malformed(reader))
 
     def _held(self, body: bytes | Path | None, size: int, problem: Problem | None) -> None:
         """The content is whole, in memory or in a durable file: let the queue store it."""
@@ -241,16 +259,26 @@ class Transaction:
 
     # --- what goes in front
 
-    def _begin(self, octets: bytes) -> bytes | Problem:
+    def _begin(self, octets: bytes) -> tuple[bytes, bytes] | Problem:
         """The trace headers for a message that begins with `octets` (its whole header, if of legal
-        size).
+        size), and those octets with the header mended.
         """
-        session = self._session
-        assert session is not None  # begin set it
+        session, reader, entry = self._session, self._reader, self._entry
+        assert session is not None  # begin set both
+        assert reader is not None
         header = read_header(octets)
-        problem = decide(CONTENT_CHAIN, ContentFacts(header=header, sender=self._entry))
+        problem = decide(CONTENT_CHAIN, ContentFacts(header=header, sender=entry))
         if problem is not None:
             return problem
+        if reader.long_line and has_long_line(octets, header.end):
+            return _malformed(reader)
+        claims = claims_to_be_another(header, entry)
+        if header.mend or claims or reader.long_line:
+            mended = mend(octets, header, without_sender=claims)
+            if isinstance(mended, str):
+                return refuse(Reason.MALFORMED_MESSAGE, 550, "5.6.0", mended)
+            octets = mended
+            reader.long_line = False  # the next one stands in the body
         at = int(time.time())
         hostname = self.settings.hostname
         prelude = trace.received(
@@ -263,15 +291,13 @@ class Transaction:
             at=at,
         )
         self._message_id = header.message_id
-        if (
-            self._entry is not None
-        ):  # a submission (RFC 6409 section 8); other mail is left as it is
-            if not header.has_date:
-                prelude += trace.date(at)
-            if not header.message_id:
-                self._message_id = trace.message_id(self.queue_id, hostname)
-                prelude += f"Message-ID: {self._message_id}\r\n".encode("ascii", "replace")
-        return prelude
+        # Every listener takes submissions (RFC 6409 section 8), with a login or without.
+        if not header.has_date:
+            prelude += trace.date(at)
+        if not header.message_id:
+            self._message_id = trace.message_id(self.queue_id, hostname)
+            prelude += f"Message-ID: {self._message_id}\r\n".encode("ascii", "replace")
+        return prelude, octets
 
     def _new_content(self) -> Content:
         return Content(
@@ -305,4 +331,11 @@ def _malformed(reader: DataReader | ChunkReader) -> Problem:
             "5.6.0",
             "A line ends in a bare CR or LF: end every line with CR LF",
         )
-    return refuse(Reason.MALFORMED_MESSAGE, 550, "5.6.0", "A NUL octet stands in the message")
+    if reader.nul:
+        sentence = "A NUL octet stands in the message"
+    else:
+        sentence = (
+            f"A line of the body has more than {MAX_TEXT_LINE} octets (RFC 5322 section 2.1.1):"
+            " encode it as quoted-printable or base64"
+        )
+    return refuse(Reason.MALFORMED_MESSAGE, 550, "5.6.0", sentence)

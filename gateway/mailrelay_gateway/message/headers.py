@@ -21,25 +21,41 @@ MAX_FROM = 8 * 1024
 #: Mailboxes that a From may name: RFC 5322 allows many, no honest message has more than a few.
 MAX_MAILBOXES = 50
 
+#: Fields that stay with us: they would show blind copies to everybody, or claim a return path
+#: (Postfix, message_drop_headers).
+REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
+
 # RFC 5322 section 2.2: field = name ":" body, folded where a line begins with a blank; blanks
 # before ":" are obsolete syntax (section 4.5) that some readers still take. One pass finds the
 # fields we look for, and lines that are none.
 _NO_FIELD = rb"\r\n(?![!-9;-~]+[ \t]*:|[ \t]|\Z)"
 _FIELDS = re.compile(
-    rb"\r\n(?:(from|date|message-id|received)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)"
+    rb"\r\n(?:(from|to|subject|date|message-id|re(?:ceived|ply-to|ferences|turn-path|sent-bcc)"
+    rb"|sender|in-reply-to|b?cc)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)"
     rb"|(?![!-9;-~]+[ \t]*:|[ \t]|\Z))",
     re.IGNORECASE,
 )
+# RFC 5322 section 3.6.4: msg-id, perhaps with a comment after it. Lenient inside the brackets, as
+# ids in the wild are.
+_MESSAGE_ID = re.compile(rb"<[^<>]*[^<> \t][^<>]*>[ \t]*(?:\(.*\))?")
+# What a mailbox file has in front of each message, as Postfix knows it. "From :" is a field.
+_MAILBOX_LINE = re.compile(rb">?From [ \t]*(?![ \t:])[^\r]*\r\n")
 
 
 class Header(NamedTuple):
     """What we want to know of a header."""
 
     froms: tuple[bytes, ...]  # the bodies of all From fields, unfolded
-    message_id: str  # "" when missing
-    has_date: bool
+    message_id: str  # "" when missing, or when it says nothing
+    has_date: bool  # one that says something
     received: int  # how many Received fields
     fault: str  # what is broken about it, as a sentence; "" when nothing is
+    senders: tuple[bytes, ...] = ()  # the bodies of all Sender fields, unfolded
+    repeated: frozenset[bytes] = frozenset()  # fields that stand there twice and may not
+    mend: bool = False  # whether something has to be mended (submission.py)
+    begin: int = 0  # where it begins: after the line of a mailbox file, if there is one
+    end: int = 0  # where it ends: at the empty line, or with the message
+    line_end: bytes = b""  # what its last line lacks
 
 
 def read_header(content: bytes) -> Header:
@@ -48,40 +64,93 @@ def read_header(content: bytes) -> Header:
 
     A message may end with its header. The header is everything before the first empty line.
     """
-    if content[:2] == b"\r\n":
-        return Header((), "", False, 0, "")
-    end = content.find(b"\r\n\r\n", 0, MAX_HEADER + 4)
-    if end < 0 and len(content) > MAX_HEADER:
+    begin = 0
+    if content[:1] in (b"F", b">"):
+        mailbox_line = _MAILBOX_LINE.match(content)
+        if mailbox_line is not None:
+            begin = mailbox_line.end()
+    if content[begin : begin + 2] == b"\r\n":
+        return Header((), "", False, 0, "", mend=begin > 0, begin=begin, end=begin)
+    end = content.find(b"\r\n\r\n", begin, begin + MAX_HEADER + 4)
+    if end < 0 and len(content) - begin > MAX_HEADER:
         return Header((), "", False, 0, f"The header is longer than {MAX_HEADER} octets")
-    header = b"\r\n" + (content if end < 0 else content[: end + 2])
-    if header[-2:] != b"\r\n":
-        header += b"\r\n"
+    end = len(content) if end < 0 else end + 2
+    header = b"\r\n" + content[begin:end]
+    line_end = b"" if header[-2:] == b"\r\n" else b"\r\n"
+    header += line_end
     froms: list[bytes] = []
-    message_id, has_date, received = "", False, 0
+    senders: list[bytes] = []
+    message_id, has_date, received, mend = "", False, 0, begin > 0
+    kinds: list[bytes] = []
     fault = "" if header[2:3] not in (b" ", b"\t") else _fault(1)
     for name, body in _FIELDS.findall(header):
         kind = name.lower()
-        if kind == b"received":
-            received += 1
-        elif kind == b"from":
-            froms.append(_unfold(body))
-        elif kind == b"date":
-            has_date = True
-        elif kind == b"message-id":
-            message_id = message_id or _unfold(body).decode("ascii", "replace")[:255]
-        elif not fault:
-            line = re.search(_NO_FIELD, header)
-            assert line is not None  # the other pattern found it
-            fault = _fault(header.count(b"\r\n", 0, line.start()) + 1)
-    return Header(tuple(froms), message_id, has_date, received, fault)
+        if kind in _LOOKED_AT:
+            if kind == b"received":
+                received += 1
+                continue
+            if kind == b"from":
+                froms.append(unfold(body))
+            elif kind == b"date":
+                has_date = has_date or bool(unfold(body))
+                mend = mend or not has_date
+            elif kind == b"message-id":
+                value = unfold(body)
+                if not is_message_id(value):
+                    mend = True
+                elif not message_id:
+                    message_id = value.decode("ascii", "replace")[:255]
+            elif kind == b"sender":
+                senders.append(unfold(body))
+            else:  # to be removed
+                mend = True
+        elif not kind:
+            if not fault:
+                line = re.search(_NO_FIELD, header)
+                assert line is not None  # the other pattern found it
+                fault = _fault(header.count(b"\r\n", 0, line.start()) + (2 if begin else 1))
+            continue
+        kinds.append(kind)
+    once = set(kinds)
+    repeated = _NONE
+    if len(once) < len(kinds):
+        repeated = frozenset(kind for kind in once if kinds.count(kind) > 1)
+        mend = True
+    return Header(
+        tuple(froms),
+        message_id,
+        has_date,
+        received,
+        fault,
+        tuple(senders),
+        repeated,
+        mend,
+        begin,
+        end,
+        line_end,
+    )
+
+
+_NONE: frozenset[bytes] = frozenset()
+# Of these the body or the mere presence says something; of the others only how many there are.
+_LOOKED_AT = REMOVED | {b"received", b"from", b"date", b"message-id", b"sender"}
+
+
+def is_message_id(value: bytes) -> bool:
+    """Whether the unfolded body of a Message-ID field names an id."""
+    return _MESSAGE_ID.fullmatch(value) is not None
+
+
+def unfold(value: bytes) -> bytes:
+    """The body of a field without its folding and outer blanks."""
+    return (value.replace(b"\r\n", b"") if b"\r" in value else value).strip(b" \t")
 
 
 def _fault(line: int) -> str:
-    return f"Line {line} of the message is no header field, and no empty line came before it"
-
-
-def _unfold(value: bytes) -> bytes:
-    return (value.replace(b"\r\n", b"") if b"\r" in value else value).strip(b" \t")
+    return (
+        f"Line {line} of the message is no header field, and no empty line came before it:"
+        " put one between the header and the body"
+    )
 
 
 # --- mailboxes of a From field (RFC 5322 section 3.4)

@@ -7,6 +7,7 @@ Each stage has its facts and its chain; the first problem ends it. Syntax is che
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +16,7 @@ from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.policy.senders import SenderEntry
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.address import is_address
 
 #: RFC 5321 section 6.3 wants at least 100 hops to pass (Postfix's hopcount_limit is 50, Exim's
 #: received_headers_max 30).
@@ -181,7 +183,7 @@ def check_header_from(facts: ContentFacts) -> Problem | None:
         return _header_from(f"A message has exactly one From header; this one has {len(froms)}")
     mailboxes = read_mailboxes(froms[0])
     if not mailboxes:
-        return _header_from("The header From names no address that can be read for certain")
+        return _header_from(_unreadable(froms[0]))
     for address in mailboxes:
         if not sender.addresses.matches(address):
             return _header_from(
@@ -189,6 +191,19 @@ def check_header_from(facts: ContentFacts) -> Problem | None:
                 " add the address to its `from`"
             )
     return None
+
+
+def claims_to_be_another(header: Header, sender: SenderEntry | None) -> bool:
+    """Whether a Sender field names somebody that the sender may not send as: some readers show the
+    message as sent by that one on behalf of the author. The field is taken out then.
+    """
+    if sender is None:
+        return False
+    for value in header.senders:
+        for address in read_mailboxes(value) or ("",):
+            if not sender.addresses.matches(address):
+                return True
+    return False
 
 
 #: Asked at MAIL.
@@ -246,3 +261,24 @@ def too_big(max_size: int) -> Problem:
 
 def _header_from(sentence: str) -> Problem:
     return refuse(Reason.HEADER_FROM_NOT_ALLOWED, 550, "5.7.1", sentence)
+
+
+#: Characters of a header From that a reply quotes.
+SHOWN = 120
+_ADDRESS_IN_BRACKETS = re.compile(r"([^<>]*)<[ \t]*([^<>@ \t]+@[^<>@ \t]+)[ \t]*>[ \t]*")
+
+
+def _unreadable(value: bytes) -> str:
+    """Why a From cannot be read for certain: the value as seen, and how it should be written."""
+    text = value.decode("ascii", "replace").replace("\ufffd", "?")
+    seen = "".join(each if each.isprintable() else "?" for each in text)
+    if not seen:
+        return "The header From is empty: write the author as Name <local@domain>"
+    shown = seen if len(seen) <= SHOWN else f"{seen[:SHOWN]}..."
+    match = _ADDRESS_IN_BRACKETS.fullmatch(seen)
+    name = match[1].strip(' \t"') if match is not None else ""
+    remedy = '"Name" <local@domain>, one address, the name in quotes'
+    if match is not None and is_address(match[2]) and len(name) <= SHOWN and "\\" not in name:
+        name = name.replace('"', "'")
+        remedy = f'"{name}" <{match[2]}>' if name else f"<{match[2]}>"
+    return f"The header From cannot be read for certain: {shown} -- write {remedy}"

@@ -5,12 +5,17 @@ Rule 1: DATA ends at CRLF "." CRLF and nowhere else; LF.LF, LF.CRLF, CR.CRLF and
         content (and then refused
         as bare newlines: SMTP smuggling, CVE-2023-51764 and its family).
 Rule 2: what is held back between two feeds is at most four octets, however the octets are cut.
-Rule 3: a line may have any length; how much content is too much is the caller's business.
+Rule 3: a line may have any length, and a long one is noticed; how much content is too much, and
+        whether a long line may pass, is the caller's business.
 """
 
 from __future__ import annotations
 
 import re
+
+#: RFC 5321 section 4.5.3.1.6: octets of a line of text without its CRLF.
+MAX_TEXT_LINE = 998
+_SPAN = MAX_TEXT_LINE + 2  # with it
 
 _END = b"\r\n.\r\n"
 # The first CR that is not an ordinary line end: one without LF, or one before a line that begins
@@ -25,9 +30,11 @@ _BARE_LF = re.compile(rb"\n(?<!\r\n)")
 class _Checks:
     """What both readers notice about the content that passes through them."""
 
-    __slots__ = ("bare_newline", "eight_bit", "nul")
+    __slots__ = ("_line", "bare_newline", "eight_bit", "long_line", "nul")
 
     def __init__(self) -> None:
+        self._line = 0  # octets since the last line end
+        self.long_line = False  # one above MAX_TEXT_LINE
         self.bare_newline = False  # a CR or an LF that is not part of a CRLF
         self.nul = False
         self.eight_bit = False  # an octet above 127
@@ -40,6 +47,16 @@ class _Checks:
             self.nul = True
         if not part.isascii():
             self.eight_bit = True
+        # From line end to line end in leaps as long as a line may be: a few for a page of text.
+        length, start = len(part), -self._line
+        while length - start >= _SPAN:
+            newline = part.rfind(b"\n", start if start > 0 else 0, start + _SPAN)
+            if newline < 0:
+                self.long_line = True
+                break
+            start = newline + 1
+        last = part.rfind(b"\n", start if start > 0 else 0)
+        self._line = length - (start if last < 0 else last + 1)
 
 
 class DataReader(_Checks):
@@ -162,4 +179,13 @@ class ChunkReader(_Checks):
             self.bare_newline = True
             held, self._held = self._held, b""
             return held
+        if self._line > MAX_TEXT_LINE:
+            self.long_line = True
         return b"" if self._last_octet in (b"\n", b"") else b"\r\n"
+
+
+def has_long_line(octets: bytes, start: int) -> bool:
+    """Whether a line above MAX_TEXT_LINE begins at `start` or after it."""
+    checks = _Checks()
+    checks._check(octets[start:])
+    return checks.long_line or checks._line > MAX_TEXT_LINE

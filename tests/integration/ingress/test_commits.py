@@ -121,7 +121,8 @@ async def test_input_during_a_commit_is_kept_in_order_and_bounded(tmp_path: Path
         await client.send("Subject: one", ".")
         await until(lambda: len(gate.intake.pending) == 1)
         client.writer.write(b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n")
-        client.writer.write(b"Subject: two\r\n\r\n" + b"x" * more + b"\r\n.\r\nQUIT\r\n")
+        line = b"x" * 98 + b"\r\n"
+        client.writer.write(b"Subject: two\r\n\r\n" + line * (more // 100) + b".\r\nQUIT\r\n")
         (session,) = gate.ingress._open["open"].sessions
         await until(lambda: len(session._kept) > 0)
         assert len(session._kept) < 64 * 1024 + 256 * 1024
