@@ -91,6 +91,18 @@ class Reason(StrEnum):
     DELIVERED = "Delivered", "The upstream answered 250 to the final dot."
     UPSTREAM_DEFERRED = "UpstreamDeferred", "The upstream answered 4xx; the message is tried again."
     UPSTREAM_REJECTED = "UpstreamRejected", "The upstream answered 5xx; the message has failed."
+    UPSTREAM_DOUBTED = (
+        "UpstreamDoubted",
+        "The upstream answered 5xx to MAIL without a cause we know; it is tried once more.",
+    )
+    UPSTREAM_THROTTLED = (
+        "UpstreamThrottled",
+        "The upstream asked for fewer messages or connections; delivery to it slows down.",
+    )
+    UPSTREAM_TOO_MANY_RECIPIENTS = (
+        "UpstreamTooManyRecipients",
+        "The upstream takes no more recipients in one transaction; the rest follows at once.",
+    )
     ADDRESS_UNSENDABLE = (
         "AddressUnsendable",
         "The address cannot be put into an SMTP command of this upstream (RFC 5321, RFC 6531).",
@@ -119,7 +131,22 @@ class Reason(StrEnum):
         "UpstreamAuthMissing",
         "The upstream offers no AUTH mechanism that we speak.",
     )
-    UPSTREAM_REFUSED = "UpstreamRefused", "The upstream refused the session before MAIL."
+    UPSTREAM_TLS_REQUIRED = (
+        "UpstreamTlsRequired",
+        "The upstream takes mail over TLS only, and `tls.mode` is None.",
+    )
+    UPSTREAM_REFUSED = (
+        "UpstreamRefused",
+        "The upstream refuses us: the session, our address or name, relaying, or everybody alike.",
+    )
+    UPSTREAM_QUOTA_EXCEEDED = (
+        "UpstreamQuotaExceeded",
+        "A sending quota at the provider is used up; the mail waits until it frees.",
+    )
+    UPSTREAM_ACCOUNT_BLOCKED = (
+        "UpstreamAccountBlocked",
+        "The provider has blocked or not yet activated the account that we send with.",
+    )
     UPSTREAM_PROTOCOL_ERROR = (
         "UpstreamProtocolError",
         "The upstream answered something that is not SMTP.",

@@ -23,6 +23,7 @@ from mailrelay_gateway.config import TlsMode
 from mailrelay_gateway.delivery.addressing import set_apart
 from mailrelay_gateway.delivery.body_file import UnreadableBody, stream_body
 from mailrelay_gateway.delivery.classify import (
+    ENDING_OF,
     Ending,
     Failure,
     Meaning,
@@ -59,12 +60,6 @@ from mailrelay_gateway.smtp.client_states import PHASES, Phase, State
 from mailrelay_gateway.smtp.reply import Reply
 
 log = structlog.get_logger()
-
-_ENDINGS = {
-    Trouble.CLOSING: Ending.CLOSING,
-    Trouble.REFUSED: Ending.REFUSED,
-    Trouble.PROTOCOL: Ending.PROTOCOL,
-}
 
 _AWAITED = {
     Phase.GREETING: "its greeting",
@@ -256,7 +251,7 @@ class Connection(asyncio.Protocol):
 
     def _end_session(self, event: SessionEnded) -> None:
         if self._attempt is not None:
-            ending = _ENDINGS.get(event.trouble, Ending.PROTOCOL)
+            ending = ENDING_OF.get(event.trouble, Ending.PROTOCOL)
             closing = event.reply if event.trouble is Trouble.CLOSING else None
             self._end_transaction(ending, self._client.transcript, closing)
             if self._transport is not None:
@@ -371,7 +366,11 @@ class Connection(asyncio.Protocol):
         if transcript.dot_sent and transcript.final is None and self._paused:
             transcript = replace(transcript, dot_sent=False)  # it is still in our own buffer
         verdict = classify_transaction(
-            transcript, ending, reused=self.completed > 0, closing=closing
+            transcript,
+            ending,
+            attempts=[target.attempts for target in self._targets],
+            reused=self.completed > 0,
+            closing=closing,
         )
         if verdict.give_back:
             self._attempt, self._refused_here = None, []
@@ -381,8 +380,8 @@ class Connection(asyncio.Protocol):
             return
         if verdict.failure is not None:
             self._report_trouble(verdict.failure)
-        elif verdict.mail_accepted:
-            self._owner.mail_accepted()
+        elif verdict.passed is not None:
+            self._owner.mail_accepted(verdict.passed)
         self._finish(attempt, self._outcomes(verdict))
 
     def _outcomes(self, verdict: Verdict) -> list[Outcome]:

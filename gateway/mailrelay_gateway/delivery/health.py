@@ -1,7 +1,7 @@
 """The health of one upstream as a table-driven state machine, and the order in which its hosts are
 tried. Pure.
 
-    Unknown ──opened──> Up ──failed, or login refused──> Held ──opened──> Up
+    Unknown ──opened──> Up ──failed, or we are refused──> Held ──opened──> Up
                         Held: one probe at a time, after 5 s, 10 s, ... 5 min, for as long as it
                         takes
 
@@ -18,6 +18,7 @@ from enum import Enum, auto
 from mailrelay_gateway.config import HostPort, UpstreamState
 from mailrelay_gateway.delivery.classify import Failure
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.client_states import Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +37,10 @@ class Happening(Enum):
     """What the pool saw."""
 
     OPENED = auto()  # a session got to the point where MAIL may be said
-    ACCEPTED = auto()  # MAIL was answered with 2xx
+    ACCEPTED = auto()  # MAIL or later was answered with 2xx
     FAILED = auto()  # no session could be opened, and there is no other
     FAILED_EXTRA = auto()  # no session could be opened, but others work
-    LOGIN_REFUSED = auto()  # MAIL was answered as if we had not logged in
+    LOGIN_REFUSED = auto()  # MAIL or later was answered with a refusal of us
     CHANGED = auto()  # the configuration changed: what we knew is worth nothing
 
 
@@ -70,33 +71,42 @@ TABLE: dict[tuple[UpstreamState, Happening], tuple[UpstreamState, Action]] = {
     (UpstreamState.HELD, Happening.ACCEPTED): (UpstreamState.UP, Action.RELEASE),
     (UpstreamState.HELD, Happening.FAILED): (UpstreamState.HELD, Action.HOLD),
     (UpstreamState.HELD, Happening.FAILED_EXTRA): (UpstreamState.HELD, Action.HOLD),
-    (UpstreamState.HELD, Happening.LOGIN_REFUSED): (UpstreamState.HELD, Action.HOLD),
+    # From a connection that was open already when the hold began: the same refusal once more.
+    (UpstreamState.HELD, Happening.LOGIN_REFUSED): (UpstreamState.HELD, Action.NOTHING),
     (UpstreamState.HELD, Happening.CHANGED): (UpstreamState.HELD, Action.PROBE),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What is known of an upstream. `since` is Unix seconds; `failures` in a row, until a message
-    was let in.
+    """What is known of an upstream. `since` is Unix seconds; `failures` in a row, until somebody
+    got past the `phase` at which the last one came.
     """
 
     state: UpstreamState = UpstreamState.UNKNOWN
     since: float = 0.0
     failures: int = 0
+    phase: Phase | None = None
     reason: Reason | None = None
     detail: str = ""
 
 
 def step(
-    health: Health, happening: Happening, *, now: float, failure: Failure | None = None
+    health: Health,
+    happening: Happening,
+    *,
+    now: float,
+    failure: Failure | None = None,
+    passed: Phase = Phase.MAIL,
 ) -> tuple[Health, Action]:
     """The next health and what to do about it. `failure` belongs to FAILED, FAILED_EXTRA and
-    LOGIN_REFUSED.
+    LOGIN_REFUSED, `passed` to ACCEPTED: the furthest stage that was answered with 2xx.
 
-    A session that opens does not clear `failures`: an upstream that takes our login and then
-    refuses every MAIL must still be asked ever more slowly.
+    A session that opens does not clear `failures`, nor does a MAIL where RCPT was refused: an
+    upstream that takes our login and then refuses everything must still be asked ever more slowly.
     """
+    if happening is Happening.ACCEPTED and health.phase is not None and passed < health.phase:
+        return health, Action.NOTHING
     state, action = TABLE[health.state, happening]
     since = health.since if state is health.state else now
     if action is Action.HOLD:
@@ -105,11 +115,12 @@ def step(
             state=state,
             since=since,
             failures=health.failures + 1,
+            phase=failure.phase,
             reason=failure.reason,
             detail=failure.detail,
         ), action
     if happening in (Happening.ACCEPTED, Happening.CHANGED):
-        health = replace(health, failures=0)
+        health = replace(health, failures=0, phase=None)
     if state is UpstreamState.HELD:
         return health, action
     return replace(health, state=state, since=since, reason=None, detail=""), action

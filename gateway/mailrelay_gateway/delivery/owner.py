@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from mailrelay_gateway.delivery.classify import Failure
+from mailrelay_gateway.smtp.client_states import Phase
 
 if TYPE_CHECKING:
     from mailrelay_gateway.delivery.connection import Connection
@@ -31,10 +32,10 @@ class Owner(Protocol):
         """There is probably more work than the connections that work can take."""
         ...
 
-    def mail_accepted(self) -> None:
-        """MAIL was answered with 2xx."""
+    def mail_accepted(self, passed: Phase) -> None:
+        """The upstream let a message get past the stage `passed`: MAIL at least."""
         ...
 
     def login_refused(self, failure: Failure) -> None:
-        """MAIL was answered as if we had not logged in."""
+        """MAIL or a later command was answered with a refusal of us, not of the message."""
         ...

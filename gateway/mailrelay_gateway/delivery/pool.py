@@ -200,10 +200,10 @@ class Pool:
         if self._idle or (self._opening is None and len(self._connections) < self._limit()):
             self._decide_soon()
 
-    def mail_accepted(self) -> None:
+    def mail_accepted(self, passed: Phase) -> None:
         """See Owner. Said for every message, and nearly always no news."""
         if self._health.state is not UpstreamState.UP or self._health.failures:
-            self._happened(Happening.ACCEPTED)
+            self._happened(Happening.ACCEPTED, passed=passed)
 
     def login_refused(self, failure: Failure) -> None:
         """See Owner."""
@@ -373,9 +373,17 @@ class Pool:
 
     # --- health
 
-    def _happened(self, happening: Happening, failure: Failure | None = None) -> None:
+    def _happened(
+        self,
+        happening: Happening,
+        failure: Failure | None = None,
+        *,
+        passed: Phase = Phase.MAIL,
+    ) -> None:
         before = self._health
-        self._health, action = step(before, happening, now=self._around.clock(), failure=failure)
+        self._health, action = step(
+            before, happening, now=self._around.clock(), failure=failure, passed=passed
+        )
         match action:
             case Action.HOLD:
                 assert failure is not None

@@ -345,7 +345,22 @@ class Reason(StrEnum):
     UPSTREAM_REFUSED = (
         "UpstreamRefused",
         "UpstreamReachable",
-        "An upstream refuses the session before MAIL; its queue waits.",
+        "An upstream refuses us (session, address, name, relaying), not the mail; its queue waits.",
+    )
+    UPSTREAM_TLS_REQUIRED = (
+        "UpstreamTlsRequired",
+        "UpstreamReachable",
+        "An upstream takes mail over TLS only; its queue waits. Set tls.mode.",
+    )
+    UPSTREAM_QUOTA_EXCEEDED = (
+        "UpstreamQuotaExceeded",
+        "UpstreamReachable",
+        "A sending quota at a provider is used up; its queue waits until it frees.",
+    )
+    UPSTREAM_ACCOUNT_BLOCKED = (
+        "UpstreamAccountBlocked",
+        "UpstreamReachable",
+        "A provider has blocked, or not yet activated, the account; its queue waits.",
     )
     UPSTREAM_PROTOCOL_ERROR = (
         "UpstreamProtocolError",

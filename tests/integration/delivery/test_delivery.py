@@ -11,6 +11,7 @@ import pytest
 
 from mailrelay_gateway.config import UpstreamState
 from mailrelay_gateway.delivery.deadlines import Deadlines
+from mailrelay_gateway.message.effect import Split
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from tests.integration.delivery.conftest import Rig
@@ -165,12 +166,13 @@ async def test_refusals_are_told_per_recipient(rig: Rig) -> None:
     assert rig.work.results == [
         (Result.DELIVERED, Reason.DELIVERED),
         (Result.FAILED, Reason.UPSTREAM_REJECTED),
-        (Result.DEFERRED, Reason.UPSTREAM_DEFERRED),
+        (Result.DEFERRED, Reason.UPSTREAM_TOO_MANY_RECIPIENTS),
         (Result.FAILED, Reason.UPSTREAM_REJECTED),
         (Result.DEFERRED, Reason.UPSTREAM_DEFERRED),
-        (Result.FAILED, Reason.UPSTREAM_REJECTED),
+        (Result.DEFERRED, Reason.UPSTREAM_DOUBTED),
         (Result.FAILED, Reason.UPSTREAM_REJECTED),
     ]
+    assert [outcome.effect for outcome in rig.work.outcomes[:3]] == [None, None, Split()]
     assert rig.work.outcomes[-1].reply is not None
     assert rig.work.outcomes[-1].reply.text == "this is\nspam"
     assert rig.state() is UpstreamState.UP

@@ -75,7 +75,7 @@ async def data_answered_with_250(peer: Peer) -> None:
         (drop_after_dot, U, Reason.REPLY_LOST, None),
         (garbage_after_dot, U, Reason.REPLY_LOST, None),
         (garbage_after_mail, D, Reason.UPSTREAM_PROTOCOL_ERROR, None),
-        (closing_after_mail, D, Reason.UPSTREAM_DEFERRED, "421 4.7.0 slow down"),
+        (closing_after_mail, D, Reason.UPSTREAM_THROTTLED, "421 4.7.0 slow down"),
         (closing_after_dot, D, Reason.UPSTREAM_DEFERRED, "421 4.3.2 stopping"),
         (data_answered_with_250, D, Reason.UPSTREAM_PROTOCOL_ERROR, None),
     ],

@@ -74,6 +74,23 @@ def test_a_session_alone_does_not_reset_the_pause() -> None:
     assert health.failures == 0
 
 
+def test_one_refusal_on_many_connections_is_one_failure() -> None:
+    health, action = run(Happening.OPENED, *[Happening.LOGIN_REFUSED] * 10)
+    assert (health.state, health.failures, action) == (HELD, 1, Action.NOTHING)
+
+
+def test_a_mail_that_is_let_in_does_not_undo_a_refusal_at_rcpt() -> None:
+    refused = Failure(Phase.RCPT, Reason.UPSTREAM_REFUSED, "answered 554 Relay access denied")
+    health, _ = step(Health(), Happening.LOGIN_REFUSED, now=1, failure=refused)
+    health, action = step(health, Happening.ACCEPTED, now=2, passed=Phase.MAIL)
+    assert (health.state, health.failures, action) == (HELD, 1, Action.NOTHING)
+    health, _ = step(health, Happening.OPENED, now=3)
+    health, _ = step(health, Happening.ACCEPTED, now=4, passed=Phase.MAIL)
+    assert (health.state, health.failures) == (UP, 1)
+    health, _ = step(health, Happening.ACCEPTED, now=5, passed=Phase.RCPT)
+    assert (health.state, health.failures, health.phase) == (UP, 0, None)
+
+
 def test_a_changed_configuration_is_asked_at_once_and_from_the_shortest_pause() -> None:
     health, action = run(Happening.FAILED, Happening.FAILED, Happening.CHANGED)
     assert (action, health.failures) == (Action.PROBE, 0)

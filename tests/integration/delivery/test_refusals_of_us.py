@@ -1,0 +1,83 @@
+"""An upstream that refuses us and not the message, at whatever stage: it is held with its own
+words, nothing bounces, and the mail goes out once it changes its mind.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from mailrelay_gateway.config import UpstreamState
+from mailrelay_gateway.message.envelope import Result
+from mailrelay_gateway.reasons import Reason
+from tests.integration.delivery.conftest import Rig
+from tests.integration.delivery.memory_work import attempt
+from tests.integration.delivery.scripted_server import Peer, Script, polite
+
+DELIVERED = (Result.DELIVERED, Reason.DELIVERED)
+
+
+def at_mail(reply: str) -> Script:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.hear("MAIL", "RCPT", "DATA")
+        await peer.say(reply, "503 what", "503 what")
+        await peer.silence()
+
+    return script
+
+
+def at_rcpt(reply: str) -> Script:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.hear("MAIL", "RCPT", "DATA")
+        await peer.say("250 ok", reply, "554 no valid recipients")
+        await peer.silence()
+
+    return script
+
+
+def at_dot(reply: str) -> Script:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.take_envelope()
+        await peer.hear_body()
+        await peer.say(reply)
+        await peer.silence()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "words"),
+    [
+        (at_mail("550 5.7.57 Client was not authenticated"), "UpstreamAuthFailed", "to MAIL"),
+        (at_mail("521 5.3.2 no mail here"), "UpstreamRefused", "521 5.3.2 no mail here to MAIL"),
+        (at_rcpt("554 5.7.1 <u@x>: Relay access denied"), "UpstreamRefused", "Relay access denied"),
+        (at_rcpt("554 5.7.1 Client host rejected: Access denied"), "UpstreamRefused", "to RCPT"),
+        (at_rcpt("504 5.5.2 <x>: Helo command rejected"), "UpstreamRefused", "Helo command"),
+        (at_rcpt("550 5.7.1 Authentication required"), "UpstreamAuthFailed", "to RCPT"),
+        (
+            at_dot("550 5.3.0 out of order"),
+            "UpstreamRefused",
+            "550 5.3.0 out of order to the final",
+        ),
+        (at_dot("554 5.2.0 SubmissionQuotaExceededException"), "UpstreamQuotaExceeded", "5.2.0"),
+    ],
+)
+async def test_it_is_held_and_nothing_bounces(
+    rig: Rig, script: Script, reason: str, words: str
+) -> None:
+    server = await rig.serve(script, polite)
+    rig.run(rig.config(server.port))
+    rig.work.add(attempt(1))
+    await rig.work.until_finished(1)
+    [(result, why)] = rig.work.results
+    assert (result, why.value) == (Result.HELD, reason)
+    [(held_for, detail)] = rig.work.holds
+    assert held_for.value == reason
+    assert words in detail
+    await rig.work.until(lambda: rig.work.releases == 1)
+    rig.work.add(attempt(2))
+    await rig.work.until_finished(2)
+    assert rig.work.results[1] == DELIVERED
+    assert rig.state() is UpstreamState.UP
