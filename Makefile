@@ -60,7 +60,7 @@ images: install ## Build both images (and load them into the end-to-end cluster,
 	@scripts/debian-packages e2e
 	@$(PY) tests/e2e/provision.py images
 
-bench: install ## Measure against Postfix: rate, CPU and memory, as a table and JSON
+bench: install ## Measure beside Postfix and a bare relay, or ARGS="--against REVISION": rate, CPU, memory; table and JSON
 	@scripts/debian-packages bench
 	@echo "==> Benchmark"
 	@$(PY) tests/bench/run.py $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,14 +34,24 @@ def family(root: int) -> list[int]:
 
 
 def cpu_seconds(root: int) -> float:
-    """User and system time of the family, its dead and reaped members included."""
-    ticks = 0
+    """User and system time of the family, its dead and reaped members included.
+
+    What lives is read from the process's own clock, in nanoseconds; the reaped ones are known in
+    ticks of 10 ms.
+    """
+    seconds = 0.0
     for pid in family(root):
         try:
-            ticks += sum(int(field) for field in _stat(pid)[11:15])
+            stat = _stat(pid)
+            seconds += sum(int(field) for field in stat[13:15]) / _TICK
         except OSError:
             continue
-    return ticks / _TICK
+        try:
+            # clock_getcpuclockid(3): the CPU time of all threads of another process
+            seconds += time.clock_gettime((~pid << 3) | 2)
+        except OSError:  # ended, not yet reaped
+            seconds += sum(int(field) for field in stat[11:13]) / _TICK
+    return seconds
 
 
 def memory_octets(root: int) -> int:

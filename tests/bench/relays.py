@@ -1,6 +1,8 @@
-"""The two relays that are measured: our gateway and Debian's Postfix.
+"""The relays that are measured: our gateway, the floor (floor.py) and Debian's Postfix.
 
-Both take mail on loopback and relay it to a sink.
+Each takes mail on loopback, answers 250 after an fsync, and relays to a sink.
+`--against` starts the gateway of another revision by this module's `Gateway` in that revision: its
+name, arguments, `port`, `start` and `stop` stay as they are.
 """
 
 from __future__ import annotations
@@ -60,8 +62,6 @@ def gateway_python_version() -> str:
 class Gateway:
     """mailrelay, one process, its spool durable as always."""
 
-    name = "mailrelay"
-
     def __init__(self, folder: Path, sink_port: int) -> None:
         self.port = free_port()
         self._gateway = GatewayProcess(folder, python=gateway_python())
@@ -84,12 +84,44 @@ class Gateway:
         await self._gateway.stop()
 
 
+class Floor:
+    """The bare relay of floor.py, on the gateway's interpreter if no other is named."""
+
+    def __init__(self, folder: Path, sink_port: int, python: str | None = None) -> None:
+        self.port = free_port()
+        self._log = folder / "log"
+        self._log.mkdir()
+        arguments = [str(self.port), str(sink_port), str(self._log), str(CONNECTIONS)]
+        program = str(Path(__file__).with_name("floor.py"))
+        self._command = [python or gateway_python(), program, *arguments]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> int:
+        """Start; its pid."""
+        self._process = subprocess.Popen(self._command)
+        async with asyncio.timeout(10):
+            while True:
+                if self._process.poll() is not None:
+                    raise RuntimeError(f"the floor ended with {self._process.returncode}")
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                except OSError:
+                    await asyncio.sleep(0.02)
+                    continue
+                writer.close()
+                return self._process.pid
+
+    async def stop(self) -> None:
+        """Stop."""
+        if self._process is not None:
+            self._process.terminate()
+            await asyncio.to_thread(self._process.wait, 10)
+
+
 class Postfix:
     """Debian's Postfix as it ships, in folders of its own; changed only what makes it a relay to
     the sink on loopback.
     """
-
-    name = "postfix"
 
     def __init__(self, folder: Path, sink_port: int) -> None:
         self.port = free_port()

@@ -1,188 +1,126 @@
-"""`make bench`: mailrelay and Postfix, the same mail from smtp-source to smtp-sink, one after the
-other in one run.
+"""`make bench`: mailrelay, the floor (a bare relay with the same promise) and Postfix, the same
+mail from smtp-source to smtp-sink, one after the other in one run.
 
-Prints a table and writes build/bench.json. End to end: the clock stops when the sink has taken the
-last message. Each figure is the median of the runs; the two relays take turns, so that both see the
-same machine.
+Prints a table and writes build/bench.json. Each figure is the median of the rounds, also as a
+multiple of the floor and of Postfix in the same round: multiples travel between machines, absolute
+figures do not.
+
+`--against REVISION` measures this tree's gateway and that revision's instead, in turns, and prints
+the ratios, ours to theirs, round by round (build/bench-against.json).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import functools
 import json
 import os
-import statistics
-import subprocess
+import signal
 import sys
-import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.bench.processes import PeakMemory, cpu_seconds
-from tests.bench.relays import Gateway, Postfix, gateway_python_version
-from tests.peers.gateway import free_port
+from tests.bench.figures import FLOOR, POSTFIX, Measured, against_table, as_json, table, turns
+from tests.bench.load import DURABLE, ROWS, Kind, Row, measure
+from tests.bench.relays import Floor, Gateway, Postfix, gateway_python_version
+from tests.bench.revisions import HERE, RevisionError, TreeGateway, tree_of
 
-SOURCE, SINK = "/usr/sbin/smtp-source", "/usr/sbin/smtp-sink"
-SESSIONS = 20
-#: Seconds that one measurement may take.
-PATIENCE = 180
+OURS = "mailrelay"
+KINDS: dict[str, Kind] = {OURS: Gateway, FLOOR: Floor, POSTFIX: Postfix}
 
-
-@dataclass(frozen=True)
-class Row:
-    """One kind of load. `messages` by relay: enough for some seconds of each."""
-
-    name: str
-    octets: int
-    reused: bool
-    messages: dict[str, int]
+#: By row and relay, one entry a round.
+Results = dict[str, dict[str, list[Measured]]]
 
 
-ROWS = (
-    Row("4 KB, 20 reused connections", 4096, True, {"mailrelay": 20000, "postfix": 4000}),
-    Row("4 KB, a connection each", 4096, False, {"mailrelay": 8000, "postfix": 3000}),
-    Row("100 KB, 20 reused connections", 102400, True, {"mailrelay": 4000, "postfix": 1500}),
-)
+def rounds(
+    kinds: Mapping[str, Kind], rows: Sequence[Row], count: int, *, messages: int, seconds: float
+) -> Results:
+    """Measure each row with each relay, `count` times; no round begins after `seconds`."""
+    found: Results = {row.name: {kind: [] for kind in kinds} for row in rows}
+    order = turns(list(kinds), count)
+    began = time.monotonic()
+    for n in range(count):
+        if n and time.monotonic() - began > seconds:
+            sys.stderr.write(f"{n} rounds only: the time is up (--minutes)\n")
+            break
+        for row in rows:
+            for name in order[n * len(kinds) : (n + 1) * len(kinds)]:
+                many = messages or row.messages.get(name, row.messages[OURS])
+                measured = asyncio.run(measure(kinds[name], row, many))
+                sys.stderr.write(
+                    f"round {n + 1} of {count}, {row.name}: {name} {measured.rate:.0f}/s,"
+                    f" {measured.cpu_ms:.3f} ms, {measured.memory_mib:.0f} MiB\n"
+                )
+                found[row.name][name].append(measured)
+    return found
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One measurement: messages a second, CPU milliseconds a message, peak memory in MiB."""
-
-    rate: float
-    cpu_ms: float
-    memory_mib: float
-
-
-async def measure(kind: type[Gateway] | type[Postfix], row: Row, scale: float) -> Measured:
-    """Start a relay and a sink, send the row's mail through, and stop both."""
-    count = max(100, int(row.messages[kind.name] * scale))
-    with tempfile.TemporaryDirectory(prefix="mailrelay-bench-", dir=_durable_folder()) as name:
-        sink_port = free_port()
-        warm_up = 100
-        sink = subprocess.Popen(
-            [SINK, "-u", "nobody", "-M", str(count + warm_up), f"127.0.0.1:{sink_port}", "1024"],
-            stdout=subprocess.DEVNULL,
-        )
-        subject = kind(Path(name), sink_port)
-        root = await subject.start()
-        try:
-            await send(row, warm_up, subject.port)
-            await asyncio.sleep(1.0)
-            cpu_before = cpu_seconds(root)
-            with PeakMemory(root) as memory:
-                started = time.perf_counter()
-                await send(row, count, subject.port)
-                await asyncio.to_thread(sink.wait, PATIENCE)
-                seconds = time.perf_counter() - started
-            cpu = cpu_seconds(root) - cpu_before
-        finally:
-            await subject.stop()
-            if sink.poll() is None:
-                sink.kill()
-                sink.wait()
-    return Measured(count / seconds, cpu / count * 1000, memory.octets / 2**20)
+def machine() -> dict[str, object]:
+    """What the figures were taken on, and how busy it was before we began."""
+    return {
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "gateway_python": gateway_python_version(),
+    }
 
 
-async def send(row: Row, count: int, port: int) -> None:
-    """Send the row's mail with smtp-source; raises when it was not all accepted."""
-    arguments = ["-s", str(SESSIONS), "-m", str(count), "-l", str(row.octets)]
-    if row.reused:
-        arguments.append("-d")
-    process = await asyncio.create_subprocess_exec(
-        SOURCE,
-        *arguments,
-        *("-f", "app@example.com", "-t", "someone@example.net", f"127.0.0.1:{port}"),
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    async with asyncio.timeout(PATIENCE):
-        if await process.wait() != 0:
-            raise RuntimeError(f"smtp-source ended with {process.returncode}")
-
-
-def _durable_folder() -> str:
-    """A folder on a real disk: where this repository lies, not a memory file system."""
-    folder = Path(__file__).parents[2] / "build"
-    folder.mkdir(exist_ok=True)
-    return str(folder)
-
-
-def middle(found: list[Measured]) -> Measured:
-    """The median of each figure."""
-    return Measured(
-        *(
-            statistics.median(getattr(each, key) for each in found)
-            for key in ("rate", "cpu_ms", "memory_mib")
-        )
-    )
-
-
-def table(results: dict[str, dict[str, Measured]]) -> str:
-    """The results for people."""
-    lines = [
-        f"{'':32}{'messages/s':>24}{'CPU ms/message':>24}{'peak MiB':>20}",
-        f"{'':32}{'mailrelay':>10}{'postfix':>9}{'':>5}{'mailrelay':>10}{'postfix':>9}{'':>5}"
-        f"{'mailrelay':>10}{'postfix':>10}",
-    ]
-    for name, by_relay in results.items():
-        ours, theirs = by_relay["mailrelay"], by_relay["postfix"]
-        rate, cpu = ours.rate / theirs.rate, theirs.cpu_ms / ours.cpu_ms
-        lines.append(
-            f"{name:32}{ours.rate:10.0f}{theirs.rate:9.0f}{f'x{rate:.1f}':>5}"
-            f"{ours.cpu_ms:10.3f}{theirs.cpu_ms:9.3f}{f'/{cpu:.1f}':>5}"
-            f"{ours.memory_mib:10.0f}{theirs.memory_mib:10.0f}"
-        )
-    return "\n".join(lines)
+def write_down(name: str, document: Mapping[str, object]) -> None:
+    """Write the JSON, and say where it is."""
+    path = DURABLE / name
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    where = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    sys.stdout.write(f"also in {where}\n")
 
 
 def main() -> None:
     """Measure everything and say it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="measurements of each figure")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the usual messages")
-    parser.add_argument("--only", choices=("mailrelay", "postfix"), help="measure one of them")
+    parser = argparse.ArgumentParser(description=__doc__, prog="make bench")
+    parser.add_argument("--against", metavar="REVISION", help="compare with that revision")
+    parser.add_argument("--rounds", type=int, help="measurements of each figure (3; against: 6)")
+    parser.add_argument("--messages", type=int, default=0, help="messages a measurement")
+    parser.add_argument(
+        "--row", action="append", choices=[row.key for row in ROWS], help="this load only"
+    )
+    parser.add_argument("--only", action="append", choices=list(KINDS), help="this relay only")
+    parser.add_argument("--minutes", type=float, default=20, help="no round begins after these")
     arguments = parser.parse_args()
-    kinds = [kind for kind in (Gateway, Postfix) if arguments.only in (None, kind.name)]
-    found: dict[str, dict[str, list[Measured]]] = {}
-    for row in ROWS:
-        for run in range(arguments.runs):
-            for kind in kinds:
-                sys.stderr.write(f"{row.name}: {kind.name}, run {run + 1} of {arguments.runs}\n")
-                measured = asyncio.run(measure(kind, row, arguments.scale))
-                sys.stderr.write(
-                    f"  {measured.rate:.0f}/s, {measured.cpu_ms:.3f} ms,"
-                    f" {measured.memory_mib:.0f} MiB\n"
-                )
-                found.setdefault(row.name, {}).setdefault(kind.name, []).append(measured)
-    if len(kinds) < 2:
+    if arguments.against and arguments.only:
+        parser.error("--against measures two revisions and the floor: leave --only out")
+    # a terminated run removes its folders too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    DURABLE.mkdir(exist_ok=True)
+
+    kinds = {name: kind for name, kind in KINDS.items() if name in (arguments.only or KINDS)}
+    rows = [row for row in ROWS if row.key in (arguments.row or [row.key])]
+    about = machine()
+    if os.getloadavg()[0] > 0.5:
+        sys.stderr.write("this machine does other work: trust the multiples, not the figures\n")
+    measured = functools.partial(
+        rounds, rows=rows, messages=arguments.messages, seconds=arguments.minutes * 60
+    )
+    if arguments.against is None:
+        results = measured(kinds, count=arguments.rounds or 3)
+        sys.stdout.write(table(results) + "\n")
+        write_down("bench.json", {"machine": about, "rows": as_json(results)})
         return
-    results = {
-        name: {kind: middle(each) for kind, each in by_kind.items()}
-        for name, by_kind in found.items()
-    }
-    sys.stdout.write(table(results) + "\n")
-    path = Path(_durable_folder()) / "bench.json"
-    path.write_text(
-        json.dumps(
-            {
-                "machine": {"cores": os.cpu_count(), "gateway_python": gateway_python_version()},
-                "runs": arguments.runs,
-                "rows": {
-                    name: {kind: asdict(each) for kind, each in by_kind.items()}
-                    for name, by_kind in results.items()
-                },
-            },
-            indent=2,
-        )
-        + "\n"
-    )
-    sys.stdout.write(
-        f"also in {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}\n"
-    )
+    with contextlib.ExitStack() as stack:
+        try:
+            name, tree = stack.enter_context(tree_of(arguments.against))
+        except RevisionError as error:
+            parser.error(f"--against {arguments.against}: {error}")
+        kinds = {
+            FLOOR: Floor,
+            "ours": functools.partial(TreeGateway, HERE),
+            name: functools.partial(TreeGateway, tree),
+        }
+        results = measured(kinds, count=arguments.rounds or 6)
+    sys.stdout.write(against_table(results, "ours", name) + "\n")
+    write_down("bench-against.json", {"machine": about, "against": name, "rows": as_json(results)})
 
 
 if __name__ == "__main__":
