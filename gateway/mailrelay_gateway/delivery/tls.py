@@ -11,6 +11,7 @@ import ssl
 from functools import lru_cache
 
 from mailrelay_gateway.config import UpstreamTls
+from mailrelay_gateway.contract.pem import PemProblem, read_bundle
 from mailrelay_gateway.delivery.deadlines import Deadlines
 
 
@@ -43,9 +44,13 @@ def _context(ca: str | None) -> ssl.SSLContext:
         context = ssl.create_default_context()
     else:
         try:
-            context = ssl.create_default_context(cadata=ca)
-        except (ssl.SSLError, ValueError) as error:
-            raise UnusableBundle(f"tls.caRef holds no usable PEM certificates ({error})") from None
+            bundle = read_bundle(ca, field="ca.crt")
+        except PemProblem as problem:
+            raise UnusableBundle(f"tls.caRef {problem}") from None
+        try:
+            context = ssl.create_default_context(cadata=bundle.pem)
+        except (ssl.SSLError, ValueError) as error:  # what our reader takes and OpenSSL does not
+            raise UnusableBundle(f"tls.caRef is refused by OpenSSL ({error})") from None
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     # Python 3.13 began to insist on what private authorities often lack (key identifiers): the same
     # everywhere.

@@ -13,13 +13,18 @@ import os
 import ssl
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
 from mailrelay_gateway.config import Certificate
+from mailrelay_gateway.contract.pem import PemProblem, read_pair
+
+#: Suites of TLS 1.2: Mozilla's intermediate list without DHE, for which parameters would have to be
+#: made. No CBC. TLS 1.3 has suites of its own.
+CIPHERS = ":".join(
+    f"ECDHE-{key}-{suite}"
+    for suite in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    for key in ("ECDSA", "RSA")
+)
 
 _SniCallback = Callable[[ssl.SSLObject | ssl.SSLSocket, str | None, ssl.SSLContext], None]
 
@@ -88,23 +93,25 @@ def _key(certificate: Certificate) -> bytes:
 
 def _load(certificate: Certificate) -> _Loaded:
     try:
-        chain = x509.load_pem_x509_certificates(certificate.chain.encode())
-        load_pem_private_key(certificate.key.encode(), password=None)
-    except (ValueError, TypeError) as error:
-        raise CertificateError(f"has a certificate or key that is not PEM ({error})") from None
+        pair = read_pair(
+            certificate.chain, certificate.key, chain_field="tls.crt", key_field="tls.key"
+        )
+    except PemProblem as problem:
+        raise CertificateError(str(problem)) from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION
     try:
-        _load_chain(context, f"{certificate.chain.strip()}\n{certificate.key.strip()}\n".encode())
-    except ssl.SSLError as error:
+        _load_chain(context, f"{pair.pem}{pair.key_pem}".encode())
+    except ssl.SSLError as error:  # what our reader takes and OpenSSL does not
         raise CertificateError(
-            f"has a certificate that does not fit its key or is not accepted ({error.reason})"
+            f"has a certificate that OpenSSL does not accept ({error.reason})"
         ) from None
     return _Loaded(
         context=context,
-        names=_names(chain[0]),
-        expires_at=chain[0].not_valid_after_utc.timestamp(),
+        names=pair.dns_names,
+        expires_at=pair.certificate.not_valid_after_utc.timestamp(),
     )
 
 
@@ -135,16 +142,6 @@ def _write(descriptor: int, octets: bytes) -> None:
     view = memoryview(octets)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The DNS names a certificate is for, in lower case (RFC 6125: the common name does
-    not count).
-    """
-    with suppress(x509.ExtensionNotFound):
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        return tuple(name.lower() for name in names.value.get_values_for_type(x509.DNSName))
-    return ()
 
 
 def _chooser(by_name: Mapping[str, ssl.SSLContext], default: ssl.SSLContext) -> _SniCallback:

@@ -12,9 +12,11 @@ import socket
 import ssl
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mailrelay_gateway.config import TlsMode
+from mailrelay_gateway.contract.pem import PemProblem, read_bundle
 
 #: Seconds for each step; the reply to the final dot comes after an fsync, not after a delivery.
 DEADLINE = 30.0
@@ -183,8 +185,13 @@ def _log_in(client: smtplib.SMTP, target: Target) -> None:
 
 
 def _context(target: Target) -> ssl.SSLContext:
+    if not target.ca:
+        return ssl.create_default_context()
     try:
-        return ssl.create_default_context(cafile=target.ca or None)
+        text = Path(target.ca).read_text(encoding="utf-8", errors="replace")
+        return ssl.create_default_context(cadata=read_bundle(text, field=target.ca).pem)
+    except PemProblem as problem:
+        raise Refused(Stage.TLS, f"the CA file {problem}") from None
     except (OSError, ssl.SSLError) as error:
         raise Refused(Stage.TLS, f"the CA file {target.ca} cannot be used ({error})") from None
 

@@ -12,9 +12,17 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mailrelay_gateway.config import Certificate
+from mailrelay_gateway.contract.pem import (
+    Pair,
+    PemProblem,
+    names_of,
+    read_bundle,
+    read_pair,
+    serving_problem,
+    trust_problem,
+)
 
 #: A CA outlives the relay; Kubernetes' own (kubeadm) has ten years too.
 AUTHORITY_LIFE = timedelta(days=3650)
@@ -63,19 +71,20 @@ def why_leaf_is_due(
     """
     if leaf is None:
         return "There is no certificate yet."
-    chain = parse_chain(leaf.chain)
     issuers = parse_chain(authority)
+    chain = parse_chain(leaf.chain)
     if not chain or not issuers:
         return "The certificate cannot be read."
-    certificate = chain[0]
     try:
-        certificate.verify_directly_issued_by(issuers[0])
+        chain[0].verify_directly_issued_by(issuers[0])
     except (ValueError, TypeError, InvalidSignature):
         return "The certificate is not of the relay's CA."
-    if key_problem(leaf) is not None:
+    try:
+        pair = _read(leaf)
+    except PemProblem:
         return "The certificate and its key do not belong together."
-    carried_dns, carried_addresses = _names_in(certificate)
-    lacking = (set(dns_names) - carried_dns) | (set(addresses) - carried_addresses)
+    certificate = pair.certificate
+    lacking = (set(dns_names) - set(pair.dns_names)) | (set(addresses) - set(pair.addresses))
     if lacking:
         return f"The certificate lacks {', '.join(sorted(lacking))}."
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
@@ -90,7 +99,10 @@ def carries(chain: str, host: str) -> bool:
     certificates = parse_chain(chain)
     if not certificates:
         return False
-    dns, addresses = _names_in(certificates[0])
+    try:
+        dns, addresses = names_of(certificates[0], field="tls.crt")
+    except PemProblem:
+        return False
     try:
         return str(ipaddress.ip_address(host)) in addresses
     except ValueError:
@@ -100,44 +112,30 @@ def carries(chain: str, host: str) -> bool:
     return host in dns or (bool(dot) and f"*.{parent}" in dns)
 
 
-def chain_problem(certificate: Certificate, *, now: datetime) -> str | None:
-    """What is wrong with a certificate that we were given, as the end of a sentence; None:
-    nothing."""
-    chain = parse_chain(certificate.chain)
-    if not chain:
-        return "holds no PEM certificate in tls.crt"
-    problem = key_problem(certificate)
-    if problem is not None:
-        return problem
-    if now > chain[0].not_valid_after_utc:
-        return f"expired on {chain[0].not_valid_after_utc:%Y-%m-%d}; renew it"
-    return None
+def given_certificate(certificate: Certificate, *, now: datetime) -> Certificate:
+    """A certificate that we were given, written anew; PemProblem, the end of a sentence, for one
+    that the gateway or its clients would refuse."""
+    pair = _read(certificate)
+    if problem := serving_problem(pair, now=now):
+        raise PemProblem(problem)
+    return Certificate(chain=pair.pem, key=pair.key_pem)
 
 
-def key_problem(certificate: Certificate) -> str | None:
-    """Why the key is not the first certificate's, as the end of a sentence; None: it is."""
-    chain = parse_chain(certificate.chain)
-    try:
-        key = load_pem_private_key(certificate.key.encode(), password=None)
-    except (ValueError, TypeError):
-        return "holds no readable, unencrypted private key in tls.key"
-    if not chain or chain[0].public_key() != key.public_key():
-        return "has a key in tls.key that is not that of the first certificate in tls.crt"
-    return None
+def given_bundle(pem: str, *, now: datetime) -> str:
+    """The CAs that we were given to trust, written anew; PemProblem for what verifies nothing."""
+    bundle = read_bundle(pem, field="ca.crt")
+    if problem := trust_problem(bundle, now=now):
+        raise PemProblem(problem)
+    return bundle.pem
 
 
-def parse_chain(pem: str) -> list[x509.Certificate]:
+def parse_chain(pem: str) -> tuple[x509.Certificate, ...]:
     """The certificates of a PEM text; none when there are none or one is damaged."""
     try:
-        return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
-        return []
+        return read_bundle(pem, field="tls.crt").certificates
+    except PemProblem:
+        return ()
 
 
-def _names_in(certificate: x509.Certificate) -> tuple[set[str], set[str]]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return set(), set()
-    dns = {name.lower() for name in names.get_values_for_type(x509.DNSName)}
-    return dns, {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+def _read(certificate: Certificate) -> Pair:
+    return read_pair(certificate.chain, certificate.key, chain_field="tls.crt", key_field="tls.key")

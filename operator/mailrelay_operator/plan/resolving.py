@@ -7,17 +7,19 @@ object, key and remedy.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mailrelay_gateway.config import Certificate, Login, RelayDocument
+from mailrelay_gateway.contract.pem import PemProblem, read_bundle
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.metadata import TrustRef
 from mailrelay_operator.api.names import LABEL_CREDENTIALS, SECRET_TYPE_BASIC_AUTH
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.upstreams import Upstream
-from mailrelay_operator.plan.certificates import chain_problem, parse_chain
+from mailrelay_operator.plan.certificates import given_bundle, given_certificate
 from mailrelay_operator.plan.facts import Absence, ObjectKey, RelayFacts
 from mailrelay_operator.plan.objects import Manifest, config_map_data, labels_of, secret_data
 from mailrelay_operator.plan.verdicts import Trouble
@@ -184,13 +186,10 @@ def _authority_of(facts: RelayFacts, upstream: Upstream) -> str | Trouble | None
             reason=Reason.SECRET_INVALID if secret else Reason.CONFIG_MAP_INVALID,
             message=f"{what} has no key ca.crt.",
         )
-    pem = octets.decode(errors="replace")
-    if not parse_chain(pem):
-        return Trouble(
-            reason=Reason.CERTIFICATE_INVALID,
-            message=f"{what} holds no readable PEM certificate in ca.crt.",
-        )
-    return pem
+    try:
+        return given_bundle(octets.decode(errors="replace"), now=facts.now)
+    except PemProblem as problem:
+        return Trouble(reason=Reason.CERTIFICATE_INVALID, message=f"{what} {problem}.")
 
 
 def _given_certificate(facts: RelayFacts, listener: Listener, name: str) -> Certificate | Trouble:
@@ -209,10 +208,10 @@ def _given_certificate(facts: RelayFacts, listener: Listener, name: str) -> Cert
         chain=data.get("tls.crt", b"").decode(errors="replace"),
         key=data.get("tls.key", b"").decode(errors="replace"),
     )
-    problem = chain_problem(certificate, now=facts.now)
-    if problem is not None:
+    try:
+        return given_certificate(certificate, now=facts.now)
+    except PemProblem as problem:
         return Trouble(reason=Reason.CERTIFICATE_INVALID, message=f"{what} {problem}.")
-    return certificate
 
 
 def _given_authority(facts: RelayFacts, listener: Listener) -> str:
@@ -221,7 +220,10 @@ def _given_authority(facts: RelayFacts, listener: Listener) -> str:
     for reference in listener.tls.certificate_refs:
         found = facts.find("Secret", facts.namespace, reference.name)
         if not isinstance(found, Absence):
-            return secret_data(found).get("ca.crt", b"").decode(errors="replace")
+            octets = secret_data(found).get("ca.crt", b"")
+            with contextlib.suppress(PemProblem):  # tenants get no CA rather than a broken one
+                return read_bundle(octets.decode(errors="replace"), field="ca.crt").pem
+            return ""
     return ""
 
 

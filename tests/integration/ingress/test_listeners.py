@@ -52,10 +52,13 @@ async def test_a_listener_without_a_usable_certificate_is_named(gate: Gate) -> N
     bad = certificate("localhost").model_copy(update={"key": certificate("other").key})
     for certificates, sentence in (
         ((), "Listener submission has TLS but no certificate"),
-        ((bad,), "Listener submission has a certificate that does not fit its key"),
+        (
+            (bad,),
+            "Listener submission has a key in tls.key that is not that of the first certificate",
+        ),
         (
             (certificate("localhost").model_copy(update={"chain": "x"}),),
-            "Listener submission has a certificate or key that is not PEM",
+            "Listener submission holds no PEM certificate in tls.crt",
         ),
     ):
         first, *others = listeners()

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 PURE = (
     "gateway/mailrelay_gateway/config.py",
+    "gateway/mailrelay_gateway/contract",
     "gateway/mailrelay_gateway/reasons.py",
     "gateway/mailrelay_gateway/smtp",
     "gateway/mailrelay_gateway/message",

@@ -10,9 +10,19 @@ import pytest
 from mailrelay_gateway import config
 from mailrelay_gateway.config import RELAY_FILE, Certificate, RelayDocument
 from mailrelay_operator.engine.minting import mint_authority, mint_leaf
-from mailrelay_operator.plan.certificates import LEAF_LIFE
+from mailrelay_operator.plan.certificates import LEAF_LIFE, carries, why_leaf_is_due
 from mailrelay_operator.plan.facts import LeafWanted, Place
 from mailrelay_operator.plan.gateway_config import is_placeholder, read_back, token_hash
+from tests.peers.certificates import (
+    MALFORMED_SAN,
+    P256,
+    as_pkcs12_tools_write,
+    client_only,
+    indented,
+    joined,
+    key_pem_of,
+    make,
+)
 from tests.unit.plan.build import NOW, STANDALONE, facts, plan, relay, secret, sender
 
 AUTHORITY = mint_authority("somebody", now=NOW)
@@ -220,3 +230,88 @@ def test_a_relay_that_was_read_back_is_the_one_that_was_written() -> None:
     assert found is not None
     assert found.digest == made.digest
     assert isinstance(found.relay.listeners[0].tls.certificates[0], Certificate)
+
+
+def trust(text: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "trust", "namespace": "mail"},
+        "data": {"ca.crt": text},
+    }
+
+
+UPSTREAMS = [
+    {
+        "name": "out",
+        "smarthost": {
+            "hosts": [{"host": "smtp.example.net", "port": 587}],
+            "tls": {"caRef": {"kind": "ConfigMap", "name": "trust"}},
+        },
+    }
+]
+SUBMISSION = [{"name": "submission", "port": 587, "tls": {"certificateRefs": [{"name": "cert"}]}}]
+
+
+def test_authorities_and_certificates_reach_the_gateway_written_anew() -> None:
+    ca = AUTHORITY.certificate
+    found = document(
+        trust(f"\ufeff# Főtanúsítvány\n{as_pkcs12_tools_write(indented(ca))}"),
+        secret(
+            "cert",
+            type_="kubernetes.io/tls",
+            **{
+                "tls.crt": f"# ours\n{joined(GIVEN.chain, ca)}",
+                "tls.key": as_pkcs12_tools_write(GIVEN.key),
+            },
+        ),
+        upstreams=UPSTREAMS,
+        listeners=SUBMISSION,
+    )
+    assert found.upstreams[0].smarthost is not None
+    assert found.upstreams[0].smarthost.tls.ca == ca
+    assert found.listeners[0].tls.certificates == (
+        Certificate(chain=GIVEN.chain + ca, key=GIVEN.key),
+    )
+
+
+@pytest.mark.parametrize(
+    ("chain", "words"),
+    [
+        (make(names=(), extensions=[MALFORMED_SAN], now=NOW)[0], "whose extensions are malformed"),
+        (make(names=(), now=NOW)[0], "without a host name (subjectAltName)"),
+        (make(starts=timedelta(days=1), now=NOW)[0], "is valid only from "),
+        (make(extensions=[client_only()], now=NOW)[0], "is not for servers"),
+    ],
+)
+def test_a_certificate_that_clients_would_refuse_is_refused_here(chain: str, words: str) -> None:
+    given = secret(
+        "cert", type_="kubernetes.io/tls", **{"tls.crt": chain, "tls.key": key_pem_of(P256)}
+    )
+    (problem,) = plan(facts(relay(listeners=SUBMISSION), sender(), objects=[given])).problems[:1]
+    assert "CertificateInvalid" in problem
+    assert "Secret mail/cert of listener submission" in problem
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("junk", "holds no PEM certificate in ca.crt"),
+        (make(ends=timedelta(hours=-0.5), now=NOW)[0], "only certificates that have expired"),
+    ],
+)
+def test_authorities_that_verify_nothing_are_refused_here(text: str, words: str) -> None:
+    made = plan(facts(relay(upstreams=UPSTREAMS), objects=[trust(text)]))
+    (problem,) = made.problems[:1]
+    assert "CertificateInvalid: ConfigMap mail/trust of upstream out" in problem
+    assert words in problem
+
+
+def test_a_malformed_certificate_of_our_own_is_issued_again() -> None:
+    chain, key = make(names=(), extensions=[MALFORMED_SAN], now=NOW)
+    due = why_leaf_is_due(
+        Certificate(chain=chain, key=key), authority=chain, dns_names=(), addresses=(), now=NOW
+    )
+    assert due is not None
+    assert not carries(chain, "localhost")
