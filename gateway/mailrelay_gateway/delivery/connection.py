@@ -42,6 +42,7 @@ from mailrelay_gateway.delivery.tls import (
 )
 from mailrelay_gateway.delivery.work import Work
 from mailrelay_gateway.message.envelope import Attempt, AttemptRecipient, Outcome
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client import ClientSettings, SmtpClient
 from mailrelay_gateway.smtp.client_commands import UnsendableAddress
@@ -76,6 +77,7 @@ class ConnectionSettings:
     """
 
     upstream: str
+    lane: LaneKey
     host: str
     client: ClientSettings
     tls_context: ssl.SSLContext | None
@@ -319,7 +321,7 @@ class Connection(asyncio.Protocol):
             self._owner.backlog()  # what we do not take, another has to
             return False
         while True:
-            attempt = self._work.take(self._settings.upstream)
+            attempt = self._work.take(self._settings.lane)
             if attempt is None:
                 self._owner.connection_idle(self)
                 return False

@@ -17,6 +17,7 @@ from mailrelay_gateway.delivery.health import Probing
 from mailrelay_gateway.delivery.pool import Pool, Surroundings
 from mailrelay_gateway.delivery.resolver import Resolver, SystemResolver
 from mailrelay_gateway.delivery.work import Work
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 
 
@@ -77,11 +78,11 @@ class Courier:
             else:
                 known.configure(upstream, config.relay.hostname)
 
-    def wake(self, upstream: str) -> None:
-        """An attempt is ready for that upstream. Unknown names are ignored: they are another
+    def wake(self, lane: LaneKey) -> None:
+        """An attempt is ready in that lane. Unknown upstreams are ignored: they are another
         part's.
         """
-        pool = self._pools.get(upstream)
+        pool = self._pools.get(lane.upstream)
         if pool is not None:
             pool.wake()
 

@@ -45,6 +45,7 @@ from mailrelay_gateway.delivery.resolver import Resolver
 from mailrelay_gateway.delivery.tls import UnusableBundle, client_context
 from mailrelay_gateway.delivery.transport import Opening, open_session
 from mailrelay_gateway.delivery.work import Work
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client import ClientSettings
@@ -83,6 +84,7 @@ class Pool:
     def __init__(self, upstream: Upstream, hostname: str, surroundings: Surroundings) -> None:
         """Open nothing yet; `hostname` is what EHLO says."""
         self.name = upstream.name
+        self._lane = LaneKey(upstream.name)
         self._upstream = upstream
         self._hostname = hostname
         self._around = surroundings
@@ -227,9 +229,9 @@ class Pool:
         if self._stopping:
             return
         work = self._around.work
-        while self._idle and work.ready(self.name):
+        while self._idle and work.ready(self._lane):
             self._idle.pop().next()
-        if self._opening is not None or not work.ready(self.name):
+        if self._opening is not None or not work.ready(self._lane):
             return
         if self._health.state is UpstreamState.HELD:
             return  # the probe's turn
@@ -321,6 +323,7 @@ class Pool:
         login = smarthost.login
         settings = ConnectionSettings(
             upstream=self.name,
+            lane=self._lane,
             host=f"{host.host}:{host.port}",
             client=ClientSettings(
                 hostname=self._hostname,

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from mailrelay_gateway.message.effect import Effect, Scope
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
 
@@ -79,6 +80,12 @@ class Attempt:
     message: Message
     upstream: str
     recipients: tuple[AttemptRecipient, ...]
+    destination: str = ""
+
+    @property
+    def lane(self) -> LaneKey:
+        """The lane that it was taken from."""
+        return LaneKey(self.upstream, self.destination)
 
 
 class Result(StrEnum):

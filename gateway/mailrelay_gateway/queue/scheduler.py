@@ -23,6 +23,7 @@ from typing import Protocol
 import structlog
 
 from mailrelay_gateway.config import GatewayConfig, QueueStatus
+from mailrelay_gateway.message.effect import Effect, HoldScope
 from mailrelay_gateway.message.envelope import (
     Attempt,
     AttemptRecipient,
@@ -30,6 +31,7 @@ from mailrelay_gateway.message.envelope import (
     Outcome,
     Result,
 )
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.gauges import show
@@ -59,8 +61,8 @@ COUNT_SHARE = 0.02
 class Courier(Protocol):
     """What delivers: told that there is work, it comes and takes it."""
 
-    def wake(self, upstream: str) -> None:
-        """Work is ready for `upstream`."""
+    def wake(self, lane: LaneKey) -> None:
+        """Work is ready in `lane`."""
 
 
 Route = Callable[[GatewayConfig, Message], tuple[str, ...]]
@@ -243,14 +245,22 @@ class Scheduler:
 
     # --- delivery: Work
 
-    def ready(self, upstream: str) -> bool:
-        """Whether an attempt for `upstream` may start now."""
-        lane = self._lanes.get(upstream)
+    def ready(self, key: LaneKey) -> bool:
+        """Whether an attempt in the lane `key` may start now."""
+        lane = self._lanes.get(key.upstream)
         return not (lane is None or not lane.startable or self._suspended or self._stopping)
 
-    def take(self, upstream: str) -> Attempt | None:
-        """The next attempt for `upstream`, its lease on disk; None when nothing may start."""
-        lane = self._lanes.get(upstream)
+    def not_before(self, key: LaneKey) -> float | None:
+        """Lanes have no pace yet."""
+        del key
+        return None
+
+    def take(self, key: LaneKey, most: int | None = None) -> Attempt | None:
+        """The next attempt in the lane `key`, its lease on disk; None when nothing may start. Jobs
+        are not parted: `most` counts for nothing.
+        """
+        del most
+        lane = self._lanes.get(key.upstream)
         if lane is None or not lane.startable or self._suspended or self._stopping:
             return None
         job = lane.startable.popleft()
@@ -261,7 +271,7 @@ class Scheduler:
         return Attempt(
             number=self._next_attempt,
             message=job.message,
-            upstream=upstream,
+            upstream=key.upstream,
             recipients=tuple(
                 [AttemptRecipient(r.index, r.address, r.attempts) for r in job.recipients]
             ),
@@ -296,10 +306,13 @@ class Scheduler:
             lane.startable.appendleft(job)
             self._loop.call_soon(self._wake, lane)
 
-    def hold(self, upstream: str, reason: Reason, detail: str) -> None:
+    def hold(
+        self, upstream: str, reason: Reason, detail: str, scope: HoldScope | None = None
+    ) -> None:
         """The upstream is in trouble: what may go elsewhere goes, the rest waits and is not
-        charged for it.
+        charged for it. Whatever the scope, everybody's does.
         """
+        del scope
         lane = self._lanes.get(upstream)
         if lane is None or lane.held:
             return
@@ -317,6 +330,9 @@ class Scheduler:
         log.info("upstream_released", upstream=upstream)
         self._pump(lane)
         self._reroute_held()
+
+    def slow(self, key: LaneKey, effect: Effect, retry_after: float | None) -> None:
+        """Lanes have no pace yet."""
 
     def _reroute_held(self) -> None:
         """A way has opened: what waits in held lanes may go there."""
@@ -441,7 +457,7 @@ class Scheduler:
     def _wake(self, lane: Lane) -> None:
         courier = self._couriers.get(lane.name)
         if courier is not None and lane.startable and not self._suspended and not self._stopping:
-            courier.wake(lane.name)
+            courier.wake(LaneKey(lane.name))
 
     # --- what lies on disk
 

@@ -13,6 +13,7 @@ import structlog
 
 from mailrelay_gateway.config import GatewayConfig, UpstreamState, UpstreamStatus
 from mailrelay_gateway.message.envelope import Attempt, Outcome, Result
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.sandbox.store import SandboxStore, UnreadableBody
@@ -33,7 +34,7 @@ CAPTURED = Reply(250, "2.0.0", "Captured")
 class Work(Protocol):
     """The queue, as far as the sandbox needs it."""
 
-    def take(self, upstream: str) -> Attempt | None:
+    def take(self, lane: LaneKey) -> Attempt | None:
         """The next attempt."""
 
     def finish(self, attempt: Attempt, outcomes: Sequence[Outcome]) -> None:
@@ -65,8 +66,9 @@ class SandboxCourier:
         """Capture for the sandbox upstreams of this configuration."""
         self._keep = {u.name: u.sandbox.keep for u in config.relay.upstreams if u.sandbox}
 
-    def wake(self, upstream: str) -> None:
+    def wake(self, lane: LaneKey) -> None:
         """Work is ready."""
+        upstream = lane.upstream
         if upstream in self._keep and upstream not in self._busy and not self._stopping:
             self._busy[upstream] = asyncio.get_running_loop().create_task(
                 self._capture_all(upstream)
@@ -115,8 +117,9 @@ class SandboxCourier:
 
     def _take(self, upstream: str) -> list[Attempt]:
         attempts: list[Attempt] = []
+        lane = LaneKey(upstream)
         while not self._stopping and len(attempts) < BATCH:
-            attempt = self._work.take(upstream)
+            attempt = self._work.take(lane)
             if attempt is None:
                 break
             attempts.append(attempt)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mailrelay_gateway.message.effect import Effect, HoldScope
 from mailrelay_gateway.message.envelope import (
     Attempt,
     AttemptRecipient,
@@ -17,9 +18,11 @@ from mailrelay_gateway.message.envelope import (
     Outcome,
     Result,
 )
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
 
 UPSTREAM = "smarthost"
+LANE = LaneKey(UPSTREAM)
 PATIENCE = 10.0  # seconds until a condition that never comes fails the test
 IDENTITY = Identity(namespace="team", name="app", uid="uid", username="team.app")
 BODY = b"From: app@example.com\r\nSubject: hello\r\n\r\nA line.\r\n.\r\n..two dots\r\n"
@@ -75,23 +78,27 @@ class MemoryWork:
         self.holds: list[tuple[Reason, str]] = []
         self.releases = 0
         self.wake_at = {5}  # when so many are left: a hint may come at any time, or never
-        self.wake: Callable[[str], None] = lambda upstream: None
+        self.wake: Callable[[LaneKey], None] = lambda lane: None
+        self.slowed: list[tuple[Effect, float | None]] = []
         self._changed = asyncio.Event()
 
     # --- Work
 
-    def ready(self, upstream: str) -> bool:
+    def ready(self, lane: LaneKey) -> bool:
         return bool(self.waiting) and self.held is None
 
-    def take(self, upstream: str) -> Attempt | None:
-        if not self.ready(upstream):
+    def not_before(self, lane: LaneKey) -> float | None:
+        return None
+
+    def take(self, lane: LaneKey, most: int | None = None) -> Attempt | None:
+        if not self.ready(lane):
             return None
         taken = self.waiting.popleft()
         assert taken.number not in self.running
         self.running[taken.number] = taken
         self._changed.set()
         if len(self.waiting) in self.wake_at:
-            self.wake(upstream)  # as the queue does when it leases ahead: in the midst of `take`
+            self.wake(lane)  # as the queue does when it leases ahead: in the midst of `take`
         return taken
 
     def finish(self, attempt: Attempt, outcomes: Sequence[Outcome]) -> None:
@@ -105,9 +112,11 @@ class MemoryWork:
         self.given_back.append(attempt)
         self.waiting.appendleft(attempt)
         self._changed.set()
-        self.wake(UPSTREAM)
+        self.wake(LANE)
 
-    def hold(self, upstream: str, reason: Reason, detail: str) -> None:
+    def hold(
+        self, upstream: str, reason: Reason, detail: str, scope: HoldScope | None = None
+    ) -> None:
         self.held = (reason, detail)
         self.holds.append(self.held)
         self._changed.set()
@@ -116,14 +125,18 @@ class MemoryWork:
         self.held = None
         self.releases += 1
         self._changed.set()
-        self.wake(UPSTREAM)
+        self.wake(LANE)
+
+    def slow(self, lane: LaneKey, effect: Effect, retry_after: float | None) -> None:
+        self.slowed.append((effect, retry_after))
+        self._changed.set()
 
     # --- for tests
 
     def add(self, *attempts: Attempt) -> None:
         """Make attempts ready, and say so once for all of them, as the queue may."""
         self.waiting.extend(attempts)
-        self.wake(UPSTREAM)
+        self.wake(LANE)
 
     @property
     def outcomes(self) -> list[Outcome]:

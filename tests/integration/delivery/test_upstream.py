@@ -16,9 +16,10 @@ from mailrelay_gateway.config import (
 )
 from mailrelay_gateway.delivery.health import Probing
 from mailrelay_gateway.message.envelope import Result
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
 from tests.integration.delivery.conftest import Rig
-from tests.integration.delivery.memory_work import UPSTREAM, attempt
+from tests.integration.delivery.memory_work import LANE, UPSTREAM, attempt
 from tests.integration.delivery.scripted_server import Peer, polite, take_all
 from tests.peers.gateway import free_port
 
@@ -123,7 +124,7 @@ async def test_work_does_not_hurry_a_held_upstream(rig: Rig) -> None:
     rig.work.add(attempt(1))
     await rig.work.until(lambda: bool(rig.work.holds))
     for _ in range(100):
-        courier.wake(UPSTREAM)
+        courier.wake(LANE)
         await asyncio.sleep(0)
     assert len(server.peers) == 1
 
@@ -247,7 +248,7 @@ async def test_an_upstream_that_goes_finishes_its_message(rig: Rig) -> None:
     await server.until_body()
     courier.configure(rig.config_of())
     assert courier.status() == ()
-    courier.wake(UPSTREAM)
+    courier.wake(LANE)
     gate.set()
     await rig.work.until_finished(1)
     assert rig.work.results == [DELIVERED]
@@ -284,5 +285,5 @@ async def test_other_kinds_of_upstream_are_left_alone(rig: Rig) -> None:
             Upstream(name="out", smarthost=Smarthost(hosts=(HostPort(host="x", port=25),))),
         )
     )
-    courier.wake("captured")
+    courier.wake(LaneKey("captured"))
     assert [status.name for status in courier.status()] == ["out"]

@@ -27,6 +27,7 @@ from mailrelay_gateway.config import (
 )
 from mailrelay_gateway.delivery.routing import route
 from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Outcome, Result
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.scheduler import Scheduler
@@ -84,11 +85,11 @@ class ChosenCourier:
         self.delay = 0.0
         self._busy = 0
 
-    def wake(self, upstream: str) -> None:
+    def wake(self, lane: LaneKey) -> None:
         """Take and end attempts until there are none."""
         assert self.work is not None
         while not self.paused and self._busy < 10:
-            attempt = self.work.take(upstream)
+            attempt = self.work.take(lane)
             if attempt is None:
                 return
             if self.delay:
@@ -100,7 +101,7 @@ class ChosenCourier:
     def _end_later(self, attempt: Attempt) -> None:
         self._busy -= 1
         self.end(attempt)
-        self.wake(attempt.upstream)
+        self.wake(attempt.lane)
 
     def end(self, attempt: Attempt) -> None:
         """End one attempt."""

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Outcome, Result
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.queue.item import State
 from mailrelay_gateway.queue.lane import WINDOW
 from mailrelay_gateway.queue.operations import Call
@@ -52,7 +53,7 @@ async def take(rig: Rig, upstream: str) -> Attempt:
     found: list[Attempt] = []
 
     def taken() -> bool:
-        attempt = rig.scheduler.take(upstream)
+        attempt = rig.scheduler.take(LaneKey(upstream))
         found.extend([attempt] if attempt is not None else [])
         return bool(found)
 
