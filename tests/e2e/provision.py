@@ -25,11 +25,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "tests/e2e/cluster/cluster"
@@ -37,6 +39,8 @@ KIND_NAME = "mailrelay-e2e"
 # Made of Debian packages by tests/e2e/cluster, where no image can be pulled.
 OWN_BASE_IMAGE = "localhost/python:3.11-slim-bookworm"
 PUBLIC_BASE_IMAGE = "python:3.11-slim-bookworm"
+# Of a failing program's stdout and stderr, what is said again at the end.
+LAST_LINES = 12
 
 
 class ProvisionError(Exception):
@@ -219,12 +223,38 @@ def docker_runs() -> bool:
 
 
 def run(argv: list[str], *, capture: bool = False) -> str:
-    """Run a program to its end, its stdout to ours (or returned); an exit status but 0 stops us."""
-    done = subprocess.run(argv, stdout=subprocess.PIPE if capture else None, text=True)
-    if done.returncode != 0:
-        words = " ".join(argv)
-        raise ProvisionError(f"`{words}` ended with {done.returncode}; see its output above.")
-    return done.stdout or ""
+    """Run a program to its end, what it says to our stderr (stdout returned with `capture`).
+
+    An exit status but 0 stops us, with the last lines of what it said: what follows (the cluster
+    is taken down) would hide them.
+    """
+    output: list[str] = []
+    last = {name: deque[str](maxlen=LAST_LINES) for name in ("stdout", "stderr")}
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as program:
+
+        def read(lines: IO[str] | None, name: str, *, show: bool) -> None:
+            for line in lines or ():
+                last[name].append(line)
+                if show:
+                    sys.stderr.write(line)
+                    sys.stderr.flush()
+                else:
+                    output.append(line)
+
+        beside = threading.Thread(
+            target=read, args=(program.stderr, "stderr"), kwargs={"show": True}, daemon=True
+        )
+        beside.start()
+        read(program.stdout, "stdout", show=not capture)
+        beside.join()
+    if program.returncode != 0:
+        words = "".join(f"    {line.rstrip()}\n" for lines in last.values() for line in lines)
+        raise ProvisionError(
+            f"`{' '.join(argv)}` ended with {program.returncode}; its last lines:\n{words}"
+        )
+    return "".join(output)
 
 
 def say(text: str) -> None:

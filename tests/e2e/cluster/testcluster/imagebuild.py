@@ -12,6 +12,7 @@ from pathlib import Path
 from . import machine
 from .images import write_archive
 from .layout import Layout
+from .packages import APT_GET
 from .processes import run
 from .report import ClusterError, step
 
@@ -121,7 +122,7 @@ class ImageBuilder:
                 if (suite, component) == (SUITE, "main"):
                     return address
             if attempt == 0:
-                run(["apt-get", "update"], "Updating the package lists")
+                run([*APT_GET, "update"], "Updating the package lists")
         raise ClusterError(
             f"apt has no source for Debian {SUITE} here, so the base image cannot be made."
         )

@@ -4,8 +4,12 @@ import os
 import subprocess
 from collections.abc import Sequence
 
-from .processes import run
+from .layout import SOURCE
+from .processes import Argument, run
 from .report import step
+
+#: apt-get that waits, for a bounded time, while another apt holds a lock.
+APT_GET: tuple[Argument, ...] = (SOURCE.parents[2] / "scripts" / "wait-for-apt", "apt-get")
 
 NEEDED = (
     "buildah",
@@ -33,6 +37,6 @@ def install(wanted: Sequence[str] = NEEDED) -> None:
         return
     step(f"Installing {' '.join(packages)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run(["apt-get", "update"], "Updating the package lists", env=environment)
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    run([*APT_GET, "update"], "Updating the package lists", env=environment)
+    command = [*APT_GET, "install", "-y", "--no-install-recommends", *packages]
     run(command, "Installing packages", env=environment)

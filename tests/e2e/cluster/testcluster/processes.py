@@ -33,7 +33,8 @@ def run(
     else:
         done = subprocess.run(command, input=stdin or "", text=True, capture_output=True, env=env)
     if done.returncode != 0:
-        words = tail(done.stderr or done.stdout)
+        # dpkg says on stdout what apt-get then only counts on stderr
+        words = "\n".join(tail(text) for text in (done.stdout, done.stderr) if text)
         raise ClusterError(f"{doing} failed ({argv[0]} ended with {done.returncode}).\n{words}")
     return done.stdout
 
