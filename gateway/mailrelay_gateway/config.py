@@ -111,6 +111,13 @@ class OnLimit(StrEnum):
     REJECT = "Reject"
 
 
+class OnTooManyRecipients(StrEnum):
+    """What happens to a message with more recipients than one may have."""
+
+    REJECT_MESSAGE = "RejectMessage"
+    DEFER_RECIPIENTS = "DeferRecipients"
+
+
 class Certificate(_Part):
     """A certificate chain and its private key, both PEM."""
 
@@ -210,7 +217,8 @@ class Limits(_Part):
     """What one message may be, and how many may come."""
 
     max_size: int = Field(default=25 * 1024 * 1024, ge=1)
-    max_recipients: int = Field(default=100, ge=1)
+    max_recipients: int = Field(default=1000, ge=1)
+    on_too_many_recipients: OnTooManyRecipients = OnTooManyRecipients.REJECT_MESSAGE
     rates: tuple[Rate, ...] = ()
 
 

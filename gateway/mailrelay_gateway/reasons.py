@@ -70,7 +70,7 @@ class Reason(StrEnum):
     )
     TOO_MANY_RECIPIENTS = (
         "TooManyRecipients",
-        "More recipients than `limits.message.maxRecipients`.",
+        "More recipients than `limits.message.maxRecipients`; `onTooManyRecipients` decides.",
     )
     MESSAGE_TOO_BIG = "MessageTooBig", "More octets than `limits.message.maxSize`."
     MALFORMED_MESSAGE = "MalformedMessage", "The message breaks RFC 5322 in a way we do not repair."

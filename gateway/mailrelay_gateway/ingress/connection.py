@@ -294,16 +294,7 @@ class Connection(SMTP):
         """
         reply = problem.reply
         self.commons.metrics.rejected(self.listener.name, stage, problem.reason).inc()
-        log.info(
-            "refused",
-            reason=problem.reason,
-            reply=str(reply),
-            stage=stage,
-            listener=self.listener.name,
-            client=self.client,
-            **({"detail": problem.detail} if problem.detail else {}),
-            **self.log_fields(),
-        )
+        self.log_refused(stage, problem)
         self._out.append(reply.encode())
         if reply.code == 421:
             self.hang_up()
@@ -314,6 +305,20 @@ class Connection(SMTP):
                     "session",
                     refuse(Reason.TOO_MANY_ERRORS, 421, "4.7.0", "Too many errors in one session"),
                 )
+
+    def log_refused(self, stage: str, problem: Problem, **more: object) -> None:
+        """One line of the log about a refusal."""
+        log.info(
+            "refused",
+            reason=problem.reason,
+            reply=str(problem.reply),
+            stage=stage,
+            listener=self.listener.name,
+            client=self.client,
+            **({"detail": problem.detail} if problem.detail else {}),
+            **self.log_fields(),
+            **more,
+        )
 
     def log_fields(self) -> dict[str, Any]:
         """What else a line of the log about this session says."""

@@ -21,6 +21,7 @@ from mailrelay_gateway.policy.chain import (
     RCPT_CHAIN,
     MailFacts,
     RcptFacts,
+    check_recipients,
     decide,
     tls_required,
     too_big,
@@ -55,6 +56,10 @@ from mailrelay_gateway.smtp.reply import Reply
 # Names of their own: looking a member up in its class costs ten times as much (Python 3.11), and
 # these are hot.
 _MAIL, _RCPT, _DATA, _END = Move.MAIL, Move.RCPT, Move.DATA, Move.END
+
+#: Recipients beyond the limit of a message that do not count as errors (Postfix,
+#: smtpd_recipient_overshoot_limit): a client may have sent them all before it reads a reply.
+OVERSHOOT = 1000
 
 _OK = Reply(250, "2.0.0", "OK").encode()
 _SENDER_OK = Reply(250, "2.1.0", "Sender OK").encode()
@@ -260,18 +265,44 @@ class Session(LoginDialog):
         transaction = self.transaction
         assert transaction is not None  # the state says so
         path = read_rcpt(argument, self.settings.hostname)
-        problem: Problem | None
-        if isinstance(path, Problem):
-            problem = path
-        else:
-            facts = RcptFacts(len(transaction.recipients), transaction.settings.max_recipients)
-            problem = check_rcpt_parameters(path[1]) or decide(RCPT_CHAIN, facts)
-            if problem is None:
-                transaction.recipients.append(path[0])
-                self.state = state
-                self._out.append(_RECIPIENT_OK)
+        problem = path if isinstance(path, Problem) else None
+        if not isinstance(path, Problem) and path[1]:
+            problem = check_rcpt_parameters(path[1])
+        if isinstance(path, Problem) or problem is not None:
+            assert problem is not None  # one of the two is
+            self.refuse("rcpt", problem)
+            return
+        recipient, settings = path[0], transaction.settings
+        if not transaction.has(recipient):
+            problem = decide(
+                RCPT_CHAIN,
+                RcptFacts(
+                    len(transaction.recipients), settings.max_recipients, settings.defers_surplus
+                ),
+            )
+            if problem is not None:
+                self._refuse_surplus(transaction, problem)
                 return
-        self.refuse("rcpt", problem)
+            transaction.add(recipient)
+        self.state = state
+        self._out.append(_RECIPIENT_OK)
+
+    def _refuse_surplus(self, transaction: Transaction, problem: Problem) -> None:
+        """A recipient too many: answered each time, told once at the end of the transaction."""
+        transaction.surplus += 1
+        if transaction.surplus > OVERSHOOT:
+            self.refuse("rcpt", problem)
+            return
+        self.commons.metrics.rejected(self.listener.name, "rcpt", problem.reason).inc()
+        self._out.append(problem.reply.encode())
+
+    def _tell_surplus(self, transaction: Transaction) -> None:
+        settings = transaction.settings
+        problem = check_recipients(
+            RcptFacts(settings.max_recipients, settings.max_recipients, settings.defers_surplus)
+        )
+        assert problem is not None  # there were as many
+        self.log_refused("rcpt", problem, count=transaction.surplus)
 
     # --- the content
 
@@ -388,6 +419,9 @@ class Session(LoginDialog):
 
     def _answer_stored(self, queue_id: str, problem: Problem | None) -> None:
         self.move(_END)
+        assert self.transaction is not None  # it is what was stored
+        if self.transaction.surplus:
+            self._tell_surplus(self.transaction)
         if problem is None:
             self.errors = self.junk = 0
             self.reply(f"250 2.0.0 {queue_id} stored\r\n".encode("ascii"))
@@ -407,6 +441,8 @@ class Session(LoginDialog):
         """Whatever ends a transaction, nothing of it stays for the next one."""
         if self.transaction is not None:
             self.transaction.drop()
+            if self.transaction.surplus:
+                self._tell_surplus(self.transaction)
             self.transaction = None
 
     # --- for connection.py

@@ -10,7 +10,13 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from mailrelay_gateway.config import AuthenticationMode, Listener, RelayDocument, TlsMode
+from mailrelay_gateway.config import (
+    AuthenticationMode,
+    Listener,
+    OnTooManyRecipients,
+    RelayDocument,
+    TlsMode,
+)
 from mailrelay_gateway.ingress.tls import ServerTls
 from mailrelay_gateway.policy.senders import Directory
 from mailrelay_gateway.smtp.reply import Reply
@@ -31,6 +37,7 @@ class ListenerSettings:
     client_networks: tuple[Network, ...]
     max_size: int
     max_recipients: int
+    defers_surplus: bool  # DeferRecipients: recipients beyond them are deferred, not the message
     directory: Directory
     banner: bytes
     helo_reply: bytes
@@ -75,6 +82,9 @@ def compile_settings(
         ),
         max_size=relay.limits.max_size,
         max_recipients=relay.limits.max_recipients,
+        defers_surplus=(
+            relay.limits.on_too_many_recipients is OnTooManyRecipients.DEFER_RECIPIENTS
+        ),
         directory=directory,
         banner=Reply(220, "", f"{hostname} ESMTP mailrelay").encode(),
         helo_reply=Reply(250, "", hostname).encode(),

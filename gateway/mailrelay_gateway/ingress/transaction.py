@@ -27,6 +27,7 @@ from mailrelay_gateway.policy.chain import (
     ContentFacts,
     claims_to_be_another,
     decide,
+    too_many_recipients,
 )
 from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.policy.refusals import refuse
@@ -57,6 +58,7 @@ class Transaction:
         "_content",
         "_done",
         "_entry",
+        "_known",
         "_message_id",
         "_reader",
         "_session",
@@ -67,6 +69,7 @@ class Transaction:
         "recipients",
         "sender",
         "settings",
+        "surplus",
     )
 
     def __init__(
@@ -75,6 +78,8 @@ class Transaction:
         """Begin with the reverse-path; `entry` is who sends (None: an anonymous listener)."""
         self.sender = sender
         self.recipients: list[str] = []
+        self.surplus = 0  # recipients refused for their number
+        self._known: set[str] | None = None  # keys of the recipients, once there is a second one
         self.settings = settings
         self.identity: Identity = ANONYMOUS if entry is None else entry.identity
         self.queue_id = ""
@@ -102,6 +107,24 @@ class Transaction:
         transaction._content.refuse(problem)
         return transaction
 
+    # --- the envelope
+
+    def has(self, recipient: str) -> bool:
+        """Whether that recipient is there already: whoever is named twice gets one copy. Domains
+        are the same in any case, local parts are not (RFC 5321 section 2.4).
+        """
+        if not self.recipients:
+            return False
+        if self._known is None:
+            self._known = {_key(each) for each in self.recipients}
+        return _key(recipient) in self._known
+
+    def add(self, recipient: str) -> None:
+        """One more recipient."""
+        self.recipients.append(recipient)
+        if self._known is not None:
+            self._known.add(_key(recipient))
+
     # --- the content
 
     def begin(self, session: Session, reader: DataReader | ChunkReader) -> Problem | None:
@@ -110,6 +133,8 @@ class Transaction:
         problem = commons.problem()
         if problem is not None:
             return problem
+        if self.surplus and not self.settings.defers_surplus:
+            return too_many_recipients(self.surplus, self.settings.max_recipients)
         limited = commons.limits.charge(
             self.identity, recipients=len(self.recipients), now=commons.loop.time()
         )
@@ -321,6 +346,11 @@ class Transaction:
             pool=commons.disk,
             on_progress=progressed,
         )
+
+
+def _key(recipient: str) -> str:
+    at = recipient.rfind("@")
+    return recipient[:at] + recipient[at:].lower()
 
 
 def _malformed(reader: DataReader | ChunkReader) -> Problem:

@@ -50,6 +50,7 @@ class RcptFacts(NamedTuple):
 
     accepted: int  # recipients of this transaction so far
     max_recipients: int
+    defers_surplus: bool  # by `limits.message.onTooManyRecipients`
 
 
 class ContentFacts(NamedTuple):
@@ -139,16 +140,30 @@ def check_size(facts: MailFacts) -> Problem | None:
 
 
 def check_recipients(facts: RcptFacts) -> Problem | None:
-    """Refuse, for now, recipients beyond the limit: clients send the rest in another transaction
-    (RFC 5321, 4.5.3.1.10).
+    """Refuse recipients beyond the limit: for now where the client sends the rest in another
+    transaction (RFC 5321, 4.5.3.1.10), for good where it would take the message for sent.
     """
     if facts.accepted < facts.max_recipients:
         return None
+    code, enhanced, rest = 550, "5.5.3", "the whole message is refused"
+    if facts.defers_surplus:
+        code, enhanced, rest = 452, "4.5.3", "send the others in another"
     return refuse(
         Reason.TOO_MANY_RECIPIENTS,
-        452,
-        "4.5.3",
-        f"A message has at most {facts.max_recipients} recipients: send the others in another",
+        code,
+        enhanced,
+        f"A message has at most {facts.max_recipients} recipients: {rest}",
+    )
+
+
+def too_many_recipients(surplus: int, max_recipients: int) -> Problem:
+    """The refusal of a message of which `surplus` recipients were refused for their number."""
+    return refuse(
+        Reason.TOO_MANY_RECIPIENTS,
+        554,
+        "5.5.3",
+        f"Sent to nobody: {surplus} recipients are beyond the {max_recipients} that a message may"
+        " have",
     )
 
 

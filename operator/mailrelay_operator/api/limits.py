@@ -41,11 +41,18 @@ class MessageLimits(Struct):
         " as SIZE (RFC 1870).",
     )
     max_recipients: int = Field(
-        100,
+        1000,
         strict=True,
         ge=1,
         le=10_000,
         description="Recipients of one message. RFC 5321 section 4.5.3.1.8 asks for at least 100.",
+    )
+    on_too_many_recipients: Literal["RejectMessage", "DeferRecipients"] = Field(
+        "RejectMessage",
+        description="What happens past maxRecipients. RejectMessage: the surplus gets 550 5.5.3"
+        " and the whole message 554 5.5.3, so that no client takes it for sent. DeferRecipients:"
+        " the surplus gets 452 4.5.3 and the others get the message; only for clients that send"
+        " the rest in another message, as mail servers do and most libraries do not.",
     )
 
 

@@ -140,6 +140,9 @@ def _limits(spec: MailRelaySpec) -> config.Limits:
     return config.Limits(
         max_size=spec.limits.message.max_size.octets,
         max_recipients=spec.limits.message.max_recipients,
+        on_too_many_recipients=config.OnTooManyRecipients(
+            spec.limits.message.on_too_many_recipients
+        ),
         rates=tuple(
             config.Rate(
                 scope=config.Scope(rate.scope),

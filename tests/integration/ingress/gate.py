@@ -215,6 +215,7 @@ def configuration(
     of: Sequence[Sender] | None = None,
     max_size: int = 1024 * 1024,
     max_recipients: int = 3,
+    defers_surplus: bool = False,
     rates: Sequence[Rate] = (),
 ) -> GatewayConfig:
     """A configuration of our listeners and senders."""
@@ -223,7 +224,12 @@ def configuration(
             relay=RelayReference(namespace="mail", name="main"),
             hostname=HOSTNAME,
             listeners=tuple(listeners() if on is None else on),
-            limits=Limits(max_size=max_size, max_recipients=max_recipients, rates=tuple(rates)),
+            limits=Limits(
+                max_size=max_size,
+                max_recipients=max_recipients,
+                on_too_many_recipients="DeferRecipients" if defers_surplus else "RejectMessage",
+                rates=tuple(rates),
+            ),
         ),
         senders=tuple(senders() if of is None else of),
         digest="test",

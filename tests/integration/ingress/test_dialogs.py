@@ -5,6 +5,7 @@ A file is read from the top. `#` is a comment; first come settings:
 
 - `listener NAME`: which listener to talk to (submission, implicit, open, closed)
 - `maxsize N`, `maxrecipients N`: limits.message; `rate N`: that many messages a minute
+- `surplus deferred`: limits.message.onTooManyRecipients is DeferRecipients
 - `drain N`: octets beyond maxsize that are taken and dropped
 - `pace whole`: the octets are not sent one at a time: the test is about one write
 
@@ -75,6 +76,7 @@ def read_settings(lines: list[str]) -> tuple[dict[str, str], list[str]]:
         "maxrecipients",
         "rate",
         "drain",
+        "surplus",
         "pace",
     ):
         name, _, value = lines.pop(0).partition(" ")
@@ -92,6 +94,7 @@ async def test_dialog(path: Path, pace: str, tmp_path: Path) -> None:
     config = configuration(
         max_size=int(settings.get("maxsize", 1 << 20)),
         max_recipients=int(settings.get("maxrecipients", 3)),
+        defers_surplus=settings.get("surplus") == "deferred",
         rates=[Rate(scope="Sender", count=int(settings["rate"]), per=60.0, burst=1)]
         if "rate" in settings
         else (),

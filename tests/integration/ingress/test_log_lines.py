@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 from structlog.testing import capture_logs
 
@@ -13,6 +14,8 @@ from tests.integration.ingress.gate import (
     Client,
     Gate,
     certificate,
+    configuration,
+    open_gate,
     trusting,
 )
 
@@ -77,3 +80,27 @@ async def test_log_lines_and_counts(gate: Gate) -> None:
     labels = {"listener": "implicit", "sender_namespace": "shop"}
     assert gate.count("received_messages_total", **labels) == 1
     assert gate.count("received_bytes_total", **labels) == gate.intake.messages[0].size
+
+
+async def test_recipients_refused_by_number_are_one_line_a_transaction(tmp_path: Path) -> None:
+    """A line each would let one client write as much as it likes."""
+    surplus = 500
+    async with open_gate(tmp_path, configuration(defers_surplus=True)) as gate:
+        with capture_logs() as lines:
+            client = await Client.connect(gate.ports["open"])
+            await client.send("EHLO c")
+            for end in ("DATA", "RSET", "QUIT"):
+                await client.send(
+                    "MAIL FROM:<a@example.com>",
+                    *[f"RCPT TO:<{n}@example.org>" for n in range(surplus + 3)],
+                    end,
+                    *(["Subject: one", "."] if end == "DATA" else []),
+                )
+            said = [await client.reply() for _ in range(2 + 3 * (surplus + 5) + 1)]
+            assert await client.ended()
+        assert said[-1].startswith("221 ")
+        assert len(gate.intake.messages[0].recipients) == 3
+        refused = [line for line in lines if line["event"] == "refused"]
+        assert [(line["stage"], line["count"]) for line in refused] == [("rcpt", surplus)] * 3
+        labels = {"listener": "open", "stage": "rcpt", "reason": "TooManyRecipients"}
+        assert gate.count("rejected_total", **labels) == 3 * surplus

@@ -81,7 +81,11 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
             {"name": "box", "sandbox": {"keep": 5}},
         ],
         limits={
-            "message": {"maxSize": "1Mi", "maxRecipients": 9},
+            "message": {
+                "maxSize": "1Mi",
+                "maxRecipients": 9,
+                "onTooManyRecipients": "DeferRecipients",
+            },
             "rates": [
                 {"scope": "Namespace", "recipients": 600, "per": "1m", "onLimit": "Reject"},
                 {"scope": "Relay", "messages": 1, "per": "1s", "burst": 4},
@@ -106,6 +110,7 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
     assert (out.connections, out.messages_per_connection) == (3, 7)
     assert box.sandbox == config.SandboxSettings(keep=5)
     assert (found.limits.max_size, found.limits.max_recipients) == (1 << 20, 9)
+    assert found.limits.on_too_many_recipients == "DeferRecipients"
     first, second = found.limits.rates
     assert (first.scope, first.unit, first.count, first.per, first.burst, first.on_limit) == (
         config.Scope.NAMESPACE,

@@ -81,9 +81,11 @@ def test_every_check_explains_itself(chain: tuple[object, ...]) -> None:
 
 
 def test_recipients() -> None:
-    assert decide(RCPT_CHAIN, RcptFacts(accepted=2, max_recipients=3)) is None
-    problem = decide(RCPT_CHAIN, RcptFacts(accepted=3, max_recipients=3))
-    assert problem is not None and str(problem.reply).startswith("452 4.5.3 ")
+    for defers, said in ((True, "452 4.5.3 "), (False, "550 5.5.3 ")):
+        facts = RcptFacts(accepted=2, max_recipients=3, defers_surplus=defers)
+        assert decide(RCPT_CHAIN, facts) is None
+        problem = decide(RCPT_CHAIN, facts._replace(accepted=3))
+        assert problem is not None and str(problem.reply).startswith(said)
 
 
 def header(*froms: str, received: int = 0, fault: str = "") -> Header:
