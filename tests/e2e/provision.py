@@ -41,6 +41,8 @@ OWN_BASE_IMAGE = "localhost/python:3.11-slim-bookworm"
 PUBLIC_BASE_IMAGE = "python:3.11-slim-bookworm"
 # Of a failing program's stdout and stderr, what is said again at the end.
 LAST_LINES = 12
+# For what is still in its pipes after its end.
+DRAIN_SECONDS = 2
 
 
 class ProvisionError(Exception):
@@ -230,12 +232,15 @@ def run(argv: list[str], *, capture: bool = False) -> str:
     """
     output: list[str] = []
     last = {name: deque[str](maxlen=LAST_LINES) for name in ("stdout", "stderr")}
-    with subprocess.Popen(
+    program = subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-    ) as program:
+    )
+    assert program.stdout is not None
+    assert program.stderr is not None
 
-        def read(lines: IO[str] | None, name: str, *, show: bool) -> None:
-            for line in lines or ():
+    def read(lines: IO[str], name: str, *, show: bool) -> None:
+        with lines:
+            for line in lines:
                 last[name].append(line)
                 if show:
                     sys.stderr.write(line)
@@ -243,12 +248,24 @@ def run(argv: list[str], *, capture: bool = False) -> str:
                 else:
                     output.append(line)
 
-        beside = threading.Thread(
-            target=read, args=(program.stderr, "stderr"), kwargs={"show": True}, daemon=True
-        )
-        beside.start()
-        read(program.stdout, "stdout", show=not capture)
-        beside.join()
+    readers = [
+        threading.Thread(
+            target=read, args=(program.stdout, "stdout"), kwargs={"show": not capture}
+        ),
+        threading.Thread(target=read, args=(program.stderr, "stderr"), kwargs={"show": True}),
+    ]
+    for reader in readers:
+        reader.daemon = True
+        reader.start()
+    try:
+        program.wait()
+    except BaseException:
+        program.terminate()  # we are being ended: so is it
+        raise
+    # Not for ever: what the program left running may have kept its outputs open.
+    until = time.monotonic() + DRAIN_SECONDS
+    for reader in readers:
+        reader.join(max(0.0, until - time.monotonic()))
     if program.returncode != 0:
         words = "".join(f"    {line.rstrip()}\n" for lines in last.values() for line in lines)
         raise ProvisionError(

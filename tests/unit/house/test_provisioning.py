@@ -1,6 +1,7 @@
 """Provisioning waits for another apt, for a bounded time, and says why a step failed."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,11 @@ def test_a_failing_step_says_its_last_lines_of_both_outputs() -> None:
 def test_a_step_that_goes_well_gives_its_stdout() -> None:
     program = "import sys; print('a\\nb'); print('noise', file=sys.stderr)"
     assert run([sys.executable, "-c", program], capture=True) == "a\nb\n"
+
+
+def test_a_step_may_leave_something_running_that_keeps_its_outputs_open() -> None:
+    said = run(["sh", "-c", "sleep 60 & echo $!"], capture=True)
+    os.kill(int(said), signal.SIGTERM)
 
 
 def test_the_cluster_s_build_shows_both_outputs_too() -> None:
