@@ -31,6 +31,8 @@ SWITCH_INTERVAL = 0.0005
 #: Seconds that the readers of stdout and stderr have for what was said at the end.
 LAST_WORDS_FOR = 2.0
 EXIT_CRASHED = 1
+#: A word instead of 0.0.0.0, which is nobody's address on a node that has IPv6 only.
+ANY_ADDRESS = "any"
 
 log = structlog.get_logger()
 
@@ -42,9 +44,15 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     )
     parser.add_argument("--config", type=Path, required=True, help="folder of the configuration")
     parser.add_argument("--spool", type=Path, required=True, help="folder of the queue")
-    parser.add_argument("--bind", default="127.0.0.1", help="address that listeners bind")
     parser.add_argument(
-        "--admin", default=f"127.0.0.1:{ADMIN_PORT}", help="HOST:PORT of metrics and status"
+        "--bind",
+        default="127.0.0.1",
+        help="address that listeners bind; any: all addresses, IPv4 and IPv6",
+    )
+    parser.add_argument(
+        "--admin",
+        default=f"127.0.0.1:{ADMIN_PORT}",
+        help="HOST:PORT of metrics and status; HOST as for --bind",
     )
     parser.add_argument(
         "--accept-for", type=float, default=5.0, help="seconds of accepting after SIGTERM"
@@ -59,6 +67,12 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         help="octets of free space below which nothing is accepted",
     )
     parser.add_argument(
+        "--queue-size",
+        type=int,
+        default=None,
+        help="octets that the queue may take, where the volume has no such limit of its own",
+    )
+    parser.add_argument(
         "--require-config",
         action="store_true",
         help="end with code 2 when the configuration cannot be read, instead of waiting for one",
@@ -70,14 +84,20 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     return Arguments(
         config=found.config,
         spool=found.spool,
-        bind=found.bind,
-        admin_host=host.strip("[]"),
+        bind=_host(found.bind),
+        admin_host=_host(host),
         admin_port=int(port),
         accept_for=found.accept_for,
         grace=found.grace,
         low_water=found.low_water,
+        queue_size=found.queue_size,
         require_config=found.require_config,
     )
+
+
+def _host(text: str) -> str:
+    """An address to bind; empty is every address of both families, as asyncio has it."""
+    return "" if text == ANY_ADDRESS else text.strip("[]")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

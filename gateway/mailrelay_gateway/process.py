@@ -73,6 +73,7 @@ class Arguments:
     accept_for: float
     grace: float
     low_water: int
+    queue_size: int | None
     require_config: bool
 
 
@@ -117,6 +118,7 @@ class Gateway:
             metrics=self.metrics,
             on_failure=self._spool_failed,
             low_water=arguments.low_water,
+            size=arguments.queue_size,
         )
         try:
             self._recovered = self._spool.open()

@@ -79,6 +79,9 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
         image_pull_policy=settings.gateway_image_pull_policy,
         cluster_domain=settings.cluster_domain,
         operator_namespace=settings.namespace,
+        image_pull_secrets=settings.gateway_image_pull_secrets,
+        monitoring_namespaces=settings.monitoring_namespaces,
+        user=settings.gateway_user,
     )
     reconciler = Reconciler(
         cluster=cluster,
@@ -105,6 +108,7 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
     await handlers.run(
         registry=registry,
         scope=scope,
+        probe_host=settings.probe_host,
         probe_port=settings.probe_port,
         beside={
             "workers": workers.run(),

@@ -126,6 +126,7 @@ async def run(
     *,
     registry: kopf.OperatorRegistry,
     scope: Scope,
+    probe_host: str,
     probe_port: int,
     beside: Mapping[str, Coroutine[Any, Any, None]],
 ) -> None:
@@ -140,7 +141,7 @@ async def run(
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
-            liveness_endpoint=f"http://0.0.0.0:{probe_port}/healthz",
+            liveness_endpoint=f"http://{probe_host}:{probe_port}/healthz",
         )
     )
     tasks += [asyncio.create_task(work, name=name) for name, work in beside.items()]

@@ -3,13 +3,17 @@ environment."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mailrelay_operator.api.surroundings import DEFAULT_USER
+
 _LEVELS = ("debug", "info", "warning", "error")
 _POLICIES = ("Always", "IfNotPresent", "Never")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_OBJECT = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class SettingsUnusable(ValueError):
@@ -23,16 +27,20 @@ class SettingsUnusable(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How this operator runs. `watch_namespaces` None: the whole cluster. Port 0: any free port,
-    for tests."""
+    """How this operator runs. `watch_namespaces` None: the whole cluster; `gateway_user` None: the
+    platform chooses one. Port 0: any free port, for tests."""
 
     gateway_image: str
     gateway_image_pull_policy: str = "IfNotPresent"
+    gateway_image_pull_secrets: tuple[str, ...] = ()
+    gateway_user: int | None = DEFAULT_USER
+    monitoring_namespaces: tuple[str, ...] = ()
     watch_namespaces: tuple[str, ...] | None = None
     namespace: str = "mailrelay-system"
     cluster_domain: str = "cluster.local"
     resync_seconds: float = 240.0
     metrics_port: int = 9090
+    probe_host: str = "0.0.0.0"
     probe_port: int = 8080
     log_level: str = "info"
 
@@ -44,33 +52,62 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingsUnusable(
             "MAILRELAY_GATEWAY_IMAGE", image, "name the image of the gateway's pods."
         )
-    names = _names(environment.get("MAILRELAY_WATCH_NAMESPACES", ""))
+    names = _names(environment, "MAILRELAY_WATCH_NAMESPACES", _LABEL)
     return Settings(
         gateway_image=image,
         gateway_image_pull_policy=_one_of(
             environment, "MAILRELAY_GATEWAY_IMAGE_PULL_POLICY", _POLICIES, "IfNotPresent"
         ),
+        gateway_image_pull_secrets=_names(
+            environment, "MAILRELAY_GATEWAY_IMAGE_PULL_SECRETS", _OBJECT
+        ),
+        gateway_user=_user(environment, "MAILRELAY_GATEWAY_USER"),
+        monitoring_namespaces=_names(environment, "MAILRELAY_MONITORING_NAMESPACES", _LABEL),
         watch_namespaces=names or None,
         namespace=environment.get("MAILRELAY_NAMESPACE", "") or "mailrelay-system",
         cluster_domain=environment.get("MAILRELAY_CLUSTER_DOMAIN", "").strip(".")
         or "cluster.local",
         resync_seconds=_number(environment, "MAILRELAY_RESYNC_SECONDS", 240.0, 10.0, 3600.0),
         metrics_port=int(_number(environment, "MAILRELAY_METRICS_PORT", 9090, 0, 65535)),
+        probe_host=_host(environment, "MAILRELAY_POD_IP"),
         probe_port=int(_number(environment, "MAILRELAY_PROBE_PORT", 8080, 0, 65535)),
         log_level=_one_of(environment, "MAILRELAY_LOG_LEVEL", _LEVELS, "info"),
     )
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _names(
+    environment: Mapping[str, str], variable: str, grammar: re.Pattern[str]
+) -> tuple[str, ...]:
+    text = environment.get(variable, "")
     names = tuple(dict.fromkeys(one.strip() for one in text.split(",") if one.strip()))
     for name in names:
-        if not _LABEL.fullmatch(name):
+        if not grammar.fullmatch(name):
+            what = "a namespace" if grammar is _LABEL else "a Secret"
             raise SettingsUnusable(
-                "MAILRELAY_WATCH_NAMESPACES",
+                variable,
                 text,
-                f"{name!r} is no name of a namespace; separate several by commas.",
+                f"{name!r} is not a valid name of {what}; separate several by commas.",
             )
     return names
+
+
+def _host(environment: Mapping[str, str], variable: str) -> str:
+    """The pod's own address, as in a URL: the framework binds one address, of one family."""
+    text = environment.get(variable, "")
+    if not text:
+        return "0.0.0.0"
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise SettingsUnusable(variable, text, "must be an IP address.") from None
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def _user(environment: Mapping[str, str], variable: str) -> int | None:
+    """A user ID; DEFAULT_USER when the variable is not set, None when it is `any`."""
+    if environment.get(variable, "") == "any":
+        return None
+    return int(_number(environment, variable, DEFAULT_USER, 1, 2**31 - 1))
 
 
 def _one_of(

@@ -35,6 +35,7 @@ def relay(name: str, namespace: str, *, host: str, **spec: Any) -> Manifest:
             "hostname": "relay.example.com",
             "allowedSenders": [
                 {
+                    "name": "teams",
                     "namespaces": {
                         "from": "Selector",
                         "selector": {"matchLabels": {"mail": "allowed"}},
@@ -45,7 +46,7 @@ def relay(name: str, namespace: str, *, host: str, **spec: Any) -> Manifest:
             "upstreams": [{"name": "smarthost", "smarthost": smarthost}],
             # Tests wait for second attempts.
             "retry": {"maxInterval": "2s"},
-            "queue": {"storage": {"size": "64Mi"}},
+            "queue": {"storage": {"size": "256Mi"}},
             **spec,
         },
     }
@@ -71,7 +72,11 @@ def basic_auth(name: str, namespace: str, username: str, password: str) -> Manif
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"mailrelay.dev/credentials": "true"},
+        },
         "type": "kubernetes.io/basic-auth",
         "stringData": {"username": username, "password": password},
     }

@@ -170,6 +170,9 @@ def test_a_good_resource_is_taken(server: Server, name: str) -> None:
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
 def test_a_bad_resource_is_refused_in_the_same_words(server: Server, bad: Bad) -> None:
     refusal = server.refusal(bad.document)
+    if bad.stored:
+        assert refusal is None  # what the API server can be asked to check is a rule of CEL
+        return
     assert refusal is not None
     if not bad.shape:
         assert bad.sentence in refusal

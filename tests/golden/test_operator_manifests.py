@@ -15,14 +15,16 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.engine.minting import mint
 from mailrelay_operator.plan import survey
 from mailrelay_operator.plan.facts import Absence, Lookup, ObjectKey, Place, RelayFacts
+from mailrelay_operator.plan.manifests.network import network_policy
 from mailrelay_operator.plan.relay import plan_relay
 
 HERE = Path(__file__).parent / "operator"
 #: The oldest Kubernetes that we say we run on, and the newest that the schemas know.
-VERSIONS = ("1.30", "1.36")
+VERSIONS = ("1.31", "1.36")
 
 BOX = [{"name": "box", "sandbox": {}}]
 RELAYS: Mapping[str, dict[str, Any]] = {
@@ -46,8 +48,9 @@ RELAYS: Mapping[str, dict[str, Any]] = {
         "hostname": "relay.example.com",
         "upstreams": BOX,
         "allowedSenders": [
-            {"namespaces": {"from": "Same"}},
+            {"name": "own", "namespaces": {"from": "Same"}},
             {
+                "name": "teams",
                 "namespaces": {
                     "from": "Selector",
                     "selector": {
@@ -72,12 +75,18 @@ RELAYS: Mapping[str, dict[str, Any]] = {
     "load-balancer": {
         "hostname": "relay.example.com",
         "upstreams": BOX,
-        "allowedSenders": [{"namespaces": {"from": "All"}, "addresses": ["*"]}],
+        "allowedSenders": [{"name": "all", "namespaces": {"from": "All"}, "addresses": ["*"]}],
         "service": {
             "type": "LoadBalancer",
             "hostname": "smtp.example.com",
             "annotations": {"example.com/internal": "true"},
+            "loadBalancerClass": "example.com/internal",
+            "sourceRanges": ["192.0.2.0/24", "2001:db8::/32"],
+            "externalTrafficPolicy": "Local",
+            "ipFamilies": ["IPv6", "IPv4"],
         },
+        "image": "registry.example.com/mailrelay-gateway:1.2.2",
+        "template": {"imagePullSecrets": [{"name": "registry"}]},
     },
 }
 
@@ -89,7 +98,7 @@ class Nothing(dict[ObjectKey, Lookup]):
         return Absence.MISSING
 
 
-def manifests(spec: dict[str, Any]) -> list[dict[str, Any]]:
+def manifests(spec: dict[str, Any], **place: Any) -> list[dict[str, Any]]:
     """What is applied for this spec, the Secrets left out: they hold keys."""
     relay = {
         "apiVersion": "mailrelay.dev/v1alpha1",
@@ -102,7 +111,12 @@ def manifests(spec: dict[str, Any]) -> list[dict[str, Any]]:
         name="out",
         relay=relay,
         now=datetime(2026, 1, 1, tzinfo=UTC),
-        place=Place(image="registry.example.com/mailrelay-gateway:1.2.3"),
+        place=Place(
+            image="registry.example.com/mailrelay-gateway:1.2.3",
+            operator_namespace="mail-system",
+            monitoring_namespaces=("monitoring",),
+            **place,
+        ),
         objects=Nothing(),
     )
     material = mint(
@@ -121,6 +135,72 @@ def test_the_objects_are_those_in_the_file(name: str) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(found)
     assert path.read_text() == found, "changed on purpose? GOLDEN=write writes the file anew"
+
+
+def test_the_order_of_listeners_in_the_spec_restarts_no_pod() -> None:
+    listeners = [
+        {"name": "submissions", "port": 465, "tls": {"mode": "Implicit"}},
+        {"name": "submission", "port": 587},
+    ]
+    spec = RELAYS["smallest"] | {"listeners": listeners}
+    assert manifests(spec) == manifests(spec | {"listeners": listeners[::-1]})
+
+
+def test_a_platform_that_chooses_users_is_left_to_it() -> None:
+    (stateful_set,) = (
+        one for one in manifests(RELAYS["smallest"], user=None) if one["kind"] == "StatefulSet"
+    )
+    context = stateful_set["spec"]["template"]["spec"]["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & context.keys()
+
+
+def test_pull_secrets_of_the_chart_come_after_the_relay_s_own() -> None:
+    made = manifests(RELAYS["load-balancer"], image_pull_secrets=("all", "registry"))
+    (stateful_set,) = (one for one in made if one["kind"] == "StatefulSet")
+    pod = stateful_set["spec"]["template"]["spec"]
+    assert pod["imagePullSecrets"] == [{"name": "registry"}, {"name": "all"}]
+
+
+def test_only_those_with_business_there_reach_the_admin_port() -> None:
+    spec = RELAYS["smallest"] | {"admin": {"serviceAccounts": [{"namespace": "ops", "name": "a"}]}}
+    relay = {"metadata": {"name": "out", "namespace": "mail"}, "kind": "", "apiVersion": ""}
+    read = MailRelaySpec.model_validate(spec)
+    place = Place(operator_namespace="mail-system", monitoring_namespaces=("monitoring",))
+    admin = network_policy(relay, read, place)["spec"]["ingress"][-1]
+    (peer,) = admin["from"]
+    (named,) = peer["namespaceSelector"]["matchExpressions"]
+    assert admin["ports"] == [{"protocol": "TCP", "port": 8025}]
+    assert named == {
+        "key": "kubernetes.io/metadata.name",
+        "operator": "In",
+        "values": ["mail-system", "monitoring", "ops"],
+    }
+
+
+def test_pods_of_a_network_without_logins_are_let_in_by_a_selector_too() -> None:
+    listener = {
+        "name": "open",
+        "port": 2525,
+        "tls": {"mode": "None"},
+        "authentication": {"mode": "None", "clientCIDRs": ["10.0.0.0/8"]},
+    }
+    made = manifests(RELAYS["smallest"] | {"listeners": [listener]})
+    (policy,) = (one for one in made if one["kind"] == "NetworkPolicy")
+    peers = policy["spec"]["ingress"][0]["from"]
+    assert peers == [{"namespaceSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}]
+
+
+def test_an_ephemeral_queue_is_bounded_and_its_room_reserved() -> None:
+    queue = {"ephemeral": {"size": "2Gi"}}
+    made = manifests(RELAYS["smallest"] | {"queue": queue})
+    (stateful_set,) = (one for one in made if one["kind"] == "StatefulSet")
+    pod = stateful_set["spec"]["template"]["spec"]
+    assert {"name": "spool", "emptyDir": {"sizeLimit": "2Gi"}} in pod["volumes"]
+    (container,) = pod["containers"]
+    assert container["resources"]["requests"]["ephemeral-storage"] == str((2048 + 128) << 20)
+    at = container["args"].index("--queue-size")
+    assert container["args"][at + 1] == str(2 << 30)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -58,8 +58,10 @@ RESERVE = 16 * 1024 * 1024
 LOW_WATER = 128 * 1024 * 1024
 #: Seconds for which nothing is accepted after the volume was found full.
 FULL_FOR = 3.0
-#: Seconds between two looks at the free space.
+#: Seconds between two looks at the free space; longer where a look takes long, so that looking
+#: costs at most one hundredth of the time.
 SPACE_INTERVAL = 1.0
+LONGEST_SPACE_INTERVAL = 5.0
 
 FAILED = refuse(Reason.SPOOL_FAILED, 451, "4.3.0", "Could not store the message; try again later")
 FULL = refuse(Reason.INSUFFICIENT_STORAGE, 452, "4.3.1", "Insufficient storage; try again later")
@@ -87,17 +89,21 @@ class Spool:
         metrics: Metrics,
         on_failure: Callable[[str], None],
         low_water: int = LOW_WATER,
+        size: int | None = None,
         reserve: int = RESERVE,
     ) -> None:
         """Prepare; `open` does the work.
 
-        `on_failure` is called in the loop, once, when the spool can go on no more.
+        `on_failure` is called in the loop, once, when the spool can go on no more. `size` are the
+        octets that the folder may hold, where the volume is larger: beyond it somebody else would
+        act, as a kubelet does that evicts the pod.
         """
         self.folder = folder
         self.bodies = folder / "bodies"
         self._metrics = metrics
         self._on_failure = on_failure
         self._low_water = low_water
+        self._size = size
         self._reserve = reserve
         self._reserve_path = folder / "reserve"
         # bounded by the sessions, connections and pages that wait for an answer of it
@@ -114,7 +120,7 @@ class Spool:
         self._lock_file: int | None = None
         self._failed = False
         self._full_until = 0.0
-        self._space_looked_at = 0.0
+        self._space_look_at = 0.0
         self._space_problem: Problem | None = None
         self._reusable = 0
 
@@ -202,12 +208,14 @@ class Spool:
             return FAILED
         if now < self._full_until:
             return FULL
-        if now - self._space_looked_at >= SPACE_INTERVAL:
-            self._space_looked_at = now
+        if now >= self._space_look_at:
+            began = time.monotonic()
             try:
                 free = self.free_octets()
             except OSError:
                 return FAILED
+            took = time.monotonic() - began
+            self._space_look_at = now + min(max(SPACE_INTERVAL, 100 * took), LONGEST_SPACE_INTERVAL)
             self._metrics.spool_free_bytes.set(free)
             self._space_problem = FULL if free < self._low_water else None
             if free > self._low_water + 2 * self._reserve and not self._reserve_path.exists():
@@ -218,7 +226,10 @@ class Spool:
         """Free space for new messages: of the volume, and pages in the database that are free to
         be used again.
         """
-        return shutil.disk_usage(self.folder).free + self._reusable
+        free = shutil.disk_usage(self.folder).free
+        if self._size is not None:
+            free = min(free, self._size - _octets_in(self.folder) - _octets_in(self.bodies))
+        return free + self._reusable
 
     def body_path(self, queue_id: str) -> Path:
         """Where the body of a large message is written."""
@@ -459,3 +470,14 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _octets_in(folder: Path) -> int:
+    """What the files of a folder take; one that vanishes meanwhile takes nothing."""
+    total = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                found = entry.stat(follow_symlinks=False)
+                total += found.st_blocks * 512  # sparse or preallocated: what the disk gives
+    return total

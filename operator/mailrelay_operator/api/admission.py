@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mailrelay_operator.api.grammar import AddressPattern
+from mailrelay_operator.api.grammar import AddressPattern, Label
 from mailrelay_operator.api.metadata import LabelSelector, ServiceAccountRef
 from mailrelay_operator.api.shape import DISTINCT, Struct, rule
 
@@ -47,6 +47,7 @@ class SenderNamespaces(Struct):
 class AllowedSenders(Struct):
     """Namespaces that may send, and the addresses that they may send as."""
 
+    name: Label = Field(description="Name of the entry, by which it can be owned and changed.")
     namespaces: SenderNamespaces = Field(SenderNamespaces(), description="Which namespaces.")
     addresses: tuple[AddressPattern, ...] = Field(
         (),
@@ -72,7 +73,7 @@ class AllowedSenders(Struct):
 
 
 #: Whom a relay admits when its spec does not say: its own namespace, as anything.
-DEFAULT_ALLOWED_SENDERS = (AllowedSenders(),)
+DEFAULT_ALLOWED_SENDERS = (AllowedSenders(name="own-namespace"),)
 
 
 class ServiceAccountTokens(Struct):

@@ -151,7 +151,8 @@ def _property(node: Mapping[str, Any], definitions: Mapping[str, Any], path: str
 
 def _is_default_worth_storing(schema: Mapping[str, Any]) -> bool:
     """An absent field means the same as an empty one, unless rules need it to be there."""
-    return schema["default"] not in _ABSENT or "x-kubernetes-validations" in schema
+    default = schema["default"]
+    return default not in _ABSENT or (default is not None and "x-kubernetes-validations" in schema)
 
 
 def _ordered(schema: dict[str, Any]) -> dict[str, Any]:
@@ -239,8 +240,8 @@ def definition(kind: str) -> dict[str, Any]:
             "status": _ordered(status),
         },
     }
-    if rules := rules_of(model):
-        schema["x-kubernetes-validations"] = [one.as_schema() for one in rules]
+    if rules := [one.as_schema() for one in rules_of(model) if one.cel]:
+        schema["x-kubernetes-validations"] = rules
     subresources: dict[str, Any] = {"status": {}}
     if kind == "MailRelay":
         subresources["scale"] = {

@@ -7,6 +7,7 @@ bounds, and each rule is a sentence. Grammars are written for RE2 and `re` alike
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated
 
 from pydantic import Field, Strict
@@ -197,6 +198,62 @@ AddressPattern = Annotated[
         " domain, or * for any.",
     ),
     _SHORT_LOCAL,
+]
+
+# What the API server takes as key and value of a label (apimachinery's validation).
+_NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+_SUBDOMAIN = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+_QUALIFIED = re.compile(rf"({_SUBDOMAIN}/)?{_NAME}", re.ASCII)
+
+
+def is_label_key(text: str) -> bool:
+    """Whether this may be the key of a label: `team`, or `example.com/team`."""
+    prefix, slash, name = text.rpartition("/")
+    return (
+        _QUALIFIED.fullmatch(text) is not None
+        and len(name) <= 63
+        and len(prefix) <= 253
+        and bool(slash) == bool(prefix)
+    )
+
+
+def is_annotation_key(text: str) -> bool:
+    """Whether this may be the key of an annotation: as a label's, in any case."""
+    return is_label_key(text.lower())
+
+
+LabelKey = Annotated[
+    str,
+    Field(min_length=1, max_length=317),
+    matching(
+        rf"({_SUBDOMAIN}/)?{_NAME}", "The key of a label is written like team or example.com/team."
+    ),
+    TextRule(
+        cel="size(self) - self.lastIndexOf('/') <= 64",
+        message="The key of a label has at most 63 characters after its prefix.",
+        holds=lambda text: len(text) - text.rfind("/") <= 64,
+    ),
+]
+
+LabelValue = Annotated[
+    str,
+    Field(max_length=63),
+    matching(
+        rf"({_NAME})?",
+        "The value of a label is letters, digits, dots, hyphens and underscores, and starts and"
+        " ends with a letter or digit.",
+    ),
+]
+
+#: An image as a container runtime takes it; which ones may run is the chart's to say.
+Image = Annotated[
+    str,
+    Field(min_length=1, max_length=512),
+    matching(
+        r"[A-Za-z0-9][A-Za-z0-9._/:-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})",
+        "An image is written like registry.example.com/mailrelay-gateway:1.2.3, with its tag or"
+        " digest.",
+    ),
 ]
 
 #: RFC 5322 section 3.6.8: printable ASCII without the colon.

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mailrelay_operator.api.grammar import Count
+from mailrelay_operator.api.grammar import Count, Label
 from mailrelay_operator.api.metadata import LabelSelector, NamedRef
 from mailrelay_operator.api.quantities import Duration, Quantity
-from mailrelay_operator.api.shape import ATOMIC, Struct, TextRule, rule
+from mailrelay_operator.api.shape import ATOMIC, NAMED, Struct, TextRule, are_distinct, rule
 
 #: `per` up to this is a rate (GCRA); longer is a quota: a sliding count, kept on disk.
 LONGEST_RATE_SECONDS = 60.0
@@ -59,6 +59,7 @@ class MessageLimits(Struct):
 class _Amount(Struct):
     """So many messages or recipients in a time."""
 
+    name: Label = Field(description="Name of the limit, by which it can be owned and changed.")
     messages: Count | None = Field(None, description="So many messages in `per`.")
     recipients: Count | None = Field(None, description="So many recipients in `per`.")
     per: Duration = Field(
@@ -134,6 +135,7 @@ class SenderRate(_Amount):
 class Override(Struct):
     """Other limits for some namespaces."""
 
+    name: Label = Field(description="Name of the override.")
     namespace_selector: LabelSelector = Field(
         description="Labels of the namespaces it is for; the first that matches."
     )
@@ -141,7 +143,7 @@ class Override(Struct):
         min_length=1,
         max_length=16,
         description="Rates instead of those of the same scope; of scope Namespace or Sender.",
-        json_schema_extra=ATOMIC,
+        json_schema_extra=NAMED,
     )
 
     @rule(
@@ -183,7 +185,7 @@ class Limits(Struct):
         (),
         max_length=16,
         description="How many messages or recipients in what time.",
-        json_schema_extra=ATOMIC,
+        json_schema_extra=NAMED,
     )
     overrides: tuple[Override, ...] = Field(
         (),
@@ -197,6 +199,16 @@ class Limits(Struct):
         " their use every second.",
     )
 
+    @rule(
+        "!has(self.overrides) || self.overrides.all(one, self.overrides.exists_one(other,"
+        " other.name == one.name))",
+        "Two overrides have the same name.",
+        field="overrides",
+    )
+    def has_distinct_overrides(self) -> bool:
+        """Make sure a message about an override names one."""
+        return are_distinct(one.name for one in self.overrides)
+
 
 class SenderLimits(Struct):
     """The limits that a MailSender sets itself."""
@@ -205,5 +217,5 @@ class SenderLimits(Struct):
         min_length=1,
         max_length=8,
         description="Rates; they can only lower the relay's.",
-        json_schema_extra=ATOMIC,
+        json_schema_extra=NAMED,
     )

@@ -24,16 +24,34 @@ POD_PORT_OFFSET = 10000
 
 assert (ADMIN_PORT, PEER_PORT) == (8025, 8026), "the rule and its sentence below name them"
 
-#: No single organisation has a network this wide; a wider one is a relay open to strangers.
-SHORTEST_CLIENT_PREFIX = 8
+#: Private networks (RFC 1918, RFC 6598) may be named whole.
+PRIVATE_NETWORKS = tuple(
+    ipaddress.IPv4Network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
+)
+#: Of public addresses no single organisation's network is wider than this (a /16, and with IPv6
+#: the /32 that an Internet provider gets): a wider one is a relay open to strangers.
+SHORTEST_CLIENT_PREFIX = {4: 16, 6: 32}
+
+
+def _is_of_one_organisation(text: str) -> bool:
+    network = ipaddress.ip_network(text)
+    if isinstance(network, ipaddress.IPv4Network) and any(
+        network.subnet_of(private) for private in PRIVATE_NETWORKS
+    ):
+        return True
+    return network.prefixlen >= SHORTEST_CLIENT_PREFIX[network.version]
+
 
 ClientCidr = Annotated[
     Cidr,
     TextRule(
-        cel="!isCIDR(self) || cidr(self).prefixLength() >= 8",
-        message="A network of clients needs a prefix of at least /8: a wider one opens the relay to"
-        " strangers.",
-        holds=lambda text: ipaddress.ip_network(text).prefixlen >= SHORTEST_CLIENT_PREFIX,
+        cel="!isCIDR(self) || (cidr(self).ip().family() == 6 ? cidr(self).prefixLength() >= 32"
+        " : cidr(self).prefixLength() >= 16 || ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16',"
+        " '100.64.0.0/10'].exists(private, cidr(private).containsCIDR(self)))",
+        message="A network of clients needs a prefix of at least /16, with IPv6 /32, unless it is"
+        " private: a wider one opens the relay to strangers.",
+        holds=_is_of_one_organisation,
     ),
 ]
 

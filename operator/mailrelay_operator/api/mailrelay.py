@@ -26,14 +26,14 @@ from mailrelay_operator.api.conditions import (
     initial_conditions,
 )
 from mailrelay_operator.api.content import Recipients, Rewrite, Suppression
-from mailrelay_operator.api.grammar import Domain, Flag
+from mailrelay_operator.api.grammar import Domain, Flag, Image
 from mailrelay_operator.api.limits import Limits
 from mailrelay_operator.api.listeners import DEFAULT_LISTENERS, Listener
 from mailrelay_operator.api.metadata import API_VERSION, ObjectMeta
 from mailrelay_operator.api.names import MAX_RELAY_NAME, RELAY_NAME
-from mailrelay_operator.api.quantities import Duration
-from mailrelay_operator.api.shape import ATOMIC, NAMED, Observed, Struct, rule
-from mailrelay_operator.api.storage import Queue
+from mailrelay_operator.api.quantities import Duration, Quantity
+from mailrelay_operator.api.shape import ATOMIC, NAMED, Observed, Struct, are_distinct, rule
+from mailrelay_operator.api.storage import DEFAULT_QUEUE, SPARE_SIZE, Queue
 from mailrelay_operator.api.surroundings import NetworkPolicy, Resolver, Service, Template, Webhook
 from mailrelay_operator.api.upstreams import Route, Upstream
 
@@ -109,7 +109,7 @@ class MailRelaySpec(Struct):
         max_length=16,
         description="Which namespaces may send as what; a MailSender is admitted by any"
         " entry. Left out: the relay's own namespace, as any address.",
-        json_schema_extra=ATOMIC,
+        json_schema_extra=NAMED,
     )
     upstreams: tuple[Upstream, ...] = Field(
         min_length=1,
@@ -129,8 +129,14 @@ class MailRelaySpec(Struct):
     rewrite: Rewrite = Field(Rewrite(), description="What is changed in every message.")
     limits: Limits = Field(Limits(), description="What one message may be, and how many may come.")
     retry: Retry = Field(Retry(), description="How long, and how patiently, a message is tried.")
-    queue: Queue = Field(Queue(), description="Where messages wait.")
+    queue: Queue = Field(DEFAULT_QUEUE, description="Where messages wait.")
     service: Service = Field(Service(), description="The Service by which clients reach the relay.")
+    image: Image | None = Field(
+        None,
+        description="Image of the gateway, to move this relay to a version before or after the"
+        " others. It must be of a repository that the chart allows (gateway.image,"
+        " gateway.allowedRepositories). Left out: the operator's own.",
+    )
     admin: Admin = Field(Admin(), description="Who may use the queue API.")
     template: Template = Field(
         Template(), description="What may be chosen about the gateway's pods."
@@ -172,6 +178,33 @@ class MailRelaySpec(Struct):
         """
         required = all(listener.authentication.mode == "Required" for listener in self.listeners)
         return self.service.type == "ClusterIP" or required
+
+    @rule(
+        "!has(self.routes) || self.routes.all(one, self.routes.exists_one(other, other.name =="
+        " one.name))",
+        "Two routes have the same name.",
+        field="routes",
+    )
+    def has_distinct_routes(self) -> bool:
+        """Make sure a message about a route names one."""
+        return are_distinct(route.name for route in self.routes)
+
+    @rule(
+        f"""(has(self.queue.storage) ? quantity(self.queue.storage.size) : has(self.queue.ephemeral)
+        ? quantity(self.queue.ephemeral.size) : quantity('1Ti')).compareTo(
+        quantity(self.limits.message.maxSize).add(quantity('{SPARE_SIZE}'))) >= 0""",
+        f"The queue cannot hold the largest message: its size must be limits.message.maxSize and"
+        f" {SPARE_SIZE} more at least.",
+        field="queue",
+    )
+    def can_hold_its_largest_message(self) -> bool:
+        """Make sure that mail can be taken at all: an empty queue of too small a volume answers
+        452 for ever.
+        """
+        if self.queue.size is None:
+            return True
+        least = self.limits.message.max_size.octets + Quantity(SPARE_SIZE).octets
+        return self.queue.size.octets >= least
 
     @rule(
         """!has(self.routes) || self.routes.all(route, route.upstreams.all(named,

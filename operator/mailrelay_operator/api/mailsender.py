@@ -41,8 +41,8 @@ class Credentials(Struct):
     existing_secret_ref: NamedRef | None = Field(
         None,
         description="Secret with the keys username and password, brought along from another"
-        " relay; read, never written. Its type is kubernetes.io/basic-auth, or it"
-        ' is labelled mailrelay.dev/credentials: "true".',
+        ' relay; read, never written. It is labelled mailrelay.dev/credentials: "true". A'
+        " username of the form NAMESPACE.NAME belongs to that namespace.",
     )
 
     @rule(
@@ -112,14 +112,19 @@ class MailSenderSpec(Struct):
         return self.credentials is not None or bool(self.service_accounts)
 
     @transition(
-        "self.relayRef == oldSelf.relayRef",
+        # CEL knows the word namespace, so Kubernetes writes the field with underscores there.
+        """self.relayRef.name == oldSelf.relayRef.name && (!has(self.relayRef.__namespace__)
+        || !has(oldSelf.relayRef.__namespace__)
+        || self.relayRef.__namespace__ == oldSelf.relayRef.__namespace__)""",
         "relayRef cannot be changed: make another MailSender, move the workload, then delete"
         " this one.",
         field="relayRef",
     )
     def keeps_its_relay(self, old: MailSenderSpec) -> bool:
-        """Make sure no credential is left behind in another relay."""
-        return self.relay_ref == old.relay_ref
+        """Make sure no credential is left behind in another relay. That a namespace is written
+        down which is not one's own, only the chart's admission policy can tell.
+        """
+        return not self.relay_ref.is_changed_from(old.relay_ref)
 
 
 class Usage(Observed):

@@ -7,20 +7,24 @@ tolerantly: the API server adds fields of its own there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from mailrelay_operator.api.grammar import NamespaceName, ObjectName, SecretKey
-from mailrelay_operator.api.shape import ATOMIC, Struct, rule
+from mailrelay_operator.api.grammar import (
+    LabelKey,
+    LabelValue,
+    NamespaceName,
+    ObjectName,
+    SecretKey,
+    is_label_key,
+)
+from mailrelay_operator.api.shape import ATOMIC, Struct, beyond_cel, rule
 
 GROUP = "mailrelay.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 CATEGORY = "mail"
-
-LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
-LabelValue = Annotated[str, Field(max_length=63)]
 
 
 class ObjectMeta(Struct):
@@ -55,16 +59,14 @@ class SecretKeyRef(Struct):
 
 
 class TrustRef(Struct):
-    """A reference to a Secret or ConfigMap of this namespace that holds certificates in
-    `ca.crt`.
-    """
+    """A reference to a Secret or ConfigMap of this namespace that holds certificates."""
 
     kind: Literal["Secret", "ConfigMap"] = Field(
         "Secret", description="Kind of the object: Secret or ConfigMap."
     )
-    name: ObjectName = Field(
-        description="Name of the object, in this namespace. Its key ca.crt holds one or more PEM"
-        " certificates."
+    name: ObjectName = Field(description="Name of the object, in this namespace.")
+    key: SecretKey = Field(
+        "ca.crt", description="Key in the object that holds one or more PEM certificates."
     )
 
 
@@ -78,6 +80,13 @@ class RelayRef(Struct):
         None, description="Namespace of the MailRelay. Left out: the namespace of this object."
     )
 
+    def is_changed_from(self, old: RelayRef) -> bool:
+        """Whether this names another MailRelay for sure: writing down the namespace of one's own
+        is no change, and only who knows that namespace can tell it from another.
+        """
+        moved = None not in (self.namespace, old.namespace) and self.namespace != old.namespace
+        return self.name != old.name or moved
+
 
 class LabelRequirement(Struct):
     """One requirement of a selector."""
@@ -88,7 +97,7 @@ class LabelRequirement(Struct):
     )
     values: tuple[LabelValue, ...] = Field(
         (),
-        max_length=32,
+        max_length=24,
         description="Values for In and NotIn; none for the others.",
         json_schema_extra=ATOMIC,
     )
@@ -139,6 +148,11 @@ class LabelSelector(Struct):
     def selects_something(self) -> bool:
         """Make sure a forgotten selector does not admit everybody."""
         return bool(self.match_labels or self.match_expressions)
+
+    @beyond_cel("The key of a label is written like team or example.com/team.", field="matchLabels")
+    def has_keys_that_labels_can_have(self) -> bool:
+        """Make sure the API server takes a NetworkPolicy with this selector."""
+        return all(is_label_key(key) for key in self.match_labels)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether an object with these labels is selected."""

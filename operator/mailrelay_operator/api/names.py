@@ -7,6 +7,7 @@ template) is made from these, so none of those names may ever change.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from mailrelay_gateway.config import RELAY_FILE, SENDER_SHARES, share_name, share_of
@@ -29,7 +30,7 @@ LABEL_RELAY = f"{GROUP}/relay"
 LABEL_ACCEPTING = f"{GROUP}/accepting"
 #: On a tenant's Secret: the MailSender it was written for.
 LABEL_SENDER = f"{GROUP}/sender"
-#: On a Secret of another type: "true" says that it is a login that we may read.
+#: On a Secret that is not ours: "true" says that it is a login that we may read.
 LABEL_CREDENTIALS = f"{GROUP}/credentials"
 
 APP_NAME = "mailrelay"
@@ -54,12 +55,13 @@ SECRET_TYPES = (
     SECRET_TYPE_CA,
     SECRET_TYPE_ADMIN,
 )
-#: The type of a login that we may read without the label LABEL_CREDENTIALS.
-SECRET_TYPE_BASIC_AUTH = "kubernetes.io/basic-auth"  # noqa: S105 - a type, not a password
 
 # --- names of ports in pods and Services, beside those of the listeners
 PORT_NAME_ADMIN = "admin"
 PORT_NAME_PEER = "peer"
+
+#: What minted_username gives: a namespace (DNS-1123 label), a dot, an object's name.
+_MINTED = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 
 CLAIM_TEMPLATE = "spool"
 GATEWAY_CONTAINER = "gateway"
@@ -158,6 +160,14 @@ def scale_selector(relay: str) -> str:
 def minted_username(namespace: str, name: str) -> str:
     """The username of a MailSender whose password we mint: unique, since namespaces hold no dot."""
     return f"{namespace}.{name}"
+
+
+def username_is_anothers(username: str, namespace: str) -> bool:
+    """Whether a username has the form of one that is minted in another namespace (NAMESPACE.NAME):
+    nobody else may bring it along, not even while there is no such MailSender.
+    """
+    owner, dot, _ = username.partition(".")
+    return bool(dot) and owner != namespace and _MINTED.fullmatch(username) is not None
 
 
 def service_host(relay: str, namespace: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mailrelay_operator.api.grammar import HeaderValue
+from mailrelay_operator.api.grammar import HeaderValue, Label
 from mailrelay_operator.api.quantities import Duration
 from mailrelay_operator.api.shape import Struct, matching, rule
 
@@ -27,6 +27,7 @@ EnhancedCode = Annotated[
 class ReplyRule(Struct):
     """How to read replies; all that is named must match."""
 
+    name: Label = Field(description="Name of the rule.")
     code: int | None = Field(
         None, strict=True, ge=200, le=599, description="The reply's code, such as 550."
     )

@@ -1,7 +1,7 @@
 """What every model of the API is made of: frozen structs in camelCase, and rules known to CEL and
 to Python alike.
 
-Here live Struct, the decorators `rule` and `transition`, the annotation TextRule, and
+Here live Struct, the decorators `rule`, `transition` and `beyond_cel`, the annotation TextRule, and
 `find_problems`. No field does. A rule is written once, its CEL expression right above its Python
 twin, because both must say the same: the API server runs the first, `mailrelay up` and the operator
 (against an older CRD) the second. A corpus proves it.
@@ -10,7 +10,7 @@ twin, because both must say the same: the API server runs the first, `mailrelay 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -31,6 +31,12 @@ _INITIALISMS = {"ca": "CA", "cidrs": "CIDRs", "id": "ID", "url": "URL"}
 _Method = TypeVar("_Method", bound=Callable[..., bool])
 
 
+def are_distinct(texts: Iterable[str]) -> bool:
+    """Whether no text is among these twice."""
+    given = list(texts)
+    return len(set(given)) == len(given)
+
+
 def camel(name: str) -> str:
     """The API's name of a Python field: `client_ca_ref` is `clientCARef`, `from_` is `from`."""
     first, *rest = name.rstrip("_").split("_")
@@ -43,7 +49,7 @@ class Rule:
     that both give.
 
     `field` is the camelCase field of the struct at which a problem is shown; empty is the struct
-    itself.
+    itself. Without `cel` it is a rule that only we know.
     """
 
     name: str
@@ -65,6 +71,14 @@ class Rule:
 def rule(cel: str, message: str, *, field: str = "") -> Callable[[_Method], _Method]:
     """Mark a method `(self) -> bool` as the twin of this CEL rule."""
     return _marking(cel, message, field, transition=False)
+
+
+def beyond_cel(message: str, *, field: str = "") -> Callable[[_Method], _Method]:
+    """Mark a method `(self) -> bool` as a rule that the API server cannot be asked to keep: the
+    keys of a map have no bound in a schema, and CEL refuses what could cost without bound. A
+    resource that breaks it is stored, and refused by the operator (Accepted=False, Invalid).
+    """
+    return _marking("", message, field, transition=False)
 
 
 def transition(cel: str, message: str, *, field: str = "") -> Callable[[_Method], _Method]:
@@ -105,8 +119,8 @@ def _collect_rules(model: Any) -> tuple[Rule, ...]:
 
 
 def _add_rules(schema: dict[str, Any], model: type[Any]) -> None:
-    if rules := rules_of(model):
-        schema["x-kubernetes-validations"] = [one.as_schema() for one in rules]
+    if rules := [one.as_schema() for one in rules_of(model) if one.cel]:
+        schema["x-kubernetes-validations"] = rules
 
 
 class Struct(BaseModel):

@@ -16,7 +16,11 @@ from mailrelay_operator.api.quantities import Quantity
 from mailrelay_operator.api.shape import Struct, TextRule, rule, transition
 
 DEFAULT_SIZE = "10Gi"
-SMALLEST_SIZE = "64Mi"
+SMALLEST_SIZE = "256Mi"
+#: What a volume holds beside messages: the gateway takes none below 128 MiB of free space, and
+#: there are the file system's own structures, the database and the reserve for removals.
+SPARE_SIZE = "192Mi"
+DEFAULT_EPHEMERAL_SIZE = "1Gi"
 
 VolumeSize = Annotated[
     Quantity,
@@ -33,7 +37,8 @@ class Storage(Struct):
 
     size: VolumeSize = Field(
         Quantity(DEFAULT_SIZE),
-        description="Size of each replica's volume. It can grow later, never shrink.",
+        description="Size of each replica's volume: 192Mi more than the largest message at least."
+        " It can grow later where the StorageClass allows it; a volume never shrinks.",
     )
     storage_class_name: ObjectName | None = Field(
         None,
@@ -46,7 +51,14 @@ class Storage(Struct):
 
 
 class Ephemeral(Struct):
-    """No volume: what waits is lost with the pod."""
+    """No volume: queued mail is lost with the pod."""
+
+    size: VolumeSize = Field(
+        Quantity(DEFAULT_EPHEMERAL_SIZE),
+        description="What the queue may take of the node's disk, reserved by the pod's request for"
+        " ephemeral storage. The gateway answers 452 before it is used up, since the kubelet"
+        " evicts a pod that takes more.",
+    )
 
 
 class Postgres(Struct):
@@ -58,12 +70,12 @@ class Postgres(Struct):
 
 
 class Queue(Struct):
-    """Where messages wait until they are delivered; at most one of storage, ephemeral and
+    """Where messages wait until they are delivered; exactly one of storage, ephemeral and
     postgres.
     """
 
     storage: Storage | None = Field(
-        None, description="On a persistent volume for each replica. This is the default, with 10Gi."
+        None, description="On a persistent volume for each replica. The default, with 10Gi."
     )
     ephemeral: Ephemeral | None = Field(
         None,
@@ -77,13 +89,12 @@ class Queue(Struct):
     )
 
     @rule(
-        "[has(self.storage), has(self.ephemeral), has(self.postgres)].filter(given,"
-        " given).size() <= 1",
-        "Name at most one of storage, ephemeral and postgres.",
+        "[has(self.storage), has(self.ephemeral), has(self.postgres)].exists_one(given, given)",
+        "Name exactly one of storage, ephemeral and postgres.",
     )
-    def is_at_most_one_kind(self) -> bool:
+    def is_exactly_one_kind(self) -> bool:
         """Make sure it is clear where messages wait."""
-        return sum(kind is not None for kind in (self.storage, self.ephemeral, self.postgres)) <= 1
+        return sum(kind is not None for kind in (self.storage, self.ephemeral, self.postgres)) == 1
 
     @transition(
         "has(self.ephemeral) == has(oldSelf.ephemeral) && has(self.postgres) =="
@@ -115,15 +126,6 @@ class Queue(Struct):
         """Make sure the claim template stays as it is."""
         return self.volume.access_mode == old.volume.access_mode
 
-    @transition(
-        f"""quantity(has(self.storage) ? self.storage.size : '{DEFAULT_SIZE}').compareTo(
-        quantity(has(oldSelf.storage) ? oldSelf.storage.size : '{DEFAULT_SIZE}')) >= 0""",
-        "A volume can only grow: set storage.size to at least what it was.",
-    )
-    def only_grows(self, old: Queue) -> bool:
-        """Make sure no claim is asked to shrink."""
-        return self.volume.size.octets >= old.volume.size.octets
-
     @property
     def kind(self) -> Literal["storage", "ephemeral", "postgres"]:
         """Where messages wait."""
@@ -135,3 +137,18 @@ class Queue(Struct):
     def volume(self) -> Storage:
         """The volume as given or by default; meaningful for the kind storage."""
         return Storage() if self.storage is None else self.storage
+
+    @property
+    def size(self) -> Quantity | None:
+        """What a replica may keep of queued mail on a disk; None: it keeps it elsewhere."""
+        match self.kind:
+            case "ephemeral":
+                return self.ephemeral.size if self.ephemeral is not None else None
+            case "storage":
+                return self.volume.size
+            case "postgres":
+                return None
+
+
+#: Where messages wait when the spec does not say: stored so, and thereby seen by everybody.
+DEFAULT_QUEUE = Queue(storage=Storage())

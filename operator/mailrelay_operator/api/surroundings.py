@@ -18,12 +18,28 @@ from mailrelay_operator.api.grammar import (
     HttpsUrl,
     IpAddress,
     Label,
+    LabelKey,
+    LabelValue,
     ObjectName,
     Port,
+    is_annotation_key,
 )
-from mailrelay_operator.api.metadata import LabelKey, LabelSelector, LabelValue, NamedRef
+from mailrelay_operator.api.metadata import LabelSelector, NamedRef
 from mailrelay_operator.api.quantities import Duration
-from mailrelay_operator.api.shape import ATOMIC, DISTINCT, NAMED, Struct, matching, rule
+from mailrelay_operator.api.shape import (
+    ATOMIC,
+    DISTINCT,
+    NAMED,
+    Struct,
+    are_distinct,
+    beyond_cel,
+    matching,
+    rule,
+    transition,
+)
+
+#: The user of the gateway's image; any but 0 would do, a fixed one keeps the spool readable.
+DEFAULT_USER = 10001
 
 AnnotationValue = Annotated[str, Field(max_length=4096)]
 
@@ -56,11 +72,85 @@ class Service(Struct):
         " MailSenders get it as host. Left out: the Service's own name in the"
         " cluster.",
     )
+    load_balancer_class: LabelKey | None = Field(
+        None,
+        description="Class of the load balancer; for LoadBalancer only. Left out: the cluster's"
+        " default. It cannot be changed while the type is LoadBalancer.",
+    )
+    source_ranges: tuple[Cidr, ...] = Field(
+        (),
+        max_length=64,
+        description="Networks that the load balancer lets in, where it can; for LoadBalancer only."
+        " Left out: all.",
+        json_schema_extra=DISTINCT,
+    )
+    external_traffic_policy: Literal["Cluster", "Local"] | None = Field(
+        None,
+        description="Local: connections from outside stay on the node where they arrive and keep"
+        " their source address. For LoadBalancer and NodePort. Left out: Cluster.",
+    )
+    ip_families: tuple[Literal["IPv4", "IPv6"], ...] = Field(
+        (),
+        max_length=2,
+        description="Families of the Service's addresses, the first one for good; both need a"
+        " cluster that has both. Left out: the cluster's default.",
+        json_schema_extra=ATOMIC,
+    )
+
+    @rule(
+        "self.type == 'LoadBalancer' || (!has(self.loadBalancerClass) && (!has(self.sourceRanges)"
+        " || size(self.sourceRanges) == 0))",
+        "Only a load balancer has a class and source ranges: set service.type to LoadBalancer, or"
+        " remove them.",
+        field="type",
+    )
+    def has_a_load_balancers_fields_only_as_one(self) -> bool:
+        """Make sure that a list of networks is not mistaken for a lock that is there."""
+        return self.type == "LoadBalancer" or not (self.load_balancer_class or self.source_ranges)
+
+    @rule(
+        "self.type != 'ClusterIP' || !has(self.externalTrafficPolicy)",
+        "A Service of type ClusterIP gets nothing from outside: remove externalTrafficPolicy.",
+        field="externalTrafficPolicy",
+    )
+    def has_a_policy_only_for_outside(self) -> bool:
+        """Make sure the API server takes the Service."""
+        return self.type != "ClusterIP" or self.external_traffic_policy is None
+
+    @rule(
+        "!has(self.ipFamilies) || size(self.ipFamilies) < 2 || self.ipFamilies[0] !="
+        " self.ipFamilies[1]",
+        "The two families are the same: remove one.",
+        field="ipFamilies",
+    )
+    def has_distinct_families(self) -> bool:
+        """Make sure the API server takes the Service."""
+        return are_distinct(self.ip_families)
+
+    @transition(
+        """self.type != 'LoadBalancer' || oldSelf.type != 'LoadBalancer'
+        || (has(self.loadBalancerClass) ? self.loadBalancerClass : '')
+        == (has(oldSelf.loadBalancerClass) ? oldSelf.loadBalancerClass : '')""",
+        "The class of a load balancer cannot be changed: set service.type to ClusterIP first.",
+        field="loadBalancerClass",
+    )
+    def keeps_its_load_balancer_class(self, old: Service) -> bool:
+        """Make sure the API server takes the Service."""
+        both = self.type == old.type == "LoadBalancer"
+        return not both or self.load_balancer_class == old.load_balancer_class
+
+    @beyond_cel(
+        "The key of an annotation is written like team or example.com/team.", field="annotations"
+    )
+    def has_keys_that_annotations_can_have(self) -> bool:
+        """Make sure the API server takes the Service."""
+        return all(is_annotation_key(key) for key in self.annotations)
 
 
 class NetworkClient(Struct):
     """Who may connect; all that is named must match."""
 
+    name: Label = Field(description="Name of the entry, by which it can be owned and changed.")
     namespace_selector: LabelSelector | None = Field(
         None, description="Labels of the namespaces of the pods."
     )
@@ -88,7 +178,7 @@ class NetworkPolicy(Struct):
         (),
         max_length=32,
         description="Who may connect to the listeners. Left out: everybody.",
-        json_schema_extra=ATOMIC,
+        json_schema_extra=NAMED,
     )
 
 

@@ -48,6 +48,7 @@ ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
         "spec.upstreams[].connections": _always,
         "spec.upstreams[].messagesPerConnection": _always,
         "spec.limits.message": _always,
+        "spec.limits.rates[].name": _always,
         "spec.limits.rates[].scope": _always,
         "spec.limits.rates[].messages": _always,
         "spec.limits.rates[].recipients": _always,
@@ -58,6 +59,8 @@ ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
         "spec.queue.storage": _always,
         "spec.queue.ephemeral": _always,
         "spec.service": _always,
+        "spec.image": _always,
+        "spec.template.imagePullSecrets": _always,
     },
     "MailSender": {
         "spec.relayRef": _always,

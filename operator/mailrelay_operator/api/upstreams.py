@@ -22,7 +22,15 @@ from mailrelay_operator.api.grammar import (
 from mailrelay_operator.api.metadata import LabelSelector, NamedRef, SecretKeyRef, TrustRef
 from mailrelay_operator.api.quantities import Duration
 from mailrelay_operator.api.replies import ReplyRule
-from mailrelay_operator.api.shape import ATOMIC, DISTINCT, NAMED, Struct, matching, rule
+from mailrelay_operator.api.shape import (
+    ATOMIC,
+    DISTINCT,
+    NAMED,
+    Struct,
+    are_distinct,
+    matching,
+    rule,
+)
 
 #: Postfix opens 20 to a destination and reuses each; providers allow 3 (Office 365) to thousands.
 DEFAULT_CONNECTIONS = 10
@@ -71,8 +79,7 @@ class UpstreamTls(Struct):
     )
     ca_ref: TrustRef | None = Field(
         None,
-        description="CA certificates to trust instead of the system's, in the key ca.crt of"
-        " a Secret or ConfigMap.",
+        description="CA certificates to trust instead of the system's, in a Secret or ConfigMap.",
     )
     server_name: Host | None = Field(
         None, description="Name that the certificate must carry, if it is not the host's."
@@ -87,8 +94,8 @@ class BasicAuth(Struct):
     """A username and a password."""
 
     secret_ref: NamedRef = Field(
-        description="Secret with the keys username and password, of type"
-        ' kubernetes.io/basic-auth or labelled mailrelay.dev/credentials: "true".'
+        description="Secret with the keys username and password, labelled"
+        ' mailrelay.dev/credentials: "true" by whoever may lend it to this relay.'
         " A change is used within seconds."
     )
 
@@ -254,6 +261,7 @@ class Sandbox(Struct):
 class Pace(Struct):
     """How fast an upstream is sent to; shared by all replicas, smooth, without a burst."""
 
+    name: Label = Field(description="Name of the pace, by which it can be owned and changed.")
     recipients: Count | None = Field(
         None, description="So many recipients in `per`; what SES and others count."
     )
@@ -288,7 +296,7 @@ class Upstream(Struct):
         (),
         max_length=8,
         description="How fast mail is sent; all of them hold.",
-        json_schema_extra=ATOMIC,
+        json_schema_extra=NAMED,
     )
     connections: int | None = Field(
         None,
@@ -320,6 +328,16 @@ class Upstream(Struct):
     def is_exactly_one_kind(self) -> bool:
         """Make sure it is clear where mail goes."""
         return sum(kind is not None for kind in (self.smarthost, self.direct, self.sandbox)) == 1
+
+    @rule(
+        "!has(self.replies) || self.replies.all(one, self.replies.exists_one(other, other.name =="
+        " one.name))",
+        "Two reply rules have the same name.",
+        field="replies",
+    )
+    def has_distinct_replies(self) -> bool:
+        """Make sure a log line about a reply rule names one."""
+        return are_distinct(one.name for one in self.replies)
 
     @property
     def effective_connections(self) -> int:
@@ -364,6 +382,7 @@ class RouteUpstream(Struct):
 class Route(Struct):
     """Which upstreams some mail takes."""
 
+    name: Label = Field(description="Name of the route.")
     match: RouteMatch = Field(
         RouteMatch(), description="What mail the route is for. Left out: all."
     )

@@ -9,8 +9,8 @@ from aiohttp import web
 from mailrelay_operator.engine.metrics import OperatorMetrics
 
 
-async def serve_metrics(metrics: OperatorMetrics, *, port: int, host: str = "0.0.0.0") -> None:
-    """Answer GET /metrics until cancelled."""
+async def serve_metrics(metrics: OperatorMetrics, *, port: int, host: str | None = None) -> None:
+    """Answer GET /metrics until cancelled. Without `host` at every address, IPv4 and IPv6."""
 
     async def render(_request: web.Request) -> web.Response:
         return web.Response(

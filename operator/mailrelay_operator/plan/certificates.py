@@ -121,9 +121,9 @@ def given_certificate(certificate: Certificate, *, now: datetime) -> Certificate
     return Certificate(chain=pair.pem, key=pair.key_pem)
 
 
-def given_bundle(pem: str, *, now: datetime) -> str:
+def given_bundle(pem: str, *, field: str, now: datetime) -> str:
     """The CAs that we were given to trust, written anew; PemProblem for what verifies nothing."""
-    bundle = read_bundle(pem, field="ca.crt")
+    bundle = read_bundle(pem, field=field)
     if problem := trust_problem(bundle, now=now):
         raise PemProblem(problem)
     return bundle.pem

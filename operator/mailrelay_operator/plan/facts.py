@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from mailrelay_gateway.config import Certificate, GatewayStatus, ScryptVerifier
+from mailrelay_operator.api.surroundings import DEFAULT_USER
 from mailrelay_operator.plan.objects import Manifest
 
 
@@ -55,6 +56,10 @@ class Place:
     operator_namespace: str = "mailrelay-system"
     image: str = "mailrelay-gateway:latest"
     image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    monitoring_namespaces: tuple[str, ...] = ()
+    #: User and group of the gateway's pods; None: the platform chooses them (OpenShift).
+    user: int | None = DEFAULT_USER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,7 +122,7 @@ def _objects(
         *_config_secrets(facts, found, in_force, configuration),
         services.pods_service(relay),
         services.client_service(relay, spec),
-        network.network_policy(relay, spec),
+        network.network_policy(relay, spec, facts.place),
         network.disruption_budget(relay),
     ]
     grow: tuple[ClaimGrowth, ...] = ()

@@ -16,7 +16,7 @@ from mailrelay_gateway.contract.pem import PemProblem, read_bundle
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.metadata import TrustRef
-from mailrelay_operator.api.names import LABEL_CREDENTIALS, SECRET_TYPE_BASIC_AUTH
+from mailrelay_operator.api.names import LABEL_CREDENTIALS
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.upstreams import Upstream
 from mailrelay_operator.plan.certificates import given_bundle, given_certificate
@@ -121,15 +121,12 @@ def login_in(secret: Manifest, *, what: str) -> Login | Trouble:
 
     White space around both is dropped: `echo password | base64` leaves a line end behind.
     """
-    permitted = (
-        secret.get("type") == SECRET_TYPE_BASIC_AUTH
-        or labels_of(secret).get(LABEL_CREDENTIALS) == "true"
-    )
-    if not permitted:
+    # A type alone would lend any Git credential of the namespace to a smarthost of anybody's.
+    if labels_of(secret).get(LABEL_CREDENTIALS) != "true":
         return Trouble(
             reason=Reason.SECRET_NOT_PERMITTED,
-            message=f"{what} is not marked as a login: give it the type {SECRET_TYPE_BASIC_AUTH},"
-            f' or the label {LABEL_CREDENTIALS}: "true".',
+            message=f"{what} is not marked as a login for mailrelay: give it the label"
+            f' {LABEL_CREDENTIALS}: "true".',
         )
     data = secret_data(secret)
     found: dict[str, str] = {}
@@ -180,14 +177,15 @@ def _authority_of(facts: RelayFacts, upstream: Upstream) -> str | Trouble | None
     if isinstance(found, Absence):
         return absent(found, what, kind=reference.kind)
     secret = reference.kind == "Secret"
-    octets = (secret_data(found) if secret else config_map_data(found)).get("ca.crt")
+    octets = (secret_data(found) if secret else config_map_data(found)).get(reference.key)
     if octets is None:
         return Trouble(
             reason=Reason.SECRET_INVALID if secret else Reason.CONFIG_MAP_INVALID,
-            message=f"{what} has no key ca.crt.",
+            message=f"{what} has no key {reference.key}.",
         )
     try:
-        return given_bundle(octets.decode(errors="replace"), now=facts.now)
+        text = octets.decode(errors="replace")
+        return given_bundle(text, field=reference.key, now=facts.now)
     except PemProblem as problem:
         return Trouble(reason=Reason.CERTIFICATE_INVALID, message=f"{what} {problem}.")
 

@@ -16,7 +16,12 @@ from mailrelay_gateway import config
 from mailrelay_gateway.config import ScryptVerifier, Sha256Verifier
 from mailrelay_operator.api.admission import AllowedSenders
 from mailrelay_operator.api.mailsender import MailSender
-from mailrelay_operator.api.names import ANNOTATION_MINTED, SECRET_TYPE_BINDING, minted_username
+from mailrelay_operator.api.names import (
+    ANNOTATION_MINTED,
+    SECRET_TYPE_BINDING,
+    minted_username,
+    username_is_anothers,
+)
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.plan.facts import Absence, Material, ObjectKey, RelayFacts, ScryptWanted
 from mailrelay_operator.plan.gateway_config import token_hash
@@ -287,6 +292,14 @@ def _with_brought_login(
                 message=f"{what} has a {key} of over {LONGEST_LOGIN} octets; shorten it.",
             )
             return replace(plan, unresolved=trouble)
+    if username_is_anothers(login.username, namespace):
+        trouble = Trouble(
+            reason=Reason.USERNAME_RESERVED,
+            message=f"{what} has the username {login.username}, and those of this form are for"
+            f" MailSenders of namespace {login.username.partition('.')[0]}: choose one without a"
+            " dot, or with an @.",
+        )
+        return replace(plan, refused=plan.refused or trouble, remembered=None)
     known = existing.verifiers if existing is not None else ()
     wanted = ScryptWanted(
         password=login.password.encode(),

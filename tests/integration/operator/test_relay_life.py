@@ -6,7 +6,7 @@ import pytest
 
 from mailrelay_gateway.config import UpstreamState, UpstreamStatus
 from mailrelay_operator.cluster.port import Forbidden, Invalid, Unavailable
-from tests.integration.operator.world import World, relay, secret, sender
+from tests.integration.operator.world import World, brought, relay, sender
 
 
 async def test_a_relay_gets_its_objects_and_becomes_ready(world: World) -> None:
@@ -208,7 +208,7 @@ async def test_a_secret_that_is_deleted_stops_nothing_that_runs(world: World) ->
     }
     world.cluster.put(
         relay(upstreams=[{"name": "up", "smarthost": smarthost}]),
-        secret("login", type_="kubernetes.io/basic-auth", username="u", password="p"),
+        brought("login", username="u", password="p"),
     )
     await world.settle()
     digest = world.kubelet.loaded("out-0").digest
@@ -242,12 +242,10 @@ async def test_a_changed_login_reaches_the_gateways(world: World) -> None:
         "hosts": [{"host": "smtp.example.net"}],
         "auth": {"basic": {"secretRef": {"name": "login"}}},
     }
-    login = secret("login", type_="kubernetes.io/basic-auth", username="u", password="old")
+    login = brought("login", username="u", password="old")
     world.cluster.put(relay(upstreams=[{"name": "up", "smarthost": smarthost}]), login)
     await world.settle()
-    world.cluster.put(
-        secret("login", type_="kubernetes.io/basic-auth", username="u", password="new\n")
-    )
+    world.cluster.put(brought("login", username="u", password="new\n"))
     await world.settle()
     found = world.kubelet.loaded("out-0").relay.upstreams[0].smarthost
     assert found is not None and found.login is not None

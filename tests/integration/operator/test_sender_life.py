@@ -9,10 +9,10 @@ import pytest
 from mailrelay_gateway.config import ScryptVerifier, Sha256Verifier
 from mailrelay_operator.cluster.port import Forbidden
 from mailrelay_operator.engine.reading import Scope
-from tests.integration.operator.world import World, relay, secret, sender
+from tests.integration.operator.world import World, brought, relay, secret, sender
 
 SELECTOR = {"from": "Selector", "selector": {"matchLabels": {"mail": "allowed"}}}
-TENANTS = [{"namespaces": SELECTOR, "addresses": ["*@example.com"]}]
+TENANTS = [{"name": "teams", "namespaces": SELECTOR, "addresses": ["*@example.com"]}]
 
 
 def namespace(name: str, **labels: str) -> dict:
@@ -179,7 +179,7 @@ async def test_an_address_too_many_keeps_what_was_in_force(world: World) -> None
     (entry,) = world.kubelet.loaded("out-0").senders
     assert entry.addresses == ("*@example.com",)
     # The relay takes the addresses back: then the old spec is not in force either.
-    only_news = [{"namespaces": SELECTOR, "addresses": ["*@news.example.com"]}]
+    only_news = [{"name": "teams", "namespaces": SELECTOR, "addresses": ["*@news.example.com"]}]
     world.edit("MailRelay", "out", allowedSenders=only_news)
     await world.settle()
     assert usernames(world) == set()
@@ -205,9 +205,7 @@ BROUGHT = {"existingSecretRef": {"name": "legacy"}}
 
 
 async def test_a_brought_password_becomes_a_scrypt_verifier_that_stays(world: World) -> None:
-    login = secret(
-        "legacy", type_="kubernetes.io/basic-auth", username="old-app", password="s3cret"
-    )
+    login = brought("legacy", username="old-app", password="s3cret")
     world.cluster.put(relay(), sender(credentials=BROUGHT), login)
     await world.settle()
     (entry,) = world.kubelet.loaded("out-0").senders
@@ -253,7 +251,7 @@ async def test_a_brought_login_needs_a_mark(world: World) -> None:
 async def test_of_two_equal_usernames_the_older_sender_keeps_it(world: World) -> None:
     older = sender("older", credentials=BROUGHT)
     older["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
-    login = secret("legacy", type_="kubernetes.io/basic-auth", username="shared", password="one")
+    login = brought("legacy", username="shared", password="one")
     world.cluster.put(relay(), sender("newer", credentials=BROUGHT), older, login)
     await world.settle()
     (entry,) = world.kubelet.loaded("out-0").senders
@@ -264,7 +262,7 @@ async def test_of_two_equal_usernames_the_older_sender_keeps_it(world: World) ->
 async def test_a_brought_username_never_takes_a_minted_one(world: World) -> None:
     thief = sender("thief", credentials=BROUGHT)
     thief["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
-    login = secret("legacy", type_="kubernetes.io/basic-auth", username="mail.app", password="one")
+    login = brought("legacy", username="mail.app", password="one")
     world.cluster.put(relay(), sender(), thief, login)
     await world.settle()
     (entry,) = world.kubelet.loaded("out-0").senders

@@ -22,7 +22,7 @@ from mailrelay_operator.engine.startup import wait_for_kinds
 from mailrelay_operator.engine.workers import Doorbell, Workers
 from mailrelay_operator.plan.facts import ObjectKey
 from tests.integration.operator.fake_cluster import FakeCluster
-from tests.integration.operator.world import relay, secret, sender
+from tests.integration.operator.world import brought, relay, sender
 
 DEADLINE = 10.0
 
@@ -192,7 +192,7 @@ async def test_a_resync_that_fails_for_long_makes_the_probe_fail() -> None:
 
 async def test_a_changed_or_deleted_reference_rings_once() -> None:
     cluster = FakeCluster()
-    cluster.put(secret("login", type_="kubernetes.io/basic-auth", username="u", password="p"))
+    cluster.put(brought("login", username="u", password="p"))
     doorbell = Doorbell(Backlog(), time.monotonic)
     memory = Memory()
     key = relay_key("mail", "out")

@@ -60,6 +60,13 @@ def secret(name: str, namespace: str = "mail", *, type_: str, **data: str) -> Ma
     }
 
 
+def brought(name: str, namespace: str = "mail", **data: str) -> Manifest:
+    """A login that its owner lends to mailrelay: the label says so."""
+    login = secret(name, namespace, type_="kubernetes.io/basic-auth", **data)
+    login["metadata"]["labels"] = {"mailrelay.dev/credentials": "true"}
+    return login
+
+
 class World:
     """The cluster, its kubelet, and an operator that does rounds when it is told to."""
 

@@ -172,14 +172,25 @@ class Refused(Exception):
 
 @asynccontextmanager
 async def running(
-    folder: Path, found: GatewayConfig, choose: Choose, *, seed: int = 1, low_water: int = 0
+    folder: Path,
+    found: GatewayConfig,
+    choose: Choose,
+    *,
+    seed: int = 1,
+    low_water: int = 0,
+    size: int | None = None,
 ) -> AsyncIterator[Rig]:
     """A queue in `folder`, stopped in order at the end."""
     metrics = Metrics()
     metrics.configure(found)
     failures: list[str] = []
     spool = Spool(
-        folder, metrics=metrics, on_failure=failures.append, low_water=low_water, reserve=65536
+        folder,
+        metrics=metrics,
+        on_failure=failures.append,
+        low_water=low_water,
+        size=size,
+        reserve=65536,
     )
     recovered = spool.open()
     loop = asyncio.get_running_loop()

@@ -230,6 +230,23 @@ async def test_nothing_is_accepted_below_the_low_water_mark(tmp_path: Path) -> N
             await rig.submit("a@x.example")
 
 
+@pytest.mark.parametrize(("others", "full"), [(0, False), (3, True)])
+async def test_a_queue_of_a_size_refuses_before_it_is_reached(
+    tmp_path: Path, others: int, *, full: bool
+) -> None:
+    octets = 1 << 20
+    held = config("u"), always(Result.DEFERRED)
+    async with running(tmp_path, *held, low_water=octets, size=4 * octets) as rig:
+        for number in range(others):  # as many as a large body's file holds
+            (rig.spool.bodies / f"other-{number}").write_bytes(bytes(octets))
+        problem = rig.scheduler.problem()
+        assert (problem is not None) is full
+        if problem is not None:
+            assert problem.reason is Reason.INSUFFICIENT_STORAGE
+            with pytest.raises(Refused):
+                await rig.submit("a@x.example")
+
+
 def _message(queue_id: str, address: str, body: bytes | Path = b"A: b\r\n\r\nhi\r\n") -> Message:
     return Message(
         queue_id=queue_id,

@@ -9,7 +9,7 @@ LOGIN = """
 ---
 apiVersion: v1
 kind: Secret
-metadata: {name: upstream, namespace: mail}
+metadata: {name: upstream, namespace: mail, labels: {mailrelay.dev/credentials: "true"}}
 type: kubernetes.io/basic-auth
 stringData: {username: relay, password: hunter-twelve}
 ---

@@ -68,37 +68,90 @@ GOOD: Mapping[str, Document] = {
     "refresh token": oauth2(flow="RefreshToken", refreshTokenRef={"name": "app", "key": "token"}),
     "direct": sending_by(direct={}),
     "paces": sending_by(
-        sandbox={}, pace=[{"recipients": 13, "per": "1s"}, {"messages": 9, "per": "24h"}]
+        sandbox={},
+        pace=[
+            {"name": "rate", "recipients": 13, "per": "1s"},
+            {"name": "day", "messages": 9, "per": "24h"},
+        ],
     ),
     "replies": sending_by(
         sandbox={},
         replies=[
-            {"code": 550, "text": "try again", "outcome": "Deferred", "after": "10m"},
-            {"enhanced": "5.7.1", "outcome": "Failed"},
+            {
+                "name": "slow",
+                "code": 550,
+                "text": "try again",
+                "outcome": "Deferred",
+                "after": "10m",
+            },
+            {"name": "policy", "enhanced": "5.7.1", "outcome": "Failed"},
         ],
     ),
     "routes": relay(
         routes=[
-            {"match": {"senderDomains": ["*.example.com"]}, "upstreams": [{"name": "box"}]},
-            {"upstreams": [{"name": "box", "weight": 3}]},
+            {
+                "name": "ours",
+                "match": {"senderDomains": ["*.example.com"]},
+                "upstreams": [{"name": "box"}],
+            },
+            {"name": "rest", "upstreams": [{"name": "box", "weight": 3}]},
         ]
     ),
     "rates": relay(
         limits={
             "rates": [
-                {"scope": "Relay", "messages": 100, "per": "1m", "burst": 200},
-                {"scope": "Sender", "recipients": 5000, "per": "24h", "onLimit": "Reject"},
+                {"name": "all", "scope": "Relay", "messages": 100, "per": "1m", "burst": 200},
+                {
+                    "name": "day",
+                    "scope": "Sender",
+                    "recipients": 5000,
+                    "per": "24h",
+                    "onLimit": "Reject",
+                },
             ],
             "overrides": [
                 {
+                    "name": "gold",
                     "namespaceSelector": GOLD,
-                    "rates": [{"scope": "Namespace", "messages": 5, "per": "1h"}],
+                    "rates": [{"name": "hour", "scope": "Namespace", "messages": 5, "per": "1h"}],
                 }
             ],
         }
     ),
     "quick retries": relay(retry={"giveUpAfter": "10s", "maxInterval": "1s"}),
     "ephemeral queue": relay(queue={"ephemeral": {}}),
+    "large ephemeral queue": relay(queue={"ephemeral": {"size": "20Gi"}}),
+    "volume just large enough": relay(queue={"storage": {"size": "256Mi"}}),
+    "volume just large enough for large messages": relay(
+        queue={"storage": {"size": "1216Mi"}}, limits={"message": {"maxSize": "1Gi"}}
+    ),
+    "private networks as clients": listening(
+        tls=PLAIN,
+        authentication={
+            "mode": "None",
+            "clientCIDRs": ["10.0.0.0/8", "172.16.0.0/12", "203.0.0.0/16", "fd00:1::/32"],
+        },
+    ),
+    "another key for a CA": relaying_by(tls={"caRef": {"name": "ca", "key": "bundle.pem"}}),
+    "own image": relay(image="registry.example.com:5000/mail/gateway:1.2.3"),
+    "image by digest": relay(image=f"gateway@sha256:{'0' * 64}"),
+    "load balancer of a class": relay(
+        service={
+            "type": "LoadBalancer",
+            "loadBalancerClass": "example.com/internal",
+            "sourceRanges": ["192.0.2.0/24"],
+            "externalTrafficPolicy": "Local",
+            "ipFamilies": ["IPv6", "IPv4"],
+        }
+    ),
+    "annotations of a load balancer": relay(
+        service={
+            "annotations": {
+                "Service.Example.com/internal": "true",
+                "external-dns.alpha.kubernetes.io/hostname": "relay.example.com",
+            }
+        }
+    ),
     "storage": relay(
         queue={
             "storage": {
@@ -117,7 +170,12 @@ GOOD: Mapping[str, Document] = {
         },
     ),
     "surroundings": relay(
-        networkPolicy={"clients": [{"cidr": "10.0.0.0/8"}, {"namespaceSelector": GOLD}]},
+        networkPolicy={
+            "clients": [
+                {"name": "network", "cidr": "10.0.0.0/8"},
+                {"name": "gold", "namespaceSelector": GOLD},
+            ]
+        },
         resolver={"servers": [{"address": "9.9.9.9"}], "validating": True},
         webhooks=[{"name": "hook", "url": "https://hooks.example.com/mail"}],
         admin={"serviceAccounts": [{"namespace": "mail", "name": "ops"}]},
@@ -130,7 +188,7 @@ GOOD: Mapping[str, Document] = {
     "brought login": sender(credentials={"existingSecretRef": {"name": "old"}}),
     "rotated": sender(credentials={"secretName": "smtp", "rotateEvery": "720h"}),
     "tokens only": sender(credentials=None, serviceAccounts=[{"name": "app"}]),
-    "lower limits": sender(limits={"rates": [{"messages": 100, "per": "10m"}]}),
+    "lower limits": sender(limits={"rates": [{"name": "m", "messages": 100, "per": "10m"}]}),
     "least domain": domain(),
     "keys": domain(
         dkim=[

@@ -27,17 +27,12 @@ CHANGES: tuple[Change, ...] = (
         new=relay(queue={"storage": {"size": "1025Mi"}}),
         sentence=None,
     ),
+    # Whether a volume can shrink to that is seen at the claims: condition VolumeCannotShrink.
     Change(
         name="volume shrinks",
         old=relay(queue={"storage": {"size": "1Gi"}}),
         new=relay(queue={"storage": {"size": "1023Mi"}}),
-        sentence="A volume can only grow",
-    ),
-    Change(
-        name="volume shrinks from the default",
-        old=relay(),
-        new=relay(queue={"storage": {"size": "1Gi"}}),
-        sentence="A volume can only grow",
+        sentence=None,
     ),
     Change(
         name="default said out loud",
@@ -88,6 +83,30 @@ CHANGES: tuple[Change, ...] = (
         old=sender(),
         new=sender(relayRef={"name": "other"}),
         sentence="relayRef cannot be changed",
+    ),
+    Change(
+        name="own namespace written down",
+        old=sender(),
+        new=sender(relayRef={"name": "relay", "namespace": "default"}),
+        sentence=None,
+    ),
+    Change(
+        name="a relay of another namespace",
+        old=sender(relayRef={"name": "relay", "namespace": "mail"}),
+        new=sender(relayRef={"name": "relay", "namespace": "post"}),
+        sentence="relayRef cannot be changed",
+    ),
+    Change(
+        name="another class of load balancer",
+        old=relay(service={"type": "LoadBalancer"}),
+        new=relay(service={"type": "LoadBalancer", "loadBalancerClass": "example.com/internal"}),
+        sentence="The class of a load balancer cannot be changed",
+    ),
+    Change(
+        name="becomes a load balancer",
+        old=relay(),
+        new=relay(service={"type": "LoadBalancer", "loadBalancerClass": "example.com/internal"}),
+        sentence=None,
     ),
     Change(
         name="other addresses",

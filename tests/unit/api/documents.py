@@ -50,7 +50,7 @@ def relaying_by(**fields: Any) -> Document:
 
 def limited_by(**rate: Any) -> Document:
     """A MailRelay with one rate of these fields."""
-    return relay(limits={"rates": [{"scope": "Relay", **rate}]})
+    return relay(limits={"rates": [{"name": "one", "scope": "Relay", **rate}]})
 
 
 def oauth2(**fields: Any) -> Document:
@@ -66,7 +66,7 @@ def oauth2(**fields: Any) -> Document:
 
 def admitting(**entry: Any) -> Document:
     """A MailRelay with one entry of allowedSenders."""
-    return relay(allowedSenders=[entry])
+    return relay(allowedSenders=[{"name": "one", **entry}])
 
 
 def sender(**fields: Any) -> Document:

@@ -11,7 +11,8 @@ from tests.unit.api.documents import Document
 class Bad:
     """A resource that is refused: `path` is shown for it, and `sentence` is in the refusal.
 
-    `shape` says that the schema refuses it, in which case the API server has words of its own.
+    `shape` says that the schema refuses it, in which case the API server has words of its own;
+    `stored` that the API server takes it, and only we refuse it.
     """
 
     name: str
@@ -19,6 +20,7 @@ class Bad:
     path: str
     sentence: str
     shape: bool = False
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,3 +41,8 @@ def broken(name: str, document: Document, path: str, sentence: str) -> Bad:
 def misshapen(name: str, document: Document, path: str, sentence: str) -> Bad:
     """A resource that the schema refuses."""
     return Bad(name=name, document=document, path=path, sentence=sentence, shape=True)
+
+
+def beyond_cel(name: str, document: Document, path: str, sentence: str) -> Bad:
+    """A resource that breaks a rule which CEL cannot keep."""
+    return Bad(name=name, document=document, path=path, sentence=sentence, stored=True)

@@ -17,25 +17,25 @@ BAD_OTHERS: tuple[Bad, ...] = (
     broken(
         "rate of nothing",
         limited_by(per="1s"),
-        "spec.limits.rates[0]",
+        "spec.limits.rates[one]",
         "exactly one of messages and recipients",
     ),
     broken(
         "rate of an instant",
         limited_by(messages=1, per="999ms"),
-        "spec.limits.rates[0].per",
+        "spec.limits.rates[one].per",
         "at least 1s and at most 744h",
     ),
     broken(
         "quota of a year",
         limited_by(messages=1, per="8760h"),
-        "spec.limits.rates[0].per",
+        "spec.limits.rates[one].per",
         "at least 1s and at most 744h",
     ),
     broken(
         "quota with a burst",
         limited_by(messages=9, per="61s", burst=1),
-        "spec.limits.rates[0].burst",
+        "spec.limits.rates[one].burst",
         "is a quota and has no burst",
     ),
     broken(
@@ -44,8 +44,9 @@ BAD_OTHERS: tuple[Bad, ...] = (
             limits={
                 "overrides": [
                     {
+                        "name": "gold",
                         "namespaceSelector": GOLD,
-                        "rates": [{"scope": "Relay", "messages": 5, "per": "1s"}],
+                        "rates": [{"name": "r", "scope": "Relay", "messages": 5, "per": "1s"}],
                     }
                 ]
             }
@@ -81,13 +82,51 @@ BAD_OTHERS: tuple[Bad, ...] = (
         "queue of two kinds",
         relay(queue={"ephemeral": {}, "storage": {}}),
         "spec.queue",
-        "at most one of storage",
+        "exactly one of storage",
     ),
     broken(
         "tiny volume",
         relay(queue={"storage": {"size": "1Mi"}}),
         "spec.queue.storage.size",
-        "at least 64Mi",
+        "at least 256Mi",
+    ),
+    broken(
+        "volume that can take nothing",
+        relay(queue={"storage": {"size": "64Mi"}}),
+        "spec.queue.storage.size",
+        "at least 256Mi",
+    ),
+    broken(
+        "messages larger than the volume",
+        relay(queue={"storage": {"size": "1Gi"}}, limits={"message": {"maxSize": "1Gi"}}),
+        "spec.queue",
+        "The queue cannot hold the largest message",
+    ),
+    broken(
+        "messages larger than the ephemeral queue",
+        relay(queue={"ephemeral": {"size": "256Mi"}}, limits={"message": {"maxSize": "100Mi"}}),
+        "spec.queue",
+        "The queue cannot hold the largest message",
+    ),
+    broken(
+        "queue of no kind", relay(queue={"maxMessages": 5}), "spec.queue", "exactly one of storage"
+    ),
+    broken(
+        "same override twice",
+        relay(
+            limits={
+                "overrides": [
+                    {
+                        "name": "gold",
+                        "namespaceSelector": GOLD,
+                        "rates": [{"name": "r", "scope": "Sender", "messages": 5, "per": "1s"}],
+                    }
+                ]
+                * 2
+            }
+        ),
+        "spec.limits.overrides",
+        "Two overrides have the same name",
     ),
     # --- content and surroundings
     broken(
@@ -116,8 +155,10 @@ BAD_OTHERS: tuple[Bad, ...] = (
     ),
     broken(
         "network and selector",
-        relay(networkPolicy={"clients": [{"cidr": "10.0.0.0/8", "podSelector": GOLD}]}),
-        "spec.networkPolicy.clients[0]",
+        relay(
+            networkPolicy={"clients": [{"name": "a", "cidr": "10.0.0.0/8", "podSelector": GOLD}]}
+        ),
+        "spec.networkPolicy.clients[a]",
         "either cidr or selectors",
     ),
     broken(

@@ -15,7 +15,7 @@ from tests.unit.api.documents import (
     relaying_by,
     sending_by,
 )
-from tests.unit.api.refused import Bad, broken
+from tests.unit.api.refused import Bad, beyond_cel, broken
 
 BAD_RELAYS: tuple[Bad, ...] = (
     # --- names
@@ -75,6 +75,18 @@ BAD_RELAYS: tuple[Bad, ...] = (
         "opens the relay to strangers",
     ),
     broken(
+        "half of a continent as client, IPv6",
+        listening(authentication={"mode": "None", "clientCIDRs": ["2a00::/8"]}),
+        "spec.listeners[one].authentication.clientCIDRs[0]",
+        "opens the relay to strangers",
+    ),
+    broken(
+        "a cloud as client",
+        listening(authentication={"mode": "None", "clientCIDRs": ["52.0.0.0/8"]}),
+        "spec.listeners[one].authentication.clientCIDRs[0]",
+        "opens the relay to strangers",
+    ),
+    broken(
         "network with host bits",
         listening(proxyProtocol={"trustedCIDRs": ["10.0.0.1/8"]}),
         "spec.listeners[one].proxyProtocol.trustedCIDRs[0]",
@@ -128,25 +140,25 @@ BAD_RELAYS: tuple[Bad, ...] = (
     broken(
         "other namespaces without addresses",
         admitting(namespaces={"from": "All"}),
-        "spec.allowedSenders[0].addresses",
+        "spec.allowedSenders[one].addresses",
         "Say as what other namespaces may send",
     ),
     broken(
         "Selector without a selector",
         admitting(namespaces={"from": "Selector"}, addresses=["*"]),
-        "spec.allowedSenders[0].namespaces.from",
+        "spec.allowedSenders[one].namespaces.from",
         "needs a selector",
     ),
     broken(
         "selector without Selector",
         admitting(namespaces={"from": "All", "selector": GOLD}, addresses=["*"]),
-        "spec.allowedSenders[0].namespaces.from",
+        "spec.allowedSenders[one].namespaces.from",
         "needs a selector",
     ),
     broken(
         "empty selector",
         admitting(namespaces={"from": "Selector", "selector": {}}, addresses=["*"]),
-        "spec.allowedSenders[0].namespaces.selector",
+        "spec.allowedSenders[one].namespaces.selector",
         "An empty selector would match every namespace",
     ),
     broken(
@@ -158,20 +170,99 @@ BAD_RELAYS: tuple[Bad, ...] = (
             },
             addresses=["*"],
         ),
-        "spec.allowedSenders[0].namespaces.selector.matchExpressions[0]",
+        "spec.allowedSenders[one].namespaces.selector.matchExpressions[0]",
         "In and NotIn need values",
     ),
     broken(
         "pattern of addresses",
         admitting(addresses=["*@*.example.com"]),
-        "spec.allowedSenders[0].addresses[0]",
+        "spec.allowedSenders[one].addresses[0]",
         "or * for any",
     ),
     broken(
         "long local part",
         admitting(addresses=["a" * 65 + "@example.com"]),
-        "spec.allowedSenders[0].addresses[0]",
+        "spec.allowedSenders[one].addresses[0]",
         "at most 64 characters",
+    ),
+    beyond_cel(
+        "key of a selector",
+        admitting(
+            namespaces={"from": "Selector", "selector": {"matchLabels": {"a b": "c"}}},
+            addresses=["*"],
+        ),
+        "spec.allowedSenders[one].namespaces.selector.matchLabels",
+        "The key of a label is written like",
+    ),
+    broken(
+        "key of an expression",
+        admitting(
+            namespaces={
+                "from": "Selector",
+                "selector": {"matchExpressions": [{"key": "/a", "operator": "Exists"}]},
+            },
+            addresses=["*"],
+        ),
+        "spec.allowedSenders[one].namespaces.selector.matchExpressions[0].key",
+        "The key of a label is written like",
+    ),
+    broken(
+        "long key of an expression",
+        admitting(
+            namespaces={
+                "from": "Selector",
+                "selector": {"matchExpressions": [{"key": "a/" + "b" * 64, "operator": "Exists"}]},
+            },
+            addresses=["*"],
+        ),
+        "spec.allowedSenders[one].namespaces.selector.matchExpressions[0].key",
+        "at most 63 characters after its prefix",
+    ),
+    broken(
+        "value of a label",
+        admitting(
+            namespaces={"from": "Selector", "selector": {"matchLabels": {"a": "-b"}}},
+            addresses=["*"],
+        ),
+        "spec.allowedSenders[one].namespaces.selector.matchLabels.a",
+        "The value of a label is",
+    ),
+    # --- Service and image
+    broken(
+        "class of no load balancer",
+        relay(service={"loadBalancerClass": "example.com/internal"}),
+        "spec.service.type",
+        "Only a load balancer has a class",
+    ),
+    broken(
+        "source ranges of no load balancer",
+        relay(service={"type": "NodePort", "sourceRanges": ["192.0.2.0/24"]}),
+        "spec.service.type",
+        "Only a load balancer has a class",
+    ),
+    broken(
+        "traffic from outside that does not come",
+        relay(service={"externalTrafficPolicy": "Local"}),
+        "spec.service.externalTrafficPolicy",
+        "remove externalTrafficPolicy",
+    ),
+    broken(
+        "same family twice",
+        relay(service={"ipFamilies": ["IPv6", "IPv6"]}),
+        "spec.service.ipFamilies",
+        "The two families are the same",
+    ),
+    beyond_cel(
+        "key of an annotation",
+        relay(service={"annotations": {"a b": "c"}}),
+        "spec.service.annotations",
+        "The key of an annotation",
+    ),
+    broken(
+        "image without a tag",
+        relay(image="registry.example.com/gateway"),
+        "spec.image",
+        "with its tag or digest",
     ),
     # --- upstreams
     broken("upstream of no kind", sending_by(), "spec.upstreams[one]", "exactly one of smarthost"),
@@ -275,44 +366,64 @@ BAD_RELAYS: tuple[Bad, ...] = (
     ),
     broken(
         "pace of two things",
-        sending_by(sandbox={}, pace=[{"recipients": 1, "messages": 1, "per": "1s"}]),
-        "spec.upstreams[one].pace[0]",
+        sending_by(sandbox={}, pace=[{"name": "one", "recipients": 1, "messages": 1, "per": "1s"}]),
+        "spec.upstreams[one].pace[one]",
         "exactly one of recipients and messages",
     ),
     broken(
         "pace of an instant",
-        sending_by(sandbox={}, pace=[{"recipients": 1, "per": "100ms"}]),
-        "spec.upstreams[one].pace[0].per",
+        sending_by(sandbox={}, pace=[{"name": "one", "recipients": 1, "per": "100ms"}]),
+        "spec.upstreams[one].pace[one].per",
         "at least 1s",
     ),
     broken(
         "reply rule for all replies",
-        sending_by(sandbox={}, replies=[{"outcome": "Failed"}]),
+        sending_by(sandbox={}, replies=[{"name": "one", "outcome": "Failed"}]),
         "spec.upstreams[one].replies[0]",
         "Say which replies are meant",
     ),
     broken(
         "waiting after a failure",
-        sending_by(sandbox={}, replies=[{"code": 550, "outcome": "Failed", "after": "1m"}]),
+        sending_by(
+            sandbox={}, replies=[{"name": "one", "code": 550, "outcome": "Failed", "after": "1m"}]
+        ),
         "spec.upstreams[one].replies[0].after",
         "Deferred and Held",
     ),
     broken(
         "strange enhanced code",
-        sending_by(sandbox={}, replies=[{"enhanced": "9.9.9", "outcome": "Failed"}]),
+        sending_by(sandbox={}, replies=[{"name": "one", "enhanced": "9.9.9", "outcome": "Failed"}]),
         "spec.upstreams[one].replies[0].enhanced",
         "An enhanced status code",
     ),
     broken(
+        "same reply rule twice",
+        sending_by(sandbox={}, replies=[{"name": "a", "code": 550, "outcome": "Failed"}] * 2),
+        "spec.upstreams[one].replies",
+        "Two reply rules have the same name",
+    ),
+    broken(
+        "same route twice",
+        relay(routes=[{"name": "a", "upstreams": [{"name": "box"}]}] * 2),
+        "spec.routes",
+        "Two routes have the same name",
+    ),
+    broken(
         "route to nowhere",
-        relay(routes=[{"upstreams": [{"name": "other"}]}]),
+        relay(routes=[{"name": "one", "upstreams": [{"name": "other"}]}]),
         "spec.routes",
         "not among the upstreams",
     ),
     broken(
         "strange domain in a route",
         relay(
-            routes=[{"match": {"senderDomains": ["@example.com"]}, "upstreams": [{"name": "box"}]}]
+            routes=[
+                {
+                    "name": "one",
+                    "match": {"senderDomains": ["@example.com"]},
+                    "upstreams": [{"name": "box"}],
+                }
+            ]
         ),
         "spec.routes[0].match.senderDomains[0]",
         "or *.example.com",

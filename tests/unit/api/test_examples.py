@@ -29,8 +29,8 @@ UNSUPPORTED = {
     "4-direct.yaml": {"spec.upstreams[mx].direct", "kind: MailDomain"},
     "5-multi-tenant.yaml": {
         "spec.serviceAccountTokens",
-        "spec.limits.rates[1].per",
-        "spec.limits.rates[2].per",
+        "spec.limits.rates[namespace-hour].per",
+        "spec.limits.rates[sender-day].per",
         "spec.limits.overrides",
         "spec.queue.maxMessages",
         "spec.credentials.rotateEvery",

@@ -88,8 +88,9 @@ def test_every_rule_is_broken_by_something_in_the_corpus() -> None:
     ]
     written = {sentence for kind in KINDS for sentence in text_sentences(definition(kind))}
     assert len(all_rules()) > 30
-    assert {rule.message for rule in all_rules().values()} <= written
-    assert written - set(said) == set()
+    assert {rule.message for rule in all_rules().values() if rule.cel} <= written
+    ours = {rule.message for rule in all_rules().values() if not rule.cel}
+    assert (written | ours) - set(said) == set()
 
 
 def problems_of(document: dict[str, Any]) -> tuple[Any, ...]:

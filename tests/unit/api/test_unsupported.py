@@ -55,6 +55,9 @@ SUPPORTED: dict[str, Document] = {
     "ephemeral": relay(queue={"ephemeral": {}}),
     "storage": relay(queue={"storage": {"size": "1Gi", "storageClassName": "fast"}}),
     "service": relay(service={"type": "NodePort", "annotations": {"a": "b"}}),
+    "image and its pull secrets": relay(
+        image="gateway:1", template={"imagePullSecrets": [{"name": "registry"}]}
+    ),
     "defaults said out loud": relay(
         networkPolicy={"mode": "Managed"},
         resolver={"timeout": "5s", "validating": False},
@@ -97,14 +100,14 @@ def test_what_acts_is_not_named(name: str) -> None:
         (
             sending_by(
                 sandbox={},
-                pace=[{"messages": 1, "per": "1s"}],
-                replies=[{"code": 550, "outcome": "Held"}],
+                pace=[{"name": "p", "messages": 1, "per": "1s"}],
+                replies=[{"name": "r", "code": 550, "outcome": "Held"}],
             ),
             ["spec.upstreams[one].pace", "spec.upstreams[one].replies"],
         ),
-        (relay(routes=[{"upstreams": [{"name": "box"}]}]), ["spec.routes"]),
-        (limited_by(messages=3, per="61s"), ["spec.limits.rates[0].per"]),
-        (relay(queue={"maxMessages": 5}), ["spec.queue.maxMessages"]),
+        (relay(routes=[{"name": "all", "upstreams": [{"name": "box"}]}]), ["spec.routes"]),
+        (limited_by(messages=3, per="61s"), ["spec.limits.rates[one].per"]),
+        (relay(queue={"storage": {}, "maxMessages": 5}), ["spec.queue.maxMessages"]),
         (relay(queue={"postgres": {"secretRef": {"name": "a"}}}), ["spec.queue.postgres"]),
         (
             relay(resolver={"validating": True}, recipients={"deny": ["*@example.com"]}),
@@ -114,7 +117,7 @@ def test_what_acts_is_not_named(name: str) -> None:
             sender(
                 credentials={"secretName": "a", "rotateEvery": "24h"},
                 serviceAccounts=[{"name": "a"}],
-                limits={"rates": [{"messages": 1, "per": "1s"}]},
+                limits={"rates": [{"name": "s", "messages": 1, "per": "1s"}]},
             ),
             ["spec.credentials.rotateEvery", "spec.serviceAccounts", "spec.limits"],
         ),

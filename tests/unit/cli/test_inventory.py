@@ -131,7 +131,7 @@ def test_a_relay_that_is_not_clear_is_asked_for(text: str, wanted: str | None, s
 
 def test_all_fields_that_do_not_act_are_named_in_one_sentence() -> None:
     text = relay("a").replace(
-        "spec:", "spec:\n  serviceAccountTokens: {}\n  queue: {maxMessages: 5}"
+        "spec:", "spec:\n  serviceAccountTokens: {}\n  queue: {storage: {}, maxMessages: 5}"
     )
     (problem,) = find_unsupported(inventory(text))
     assert "spec.serviceAccountTokens" in problem.sentence

@@ -19,8 +19,9 @@ spec:
   hostname: relay.example.com
   listeners: [{name: submission, port: 587}]
   allowedSenders:
-    - {namespaces: {from: Same}}
-    - addresses: ["*@b.example"]
+    - {name: own, namespaces: {from: Same}}
+    - name: teams
+      addresses: ["*@b.example"]
       namespaces: {from: Selector, selector: {matchLabels: {mail: allowed}}}
   upstreams: [{name: capture, sandbox: {}}]
 ---
@@ -38,7 +39,7 @@ spec:
 BROUGHT = """
 apiVersion: v1
 kind: Secret
-metadata: {name: old, namespace: team}
+metadata: {name: old, namespace: team, labels: {mailrelay.dev/credentials: "true"}}
 type: kubernetes.io/basic-auth
 stringData: {username: someone, password: brought along}
 ---

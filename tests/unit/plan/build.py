@@ -98,6 +98,13 @@ def secret(name: str, *, type_: str = "Opaque", namespace: str = "mail", **data:
     }
 
 
+def brought(name: str, namespace: str = "mail", **data: str) -> Manifest:
+    """A login that its owner lends to mailrelay: the label says so."""
+    login = secret(name, namespace=namespace, type_="kubernetes.io/basic-auth", **data)
+    login["metadata"]["labels"] = {"mailrelay.dev/credentials": "true"}
+    return login
+
+
 def facts(
     relay_: Manifest | None = None,
     *senders: Manifest,

@@ -23,7 +23,7 @@ from tests.peers.certificates import (
     key_pem_of,
     make,
 )
-from tests.unit.plan.build import NOW, STANDALONE, facts, plan, relay, secret, sender
+from tests.unit.plan.build import NOW, STANDALONE, brought, facts, plan, relay, secret, sender
 
 AUTHORITY = mint_authority("somebody", now=NOW)
 GIVEN = mint_leaf(LeafWanted(dns_names=("smtp.example.com",), addresses=()), AUTHORITY, now=NOW)
@@ -37,7 +37,7 @@ def document(*objects: dict[str, Any], place: Place | None = None, **spec: Any) 
 
 
 def test_every_field_that_acts_reaches_the_gateway() -> None:
-    login = secret("login", type_="kubernetes.io/basic-auth", username="u", password="p")
+    login = brought("login", username="u", password="p")
     trust = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -87,8 +87,14 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
                 "onTooManyRecipients": "DeferRecipients",
             },
             "rates": [
-                {"scope": "Namespace", "recipients": 600, "per": "1m", "onLimit": "Reject"},
-                {"scope": "Relay", "messages": 1, "per": "1s", "burst": 4},
+                {
+                    "name": "team",
+                    "scope": "Namespace",
+                    "recipients": 600,
+                    "per": "1m",
+                    "onLimit": "Reject",
+                },
+                {"name": "all", "scope": "Relay", "messages": 1, "per": "1s", "burst": 4},
             ],
         },
         retry={"giveUpAfter": "48h", "maxInterval": "30m"},

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailrelay_operator.plan.senders import pattern_covers
-from tests.unit.plan.build import facts, plan, relay, secret, sender
+from tests.unit.plan.build import brought, facts, plan, relay, secret, sender
 
 LABELS = {"from": "Selector", "selector": {"matchLabels": {"mail": "allowed"}}}
 
@@ -64,28 +64,28 @@ def accepted(allowed: list[dict[str, Any]] | None, one: dict[str, Any], **labels
         (None, "team", {}, "*@example.com", "NamespaceNotAllowed"),
         ([], "mail", {}, "*@example.com", "NamespaceNotAllowed"),
         (
-            [{"namespaces": LABELS, "addresses": ["*@example.com"]}],
+            [{"name": "teams", "namespaces": LABELS, "addresses": ["*@example.com"]}],
             "team",
             {"mail": "allowed"},
             "a@example.com",
             "Accepted",
         ),
         (
-            [{"namespaces": LABELS, "addresses": ["*@example.com"]}],
+            [{"name": "teams", "namespaces": LABELS, "addresses": ["*@example.com"]}],
             "team",
             {"mail": "no"},
             "a@example.com",
             "NamespaceNotAllowed",
         ),
         (
-            [{"namespaces": LABELS, "addresses": ["*@example.com"]}],
+            [{"name": "teams", "namespaces": LABELS, "addresses": ["*@example.com"]}],
             "mail",
             {},
             "a@example.com",
             "NamespaceNotAllowed",
         ),
         (
-            [{"namespaces": {"from": "All"}, "addresses": ["a@example.com"]}],
+            [{"name": "all", "namespaces": {"from": "All"}, "addresses": ["a@example.com"]}],
             "team",
             {},
             "*@example.com",
@@ -93,8 +93,8 @@ def accepted(allowed: list[dict[str, Any]] | None, one: dict[str, Any], **labels
         ),
         (
             [
-                {"namespaces": {"from": "All"}, "addresses": ["a@example.com"]},
-                {"namespaces": {"from": "Same"}},
+                {"name": "all", "namespaces": {"from": "All"}, "addresses": ["a@example.com"]},
+                {"name": "own", "namespaces": {"from": "Same"}},
             ],
             "mail",
             {},
@@ -115,7 +115,7 @@ def test_the_relay_decides_whom_it_admits(
 
 
 def test_a_refusal_names_the_address_and_what_is_allowed() -> None:
-    allowed = [{"namespaces": {"from": "All"}, "addresses": ["*@example.com"]}]
+    allowed = [{"name": "all", "namespaces": {"from": "All"}, "addresses": ["*@example.com"]}]
     one = sender(namespace="team", as_="ceo@example.net")
     (problem,) = plan(facts(relay(allowedSenders=allowed), one)).problems
     assert problem == (
@@ -144,6 +144,35 @@ def test_a_login_that_is_marked_by_its_label_is_taken_whatever_its_type() -> Non
 )
 def test_a_login_that_cannot_be_used_is_said(data: dict[str, str], reason: str) -> None:
     one = sender(credentials={"existingSecretRef": {"name": "legacy"}})
-    login = secret("legacy", type_="kubernetes.io/basic-auth", **data)
+    login = brought("legacy", **data)
     (problem,) = plan(facts(relay(), one, objects=[login])).problems
     assert f"MailSender mail/app: {reason}: Secret mail/legacy" in problem
+
+
+@pytest.mark.parametrize(
+    ("username", "reason"),
+    [
+        ("team-b.billing", "UsernameReserved"),
+        ("team-b.billing.old", "UsernameReserved"),
+        ("mail.billing", "Accepted"),
+        ("billing", "Accepted"),
+        ("billing@team-b.example", "Accepted"),
+        ("Team.B", "Accepted"),
+    ],
+)
+def test_the_form_of_minted_usernames_is_reserved_to_their_namespace(
+    username: str, reason: str
+) -> None:
+    one = sender(credentials={"existingSecretRef": {"name": "legacy"}})
+    login = brought("legacy", username=username, password="p")
+    made = plan(facts(relay(), one, objects=[login]))
+    (status,) = (each for each in made.statuses if each["kind"] == "MailSender")
+    (condition,) = (each for each in status["status"]["conditions"] if each["type"] == "Accepted")
+    assert condition["reason"] == reason
+
+
+def test_a_type_does_not_make_a_login() -> None:
+    one = sender(credentials={"existingSecretRef": {"name": "git"}})
+    login = secret("git", type_="kubernetes.io/basic-auth", username="robot", password="p")
+    (problem,) = plan(facts(relay(), one, objects=[login])).problems
+    assert "MailSender mail/app: SecretNotPermitted: Secret mail/git" in problem

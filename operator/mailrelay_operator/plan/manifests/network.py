@@ -16,16 +16,20 @@ from mailrelay_operator.api.names import (
     network_policy_name,
     selector_labels,
 )
+from mailrelay_operator.plan.facts import Place
 from mailrelay_operator.plan.manifests.metadata import child
+from mailrelay_operator.plan.manifests.services import by_port
 from mailrelay_operator.plan.objects import Manifest, name_of
 
+#: What every namespace is labelled with, by the API server itself.
+LABEL_NAMESPACE = "kubernetes.io/metadata.name"
 
-def network_policy(relay: Manifest, spec: MailRelaySpec) -> Manifest:
-    """Listeners for the namespaces that the relay admits, and its own; the admin port for all."""
-    rules = [_listener_rule(listener, spec) for listener in spec.listeners]
-    # /metrics and the probes are open, the rest asks for a token; a kubelet's probes come from the
-    # node anyway.
-    rules.append({"ports": [{"protocol": "TCP", "port": ADMIN_PORT}]})
+
+def network_policy(relay: Manifest, spec: MailRelaySpec, place: Place) -> Manifest:
+    """Listeners for the namespaces that the relay admits, and its own; the admin port for those
+    that have business there."""
+    rules = [_listener_rule(listener, spec) for listener in by_port(spec.listeners)]
+    rules.append(_admin_rule(spec, place))
     name = name_of(relay)
     return child(
         relay,
@@ -64,8 +68,11 @@ def _listener_rule(listener: Listener, spec: MailRelaySpec) -> Manifest:
         return rule  # clients come from outside, with addresses that say nothing
     peers: list[Manifest] = [{"podSelector": {}}]
     if listener.authentication.mode == "None":
+        # Cilium never matches an ipBlock against pods. The gateway itself refuses whoever is not
+        # in clientCIDRs.
         cidrs = listener.authentication.client_cidrs
-        return rule | {"from": [{"ipBlock": {"cidr": cidr}} for cidr in cidrs]}
+        blocks: list[Manifest] = [{"ipBlock": {"cidr": cidr}} for cidr in cidrs]
+        return rule | {"from": [{"namespaceSelector": {}}, *blocks]}
     for entry in spec.allowed_senders:
         match entry.namespaces.from_:
             case "All":
@@ -75,6 +82,21 @@ def _listener_rule(listener: Listener, spec: MailRelaySpec) -> Manifest:
             case _:
                 pass  # Same: our own namespace, which is there already
     return rule | {"from": [peer for n, peer in enumerate(peers) if peer not in peers[:n]]}
+
+
+def _admin_rule(spec: MailRelaySpec, place: Place) -> Manifest:
+    """The operator asks for /status, Prometheus scrapes, and whom `admin` names may use the queue
+    API. A kubelet's probes come from the node, which no policy of a pod keeps out."""
+    namespaces = {
+        place.operator_namespace,
+        *place.monitoring_namespaces,
+        *(one.namespace for one in spec.admin.service_accounts),
+    }
+    named = {"key": LABEL_NAMESPACE, "operator": "In", "values": sorted(namespaces)}
+    return {
+        "ports": [{"protocol": "TCP", "port": ADMIN_PORT}],
+        "from": [{"namespaceSelector": {"matchExpressions": [named]}}],
+    }
 
 
 def _selector(selector: LabelSelector) -> Manifest:

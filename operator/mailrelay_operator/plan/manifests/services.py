@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mailrelay_gateway.config import ADMIN_PORT
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
@@ -32,21 +34,31 @@ def client_service(relay: Manifest, spec: MailRelaySpec) -> Manifest:
             # istio).
             "appProtocol": "tcp",
         }
-        for listener in spec.listeners
+        for listener in by_port(spec.listeners)
     ]
+    service = spec.service
+    body: Manifest = {
+        "type": service.type,
+        "selector": selector_labels(name) | {LABEL_ACCEPTING: "true"},
+        "ports": ports,
+    }
+    if service.load_balancer_class is not None:
+        body["loadBalancerClass"] = service.load_balancer_class
+    if service.source_ranges:
+        body["loadBalancerSourceRanges"] = list(service.source_ranges)
+    if service.external_traffic_policy is not None:
+        body["externalTrafficPolicy"] = service.external_traffic_policy
+    if service.ip_families:
+        single = len(service.ip_families) == 1
+        body["ipFamilies"] = list(service.ip_families)
+        body["ipFamilyPolicy"] = "SingleStack" if single else "RequireDualStack"
     return child(
         relay,
         api_version="v1",
         kind="Service",
         name=service_name(name),
-        annotations=spec.service.annotations,
-    ) | {
-        "spec": {
-            "type": spec.service.type,
-            "selector": selector_labels(name) | {LABEL_ACCEPTING: "true"},
-            "ports": ports,
-        }
-    }
+        annotations=service.annotations,
+    ) | {"spec": body}
 
 
 def pods_service(relay: Manifest) -> Manifest:
@@ -69,6 +81,11 @@ def pods_service(relay: Manifest) -> Manifest:
             ],
         }
     }
+
+
+def by_port(listeners: Iterable[Listener]) -> list[Listener]:
+    """Listeners in an order of their own, so that one who sorts his YAML restarts no pod."""
+    return sorted(listeners, key=lambda listener: listener.port)
 
 
 def port_name(listener: Listener) -> str:

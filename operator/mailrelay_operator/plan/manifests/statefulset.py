@@ -23,13 +23,13 @@ from mailrelay_operator.api.names import (
 )
 from mailrelay_operator.plan.facts import Place
 from mailrelay_operator.plan.manifests.metadata import child
-from mailrelay_operator.plan.manifests.services import port_name
+from mailrelay_operator.plan.manifests.services import by_port, port_name
 from mailrelay_operator.plan.objects import Manifest, name_of
 
 CONFIG_FOLDER = "/etc/mailrelay"
 SPOOL_FOLDER = "/var/spool/mailrelay"
-#: The user of the gateway's image; any but 0 would do, a fixed one keeps the spool readable.
-USER = 10001
+#: Octets of the node's disk for /tmp (64Mi) and what the kubelet keeps of the log (10Mi a file).
+EPHEMERAL_SPARE = 128 * 1024 * 1024
 #: 5 s in which it still accepts and 120 s for final dots, with room before the SIGKILL.
 GRACE_SECONDS = 150
 
@@ -94,19 +94,19 @@ def _claim_template(name: str, spec: MailRelaySpec, size: str) -> Manifest:
 def _pod(name: str, spec: MailRelaySpec, place: Place) -> Manifest:
     volumes: list[Manifest] = [_config_volume(name), _tmp_volume()]
     if spec.queue.kind == "ephemeral":
-        # No sizeLimit: the kubelet would evict the pod, mail and all, where the gateway itself says
-        # 452.
-        volumes.append({"name": CLAIM_TEMPLATE, "emptyDir": {}})
-    return {
+        # The kubelet evicts the pod, mail and all, that goes beyond: the gateway answers 452 well
+        # before (--queue-size), and without a limit it would be the node that runs out of disk.
+        limit = str(spec.queue.size)
+        volumes.append({"name": CLAIM_TEMPLATE, "emptyDir": {"sizeLimit": limit}})
+    user = place.user
+    pod: Manifest = {
         "serviceAccountName": service_account_name(name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
+            **({} if user is None else {"runAsUser": user, "runAsGroup": user, "fsGroup": user}),
             # A spool of a million files is not walked at each start.
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
@@ -125,17 +125,27 @@ def _pod(name: str, spec: MailRelaySpec, place: Place) -> Manifest:
         "containers": [_container(spec, place)],
         "volumes": volumes,
     }
+    secrets = (*(one.name for one in spec.template.image_pull_secrets), *place.image_pull_secrets)
+    if secrets:
+        pod["imagePullSecrets"] = [{"name": one} for one in dict.fromkeys(secrets)]
+    return pod
 
 
 def _container(spec: MailRelaySpec, place: Place) -> Manifest:
     ports: list[Manifest] = [
         {"name": port_name(listener), "containerPort": listener.pod_port, "protocol": "TCP"}
-        for listener in spec.listeners
+        for listener in by_port(spec.listeners)
     ]
     ports.append({"name": PORT_NAME_ADMIN, "containerPort": ADMIN_PORT, "protocol": "TCP"})
+    requests = {"cpu": "100m", "memory": "128Mi"}
+    bound: list[str] = []
+    if spec.queue.kind == "ephemeral" and spec.queue.size is not None:
+        # The scheduler keeps it free on the node; the rest is for /tmp and the log.
+        requests["ephemeral-storage"] = str(spec.queue.size.octets + EPHEMERAL_SPARE)
+        bound = ["--queue-size", str(spec.queue.size.octets)]
     return {
         "name": GATEWAY_CONTAINER,
-        "image": place.image,
+        "image": spec.image or place.image,
         "imagePullPolicy": place.image_pull_policy,
         "args": [
             "--config",
@@ -143,9 +153,10 @@ def _container(spec: MailRelaySpec, place: Place) -> Manifest:
             "--spool",
             SPOOL_FOLDER,
             "--admin",
-            f"0.0.0.0:{ADMIN_PORT}",
+            f"any:{ADMIN_PORT}",
             "--bind",
-            "0.0.0.0",
+            "any",
+            *bound,
         ],
         "ports": ports,
         "startupProbe": _probe("/livez", period=2, failures=150),  # a large spool is read at start
@@ -153,7 +164,7 @@ def _container(spec: MailRelaySpec, place: Place) -> Manifest:
         "readinessProbe": _probe("/readyz", period=5, failures=2),
         # One event loop uses one core; a CPU limit would only add latency to the final dot.
         "resources": {
-            "requests": {"cpu": "100m", "memory": "128Mi"},
+            "requests": requests,
             "limits": {"memory": "512Mi"},
         },
         "securityContext": {
