@@ -116,6 +116,11 @@ class Verdict:
     refusal: Refusal | None = None
     passed: Phase | None = None
 
+    def outcomes(self, indexes: Iterable[int], host: str) -> list[Outcome]:
+        """The outcomes of the recipients with these indexes, in the order of `meanings`."""
+        pairs = zip(self.meanings, indexes, strict=True)
+        return [meaning.outcome(index, host) for meaning, index in pairs]
+
 
 _DEFERRED = (Result.DEFERRED, Reason.UPSTREAM_DEFERRED)
 _OUT_OF_STEP = (Result.DEFERRED, Reason.UPSTREAM_PROTOCOL_ERROR)
@@ -177,6 +182,14 @@ COMMANDS = {
     Phase.RCPT: "RCPT",
     Phase.DATA: "DATA",
     Phase.FINAL: "the final dot",
+}
+
+#: What a server owes us at each stage, for sentences about its silence.
+AWAITED = {
+    Phase.TLS: "the TLS handshake",
+    Phase.GREETING: "its greeting",
+    **{phase: f"its answer to {phase.name}" for phase in (Phase.EHLO, Phase.STARTTLS, Phase.AUTH)},
+    **{phase: f"its answer to {command}" for phase, command in COMMANDS.items()},
 }
 
 #: Of several effects of one transaction the strongest is the pool's.

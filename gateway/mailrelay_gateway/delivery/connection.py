@@ -23,10 +23,10 @@ from mailrelay_gateway.config import TlsMode
 from mailrelay_gateway.delivery.addressing import set_apart
 from mailrelay_gateway.delivery.body_file import UnreadableBody, stream_body
 from mailrelay_gateway.delivery.classify import (
+    AWAITED,
     ENDING_OF,
     Ending,
     Failure,
-    Meaning,
     Verdict,
     classify_session,
     classify_transaction,
@@ -61,13 +61,6 @@ from mailrelay_gateway.smtp.client_states import PHASES, Phase, State
 from mailrelay_gateway.smtp.reply import Reply
 
 log = structlog.get_logger()
-
-_AWAITED = {
-    Phase.GREETING: "its greeting",
-    Phase.EHLO: "its answer to EHLO",
-    Phase.STARTTLS: "its answer to STARTTLS",
-    Phase.AUTH: "its answer to AUTH",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,16 +201,15 @@ class Connection(asyncio.Protocol):
             return
         self._closed = True
         self._watchdog.stop()
-        if self._attempt is not None:
-            self._end_transaction(Ending.LOST, self._client.transcript)
         phase = PHASES[self._client.state]
         if phase is Phase.TLS:
             detail = describe_tls_error(exc, self._settings.server_name)
             self._fail(Failure(phase, Reason.UPSTREAM_TLS_FAILED, detail))
         else:
             how = f" ({exc})" if exc is not None and str(exc) else ""
-            awaited = _AWAITED.get(phase, "it to be ready")
-            detail = f"closed the connection{how} when we awaited {awaited}"
+            detail = f"closed the connection{how} when we awaited {AWAITED[phase]}"
+            if self._attempt is not None:
+                self._end_transaction(Ending.LOST, self._client.transcript, detail=detail)
             self._fail(Failure(phase, Reason.UPSTREAM_REFUSED, detail))
         if self._task is not None:
             self._task.cancel()
@@ -255,7 +247,9 @@ class Connection(asyncio.Protocol):
         if self._attempt is not None:
             ending = ENDING_OF.get(event.trouble, Ending.PROTOCOL)
             closing = event.reply if event.trouble is Trouble.CLOSING else None
-            self._end_transaction(ending, self._client.transcript, closing)
+            self._end_transaction(
+                ending, self._client.transcript, closing=closing, detail=event.detail
+            )
             if self._transport is not None:
                 self._transport.abort()
             return
@@ -279,11 +273,12 @@ class Connection(asyncio.Protocol):
             self._leave()
             self._flush()
             return
+        phase, seconds = PHASES[state], f"{self._seconds[state]:g} s"
+        detail = f"was silent for {seconds} when we awaited {AWAITED[phase]}"
         if self._attempt is not None:
-            self._end_transaction(Ending.TIMEOUT, self._client.transcript)
-        phase = PHASES[state]
-        awaited = _AWAITED.get(phase, "it")
-        detail = f"was silent for {self._seconds[state]:g} s when we awaited {awaited}"
+            if state is State.BODY:
+                detail = f"read nothing of the message for {seconds}"
+            self._end_transaction(Ending.TIMEOUT, self._client.transcript, detail=detail)
         self._fail(Failure(phase, Reason.UPSTREAM_TIMEOUT, detail))
         if self._transport is not None:
             self._transport.abort()
@@ -359,7 +354,12 @@ class Connection(asyncio.Protocol):
         )
 
     def _end_transaction(
-        self, ending: Ending, transcript: Transcript, closing: Reply | None = None
+        self,
+        ending: Ending,
+        transcript: Transcript,
+        *,
+        closing: Reply | None = None,
+        detail: str = "",
     ) -> None:
         attempt = self._attempt
         assert attempt is not None
@@ -373,6 +373,7 @@ class Connection(asyncio.Protocol):
             attempts=[target.attempts for target in self._targets],
             reused=self.completed > 0,
             closing=closing,
+            detail=detail,
         )
         if verdict.give_back:
             self._attempt, self._refused_here = None, []
@@ -380,23 +381,18 @@ class Connection(asyncio.Protocol):
             self._work.give_back(attempt)
             self._owner.backlog()
             return
+        verdict = self._owner.judge(verdict, attempt.message)
         if verdict.failure is not None:
             self._report_trouble(verdict.failure)
         elif verdict.passed is not None:
             self._owner.mail_accepted(verdict.passed)
-        self._finish(attempt, self._outcomes(verdict))
+        self._finish(attempt, self._outcomes(attempt, verdict))
 
-    def _outcomes(self, verdict: Verdict) -> list[Outcome]:
-        host = self._settings.host
-
-        def outcome(recipient: AttemptRecipient, meaning: Meaning) -> Outcome:
-            return meaning.outcome(recipient.index, host)
-
-        outcomes = list(map(outcome, self._targets, verdict.meanings))
+    def _outcomes(self, attempt: Attempt, verdict: Verdict) -> list[Outcome]:
+        outcomes = verdict.outcomes([r.index for r in self._targets], self._settings.host)
         if self._refused_here:
             by_index = {outcome.index: outcome for outcome in outcomes + self._refused_here}
-            assert self._attempt is not None
-            outcomes = [by_index[recipient.index] for recipient in self._attempt.recipients]
+            outcomes = [by_index[recipient.index] for recipient in attempt.recipients]
         return outcomes
 
     def _finish(self, attempt: Attempt, outcomes: Sequence[Outcome]) -> None:

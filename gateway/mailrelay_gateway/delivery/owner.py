@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from mailrelay_gateway.delivery.classify import Failure
+from mailrelay_gateway.delivery.classify import Failure, Verdict
+from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.smtp.client_states import Phase
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ class Owner(Protocol):
 
     def backlog(self) -> None:
         """There is probably more work than the connections that work can take."""
+        ...
+
+    def judge(self, verdict: Verdict, message: Message) -> Verdict:
+        """The verdict in the light of what other messages got. Said for every transaction that the
+        upstream has seen, before anything else about it.
+        """
         ...
 
     def mail_accepted(self, passed: Phase) -> None:

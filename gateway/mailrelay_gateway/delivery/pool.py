@@ -28,7 +28,8 @@ from mailrelay_gateway.config import (
     UpstreamState,
     UpstreamStatus,
 )
-from mailrelay_gateway.delivery.classify import Failure
+from mailrelay_gateway.delivery.breaker import Breaker, judge
+from mailrelay_gateway.delivery.classify import Failure, Verdict
 from mailrelay_gateway.delivery.connection import Connection, ConnectionSettings
 from mailrelay_gateway.delivery.deadlines import Deadlines
 from mailrelay_gateway.delivery.health import (
@@ -45,6 +46,7 @@ from mailrelay_gateway.delivery.resolver import Resolver
 from mailrelay_gateway.delivery.tls import UnusableBundle, client_context
 from mailrelay_gateway.delivery.transport import Opening, open_session
 from mailrelay_gateway.delivery.work import Work
+from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.reasons import Reason
@@ -91,6 +93,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._reporter = Reporter(upstream.name, surroundings.metrics)
         self._health = Health(since=surroundings.clock())
+        self._breaker = Breaker()
         #: Opened and not yet closed, at most `connections`.
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
@@ -130,6 +133,7 @@ class Pool:
         if changed:
             self._shunned.clear()
             self._cap = None
+            self._breaker = Breaker()
             self._barren = 0
             self._prepare()
             if self._opening is not None:
@@ -201,6 +205,13 @@ class Pool:
         """See Owner. Said for every message of a busy connection: a few comparisons at most."""
         if self._idle or (self._opening is None and len(self._connections) < self._limit()):
             self._decide_soon()
+
+    def judge(self, verdict: Verdict, message: Message) -> Verdict:
+        """See Owner."""
+        self._breaker, judged = judge(
+            self._breaker, verdict, sender=message.identity.uid, message=message.queue_id
+        )
+        return judged
 
     def mail_accepted(self, passed: Phase) -> None:
         """See Owner. Said for every message, and nearly always no news."""

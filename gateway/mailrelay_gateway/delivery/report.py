@@ -17,6 +17,8 @@ log = structlog.get_logger()
 #: Addresses in one log line; the queue id finds the rest. A line stays below what log collectors
 #: cut (16 KiB).
 MAX_LOGGED_RECIPIENTS = 100
+#: Characters of a reply, or of what came instead of one. A reply may have 8192.
+MAX_LOGGED_REPLY = 1000
 _CODE_CLASSES = {2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 
 
@@ -58,29 +60,28 @@ class Reporter:
         first = outcomes[0]
         if len(outcomes) == 1:  # as it mostly is
             to = [attempt.recipients[0].address]
-            self._group(attempt, first.result, first.reason, first.reply, to, host, tls, delays)
+            self._group(attempt, first, to, host, tls, delays)
             return
-        groups: dict[tuple[Result, Reason, Reply | None], list[str]] = {}
+        groups: dict[tuple[Result, Reason, Reply | None], tuple[Outcome, list[str]]] = {}
         for recipient, outcome in zip(attempt.recipients, outcomes, strict=True):
             key = (outcome.result, outcome.reason, outcome.reply)
-            groups.setdefault(key, []).append(recipient.address)
-        for (result, reason, reply), to in groups.items():
-            self._group(attempt, result, reason, reply, to, host, tls, delays)
+            groups.setdefault(key, (outcome, []))[1].append(recipient.address)
+        for outcome, to in groups.values():
+            self._group(attempt, outcome, to, host, tls, delays)
 
     def _group(
         self,
         attempt: Attempt,
-        result: Result,
-        reason: Reason,
-        reply: Reply | None,
+        outcome: Outcome,
         to: list[str],
         host: str,
         tls: str,
         delays: Delays,
     ) -> None:
-        message = attempt.message
+        message, reply = attempt.message, outcome.reply
         code_class = "none" if reply is None else _CODE_CLASSES[reply.code // 100]
-        self._metrics.delivery_attempts(self._upstream, result, code_class).inc(len(to))
+        self._metrics.delivery_attempts(self._upstream, outcome.result, code_class).inc(len(to))
+        words = outcome.detail if reply is None else str(reply)
         log.info(
             "delivery",
             queue_id=message.queue_id,
@@ -89,9 +90,9 @@ class Reporter:
             recipients=len(to),
             upstream=self._upstream,
             host=host,
-            result=result,
-            reason=reason,
-            reply="" if reply is None else str(reply),
+            result=outcome.result,
+            reason=outcome.reason,
+            reply=words[:MAX_LOGGED_REPLY],
             tls=tls,
             size=message.size,
             delays={

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mailrelay_gateway.message.effect import Effect, HoldScope
@@ -37,13 +38,14 @@ def attempt(
     size: int | None = None,
     eight_bit: bool = False,
     smtputf8: bool = False,
+    uid: str = "uid",
 ) -> Attempt:
-    """A first attempt for a message with these recipients."""
+    """A first attempt for a message with these recipients, of the MailSender with that uid."""
     message = Message(
         queue_id=f"{number:026d}",
         sender=sender,
         recipients=tuple(recipients),
-        identity=IDENTITY,
+        identity=replace(IDENTITY, uid=uid),
         listener="submission",
         received_at=0.0,
         size=size

@@ -60,6 +60,12 @@ async def closing_after_dot(peer: Peer) -> None:
     await peer.say("421 4.3.2 stopping")
 
 
+async def no_space_after_the_code(peer: Peer) -> None:
+    await drop_after_mail(peer)
+    await peer.send(b"250OK\r\n")
+    await peer.silence()
+
+
 async def data_answered_with_250(peer: Peer) -> None:
     await peer.greet()
     await peer.hear("MAIL", "RCPT", "DATA")
@@ -78,6 +84,7 @@ async def data_answered_with_250(peer: Peer) -> None:
         (closing_after_mail, D, Reason.UPSTREAM_THROTTLED, "421 4.7.0 slow down"),
         (closing_after_dot, D, Reason.UPSTREAM_DEFERRED, "421 4.3.2 stopping"),
         (data_answered_with_250, D, Reason.UPSTREAM_PROTOCOL_ERROR, None),
+        (no_space_after_the_code, D, Reason.UPSTREAM_PROTOCOL_ERROR, None),
     ],
 )
 async def test_a_broken_transaction_and_a_good_one_after(
@@ -91,6 +98,25 @@ async def test_a_broken_transaction_and_a_good_one_after(
     assert (str(outcomes[0].reply) if outcomes[0].reply else None) == text
     assert rig.work.given_back == []
     assert rig.work.holds == []
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (no_space_after_the_code, "no space after the reply code: '250OK'"),
+        (garbage_after_mail, "not an SMTP reply: 'HTTP/1.0 400 Bad Request'"),
+        (garbage_after_dot, "not an SMTP reply: '??? what'"),
+        (data_answered_with_250, "an answer that does not fit (DATA): 250 ok"),
+        (drop_after_mail, "closed the connection when we awaited its answer to MAIL"),
+        (drop_after_dot, "closed the connection when we awaited its answer to the final dot"),
+    ],
+)
+async def test_what_came_instead_of_a_reply_is_kept(rig: Rig, script: Script, words: str) -> None:
+    server = await rig.serve(script, polite)
+    rig.run(rig.config(server.port))
+    rig.work.add(attempt(1))
+    [outcome] = await rig.work.until_finished(1)
+    assert (outcome.reply, outcome.detail) == (None, words)
 
 
 async def silent_after_mail(peer: Peer) -> None:

@@ -21,7 +21,7 @@ def at_mail(reply: str) -> Script:
         await peer.greet()
         await peer.hear("MAIL", "RCPT", "DATA")
         await peer.say(reply, "503 what", "503 what")
-        await peer.silence()
+        await peer.until_quit()
 
     return script
 
@@ -31,7 +31,7 @@ def at_rcpt(reply: str) -> Script:
         await peer.greet()
         await peer.hear("MAIL", "RCPT", "DATA")
         await peer.say("250 ok", reply, "554 no valid recipients")
-        await peer.silence()
+        await peer.until_quit()
 
     return script
 
@@ -42,7 +42,7 @@ def at_dot(reply: str) -> Script:
         await peer.take_envelope()
         await peer.hear_body()
         await peer.say(reply)
-        await peer.silence()
+        await peer.until_quit()
 
     return script
 
@@ -81,3 +81,37 @@ async def test_it_is_held_and_nothing_bounces(
     await rig.work.until_finished(2)
     assert rig.work.results[1] == DELIVERED
     assert rig.state() is UpstreamState.UP
+
+
+async def test_what_no_rule_knows_holds_once_three_senders_got_it(rig: Rig) -> None:
+    server = await rig.serve(*[at_rcpt("550 go away")] * 3, polite)
+    rig.run(rig.config(server.port, messages=1))
+    rig.work.add(*[attempt(number, uid=f"tenant-{number}") for number in range(3)])
+    await rig.work.until_finished(3)
+    assert [result for result, _ in rig.work.results] == [
+        Result.FAILED,
+        Result.FAILED,
+        Result.HELD,
+    ]
+    [(reason, detail)] = rig.work.holds
+    assert reason is Reason.UPSTREAM_REFUSED
+    assert detail.endswith("answered 550 go away to RCPT, and nobody gets past it")
+
+
+async def test_a_message_that_alone_is_refused_holds_twice_and_is_then_deferred(rig: Rig) -> None:
+    no = at_rcpt("554 5.7.1 <u@x>: Relay access denied")
+    server = await rig.serve(no, no, no, polite)
+    rig.run(rig.config(server.port, messages=1))
+    for number in range(1, 4):
+        rig.work.add(attempt(7))
+        await rig.work.until_finished(number)
+        await rig.work.until(lambda: rig.state() is UpstreamState.UP)
+    rig.work.add(attempt(8))
+    await rig.work.until_finished(4)
+    assert [result for result, _ in rig.work.results] == [
+        Result.HELD,
+        Result.HELD,
+        Result.DEFERRED,
+        Result.DELIVERED,
+    ]
+    assert len(rig.work.holds) == 2

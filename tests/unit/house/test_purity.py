@@ -18,6 +18,7 @@ PURE = (
     "gateway/mailrelay_gateway/queue/item.py",
     "gateway/mailrelay_gateway/queue/retry.py",
     "gateway/mailrelay_gateway/delivery/routing.py",
+    "gateway/mailrelay_gateway/delivery/breaker.py",
     "gateway/mailrelay_gateway/delivery/classify.py",
     "gateway/mailrelay_gateway/delivery/health.py",
     "gateway/mailrelay_gateway/delivery/reply_rules.py",
