@@ -22,6 +22,7 @@ from mailrelay_gateway.smtp.client_commands import (
     Capabilities,
     auth_line,
     auth_plain_command,
+    auth_plain_line,
     check_address,
     envelope_commands,
     mail_command,
@@ -42,6 +43,9 @@ from mailrelay_gateway.smtp.client_events import (
 from mailrelay_gateway.smtp.client_states import MOVES, PHASES, REPLIES, IllegalMove, State
 from mailrelay_gateway.smtp.replies_in import ReplyError, ReplyReader
 from mailrelay_gateway.smtp.reply import Reply
+
+#: "Unknown command", "not implemented" and the like: words about AUTH, not about our login.
+NOT_IMPLEMENTED = frozenset({500, 501, 502, 503, 504})
 
 _READY = SessionReady()
 _START_TLS = StartTls()
@@ -77,6 +81,7 @@ class SmtpClient:
         "_mail",
         "_mail_line",
         "_output",
+        "_plain_refused",
         "_rcpts",
         "_reader",
         "_recipients",
@@ -98,6 +103,7 @@ class SmtpClient:
         self.state = State.TLS if settings.tls is TlsMode.IMPLICIT else State.GREETING
         self.capabilities = Capabilities()
         self.replies = 0  # whole replies received, by which the owner sees progress
+        self._plain_refused: Reply | None = None
         self._dirty = False  # the server may hold an unfinished transaction: RSET first
         self._recipients: Sequence[str]
         self._mail: Reply | None
@@ -124,18 +130,22 @@ class SmtpClient:
         except ReplyError as found:
             error = found
             replies = found.before
+        behind = not self._reader.empty
         for reply in replies:
             if self.state is State.CLOSED:
                 return events
+            if self.state is State.TLS:
+                behind = True
+                break
             self._reply(reply, events)
         if self.state is State.CLOSED:
             return events
-        if error is not None:
-            events.append(self._end(Trouble.PROTOCOL, detail=str(error)))
-        elif self.state is State.TLS and not self._reader.empty:
+        if self.state is State.TLS and (behind or error is not None):
             # What stands in the clear behind the 220 would be taken for the server's first words
             # under TLS.
             events.append(self._end(Trouble.PROTOCOL, detail="octets in the clear after STARTTLS"))
+        elif error is not None:
+            events.append(self._end(Trouble.PROTOCOL, detail=str(error)))
         return events
 
     def take_output(self) -> bytes:
@@ -314,9 +324,7 @@ class SmtpClient:
             self._move(State.AUTH_PLAIN)
             self._output.append(auth_plain_command(settings.username, settings.password))
         elif "LOGIN" in offered.auth:
-            # Without initial response: servers differ in whether LOGIN takes one, all take this.
-            self._move(State.AUTH_LOGIN)
-            self._output.append(b"AUTH LOGIN\r\n")
+            self._auth_login()
         else:
             names = " ".join(sorted(offered.auth)) or "nothing"
             detail = f"of AUTH it offers {names}; we speak PLAIN and LOGIN"
@@ -329,10 +337,40 @@ class SmtpClient:
             self._move(State.TLS)
             events.append(_START_TLS)
 
+    def _auth_login(self) -> None:
+        # Without initial response: servers differ in whether LOGIN takes one, all take this.
+        self._move(State.AUTH_LOGIN)
+        self._output.append(b"AUTH LOGIN\r\n")
+
+    def _on_plain(self, reply: Reply, events: list[Event]) -> None:
+        """The answer to AUTH PLAIN: in, out, or a server that did not look at the initial response
+        and asks for it (RFC 4954 section 4 allows it to).
+        """
+        if reply.code // 100 == 3:
+            self._move(State.AUTH_PLAIN_ASKED)
+            self._output.append(auth_plain_line(self._settings.username, self._settings.password))
+        elif reply.permanent and "LOGIN" in self.capabilities.auth:
+            # Some servers list what they cannot do, or check PLAIN against another list of users.
+            self._plain_refused = reply
+            self._auth_login()
+        else:
+            self._on_login(reply, events)
+
+    def _login_refused(self, reply: Reply, events: list[Event]) -> None:
+        """The login has failed by every mechanism there is. Of two refusals the one is told that
+        speaks of the login; both stand in the detail.
+        """
+        first, detail = self._plain_refused, ""
+        if first is not None:
+            detail = f"answered {first} to AUTH PLAIN, and {reply} to AUTH LOGIN"
+            if reply.permanent and reply.code in NOT_IMPLEMENTED:
+                reply = first
+        events.append(self._end(Trouble.REFUSED, reply=reply, detail=detail))
+
     def _on_challenge(self, reply: Reply, events: list[Event]) -> None:
         """AUTH LOGIN asks for the username, then for the password."""
         if reply.code >= 400:
-            events.append(self._end(Trouble.REFUSED, reply=reply))
+            self._login_refused(reply, events)
         elif self.state is State.AUTH_LOGIN:
             self._move(State.AUTH_USERNAME)
             self._output.append(auth_line(self._settings.username))
@@ -342,7 +380,7 @@ class SmtpClient:
 
     def _on_login(self, reply: Reply, events: list[Event]) -> None:
         if reply.code >= 400:
-            events.append(self._end(Trouble.REFUSED, reply=reply))
+            self._login_refused(reply, events)
         else:
             self._move(State.READY)
             events.append(_READY)
@@ -399,9 +437,6 @@ class SmtpClient:
         if reply.code >= 400:
             self._dirty = mail is not None and mail.code < 400
             self._finish(events)
-        elif reply.code != 354:
-            detail = f"an answer to DATA that does not fit: {reply}"
-            events.append(self._end(Trouble.PROTOCOL, reply=reply, detail=detail))
         elif self._accepted:
             self._move(State.BODY)
             events.append(_SEND_BODY)
@@ -433,7 +468,8 @@ _STEPS = {
     State.EHLO: SmtpClient._on_ehlo,
     State.HELO: SmtpClient._on_helo,
     State.STARTTLS: SmtpClient._on_starttls,
-    State.AUTH_PLAIN: SmtpClient._on_login,
+    State.AUTH_PLAIN: SmtpClient._on_plain,
+    State.AUTH_PLAIN_ASKED: SmtpClient._on_plain,
     State.AUTH_LOGIN: SmtpClient._on_challenge,
     State.AUTH_USERNAME: SmtpClient._on_challenge,
     State.AUTH_PASSWORD: SmtpClient._on_login,

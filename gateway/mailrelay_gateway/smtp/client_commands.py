@@ -147,7 +147,12 @@ def credential_defect(username: str, password: str) -> str:
 
 def auth_plain_command(username: str, password: str) -> bytes:
     """AUTH PLAIN with its initial response (RFC 4616)."""
-    return b"AUTH PLAIN " + b64encode(f"\0{username}\0{password}".encode()) + b"\r\n"
+    return b"AUTH PLAIN " + auth_plain_line(username, password)
+
+
+def auth_plain_line(username: str, password: str) -> bytes:
+    """The same response by itself, for a server that asks for it."""
+    return b64encode(f"\0{username}\0{password}".encode()) + b"\r\n"
 
 
 def auth_line(value: str) -> bytes:

@@ -38,6 +38,7 @@ class State(IntEnum):
     STARTTLS = auto()
     TLS = auto()  # the owner shakes hands; the server may not say anything in the clear
     AUTH_PLAIN = auto()
+    AUTH_PLAIN_ASKED = auto()  # it asked for what it had been given
     AUTH_LOGIN = auto()
     AUTH_USERNAME = auto()
     AUTH_PASSWORD = auto()
@@ -68,7 +69,8 @@ MOVES: dict[State, frozenset[State]] = {
     State.HELO: frozenset({State.READY}),
     State.STARTTLS: frozenset({State.TLS}),
     State.TLS: frozenset({State.EHLO, State.GREETING}),  # after STARTTLS; in implicit TLS
-    State.AUTH_PLAIN: frozenset({State.READY}),
+    State.AUTH_PLAIN: frozenset({State.AUTH_PLAIN_ASKED, State.AUTH_LOGIN, State.READY}),
+    State.AUTH_PLAIN_ASKED: frozenset({State.AUTH_LOGIN, State.READY}),
     State.AUTH_LOGIN: frozenset({State.AUTH_USERNAME}),
     State.AUTH_USERNAME: frozenset({State.AUTH_PASSWORD}),
     State.AUTH_PASSWORD: frozenset({State.READY}),
@@ -85,14 +87,16 @@ MOVES: dict[State, frozenset[State]] = {
 }
 
 #: The first digits of a reply that a state understands; anything else has lost the step and ends
-#: the session.
+#: the session. The first digit decides, whatever the others say (RFC 5321 section 4.2.1): 350 to
+#: DATA is as good as 354.
 REPLIES: dict[State, frozenset[int]] = {
     State.GREETING: frozenset({2, 4, 5}),
     State.EHLO: frozenset({2, 4, 5}),
     State.HELO: frozenset({2, 4, 5}),
     State.STARTTLS: frozenset({2, 4, 5}),
     State.TLS: frozenset(),
-    State.AUTH_PLAIN: frozenset({2, 4, 5}),
+    State.AUTH_PLAIN: frozenset({2, 3, 4, 5}),
+    State.AUTH_PLAIN_ASKED: frozenset({2, 4, 5}),
     State.AUTH_LOGIN: frozenset({3, 4, 5}),
     State.AUTH_USERNAME: frozenset({3, 4, 5}),
     State.AUTH_PASSWORD: frozenset({2, 4, 5}),
@@ -116,6 +120,7 @@ PHASES: dict[State, Phase] = {
     State.STARTTLS: Phase.STARTTLS,
     State.TLS: Phase.TLS,
     State.AUTH_PLAIN: Phase.AUTH,
+    State.AUTH_PLAIN_ASKED: Phase.AUTH,
     State.AUTH_LOGIN: Phase.AUTH,
     State.AUTH_USERNAME: Phase.AUTH,
     State.AUTH_PASSWORD: Phase.AUTH,

@@ -16,9 +16,12 @@ from mailrelay_gateway.smtp.reply import Reply
 #: Octets of one line. RFC 5321 section 4.5.3.1.5 says 512; servers put URLs and explanations in.
 #: Postfix takes 2048.
 MAX_LINE = 4096
-#: Lines of one reply. The longest EHLO replies in the wild have about 25.
-MAX_LINES = 100
-#: Characters kept of a reply's text: it goes into logs, notices and conditions.
+#: Lines of one reply. The longest EHLO replies in the wild have about 25, some servers greet with a
+#: page of terms. What is kept of them is bounded by MAX_TEXT; the deadline for a whole reply bounds
+#: the time.
+MAX_LINES = 10_000
+#: Characters kept of a reply's text: it goes into logs, notices and conditions. An EHLO reply has
+#: less than 1000.
 MAX_TEXT = 8192
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: +|$)")
@@ -44,17 +47,19 @@ class ReplyReader:
     again.
     """
 
-    __slots__ = ("_rest", "_texts")
+    __slots__ = ("_count", "_kept", "_rest", "_texts")
 
     def __init__(self) -> None:
         """Start with nothing received."""
         self._rest = b""  # an unfinished line, at most MAX_LINE octets
-        self._texts: list[bytes] = []  # the earlier lines of an unfinished reply, at most MAX_LINES
+        self._count = 0  # the earlier lines of an unfinished reply
+        self._texts: list[bytes] = []  # those of them that are kept, a little over MAX_TEXT octets
+        self._kept = 0  # octets in them
 
     @property
     def empty(self) -> bool:
         """Whether nothing of an unfinished reply is held: the server's last octet ended a reply."""
-        return not self._rest and not self._texts
+        return not self._rest and not self._count
 
     def receive(self, data: bytes) -> list[Reply]:
         """Take octets; return the replies that they complete, in order. ReplyError: neither now nor
@@ -65,7 +70,7 @@ class ReplyReader:
         replies: list[Reply] = []
         try:
             for line in lines:
-                if line[3:4] == b"-" or self._texts:
+                if line[3:4] == b"-" or self._count:
                     reply = self._continued(line)
                     if reply is None:
                         continue
@@ -82,13 +87,16 @@ class ReplyReader:
     def _continued(self, line: bytes) -> Reply | None:
         """One line of a reply of several; the reply if it is the last."""
         line = _checked(line)
-        if len(self._texts) >= MAX_LINES:
+        if self._count >= MAX_LINES:
             raise ReplyError(f"a reply has more than {MAX_LINES} lines")
-        self._texts.append(line)
+        self._count += 1
+        if self._kept <= MAX_TEXT:
+            self._texts.append(line)
+            self._kept += len(line) - 3  # the text and a line end
         if line[3:4] == b"-":
             return None
-        lines, self._texts = self._texts, []
-        return _several(lines)
+        texts, self._texts, self._count, self._kept = self._texts, [], 0, 0
+        return _several(int(line[:3]), texts)
 
 
 @lru_cache(maxsize=256)
@@ -100,9 +108,8 @@ def _single(line: bytes) -> Reply:
     return Reply(code, enhanced, text)
 
 
-def _several(lines: list[bytes]) -> Reply:
-    """A reply of several lines: the last one's code counts (RFC 5321 section 4.2.1)."""
-    code = int(lines[-1][:3])
+def _several(code: int, lines: list[bytes]) -> Reply:
+    """A reply of several lines: the last one's `code` counts (RFC 5321 section 4.2.1)."""
     enhanced = ""
     texts = []
     for line in lines:

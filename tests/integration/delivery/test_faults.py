@@ -14,6 +14,7 @@ from mailrelay_gateway.config import Login, UpstreamState
 from mailrelay_gateway.delivery.deadlines import Deadlines
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.replies_in import MAX_LINES
 from tests.integration.delivery.conftest import Rig
 from tests.integration.delivery.memory_work import attempt
 from tests.integration.delivery.scripted_server import Peer, Script, polite
@@ -117,6 +118,27 @@ async def test_what_came_instead_of_a_reply_is_kept(rig: Rig, script: Script, wo
     rig.work.add(attempt(1))
     [outcome] = await rig.work.until_finished(1)
     assert (outcome.reply, outcome.detail) == (None, words)
+
+
+async def wordy(peer: Peer) -> None:
+    """A page of terms in the greeting, 151 lines to EHLO, 350 to DATA."""
+    await peer.say(*["220-terms and conditions"] * 500, "220 script")
+    await peer.hear("EHLO")
+    await peer.say(*[f"250-X-{n}" for n in range(150)], "250 PIPELINING")
+    await peer.hear("MAIL", "RCPT", "DATA")
+    await peer.say("250 ok", "250 ok", "350 go")
+    await peer.hear_body()
+    await peer.say("250 stored")
+    await peer.until_quit()
+
+
+async def test_a_server_of_many_words_gets_its_mail(rig: Rig) -> None:
+    server = await rig.serve(wordy)
+    rig.run(rig.config(server.port))
+    rig.work.add(attempt(1))
+    await rig.work.until_finished(1)
+    assert rig.work.results == [(OK, Reason.DELIVERED)]
+    assert rig.work.holds == []
 
 
 async def silent_after_mail(peer: Peer) -> None:
@@ -298,7 +320,7 @@ async def endless_line(peer: Peer) -> None:
 
 
 async def endless_greeting(peer: Peer) -> None:
-    await peer.send(b"220-and\r\n" * 1000)
+    await peer.send(b"220-and\r\n" * (MAX_LINES + 1))
     await peer.silence()
 
 
@@ -309,7 +331,7 @@ async def endless_greeting(peer: Peer) -> None:
         (refuse("554 5.7.1 blocked"), Reason.UPSTREAM_REFUSED, "answered 554 5.7.1 blocked"),
         (refuse("SSH-2.0-OpenSSH"), Reason.UPSTREAM_PROTOCOL_ERROR, "not an SMTP reply"),
         (endless_line, Reason.UPSTREAM_PROTOCOL_ERROR, "more than 4096 octets"),
-        (endless_greeting, Reason.UPSTREAM_PROTOCOL_ERROR, "more than 100 lines"),
+        (endless_greeting, Reason.UPSTREAM_PROTOCOL_ERROR, "more than 10000 lines"),
         (refuse_ehlo, Reason.UPSTREAM_REFUSED, "your name is mud"),
         (hang_up, Reason.UPSTREAM_REFUSED, "closed the connection when we awaited its greeting"),
     ],

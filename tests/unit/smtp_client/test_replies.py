@@ -89,7 +89,23 @@ def test_replies_before_a_defect_are_not_lost() -> None:
     assert caught.value.before == [Reply(250, "", "stored")]
 
 
-def test_a_reply_of_the_greatest_length_is_read() -> None:
+def test_a_reply_of_the_greatest_length_is_read_and_little_of_it_kept() -> None:
     line = b"250-" + b"x" * (MAX_LINE - 5) + b"\r\n"
-    [reply] = ReplyReader().receive(line * (MAX_LINES - 1) + b"250 end\r\n")
-    assert len(reply.text) == MAX_TEXT
+    reader = ReplyReader()
+    kept = 0
+    for _ in range(MAX_LINES - 1):
+        assert reader.receive(line) == []
+        kept = max(kept, reader._kept)
+    [reply] = reader.receive(b"450 end\r\n")
+    assert (reply.code, len(reply.text)) == (450, MAX_TEXT)
+    assert kept <= MAX_TEXT + MAX_LINE
+    assert reader.empty
+    assert reader.receive(b"250-a\r\n250 b\r\n") == [Reply(250, "", "a\nb")]
+
+
+@pytest.mark.parametrize("lines", [100, 101, 151, 1000])
+def test_a_long_reply_is_a_reply(lines: int) -> None:
+    octets = b"".join(b"250-X-%d\r\n" % n for n in range(lines - 1)) + b"250 SIZE 1000\r\n"
+    [reply] = ReplyReader().receive(octets)
+    assert reply.text.count("\n") + 1 == lines or len(reply.text) == MAX_TEXT
+    assert reply.text.startswith("X-0\nX-1\n")

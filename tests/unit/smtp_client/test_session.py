@@ -143,6 +143,62 @@ def test_a_refused_login_ends_the_session(offer: bytes, replies: bytes, reply: b
     assert ended(conversation) == (Phase.AUTH, Trouble.REFUSED)
 
 
+BOTH = b"250-sink\r\n250 AUTH PLAIN LOGIN\r\n"
+
+
+@pytest.mark.parametrize("refusal", [b"504 5.5.4 not here\r\n", b"535 no\r\n", b"502 what\r\n"])
+def test_the_second_mechanism_is_tried_before_the_login_has_failed(refusal: bytes) -> None:
+    conversation = under_tls(BOTH, username="user", password="word")
+    assert conversation.sent().startswith(b"AUTH PLAIN ")
+    assert conversation.feed(refusal) == []
+    assert conversation.sent() == b"AUTH LOGIN\r\n"
+    conversation.feed(b"334 u\r\n334 p\r\n")
+    assert conversation.sent() == b"dXNlcg==\r\nd29yZA==\r\n"
+    assert conversation.feed(b"235 ok\r\n") == [SessionReady()]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        (b"535 5.7.8 wrong", b"535 5.7.8 wrong again", "535 5.7.8 wrong again"),
+        (b"535 5.7.8 wrong", b"504 5.5.4 what", "535 5.7.8 wrong"),
+        (b"504 5.5.4 what", b"535 5.7.8 wrong", "535 5.7.8 wrong"),
+        (b"535 5.7.8 wrong", b"454 4.7.0 later", "454 4.7.0 later"),
+    ],
+)
+def test_of_two_refusals_the_one_about_the_login_is_told(
+    first: bytes, second: bytes, told: str
+) -> None:
+    conversation = under_tls(BOTH, username="u", password="p")
+    conversation.feed(first + b"\r\n" + second + b"\r\n")
+    event = conversation.events[-1]
+    assert isinstance(event, SessionEnded)
+    assert (event.phase, event.trouble, str(event.reply)) == (Phase.AUTH, Trouble.REFUSED, told)
+    assert event.detail == (
+        f"answered {first.decode()} to AUTH PLAIN, and {second.decode()} to AUTH LOGIN"
+    )
+
+
+def test_a_login_that_cannot_be_checked_now_is_not_tried_otherwise() -> None:
+    conversation = under_tls(BOTH, username="u", password="p")
+    conversation.feed(b"454 4.7.0 later\r\n")
+    assert ended(conversation) == (Phase.AUTH, Trouble.REFUSED)
+
+
+def test_a_server_that_asks_for_the_initial_response_gets_it_again() -> None:
+    conversation = under_tls(BOTH, username="u", password="p")
+    assert conversation.sent() == b"AUTH PLAIN AHUAcA==\r\n"
+    conversation.feed(b"334 \r\n")
+    assert conversation.sent() == b"AHUAcA==\r\n"
+    assert conversation.feed(b"235 ok\r\n") == [SessionReady()]
+
+
+def test_a_server_that_asks_for_ever_is_out_of_step() -> None:
+    conversation = under_tls(BOTH, username="u", password="p")
+    conversation.feed(b"334 \r\n334 \r\n")
+    assert ended(conversation) == (Phase.AUTH, Trouble.PROTOCOL)
+
+
 def test_a_server_without_our_mechanisms_is_no_use() -> None:
     conversation = under_tls(b"250-sink\r\n250 AUTH GSSAPI NTLM\r\n", username="u", password="p")
     assert ended(conversation) == (Phase.EHLO, Trouble.NO_AUTH)

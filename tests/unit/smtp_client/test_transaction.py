@@ -9,7 +9,7 @@ import pytest
 from mailrelay_gateway.smtp.client_commands import UnsendableAddress
 from mailrelay_gateway.smtp.client_events import SendBody, SessionEnded, TransactionEnded, Trouble
 from mailrelay_gateway.smtp.client_states import Phase, State
-from tests.unit.smtp_client.conversation import EHLO_PLAIN, Conversation, ready
+from tests.unit.smtp_client.conversation import EHLO_PIPELINING, EHLO_PLAIN, Conversation, ready
 
 
 def codes(conversation: Conversation) -> tuple[object, ...]:
@@ -201,7 +201,6 @@ def test_a_refusal_amid_the_body_is_the_final_answer_and_the_end() -> None:
         b"354 go\r\n",
         b"250 ok\r\n354 go\r\n",
         b"250 ok\r\n250 ok\r\n250 data?\r\n",
-        b"250 ok\r\n250 ok\r\n334 data?\r\n",
         b"250 ok\r\n250 ok\r\n354 go\r\n250 stored already?\r\n",
         b"nonsense\r\n",
     ],
@@ -214,6 +213,14 @@ def test_an_answer_that_does_not_fit_ends_the_session(replies: bytes) -> None:
     assert isinstance(event, SessionEnded)
     assert event.trouble is Trouble.PROTOCOL
     assert conversation.client.state is State.CLOSED
+
+
+@pytest.mark.parametrize("code", [b"300", b"334", b"350", b"351", b"354"])
+@pytest.mark.parametrize("ehlo", [EHLO_PIPELINING, EHLO_PLAIN])
+def test_the_first_digit_of_the_answer_to_data_decides(code: bytes, ehlo: bytes) -> None:
+    conversation = ready(ehlo)
+    conversation.begin()
+    assert conversation.feed(b"250 ok\r\n250 ok\r\n" + code + b" go\r\n") == [SendBody()]
 
 
 def test_a_reply_too_many_after_the_final_one_is_noticed_before_the_next_message() -> None:
