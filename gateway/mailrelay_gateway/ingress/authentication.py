@@ -111,6 +111,11 @@ class Authenticator:
             job = self._loop.run_in_executor(self._pool, _find_scrypt, slow, password)
             job.add_done_callback(lambda job: self._computed(job, entry, password, done))
 
+    def alias(self, username: str) -> str:
+        """An unknown username in the log: the same for the same name, and nothing of it."""
+        hashed = hashlib.blake2b(username.encode(), key=self._secret, digest_size=4).hexdigest()
+        return f"unknown ({hashed})"
+
     def close(self) -> None:
         """Let the threads end; what they compute is dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mailrelay_gateway.ingress.authentication import Authenticator
 from mailrelay_gateway.ingress.budget import InFlightBudget
 from mailrelay_gateway.ingress.intake import Intake
+from mailrelay_gateway.ingress.ledger import Ledger
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.limits import Limits
 from mailrelay_gateway.policy.problem import Problem
@@ -83,6 +84,7 @@ class Commons:
         self.caps = caps
         self.budget = budget
         self.limits = Limits()
+        self.ledger = Ledger()
         self.authenticator = Authenticator(loop=loop)
         self.disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="body")
         self.verbs: dict[bytes, int] = dict.fromkeys(VERBS, 0)

@@ -1,15 +1,9 @@
-"""One client's connection: octets in, lines and content out, replies joined into one write, clocks,
-TLS, the end.
+"""One client's connection: octets in, lines and content out, clocks, TLS, the end.
 
 Derives from aiosmtpd's SMTP, whose session object, protocol identity and STARTTLS contract stay;
 its read loop, tasks, timers and writes are replaced by callbacks, since each of them costs more
 than all the rest of a message (PITFALLS: 162 us for a constructor, a timer and a task per line, a
-write per reply line). What a line means is session.py's.
-
-Longer than other files, since all state of one protocol object is in one place.
-
-How input is read is one of four modes; LINES and CONTENT take input, WAITING keeps it (bounded,
-then the socket is not read), CLOSING drops it.
+write per reply line). How it answers is answers.py's, what a line means session.py's.
 """
 
 from __future__ import annotations
@@ -17,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import structlog
-from aiosmtpd.smtp import SMTP
 from aiosmtpd.smtp import Session as SmtpSession
 
-from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.ingress.answers import Answers
+from mailrelay_gateway.ingress.mode import CLOSING, CONTENT, LINES, WAITING, Mode
 from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.commands import MAX_AUTH_LINE, line_too_long
@@ -38,43 +31,21 @@ log = structlog.get_logger()
 #: Octets of input that may be kept while a commit or a login is pending; beyond, the socket is not
 #: read. One read of uvloop (256 KiB) may come on top.
 KEPT_LIMIT = 64 * 1024
-#: Errors since the last accepted message before the session is closed (Postfix,
-#: smtpd_hard_error_limit: 20).
-MAX_ERRORS = 10
-#: Commands that do nothing (NOOP, RSET, VRFY ...) since the last accepted message. Postfix:
-#: smtpd_junk_command_limit.
-MAX_JUNK = 100
+#: Commands of one session before the others have their turn: a read holds thousands.
+TURN = 64
 
 
-class Mode(StrEnum):
-    """How input is read."""
-
-    LINES = "lines"
-    CONTENT = "content"
-    WAITING = "waiting"
-    CLOSING = "closing"
-
-
-#: Names of their own: looking a member up in its class costs ten times as much (Python 3.11), and
-#: these are hot.
-LINES, CONTENT, WAITING, CLOSING = Mode
-
-
-class Connection(SMTP):
+class Connection(Answers):
     """The protocol object of one connection. Subclasses say what lines, content and the
     end mean.
     """
 
     # What a connection begins with. In the class, since setting thirty attributes is what a
     # connection costs most.
-    transport: asyncio.Transport | None = None
-    client = ""  # its IP address
     tls = ""  # version and cipher, for the log
-    errors = 0
-    junk = 0
-    mode = LINES
     _kept = b""
     _working = False
+    _resuming = False  # the rest of the input has its turn after the others
     _handshaking = False
     _ended = False  # the client sent its last octet
     _lost = False
@@ -166,7 +137,7 @@ class Connection(SMTP):
         if self._kept:
             data = self._kept + data
             self._kept = b""
-        if mode is WAITING:
+        if mode is WAITING or self._resuming:
             self._kept = data
             self.adjust_reading()
             return
@@ -177,7 +148,7 @@ class Connection(SMTP):
         can do that.
         """
         self._ended = True
-        pending = self.mode is WAITING and not self._handshaking
+        pending = self._resuming or (self.mode is WAITING and not self._handshaking)
         return pending and not self.tls  # TLS has no half-closed connections
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -207,15 +178,16 @@ class Connection(SMTP):
 
     def _work(self, data: bytes) -> None:
         """Handle as much of `data` as the modes allow, keep the rest, answer."""
-        position, length = 0, len(data)
+        position, length, left = 0, len(data), TURN
         self._working = True
         try:
             while position < length:
                 mode = self.mode
                 if mode is LINES:
                     end = data.find(b"\n", position) + 1
-                    if end == 0:
+                    if end == 0 or left == 0:
                         break
+                    left -= 1
                     line = data if end - position == length else data[position:end]
                     position = end
                     self.on_line(line)
@@ -228,15 +200,27 @@ class Connection(SMTP):
         self._working = False
         if position < length and self.mode is not CLOSING:
             self._kept = data[position:]
-            if self.mode is LINES and length - position > MAX_AUTH_LINE + 1:
+            if self.mode is LINES and left == 0:
+                self._resuming = True
+                self.loop.call_soon(self._resume)
+            elif self.mode is LINES and length - position > MAX_AUTH_LINE + 1:
                 self.refuse("session", line_too_long())
                 self.hang_up()
-        if self._ended and self.mode is not WAITING:
+        if self._ended and self.mode is not WAITING and not self._resuming:
             self.hang_up()
         if self._out:
             self.flush()
-        if self.mode is CONTENT or not self._reading:
+        if self.mode is CONTENT or not self._reading or self._resuming:
             self.adjust_reading()
+
+    def _resume(self) -> None:
+        """The others had their turn."""
+        self._resuming = False
+        if self._stopping and self.mode is LINES:
+            self.say_goodbye()
+        elif self.mode is LINES:
+            kept, self._kept = self._kept, b""
+            self._work(kept)
 
     def wait(self) -> None:
         """Keep further input until `carry_on`."""
@@ -263,7 +247,7 @@ class Connection(SMTP):
             return
         wanted = not (
             self._congested
-            or (self.mode is WAITING and len(self._kept) > KEPT_LIMIT)
+            or ((self.mode is WAITING or self._resuming) and len(self._kept) > KEPT_LIMIT)
             or (self.mode is CONTENT and self.on_crowded())
         )
         if wanted is not self._reading:
@@ -273,56 +257,7 @@ class Connection(SMTP):
             else:
                 self.transport.pause_reading()
 
-    # --- answering
-
-    def reply(self, octets: bytes) -> None:
-        """Answer with the next write."""
-        self._out.append(octets)
-
-    def flush(self) -> None:
-        """Write all answers at once: naive clients take the first segment of an EHLO answer for all
-        of it.
-        """
-        out = self._out
-        if self.transport is not None and out:
-            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
-        out.clear()
-
-    def refuse(self, stage: str, problem: Problem, *, counts: bool = True) -> None:
-        """Answer with a problem: one reply, one log line, one count. `counts`: towards
-        MAX_ERRORS.
-        """
-        reply = problem.reply
-        self.commons.metrics.rejected(self.listener.name, stage, problem.reason).inc()
-        self.log_refused(stage, problem)
-        self._out.append(reply.encode())
-        if reply.code == 421:
-            self.hang_up()
-        elif counts and reply.code >= 500:
-            self.errors += 1
-            if self.errors > MAX_ERRORS and self.mode is not CLOSING:
-                self.refuse(
-                    "session",
-                    refuse(Reason.TOO_MANY_ERRORS, 421, "4.7.0", "Too many errors in one session"),
-                )
-
-    def log_refused(self, stage: str, problem: Problem, **more: object) -> None:
-        """One line of the log about a refusal."""
-        log.info(
-            "refused",
-            reason=problem.reason,
-            reply=str(problem.reply),
-            stage=stage,
-            listener=self.listener.name,
-            client=self.client,
-            **({"detail": problem.detail} if problem.detail else {}),
-            **self.log_fields(),
-            **more,
-        )
-
-    def log_fields(self) -> dict[str, Any]:
-        """What else a line of the log about this session says."""
-        return {}
+    # --- errors of ours
 
     def guard(self, step: Callable[[], None]) -> None:
         """Run a step that a callback begins: an error of ours is answered, and never raised into

@@ -9,6 +9,7 @@ next transaction.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import os
 import socket
@@ -275,6 +276,8 @@ class Ingress:
                 log.info("listener_closed", listener=name, port=present.port)
         for name, each in opened.items():
             await each.serve(settings[name])
+        for each in self._closing:  # their sessions go on, revoked logins do not
+            each.settings = dataclasses.replace(each.settings, directory=directory)
         self._open = opened
         self._commons.limits.configure(relay.limits.rates, replicas=relay.replicas)
         self._commons.authenticator.configure(directory)
@@ -361,9 +364,13 @@ class Ingress:
         self._show_gauges()
 
     def _show_gauges(self) -> None:
-        """Gauges that change by themselves."""
+        """Gauges that change by themselves, and what the log was not told of."""
         metrics, now = self._commons.metrics, time.time()
         self._commons.publish()
+        for client, account in self._commons.ledger.muted():
+            if account.may_log(self._loop.time()):
+                log.warning("refusals_not_logged", client=client, count=account.unlogged)
+                account.unlogged = 0
         for each in self._open.values():
             if each.settings.tls is not None:
                 ends = each.settings.tls.expires_at

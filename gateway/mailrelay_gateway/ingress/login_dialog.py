@@ -8,7 +8,8 @@ configuration, the session gets 421 at its next MAIL (policy/chain.py) and may l
 from __future__ import annotations
 
 from mailrelay_gateway.ingress.authentication import Login, Verdict
-from mailrelay_gateway.ingress.connection import WAITING, Connection
+from mailrelay_gateway.ingress.connection import Connection
+from mailrelay_gateway.ingress.mode import WAITING
 from mailrelay_gateway.message.trace import transmission
 from mailrelay_gateway.policy.chain import tls_required
 from mailrelay_gateway.policy.problem import Problem
@@ -77,22 +78,26 @@ class LoginDialog(Connection):
             self.refuse("auth", step)
         else:
             self.settings = self.listener.settings
-            mechanism, directory = step.mechanism, self.settings.directory
-            began = self.loop.time()
+            directory, began = self.settings.directory, self.loop.time()
             self.wait()
             self.commons.authenticator.check(
                 directory,
                 step,
-                lambda verdict, login: self._decided(mechanism, began, verdict, login),
+                lambda verdict, login: self._decided(step, began, verdict, login),
             )
 
-    def _decided(self, mechanism: str, began: float, verdict: Verdict, login: Login | None) -> None:
+    def _decided(
+        self, tried: sasl.Credentials, began: float, verdict: Verdict, login: Login | None
+    ) -> None:
         """The verdict on a login. A failure is answered a fixed time after the question, whatever
         it cost us.
         """
-        self.commons.metrics.auth_attempts(mechanism, verdict).inc()
+        self.commons.metrics.auth_attempts(tried.mechanism, verdict).inc()
         if verdict is Verdict.FAILED:
-            self.loop.call_at(began + self.commons.timeouts.failure, self._login_failed)
+            # The name if it is one of ours; people type passwords where a name belongs.
+            known = tried.username in self.settings.directory.by_username
+            who = tried.username if known else self.commons.authenticator.alias(tried.username)
+            self.loop.call_at(began + self.commons.timeouts.failure, self._login_failed, who)
         elif self.mode is WAITING:  # otherwise the client went away
             self.guard(lambda: self._login_decided(verdict, login))
 
@@ -115,15 +120,14 @@ class LoginDialog(Connection):
             )
         self.carry_on()
 
-    def _login_failed(self) -> None:
+    def _login_failed(self, who: str) -> None:
         if self.mode is WAITING:
-            self.guard(self._refuse_login)
+            self.guard(lambda: self._refuse_login(who))
 
-    def _refuse_login(self) -> None:
+    def _refuse_login(self, who: str) -> None:
         self._login_failures += 1
-        self.refuse(
-            "auth", refuse(Reason.AUTH_FAILED, 535, "5.7.8", "Username or password is wrong")
-        )
+        sentence = "Username or password is wrong"
+        self.refuse("auth", refuse(Reason.AUTH_FAILED, 535, "5.7.8", sentence, f"username {who}"))
         if self._login_failures >= MAX_LOGIN_FAILURES:
             self.refuse(
                 "auth",

@@ -2,9 +2,9 @@
 policy's decisions.
 
 Only the dialog lives here: octets, clocks and TLS are connection.py's, logins login_dialog.py's,
-grammar and legal order smtp/'s, who may send what is policy's, storing is the queue's. Nothing here
-awaits: what takes time (a login by scrypt, a large message's file, the commit) is asked for with a
-callback, and the connection keeps its input meanwhile.
+MAIL and RCPT envelope_dialog.py's, grammar and legal order smtp/'s, who may send what is policy's,
+storing is the queue's. Nothing here awaits: what takes time (a login by scrypt, a large message's
+file, the commit) is asked for with a callback, and the connection keeps its input meanwhile.
 """
 
 from __future__ import annotations
@@ -12,23 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mailrelay_gateway.ingress.connection import LINES, MAX_JUNK, WAITING
-from mailrelay_gateway.ingress.login_dialog import LoginDialog
+from mailrelay_gateway.ingress.envelope_dialog import EnvelopeDialog
+from mailrelay_gateway.ingress.mode import LINES, WAITING
 from mailrelay_gateway.ingress.transaction import Transaction
 from mailrelay_gateway.message.trace import transmission
-from mailrelay_gateway.policy.chain import (
-    MAIL_CHAIN,
-    RCPT_CHAIN,
-    MailFacts,
-    RcptFacts,
-    check_recipients,
-    decide,
-    tls_required,
-    too_big,
-)
+from mailrelay_gateway.policy.chain import too_big
 from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.policy.refusals import refuse
-from mailrelay_gateway.policy.senders import SenderEntry
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp import sasl
 from mailrelay_gateway.smtp.commands import (
@@ -40,30 +30,21 @@ from mailrelay_gateway.smtp.commands import (
     line_too_long,
     read_bdat,
     read_helo,
-    read_mail,
-    read_rcpt,
     sequence_problem,
     split_line,
 )
 from mailrelay_gateway.smtp.data_reader import ChunkReader, DataReader
-from mailrelay_gateway.smtp.parameters import (
-    NO_PARAMETERS,
-    check_rcpt_parameters,
-    read_mail_parameters,
-)
 from mailrelay_gateway.smtp.reply import Reply
 
 # Names of their own: looking a member up in its class costs ten times as much (Python 3.11), and
 # these are hot.
-_MAIL, _RCPT, _DATA, _END = Move.MAIL, Move.RCPT, Move.DATA, Move.END
+_DATA, _END = Move.DATA, Move.END
 
-#: Recipients beyond the limit of a message that do not count as errors (Postfix,
-#: smtpd_recipient_overshoot_limit): a client may have sent them all before it reads a reply.
-OVERSHOOT = 1000
+#: Octets of a chunk that cost its sender as much as us. Smaller ones that follow a refusal count as
+#: commands that lead to nothing.
+HONEST_CHUNK = 4096
 
 _OK = Reply(250, "2.0.0", "OK").encode()
-_SENDER_OK = Reply(250, "2.1.0", "Sender OK").encode()
-_RECIPIENT_OK = Reply(250, "2.1.5", "Recipient OK").encode()
 _GO_AHEAD = Reply(354, "", "End with CRLF . CRLF").encode()
 _READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS").encode()
 _BYE = Reply(221, "2.0.0", "Bye").encode()
@@ -71,12 +52,8 @@ _CANNOT_VERIFY = Reply(252, "2.5.0", "Not verified; send it and see").encode()
 _RESET = Reply(250, "2.0.0", "Reset").encode()
 
 
-class Session(LoginDialog):
+class Session(EnvelopeDialog):
     """One client's dialog."""
-
-    # What a session begins with: see Connection.
-    helo = ""
-    transaction: Transaction | None = None
 
     # --- lines
 
@@ -118,7 +95,7 @@ class Session(LoginDialog):
         """Another protocol, perhaps a browser made to speak to us: no word more (chasquid, Postfix
         do the same).
         """
-        self.refuse("session", refuse(Reason.NOT_SMTP, 521, "5.5.1", "This is SMTP"), counts=False)
+        self.refuse("session", refuse(Reason.NOT_SMTP, 521, "5.5.1", "This is SMTP"))
         self.hang_up()
 
     # --- verbs without a transaction
@@ -143,7 +120,7 @@ class Session(LoginDialog):
         self.protocol = transmission(
             extended=extended, tls=bool(self.tls), authenticated=self.login is not None
         )
-        self._end_transaction()
+        self.end_transaction()
         self.move(Move.HELLO)
         return True
 
@@ -166,7 +143,7 @@ class Session(LoginDialog):
         if argument:
             self._takes_none("RSET")
             return
-        self._end_transaction()
+        self.end_transaction()
         self.move(Move.RESET)
         self._junk(_RESET)
 
@@ -190,13 +167,7 @@ class Session(LoginDialog):
 
     def _junk(self, reply: bytes) -> None:
         """Answer a command that does nothing, though not for ever."""
-        self.junk += 1
-        if self.junk > MAX_JUNK:
-            self.refuse(
-                "session",
-                refuse(Reason.TOO_MANY_ERRORS, 421, "4.7.0", "Too many commands and no message"),
-            )
-        else:
+        if self.count_junk():
             self.reply(reply)
 
     def _not_implemented(self, _argument: bytes) -> None:
@@ -208,101 +179,6 @@ class Session(LoginDialog):
             return
         self.reply(_BYE)
         self.hang_up(at_once=True)
-
-    # --- the envelope
-
-    def _mail(self, argument: bytes) -> None:
-        settings = self.settings = self.listener.settings
-        # Before the order of commands: "send STARTTLS first" is what helps the client.
-        if settings.tls is not None and not self.tls:
-            self.refuse("mail", tls_required())
-            return
-        state = MOVES[self.state].get(_MAIL)
-        if state is None:
-            self.out_of_order("mail", _MAIL)
-            return
-        path = read_mail(argument)
-        if isinstance(path, Problem):
-            self.refuse("mail", path)
-            return
-        parameters = read_mail_parameters(path[1]) if path[1] else NO_PARAMETERS
-        if isinstance(parameters, Problem):
-            self.refuse("mail", parameters)
-            return
-        entry = self.sender_entry() if self.login is not None else None
-        problem = self._judge_mail(entry, path[0], parameters.size) or self.commons.problem()
-        if problem is not None:
-            self.refuse("mail", problem)
-            return
-        self.transaction = Transaction(path[0], settings, entry, self.commons)
-        self.state = state
-        self._out.append(_SENDER_OK)
-
-    def _judge_mail(
-        self, entry: SenderEntry | None, reverse_path: str, size: int
-    ) -> Problem | None:
-        settings = self.settings
-        return decide(
-            MAIL_CHAIN,
-            MailFacts(
-                bool(self.tls),
-                settings.tls is not None,
-                settings.auth_required,
-                self.listener.admits(self.client),
-                self.login is not None,
-                entry,
-                reverse_path,
-                size,
-                settings.max_size,
-            ),
-        )
-
-    def _rcpt(self, argument: bytes) -> None:
-        state = MOVES[self.state].get(_RCPT)
-        if state is None:
-            self.out_of_order("rcpt", _RCPT)
-            return
-        transaction = self.transaction
-        assert transaction is not None  # the state says so
-        path = read_rcpt(argument, self.settings.hostname)
-        problem = path if isinstance(path, Problem) else None
-        if not isinstance(path, Problem) and path[1]:
-            problem = check_rcpt_parameters(path[1])
-        if isinstance(path, Problem) or problem is not None:
-            assert problem is not None  # one of the two is
-            self.refuse("rcpt", problem)
-            return
-        recipient, settings = path[0], transaction.settings
-        if not transaction.has(recipient):
-            problem = decide(
-                RCPT_CHAIN,
-                RcptFacts(
-                    len(transaction.recipients), settings.max_recipients, settings.defers_surplus
-                ),
-            )
-            if problem is not None:
-                self._refuse_surplus(transaction, problem)
-                return
-            transaction.add(recipient)
-        self.state = state
-        self._out.append(_RECIPIENT_OK)
-
-    def _refuse_surplus(self, transaction: Transaction, problem: Problem) -> None:
-        """A recipient too many: answered each time, told once at the end of the transaction."""
-        transaction.surplus += 1
-        if transaction.surplus > OVERSHOOT:
-            self.refuse("rcpt", problem)
-            return
-        self.commons.metrics.rejected(self.listener.name, "rcpt", problem.reason).inc()
-        self._out.append(problem.reply.encode())
-
-    def _tell_surplus(self, transaction: Transaction) -> None:
-        settings = transaction.settings
-        problem = check_recipients(
-            RcptFacts(settings.max_recipients, settings.max_recipients, settings.defers_surplus)
-        )
-        assert problem is not None  # there were as many
-        self.log_refused("rcpt", problem, count=transaction.surplus)
 
     # --- the content
 
@@ -339,10 +215,11 @@ class Session(LoginDialog):
         if problem is not None:
             # The chunk comes whatever we say: it has to be taken (RFC 3030 section 2), and is
             # dropped.
+            told = self.state is State.REFUSED_CHUNKS
             self.move(Move.REFUSED_CHUNK)
-            self._end_transaction()
+            self.end_transaction()
             self.transaction = Transaction.refused(
-                problem, settings=self.settings, commons=self.commons
+                problem, settings=self.settings, commons=self.commons, told=told
             )
         else:
             self.move(Move.CHUNK)
@@ -385,12 +262,16 @@ class Session(LoginDialog):
             problem = transaction.problem
             assert problem is not None  # that is why the chunk was refused
             self.transaction = None
-            self.refuse("data", problem, counts=self.state is not State.REFUSED_CHUNKS)
+            if not transaction.told:
+                self.refuse("data", problem)
+            elif transaction.chunk_size >= HONEST_CHUNK or self.count_junk():
+                # A client sends all its chunks before it reads that the first was refused.
+                self.refuse_again("data", problem)
         elif transaction.last_chunk:
             self._content_ended()
         elif transaction.problem is not None:
             problem = transaction.problem
-            self._end_transaction()
+            self.end_transaction()
             self.move(Move.REFUSED_CHUNK)
             self.refuse("data", problem)
         else:
@@ -421,7 +302,7 @@ class Session(LoginDialog):
         self.move(_END)
         assert self.transaction is not None  # it is what was stored
         if self.transaction.surplus:
-            self._tell_surplus(self.transaction)
+            self.tell_surplus(self.transaction)
         if problem is None:
             self.errors = self.junk = 0
             self.reply(f"250 2.0.0 {queue_id} stored\r\n".encode("ascii"))
@@ -432,18 +313,10 @@ class Session(LoginDialog):
 
     def _refuse_message(self, problem: Problem) -> None:
         """End the transaction with a refusal at DATA."""
-        self._end_transaction()
+        self.end_transaction()
         if _END in MOVES[self.state]:
             self.state = MOVES[self.state][_END]
         self.refuse("data", problem)
-
-    def _end_transaction(self) -> None:
-        """Whatever ends a transaction, nothing of it stays for the next one."""
-        if self.transaction is not None:
-            self.transaction.drop()
-            if self.transaction.surplus:
-                self._tell_surplus(self.transaction)
-            self.transaction = None
 
     # --- for connection.py
 
@@ -453,7 +326,7 @@ class Session(LoginDialog):
 
     def on_lost(self) -> None:
         """Drop a message that is not complete."""
-        self._end_transaction()
+        self.end_transaction()
 
     def content_octets(self) -> int:
         """How much of the present message has come."""
@@ -475,8 +348,8 @@ _VERBS: dict[bytes, Callable[[Session, bytes], None]] = {
     b"HELO": Session._helo,
     b"STARTTLS": Session._starttls,
     b"AUTH": Session.on_auth,
-    b"MAIL": Session._mail,
-    b"RCPT": Session._rcpt,
+    b"MAIL": Session.on_mail,
+    b"RCPT": Session.on_rcpt,
     b"DATA": Session._data,
     b"BDAT": Session._bdat,
     b"RSET": Session._rset,

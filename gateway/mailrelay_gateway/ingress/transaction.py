@@ -20,7 +20,7 @@ from mailrelay_gateway.ingress.content import Content
 from mailrelay_gateway.ingress.settings import ListenerSettings
 from mailrelay_gateway.message import trace
 from mailrelay_gateway.message.envelope import ANONYMOUS, Identity, Message
-from mailrelay_gateway.message.headers import read_header
+from mailrelay_gateway.message.headers import Header, read_header
 from mailrelay_gateway.message.submission import mend
 from mailrelay_gateway.policy.chain import (
     CONTENT_CHAIN,
@@ -57,12 +57,14 @@ class Transaction:
         "_complete",
         "_content",
         "_done",
-        "_entry",
+        "_header",
         "_known",
         "_message_id",
         "_reader",
         "_session",
         "chunk_size",
+        "doubles",
+        "entry",
         "identity",
         "last_chunk",
         "queue_id",
@@ -70,6 +72,7 @@ class Transaction:
         "sender",
         "settings",
         "surplus",
+        "told",
     )
 
     def __init__(
@@ -79,29 +82,33 @@ class Transaction:
         self.sender = sender
         self.recipients: list[str] = []
         self.surplus = 0  # recipients refused for their number
+        self.doubles = 0  # recipients that were there already
+        self.told = False  # refused because a chunk before was
         self._known: set[str] | None = None  # keys of the recipients, once there is a second one
         self.settings = settings
         self.identity: Identity = ANONYMOUS if entry is None else entry.identity
         self.queue_id = ""
         self.chunk_size = 0
         self.last_chunk = False
-        self._entry = entry
+        self.entry = entry
         self._commons = commons
         self._session: Session | None = None
         self._reader: DataReader | ChunkReader | None = None
         self._content: Content | None = None
+        self._header: Header | None = None
         self._message_id = ""
         self._complete = False
         self._done: Stored | None = None
 
     @classmethod
     def refused(
-        cls, problem: Problem, *, settings: ListenerSettings, commons: Commons
+        cls, problem: Problem, *, settings: ListenerSettings, commons: Commons, told: bool
     ) -> Transaction:
         """One that only takes and drops the octets of a chunk that came although it was not
-        welcome.
+        welcome; `told`: as the chunk before it.
         """
         transaction = cls("", settings, None, commons)
+        transaction.told = told
         transaction._reader = ChunkReader()
         transaction._content = transaction._new_content()
         transaction._content.refuse(problem)
@@ -130,7 +137,7 @@ class Transaction:
     def begin(self, session: Session, reader: DataReader | ChunkReader) -> Problem | None:
         """The content is about to come: charge the limits, or say why it may not."""
         commons = self._commons
-        problem = commons.problem()
+        problem = commons.problem() or session.still_welcome(self)
         if problem is not None:
             return problem
         if self.surplus and not self.settings.defers_surplus:
@@ -234,7 +241,20 @@ class Transaction:
         done, reader = self._done, self._reader
         assert done is not None  # finish set it
         assert reader is not None
+        session, content = self._session, self._content
+        assert session is not None  # begin set both
+        assert content is not None
         if body is None:
+            done("", problem)
+            return
+        # The configuration may have changed since MAIL: ask again, before anything is promised.
+        entry = self.entry
+        problem = session.still_welcome(self)
+        if problem is None and self.entry is not entry:
+            assert self._header is not None  # it was read when the content began
+            problem = decide(CONTENT_CHAIN, ContentFacts(header=self._header, sender=self.entry))
+        if problem is not None:
+            content.refuse(problem)
             done("", problem)
             return
         message = Message(
@@ -288,10 +308,10 @@ class Transaction:
         """The trace headers for a message that begins with `octets` (its whole header, if of legal
         size), and those octets with the header mended.
         """
-        session, reader, entry = self._session, self._reader, self._entry
+        session, reader, entry = self._session, self._reader, self.entry
         assert session is not None  # begin set both
         assert reader is not None
-        header = read_header(octets)
+        header = self._header = read_header(octets)
         problem = decide(CONTENT_CHAIN, ContentFacts(header=header, sender=entry))
         if problem is not None:
             return problem

@@ -82,6 +82,27 @@ async def test_log_lines_and_counts(gate: Gate) -> None:
     assert gate.count("received_bytes_total", **labels) == gate.intake.messages[0].size
 
 
+async def test_a_failed_login_names_who_tried_if_it_is_one_of_ours(gate: Gate) -> None:
+    """Whoever looks for a wrong password in an application needs the name; but people type
+    passwords where the name belongs, so an unknown one is told by a keyed hash.
+    """
+    with capture_logs() as lines:
+        client = await Client.connect(
+            gate.ports["implicit"], trusting(certificate("localhost", HOSTNAME))
+        )
+        await client.reply()
+        await client.ask("EHLO c")
+        for username in (USERNAME, "my secret", "my secret"):
+            token = base64.b64encode(f"\0{username}\0wrong".encode()).decode()
+            assert (await client.ask(f"AUTH PLAIN {token}")).startswith("535")
+        await client.close()
+    told = [line["detail"] for line in lines if line.get("reason") == "AuthFailed"]
+    assert told[0] == f"username {USERNAME}"
+    assert told[1] == told[2]
+    assert told[1].startswith("username unknown (")
+    assert "my secret" not in str(lines)
+
+
 async def test_recipients_refused_by_number_are_one_line_a_transaction(tmp_path: Path) -> None:
     """A line each would let one client write as much as it likes."""
     surplus = 500

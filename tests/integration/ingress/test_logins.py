@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mailrelay_gateway.config import GatewayConfig, ListenerAuthentication
 from mailrelay_gateway.ingress.authentication import SCRYPT_WAITING
 from tests.integration.ingress.gate import (
     HOSTNAME,
@@ -21,11 +22,14 @@ from tests.integration.ingress.gate import (
     Gate,
     certificate,
     configuration,
+    listeners,
     open_gate,
     senders,
     sha256_verifier,
     trusting,
+    until,
 )
+from tests.integration.ingress.test_commits import to_data
 
 
 def plain(username: str, password: str) -> str:
@@ -133,3 +137,103 @@ async def test_a_client_that_leaves_during_a_login_is_forgotten(gate: Gate) -> N
     again = await connected(gate)
     assert (await again.ask(plain(SCRYPT_USERNAME, SCRYPT_PASSWORD))).startswith("235")
     await again.close()
+
+
+def without_billing() -> GatewayConfig:
+    return configuration(of=[each for each in senders() if each.username != USERNAME])
+
+
+def billing_with(**changes: object) -> GatewayConfig:
+    billing, *others = senders()
+    return configuration(of=[billing.model_copy(update=changes), *others])
+
+
+CHANGES = {
+    "removed": (without_billing(), "421 4.7.0 The login was revoked"),
+    "password": (billing_with(verifiers=(sha256_verifier("new"),)), "421 4.7.0 The login was"),
+    "suspended": (billing_with(suspend=True), "450 4.7.1 MailSender shop/billing is suspended"),
+    "envelope": (billing_with(addresses=("*@shop.example.com",)), "550 5.7.1 MailSender shop/bill"),
+    "header": (billing_with(addresses=("billing@example.com",)), "550 5.7.1 MailSender shop/bill"),
+    "nothing": (billing_with(name="billing"), "250 2.0.0 "),
+}
+#: What was narrowed by `header` concerns the header's From only: known at the end of the message.
+LATE = {"header"}
+TEXT = ("From: robot@shop.example.com", "Subject: one", "", "text")
+
+
+@pytest.mark.parametrize("when", ["before", "within", "within a large one", "chunks"])
+@pytest.mark.parametrize("change", CHANGES)
+async def test_what_a_reload_takes_away_acts_on_an_open_transaction(
+    gate: Gate, change: str, when: str
+) -> None:
+    """A login that is revoked amid a transaction must not deliver once more."""
+    config, expected = CHANGES[change]
+    client = await connected(gate)
+    assert (await client.ask(plain(USERNAME, PASSWORD))).startswith("235")
+    assert (await client.ask("MAIL FROM:<billing@example.com>")).startswith("250")
+    assert (await client.ask("RCPT TO:<bob@example.org>")).startswith("250")
+    text = "".join(f"{line}\r\n" for line in TEXT).encode()
+    if when == "before":
+        await gate.configure(config)
+        said = await client.ask("DATA")
+        if change in LATE or change == "nothing":
+            assert said.startswith("354")
+            said = await client.ask(text, ".")
+    elif when == "chunks":
+        assert (await client.ask(f"BDAT {len(text)}", text)).startswith("250")
+        await gate.configure(config)
+        said = await client.ask("BDAT 0 LAST")
+    else:
+        assert (await client.ask("DATA")).startswith("354")
+        await client.send(text)
+        if when == "within a large one":
+            await client.send(*["x" * 98] * 4000)
+            await until(lambda: list(gate.intake.folder.iterdir()) != [])
+        else:
+            (session,) = gate.ingress._open["implicit"].sessions
+            await until(lambda: session.content_octets() >= len(text) - 2)
+        await gate.configure(config)
+        said = await client.ask(".")
+    assert said.startswith(expected)
+    assert len(gate.intake.messages) == (change == "nothing")
+    if change != "nothing":
+        await until(lambda: list(gate.intake.folder.iterdir()) == [])
+        assert gate.ingress._commons.budget.used == 0
+    if expected.startswith("421"):
+        assert await client.ended()
+    else:
+        assert (await client.ask("NOOP")).startswith("250")
+    await client.close()
+
+
+async def test_networks_that_are_taken_away_act_on_an_open_transaction(gate: Gate) -> None:
+    client = await Client.connect(gate.ports["open"])
+    await to_data(client)
+    narrowed = ListenerAuthentication(mode="None", client_cidrs=("192.0.2.0/24",))
+    await gate.configure(
+        configuration(
+            on=[
+                each.model_copy(update={"authentication": narrowed})
+                if each.name == "open"
+                else each
+                for each in listeners()
+            ]
+        )
+    )
+    assert (await client.ask("Subject: one", ".")).startswith("550 5.7.1 Your address is outside")
+    assert gate.intake.messages == []
+    await client.close()
+
+
+async def test_a_revoked_login_ends_on_a_listener_that_is_gone(gate: Gate) -> None:
+    client = await connected(gate)
+    assert (await client.ask(plain(USERNAME, PASSWORD))).startswith("235")
+    gone = [each for each in listeners() if each.name != "implicit"]
+    await gate.configure(configuration(on=gone))
+    assert (await client.ask("MAIL FROM:<billing@example.com>")).startswith("250")
+    assert (await client.ask("RSET")).startswith("250")
+    rest = [each for each in senders() if each.username != USERNAME]
+    await gate.configure(configuration(on=gone, of=rest))
+    assert (await client.ask("MAIL FROM:<billing@example.com>")).startswith("421 4.7.0 ")
+    assert await client.ended()
+    await client.close()
