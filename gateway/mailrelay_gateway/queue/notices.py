@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from mailrelay_gateway.message.dsn import FailedRecipient, build_notice
 from mailrelay_gateway.message.envelope import POSTMASTER, Message
+from mailrelay_gateway.message.trace import message_id
 from mailrelay_gateway.queue.item import Move
 
-#: Octets of a message's header that a notice quotes.
+#: Octets of a message's header that a notice quotes: whole lines only.
 QUOTED_HEADER = 8 * 1024
 
 
@@ -29,7 +30,7 @@ def write_notice(
         original_id=message.queue_id,
         received_at=message.received_at,
         header=_header_of(message),
-        failed=[FailedRecipient(m.recipient.address, m.reason, m.reply) for m in failed],
+        failed=[_failed(move) for move in failed],
     )
     return Message(
         queue_id=queue_id,
@@ -41,12 +42,26 @@ def write_notice(
         size=len(body),
         body=body,
         eight_bit=not body.isascii(),
-        message_id=f"<{queue_id}@{hostname}>",
+        smtputf8=not message.sender.isascii(),  # its To field has the address as it is
+        message_id=message_id(queue_id, hostname),
+    )
+
+
+def _failed(move: Move) -> FailedRecipient:
+    outcome = move.outcome
+    return FailedRecipient(
+        address=move.recipient.address,
+        reason=move.reason,
+        reply=outcome.reply if outcome is not None else None,
+        host=outcome.host if outcome is not None else "",
+        detail=outcome.detail if outcome is not None else move.reply,
     )
 
 
 def _header_of(message: Message) -> bytes:
-    """The message's header, or the first part of it; nothing where the file cannot be read."""
+    """The message's header, or the first whole lines of it; nothing where the file cannot be
+    read.
+    """
     if isinstance(message.body, bytes):
         start = message.body[:QUOTED_HEADER]
     else:
@@ -55,5 +70,5 @@ def _header_of(message: Message) -> bytes:
                 start = file.read(QUOTED_HEADER)
         except OSError:  # damage to one file must not keep the message from ending
             start = b""
-    header, _, _ = start.partition(b"\r\n\r\n")
-    return header
+    header, blank, _ = start.partition(b"\r\n\r\n")
+    return header if blank else header[: header.rfind(b"\r\n") + 1].rstrip(b"\r\n")
