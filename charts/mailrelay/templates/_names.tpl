@@ -49,3 +49,10 @@ app.kubernetes.io/part-of: mailrelay
 {{ printf "%s:%s" .image.repository (default .default .image.tag) }}
 {{- end }}
 {{- end }}
+
+{{/* `[{name: a}, {name: b}]` -> a,b */}}
+{{- define "mailrelay.namesOf" -}}
+{{- $names := list }}
+{{- range . }}{{ $names = append $names .name }}{{ end }}
+{{- join "," $names }}
+{{- end }}

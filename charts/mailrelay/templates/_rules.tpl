@@ -10,7 +10,7 @@ Server-side apply needs `patch`, and `create` where the object is not there yet.
 - apiGroups: ["mailrelay.dev"]
   resources: ["mailrelays/status", "mailsenders/status", "maildomains/status"]
   verbs: ["patch"]
-# By name only, never listed or watched. What may be written is fenced by the ValidatingAdmissionPolicy.
+# By name only, never listed or watched. What may be written, here and below, is fenced by ValidatingAdmissionPolicies.
 - apiGroups: [""]
   resources: ["secrets"]
   verbs: ["get", "create", "patch"]
@@ -31,7 +31,7 @@ Server-side apply needs `patch`, and `create` where the object is not there yet.
   verbs: ["get", "create", "patch"]
 - apiGroups: ["apps"]
   resources: ["statefulsets"]
-  verbs: ["get", "create", "patch", "delete"]
+  verbs: ["get", "list", "watch", "create", "patch", "delete"]
 # Made by the StatefulSet, and grown here; never deleted, since mail may lie in them.
 - apiGroups: [""]
   resources: ["persistentvolumeclaims"]
@@ -39,7 +39,7 @@ Server-side apply needs `patch`, and `create` where the object is not there yet.
 # Never made here: they are asked for their status, and annotated with the configuration's digest.
 - apiGroups: [""]
   resources: ["pods"]
-  verbs: ["list", "patch"]
+  verbs: ["list", "watch", "patch"]
 # What happened, where a condition changed.
 - apiGroups: ["events.k8s.io"]
   resources: ["events"]

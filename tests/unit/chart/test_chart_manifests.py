@@ -17,12 +17,19 @@ from tests.unit.chart.conftest import CHART, NAMESPACE, ROOT, Manifest, Render, 
 
 GOLDEN = ROOT / "tests/golden/chart"
 #: The oldest version that the chart supports, and the newest whose schemas are here.
-KUBERNETES = ("1.30", "1.37")
+KUBERNETES = ("1.31", "1.37")
 
 EVERYTHING: dict[str, Any] = {
     "fullnameOverride": "relay-operator",
     "image": {"repository": "registry.example.com/mail/operator", "tag": "1.2.3"},
-    "gateway": {"image": {"repository": "gateway", "digest": "sha256:" + "0" * 64}},
+    "gateway": {
+        "image": {"repository": "gateway", "digest": "sha256:" + "0" * 64},
+        "imagePullSecrets": [{"name": "registry"}],
+        "allowedRepositories": ["registry.example.com/mail/gateway"],
+        "runAsUser": None,
+    },
+    "runAsUser": None,
+    "monitoring": {"namespaces": ["monitoring"]},
     "imagePullSecrets": [{"name": "registry"}],
     "clusterDomain": "corp.example",
     "logLevel": "debug",
@@ -104,6 +111,34 @@ def test_the_operator_s_pod_is_restricted_and_alone(render: Render) -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+def test_a_platform_that_chooses_users_is_left_to_it(render: Render) -> None:
+    (deployment,) = of_kind(render(runAsUser=None), "Deployment")
+    context = deployment["spec"]["template"]["spec"]["securityContext"]
+    assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_senders_belong_to_editors_and_relays_to_admins(render: Render) -> None:
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    may: dict[str, set[str]] = {"view": set(), "edit": set(), "admin": set()}
+    for role in of_kind(render(), "ClusterRole"):
+        for key, value in role["metadata"]["labels"].items():
+            if key.startswith(prefix) and value == "true":
+                may[key.removeprefix(prefix)] |= {
+                    f"{verb} {resource}"
+                    for rule in role["rules"]
+                    for resource in rule["resources"]
+                    for verb in rule["verbs"]
+                }
+    assert {one.split()[0] for one in may["view"]} == {"get", "list", "watch"}
+    assert "create mailsenders" in may["edit"]
+    assert "create mailrelays" not in may["edit"]
+    assert "patch mailrelays/scale" not in may["edit"]
+    assert may["edit"] < may["admin"]
+    assert {"create mailrelays", "create maildomains", "patch mailrelays/scale"} <= may["admin"]
+    assert not any(one.split()[0] not in {"get", "list", "watch"} and "status" in one
+                   for one in may["admin"])  # fmt: skip
 
 
 def test_images_take_the_digest_then_the_tag_then_the_version(chart: Chart, render: Render) -> None:

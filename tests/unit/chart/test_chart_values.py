@@ -15,8 +15,8 @@ from tests.unit.chart.conftest import CHART
 
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
-#: What Helm itself adds to a subchart's values.
-HELMS_OWN = {"global"}
+#: What Helm itself adds to a subchart's values, and a parent chart for its condition.
+HELMS_OWN = {"global", "enabled"}
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +89,13 @@ def test_the_readme_lists_every_value_with_its_default() -> None:
         ({"podMonitor": {"interval": "often"}}, "interval"),
         ({"resources": {"limits": {"memory": "much"}}}, "memory"),
         ({"podLabels": {"team": "a b"}}, "podLabels"),
+        ({"podLabels": {"app.kubernetes.io/name": "other"}}, "podLabels"),
+        ({"resources": {"limits": {"memory": -1}}}, "memory"),
+        ({"runAsUser": 0}, "runAsUser"),
+        ({"gateway": {"runAsUser": "10001"}}, "runAsUser"),
+        ({"gateway": {"imagePullSecrets": ["registry"]}}, "imagePullSecrets"),
+        ({"gateway": {"allowedRepositories": ["Registry/x"]}}, "allowedRepositories"),
+        ({"monitoring": {"namespaces": "monitoring"}}, "namespaces"),
         ({"fullnameOverride": "Mail_Relay"}, "fullnameOverride"),
         ({"clusterDomain": ""}, "clusterDomain"),
     ],
@@ -101,3 +108,17 @@ def test_a_wrong_value_is_refused_by_name(chart: Chart, values: dict[str, Any], 
 def test_the_defaults_pass(chart: Chart) -> None:
     chart.validate_schema({})
     assert chart.values == VALUES
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"enabled": True},  # condition: mailrelay.enabled of a parent chart
+        {"resources": {"requests": {"cpu": 0.5, "memory": 1e9}}},
+        {"resources": {"limits": {"cpu": "250m", "memory": "1e9", "ephemeral-storage": "1Ti"}}},
+        {"runAsUser": None, "gateway": {"runAsUser": None}},
+    ],
+)
+def test_what_kubernetes_and_helm_take_is_taken(chart: Chart, values: dict[str, Any]) -> None:
+    chart.validate_schema(values)
+    assert chart.render(values, name="mailrelay", namespace="mail-system")

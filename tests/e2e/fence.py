@@ -1,0 +1,297 @@
+"""What the tests of the fence are made of: what the operator plans, what belongs to a tenant, and
+what the operator never plans."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+from mailrelay_operator.api.mailrelay import MailRelaySpec
+from mailrelay_operator.plan.facts import Authority, Place
+from mailrelay_operator.plan.manifests import network, secrets, services, statefulset
+from tests.e2e.conftest import OPERATOR_NAMESPACE, RELEASE
+from tests.e2e.kubectl import Manifest
+
+NAMESPACE = "e2e-fence"
+IMAGE = os.environ.get("MAILRELAY_GATEWAY_IMAGE", "mailrelay-gateway:e2e")
+REPOSITORY = IMAGE.rpartition(":")[0]
+ACCOUNT = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{RELEASE}"
+NAME = "fenced"
+RELAY: Manifest = {
+    "apiVersion": "mailrelay.dev/v1alpha1",
+    "kind": "MailRelay",
+    "metadata": {"name": NAME, "namespace": NAMESPACE, "uid": "0-0-0-0-0"},
+}
+SPEC: dict[str, Any] = {
+    "hostname": "relay.example.com",
+    "upstreams": [{"name": "box", "sandbox": {}}],
+    "template": {"imagePullSecrets": [{"name": "registry"}]},
+    "service": {"annotations": {"example.com/internal": "true"}},
+}
+PLACE = Place(image=IMAGE, operator_namespace=OPERATOR_NAMESPACE)
+#: What the pods, claims and other children of a relay are labelled with.
+OURS = {
+    "app.kubernetes.io/name": "mailrelay",
+    "app.kubernetes.io/component": "gateway",
+    "mailrelay.dev/relay": NAME,
+}
+MANAGED = OURS | {
+    "app.kubernetes.io/managed-by": "mailrelay",
+    "app.kubernetes.io/instance": NAME,
+    "mailrelay.dev/accepting": "true",
+}
+
+
+def planned(**spec: Any) -> dict[str, Manifest]:
+    """What the operator applies for a MailRelay, by kind; one Secret stands for all of them."""
+    read = MailRelaySpec.model_validate(SPEC | spec)
+    made = [
+        statefulset.service_account(RELAY),
+        statefulset.stateful_set(RELAY, read, place=PLACE, replicas=1, volume_size="10Gi"),
+        services.client_service(RELAY, read),
+        network.network_policy(RELAY, read, PLACE),
+        network.disruption_budget(RELAY),
+        secrets.ca_secret(RELAY, Authority(certificate="c", key="k")),
+    ]
+    return {one["kind"]: one for one in made}
+
+
+def changed(manifest: Manifest, path: str, value: Any) -> Manifest:
+    """The manifest with another value at `a.b.0.c`; `-` appends to a list."""
+    made = copy.deepcopy(manifest)
+    at: Any = made
+    *above, last = path.split(".")
+    for step in above:
+        at = at[int(step)] if isinstance(at, list) else at.setdefault(step, {})
+    if last == "-":
+        at.append(value)
+    elif isinstance(at, list):
+        at[int(last)] = value
+    else:
+        at[last] = value
+    return made
+
+
+def metadata(name: str, labels: dict[str, str] | None = None, where: str = NAMESPACE) -> Manifest:
+    return {"name": name, "namespace": where, "labels": labels or {}}
+
+
+def pod(name: str, where: str, labels: dict[str, str], **spec: Any) -> Manifest:
+    """A pod that no node is asked to run."""
+    waiting = {"schedulingGates": [{"name": "example.com/never"}]}
+    container = {"name": "gateway", "image": IMAGE}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata(name, labels, where),
+        "spec": {"containers": [container], **waiting, **spec},
+    }
+
+
+def claim(name: str, labels: dict[str, str]) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata(name, labels),
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "none",
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+
+
+THEIR_LABELS = {"app": "theirs"}
+THEIRS: tuple[Manifest, ...] = (
+    pod("e2e-fence", "kube-system", THEIR_LABELS, hostNetwork=True),
+    pod("theirs", NAMESPACE, THEIR_LABELS),
+    claim("spool-theirs", THEIR_LABELS),
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata("theirs"),
+        "type": "servicebinding.io/smtp",
+        "stringData": {"password": "another provisioner's"},
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata("theirs"),
+        "spec": {"selector": THEIR_LABELS, "ports": [{"port": 80}]},
+    },
+    {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("theirs")},
+    {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata("theirs"),
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+    },
+    {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata("theirs"),
+        "spec": {"maxUnavailable": 0, "selector": {"matchLabels": THEIR_LABELS}},
+    },
+    {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": metadata("theirs"),
+        "spec": {
+            "replicas": 0,
+            "serviceName": "theirs",
+            "selector": {"matchLabels": THEIR_LABELS},
+            "template": {
+                "metadata": {"labels": THEIR_LABELS},
+                "spec": {"containers": [{"name": "db", "image": "db:1"}]},
+            },
+        },
+    },
+)
+
+
+def owner() -> Manifest:
+    return {
+        "apiVersion": "mailrelay.dev/v1alpha1",
+        "kind": "MailRelay",
+        "name": NAME,
+        "uid": "0-0-0-0-0",
+        "controller": True,
+    }
+
+
+POD = "spec.template.spec."
+CONTAINER = f"{POD}containers.0."
+PINNED: tuple[tuple[str, str, Any, str], ...] = (
+    ("StatefulSet", "metadata.labels", {}, "is labelled"),
+    ("StatefulSet", "metadata.ownerReferences", [], "owned by a MailRelay"),
+    ("StatefulSet", "metadata.finalizers", ["example.com/stuck"], "sets no finalizers"),
+    ("StatefulSet", "metadata.name", "another", "named after its MailRelay"),
+    ("StatefulSet", f"{POD}serviceAccountName", "default", "the ServiceAccount NAME-gateway"),
+    ("StatefulSet", f"{POD}automountServiceAccountToken", True, "no token of it"),
+    ("StatefulSet", f"{POD}hostNetwork", True, "namespaces of its own"),
+    ("StatefulSet", f"{POD}hostPID", True, "namespaces of its own"),
+    ("StatefulSet", f"{POD}hostIPC", True, "namespaces of its own"),
+    ("StatefulSet", f"{POD}shareProcessNamespace", True, "namespaces of its own"),
+    ("StatefulSet", f"{POD}nodeName", "control-plane", "the scheduler places it"),
+    ("StatefulSet", f"{POD}runtimeClassName", "other", "namespaces of its own"),
+    ("StatefulSet", f"{POD}securityContext.runAsNonRoot", False, "another user than root"),
+    ("StatefulSet", f"{POD}securityContext.runAsUser", 0, "another user than root"),
+    (
+        "StatefulSet",
+        f"{POD}securityContext.seccompProfile.type",
+        "Unconfined",
+        "the runtime's seccomp profile",
+    ),
+    (
+        "StatefulSet",
+        f"{POD}securityContext.sysctls",
+        [{"name": "kernel.msgmax", "value": "1"}],
+        "asks for no more",
+    ),
+    (
+        "StatefulSet",
+        f"{POD}securityContext.seLinuxOptions",
+        {"type": "spc_t"},
+        "asks for no more",
+    ),
+    ("StatefulSet", f"{POD}securityContext.supplementalGroups", [0], "asks for no more"),
+    (
+        "StatefulSet",
+        "spec.template.metadata.annotations",
+        {"k8s.v1.cni.cncf.io/networks": "host"},
+        "no annotations but",
+    ),
+    ("StatefulSet", f"{POD}containers.-", {"name": "two", "image": IMAGE}, "has one container"),
+    ("StatefulSet", f"{POD}containers.0.name", "other", "has one container"),
+    (
+        "StatefulSet",
+        f"{POD}initContainers",
+        [{"name": "first", "image": IMAGE}],
+        "has one container",
+    ),
+    ("StatefulSet", f"{CONTAINER}image", "evil:1", "the image of a gateway is of"),
+    ("StatefulSet", f"{CONTAINER}image", f"{REPOSITORY}-evil:1", "the image of a gateway is of"),
+    ("StatefulSet", f"{CONTAINER}image", f"evil/{IMAGE}", "the image of a gateway is of"),
+    ("StatefulSet", f"{CONTAINER}command", ["sh"], "the image's own program"),
+    ("StatefulSet", f"{CONTAINER}env", [{"name": "A", "value": "b"}], "without environment"),
+    (
+        "StatefulSet",
+        f"{CONTAINER}envFrom",
+        [{"secretRef": {"name": "theirs"}}],
+        "without environment",
+    ),
+    (
+        "StatefulSet",
+        f"{CONTAINER}lifecycle",
+        {"postStart": {"exec": {"command": ["sh"]}}},
+        "without environment, hooks",
+    ),
+    ("StatefulSet", f"{CONTAINER}ports.0.hostPort", 2525, "ports of the host"),
+    (
+        "StatefulSet",
+        f"{CONTAINER}securityContext",
+        {"privileged": True, "allowPrivilegeEscalation": True},
+        "has no privileges",
+    ),
+    ("StatefulSet", f"{CONTAINER}securityContext.allowPrivilegeEscalation", True, "no privileges"),
+    ("StatefulSet", f"{CONTAINER}securityContext.readOnlyRootFilesystem", False, "read-only root"),
+    (
+        "StatefulSet",
+        f"{CONTAINER}securityContext.capabilities.add",
+        ["SYS_ADMIN"],
+        "no capabilities",
+    ),
+    ("StatefulSet", f"{CONTAINER}securityContext.capabilities.drop", [], "no capabilities"),
+    ("StatefulSet", f"{CONTAINER}securityContext.runAsUser", 0, "has no privileges"),
+    ("StatefulSet", f"{CONTAINER}securityContext.runAsNonRoot", False, "has no privileges"),
+    (
+        "StatefulSet",
+        f"{CONTAINER}securityContext.seccompProfile",
+        {"type": "Unconfined"},
+        "has no privileges",
+    ),
+    *(
+        ("StatefulSet", f"{POD}volumes.-", {"name": "more", **volume}, "nothing else")
+        for volume in (
+            {"hostPath": {"path": "/"}},
+            {"secret": {"secretName": "theirs"}},
+            {"configMap": {"name": "theirs"}},
+            {"persistentVolumeClaim": {"claimName": "spool-theirs"}},
+            {"projected": {"sources": [{"secret": {"name": "theirs"}}]}},
+            {"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+            {"projected": {"sources": [{"configMap": {"name": "fenced-x"}}]}},
+            {"csi": {"driver": "example.com"}},
+            {"nfs": {"server": "a", "path": "/"}},
+        )
+    ),
+    (
+        "StatefulSet",
+        "spec.volumeClaimTemplates.-",
+        {"metadata": {"name": "other"}, "spec": claim("other", {})["spec"]},
+        "claims one volume",
+    ),
+    ("Service", "metadata.labels", {}, "is labelled"),
+    ("Service", "metadata.ownerReferences", [], "owned by a MailRelay"),
+    ("Service", "metadata.finalizers", ["example.com/stuck"], "sets no finalizers"),
+    ("Service", "spec.selector", {"k8s-app": "kube-dns"}, "selects the gateways of its own"),
+    ("Service", "spec.selector", OURS | {"mailrelay.dev/relay": "b"}, "selects the gateways"),
+    ("Service", "spec.externalIPs", ["192.0.2.1"], "no external addresses"),
+    (
+        "Service",
+        "spec",
+        {"type": "ExternalName", "externalName": "evil.example.com", "selector": OURS},
+        "no external addresses",
+    ),
+    ("NetworkPolicy", "spec.podSelector", {}, "is for the gateways of its own"),
+    ("NetworkPolicy", "metadata.labels", {}, "is labelled"),
+    ("PodDisruptionBudget", "spec.selector", {}, "is for the gateways of its own"),
+    ("PodDisruptionBudget", "metadata.labels", {}, "is labelled"),
+    ("ServiceAccount", "automountServiceAccountToken", True, "mounted nowhere"),
+    ("ServiceAccount", "metadata.name", "default2", "is NAME-gateway"),
+    ("ServiceAccount", "imagePullSecrets", [{"name": "theirs"}], "mounted nowhere"),
+    ("ServiceAccount", "secrets", [{"name": "theirs"}], "mounted nowhere"),
+    ("Secret", "type", "Opaque", "writes only Secrets of type"),
+    ("Secret", "metadata.labels", {}, "is labelled"),
+    ("Secret", "metadata.ownerReferences", [], "owned by a MailRelay"),
+)
