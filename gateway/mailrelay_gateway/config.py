@@ -492,5 +492,7 @@ class GatewayStatus(_Part):
     accepting: bool = True
     suspended: bool = False
     listeners: tuple[str, ...] = ()
+    ports: dict[str, int] = {}
+    not_serving: tuple[str, ...] = ()
     upstreams: tuple[UpstreamStatus, ...] = ()
     queue: QueueStatus = QueueStatus()

@@ -21,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
-from mailrelay_gateway.config import GatewayConfig
+from mailrelay_gateway.config import GatewayConfig, TlsMode
 from mailrelay_gateway.reasons import Reason
 
 M = TypeVar("M", bound=MetricWrapperBase)
@@ -122,6 +122,9 @@ class Metrics:
         self.connections = Family(
             Gauge("mailrelay_connections", "Open sessions.", ["listener"], registry=self._beside)
         )
+        self.listener_up = gauge(
+            "listener_up", "1 if the listener serves, 0 if its port cannot be opened.", "listener"
+        )
         self.connections_total = counter(
             "connections_total", "Sessions accepted or refused.", "listener", "result"
         )
@@ -212,20 +215,26 @@ class Metrics:
         return generate_latest(self.registry) + generate_latest(self._beside)
 
     def configure(self, config: GatewayConfig) -> None:
-        """Make every series of the configured listeners and upstreams exist, with value zero."""
+        """Make every series of the configured listeners and upstreams exist, with value zero; those
+        of tenants come with `admit`.
+        """
         listeners = [listener.name for listener in config.relay.listeners]
         upstreams = [upstream.name for upstream in config.relay.upstreams]
-        namespaces = sorted({sender.namespace for sender in config.senders})
         for listener in listeners:
-            for namespace in namespaces:
-                self.received_messages(listener, namespace)
-                self.received_bytes(listener, namespace)
             for stage, reason in COMMON_REFUSALS:
                 self.rejected(listener, stage, reason)
             for result in ("accepted", "refused"):
                 self.connections_total(listener, result)
             for result in ("ok", "failed"):
                 self.tls_handshakes(listener, result)
+        self.listener_up.keep([(listener,) for listener in listeners])
+        self.certificate_expiry_seconds.keep(
+            [
+                (listener.name,)
+                for listener in config.relay.listeners
+                if listener.tls.mode is not TlsMode.NONE
+            ]
+        )
         for listener in listeners:  # kept for a listener that is gone: its sessions may go on
             self.connections(listener)
         for mechanism in ("PLAIN", "LOGIN"):
@@ -249,8 +258,17 @@ class Metrics:
             self.dsn(kind)
         for result in ("ok", "failed"):
             self.config_reloads(result)
-        for rate in config.relay.limits.rates:
-            for namespace in namespaces:
+
+    def admit(self, config: GatewayConfig) -> None:
+        """Make every series of the tenants exist, with value zero. There may be thousands of them,
+        and a child takes microseconds: it is called off the loop, and an old child costs a look-up.
+        """
+        namespaces = sorted({sender.namespace for sender in config.senders})
+        for namespace in namespaces:
+            for listener in config.relay.listeners:
+                self.received_messages(listener.name, namespace)
+                self.received_bytes(listener.name, namespace)
+            for rate in config.relay.limits.rates:
                 self.limited(rate.scope, namespace)
                 # the relay's own use has no namespace
                 self.limit_usage_ratio(rate.scope, namespace if rate.scope != "Relay" else "")

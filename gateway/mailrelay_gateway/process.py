@@ -11,7 +11,8 @@ import gc
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ import structlog
 from mailrelay_gateway import __version__
 from mailrelay_gateway.admin.server import AdminServer
 from mailrelay_gateway.config import (
+    RELAY_FILE,
     ConfigError,
     GatewayConfig,
     GatewayStatus,
@@ -30,7 +32,7 @@ from mailrelay_gateway.config import (
 from mailrelay_gateway.delivery.courier import Courier
 from mailrelay_gateway.delivery.routing import route
 from mailrelay_gateway.folder import ConfigFolder
-from mailrelay_gateway.ingress.listeners import Ingress, ListenError
+from mailrelay_gateway.ingress.listeners import Ingress, Prepared
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.scheduler import Scheduler
 from mailrelay_gateway.queue.spool import Spool, SpoolError
@@ -77,6 +79,46 @@ class Arguments:
     require_config: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """A configuration made ready to be put in force, or to be put back."""
+
+    config: GatewayConfig
+    ingress: Prepared
+
+
+Step = Callable[[], None]
+
+
+def put_in_force(steps: Sequence[Step], back: Sequence[Step]) -> Exception | None:
+    """Take all steps. If one raises after all (a defect of ours, which must not stop a gateway that
+    works), put back what was in force by the steps `back`, each for itself, and return what was
+    raised.
+    """
+    try:
+        for step in steps:
+            step()
+    except Exception as error:
+        log.exception("config_failed")
+        for step in back:
+            try:
+                step()
+            except Exception:  # the other parts are put back all the same
+                log.exception("config_failed")
+        return error
+    return None
+
+
+class _Forgotten:
+    """Lets go of something when it is called, in whatever thread that is."""
+
+    def __init__(self, what: object) -> None:
+        self._what = what
+
+    def __call__(self) -> None:
+        self._what = None
+
+
 class Gateway:
     """One gateway process: the parts, joined."""
 
@@ -85,7 +127,10 @@ class Gateway:
         self.arguments = arguments
         self._log_lines_dropped = log_lines_dropped
         self.metrics = Metrics()
-        self.config: GatewayConfig | None = None
+        self._in_force: InForce | None = None
+        self._torn = False  # a configuration failed amid coming into force
+        self._scheduling = False
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="config")
         self.problem = "no configuration was read yet"  # why the newest one is not in force
         self.draining = False
         self._serving = False
@@ -172,78 +217,101 @@ class Gateway:
                 self._reload_asked.clear()
                 seen = fingerprint
                 await self._read_config()
-                if self.config is None and self.arguments.require_config:
+                if self._in_force is None and self.arguments.require_config:
                     raise Stop(EXIT_CONFIG, self.problem)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CONFIG_INTERVAL):
                     await self._reload_asked.wait()
 
     async def _read_config(self) -> None:
-        """Put the newest configuration in force; one that cannot be read changes nothing."""
+        """Put the newest configuration in force: whole, or nothing is changed."""
+        loop = asyncio.get_running_loop()
         try:
-            config = load(self._folder.read())
+            ready = await loop.run_in_executor(self._preparing, self._prepare)
         except ConfigError as error:
             self._refuse_config(str(error))
             return
-        if self.config is not None and config.digest == self.config.digest:
-            self.problem = ""
-            return
-        if not config.relay.upstreams:
-            self._refuse_config("relay: field upstreams: is empty; a relay needs at least one")
-            return
-        for unknown in config.unknown_fields:
-            log.warning("config_field_unknown", field=unknown)
-        try:
-            await self._apply(config)
-        except ListenError as error:
-            if self.config is None:
-                raise Stop(EXIT_ADDRESS, str(error)) from None
-            self._apply_queue(self.config)  # take back what was applied: all or nothing
-            self._refuse_config(str(error))
-            return
-        except Exception as error:
-            if self.config is None:
-                raise
-            log.exception("config_failed")  # a defect of ours must not stop a gateway that works
+        except Exception as error:  # a defect of ours must not stop a gateway that works
+            log.exception("config_failed")
             self._refuse_config(f"{type(error).__name__}: {error}")
             return
+        if ready is None:
+            self.problem = ""
+            return
+        before = self._in_force
+        failed = put_in_force(self._steps(ready), self._steps(before) if before else ())
+        self._torn = failed is not None
+        if failed is not None:
+            self._refuse_config(f"{type(failed).__name__}: {failed}")
+            return
+        self._in_force = ready
         self.problem = ""
         self.metrics.config_reloads("ok").inc()
+        for unknown in ready.config.unknown_fields:
+            log.warning("config_field_unknown", field=unknown)
         log.info(
             "config_loaded",
-            digest=config.digest,
-            senders=len(config.senders),
-            listeners=[listener.name for listener in config.relay.listeners],
-            upstreams=[upstream.name for upstream in config.relay.upstreams],
+            digest=ready.config.digest,
+            senders=len(ready.config.senders),
+            listeners=[listener.name for listener in ready.config.relay.listeners],
+            upstreams=[upstream.name for upstream in ready.config.relay.upstreams],
         )
+        await self._ingress.open_ports()
+        if before is None:
+            if self._ingress.problems():
+                raise Stop(EXIT_ADDRESS, " ".join(self._ingress.problems()))
+            _spare_the_collector()
+        self._serving = True
+        await loop.run_in_executor(self._preparing, self.metrics.admit, ready.config)
+        # Thousands of senders take a while to be forgotten: not on the loop.
+        forgotten = _Forgotten(before)
+        del before, ready
+        self._preparing.submit(forgotten)
+
+    def _prepare(self) -> InForce | None:
+        """Read and check a configuration, and make all that it needs; None if it is in force
+        already. In a thread, since thousands of senders take a while.
+        """
+        config = load(self._folder.read())
+        present = self._in_force
+        if present is not None and config.digest == present.config.digest and not self._torn:
+            return None
+        if not config.relay.upstreams:
+            raise ConfigError(RELAY_FILE, "field upstreams: is empty; a relay needs at least one")
+        self._courier.prepare(config)
+        return InForce(config=config, ingress=self._ingress.prepare(config))
+
+    def _steps(self, ready: InForce) -> tuple[Step, ...]:
+        """What puts in force what was prepared: queue and upstreams first, so that what ingress
+        takes has somewhere to go. No step waits, and none fails.
+        """
+        config = ready.config
+        return (
+            lambda: self.metrics.configure(config),
+            lambda: self._courier.configure(config),
+            lambda: self._sandbox.configure(config),
+            lambda: self._configure_queue(config),
+            lambda: self._ingress.apply(ready.ingress),
+        )
+
+    def _configure_queue(self, config: GatewayConfig) -> None:
+        self._scheduler.attach(
+            {
+                upstream.name: self._sandbox if upstream.sandbox else self._courier
+                for upstream in config.relay.upstreams
+            }
+        )
+        if self._scheduling:
+            self._scheduler.configure(config)
+        else:
+            self._scheduling = True
+            self._scheduler.start(asyncio.get_running_loop(), config, self._recovered)
 
     def _refuse_config(self, why: str) -> None:
         self.problem = why
         self.metrics.config_reloads("failed").inc()
-        log.error("config_refused", error=why, in_force=self.config.digest if self.config else None)
-
-    async def _apply(self, config: GatewayConfig) -> None:
-        """Queue and upstreams first, so that what ingress takes has somewhere to go."""
-        self._apply_queue(config)
-        await self._ingress.configure(config)
-        if not self._serving:
-            _spare_the_collector()
-        self._serving = True
-        self.config = config
-
-    def _apply_queue(self, config: GatewayConfig) -> None:
-        """Make queue, couriers and metrics what the configuration says; this cannot fail."""
-        self.metrics.configure(config)
-        self._courier.configure(config)
-        self._sandbox.configure(config)
-        couriers: dict[str, Courier | SandboxCourier] = {}
-        for upstream in config.relay.upstreams:
-            couriers[upstream.name] = self._sandbox if upstream.sandbox else self._courier
-        self._scheduler.attach(couriers)
-        if self._serving:
-            self._scheduler.configure(config)
-        else:
-            self._scheduler.start(asyncio.get_running_loop(), config, self._recovered)
+        in_force = self._in_force.config.digest if self._in_force else None
+        log.error("config_refused", error=why, in_force=in_force)
 
     # --- stop
 
@@ -286,11 +354,13 @@ class Gateway:
             return "draining"
         if not self._serving:
             return self.problem
+        if not self._ingress.serving() and self._ingress.problems():
+            return " ".join(self._ingress.problems())
         return self.alive()
 
     def status(self) -> GatewayStatus:
         """The picture for the operator and for people."""
-        config = self.config
+        config = self._in_force.config if self._in_force else None
         found = {
             status.name: status for status in (*self._courier.status(), *self._sandbox.status())
         }
@@ -304,14 +374,16 @@ class Gateway:
             started_at=datetime.fromtimestamp(self._started_at, UTC).isoformat(timespec="seconds"),
             accepting=self._serving and not self.draining,
             suspended=config.relay.suspend if config else False,
-            listeners=tuple(listener.name for listener in config.relay.listeners) if config else (),
+            listeners=self._ingress.serving(),
+            ports=self._ingress.ports(),
+            not_serving=self._ingress.problems(),
             upstreams=tuple(found[name] for name in names if name in found),
             queue=self._scheduler.status,
         )
 
     def token_sha256(self) -> str:
         """The hash of the token that opens /status."""
-        return self.config.relay.admin_token_sha256 if self.config else ""
+        return self._in_force.config.relay.admin_token_sha256 if self._in_force else ""
 
     async def _watch_lag(self) -> None:
         loop = asyncio.get_running_loop()

@@ -11,11 +11,18 @@ import random
 import time
 from collections.abc import Callable
 
-from mailrelay_gateway.config import GatewayConfig, UpstreamStatus
+from mailrelay_gateway.config import (
+    RELAY_FILE,
+    ConfigError,
+    GatewayConfig,
+    TlsMode,
+    UpstreamStatus,
+)
 from mailrelay_gateway.delivery.deadlines import Deadlines
 from mailrelay_gateway.delivery.health import Probing
 from mailrelay_gateway.delivery.pool import Pool, Surroundings
 from mailrelay_gateway.delivery.resolver import Resolver, SystemResolver
+from mailrelay_gateway.delivery.tls import UnusableBundle, client_context
 from mailrelay_gateway.delivery.work import Work
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
@@ -50,6 +57,20 @@ class Courier:
         self._pools: dict[str, Pool] = {}
         self._leaving: dict[asyncio.Task[None], Pool] = {}  # of upstreams no longer configured
         self._stopped = False
+
+    @staticmethod
+    def prepare(config: GatewayConfig) -> None:
+        """Make what `configure` will need and what may turn out to be unusable: TLS contexts. May
+        be called in any thread; ConfigError names the upstream and says what is wrong.
+        """
+        for upstream in config.relay.upstreams:
+            smarthost = upstream.smarthost
+            if smarthost is None or smarthost.tls.mode is TlsMode.NONE:
+                continue
+            try:
+                client_context(smarthost.tls)
+            except UnusableBundle as error:
+                raise ConfigError(RELAY_FILE, f"upstream {upstream.name}: {error}") from None
 
     def configure(self, config: GatewayConfig) -> None:
         """Make the pools what the configuration says; call it in the event loop, at start and at

@@ -38,7 +38,9 @@ def client_context(settings: UpstreamTls) -> ssl.SSLContext:
     return _context(settings.ca)
 
 
-@lru_cache(maxsize=32)
+#: More than a relay has upstreams: what was made when a configuration was prepared is still there
+#: when it comes into force.
+@lru_cache(maxsize=256)
 def _context(ca: str | None) -> ssl.SSLContext:
     if ca is None:
         context = ssl.create_default_context()

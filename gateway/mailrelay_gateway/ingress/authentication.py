@@ -62,6 +62,24 @@ Done = Callable[[Verdict, Login | None], None]
 _DECOY_SHA256 = Sha256Verifier(hash="00" * 32)
 
 
+def decoys_of(directory: Directory) -> tuple[Verifier, ...]:
+    """A verifier of each kind and cost that the directory's senders have, which no password
+    matches.
+    """
+    decoys: dict[tuple[object, ...], Verifier] = {}
+    for entry in directory.by_uid.values():
+        for verifier in entry.verifiers[:1]:
+            key = (verifier.kind, *_cost(verifier))
+            if key in decoys:
+                continue
+            decoys[key] = (
+                verifier.model_copy(update={"salt": "00" * 16, "hash": "00" * 32})
+                if isinstance(verifier, ScryptVerifier)
+                else _DECOY_SHA256
+            )
+    return tuple(decoys.values()) or (_DECOY_SHA256,)
+
+
 class Authenticator:
     """Checks credentials against a directory. One for the whole gateway."""
 
@@ -72,20 +90,8 @@ class Authenticator:
         self._waiting = 0
         self._secret = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, float] = OrderedDict()  # until when, by keyed hash
-        self._decoys: tuple[Verifier, ...] = (_DECOY_SHA256,)
-
-    def configure(self, directory: Directory) -> None:
-        """Take the decoys from the verifiers in use, so that unknown usernames look like known
-        ones.
-        """
-        decoys: dict[tuple[object, ...], Verifier] = {}
-        for entry in directory.by_uid.values():
-            for verifier in entry.verifiers[:1]:
-                decoy: Verifier = _DECOY_SHA256
-                if isinstance(verifier, ScryptVerifier):
-                    decoy = verifier.model_copy(update={"salt": "00" * 16, "hash": "00" * 32})
-                decoys[decoy.kind, *_cost(decoy)] = decoy
-        self._decoys = tuple(decoys.values()) or (_DECOY_SHA256,)
+        #: From the verifiers in use, so that unknown usernames look like known ones (`decoys_of`).
+        self.decoys: tuple[Verifier, ...] = (_DECOY_SHA256,)
 
     def check(self, directory: Directory, credentials: Credentials, done: Done) -> None:
         """Call `done` in the loop, at once or later, with the verdict."""
@@ -142,7 +148,7 @@ class Authenticator:
     def _decoy(self, username: str) -> Verifier:
         """One of the decoys, always the same for a username, unpredictable from outside."""
         chosen = hashlib.blake2b(username.encode(), key=self._secret, digest_size=8).digest()
-        return self._decoys[int.from_bytes(chosen, "big") % len(self._decoys)]
+        return self.decoys[int.from_bytes(chosen, "big") % len(self.decoys)]
 
     def _hash(self, verifier: ScryptVerifier, password: bytes) -> bytes:
         keyed = hashlib.blake2b(key=self._secret, digest_size=32)

@@ -56,6 +56,8 @@ class Caps:
     """
 
     connections: int = 1000
+    #: By all listeners together: as many as there are file descriptors for, says the process.
+    total: int = 4000
     # Postfix, smtpd_client_connection_count_limit: 50. Here a node's pods may share one address.
     per_client: int = 100
     # Octets beyond `limits.message.maxSize` that are taken and dropped before the session ends.
@@ -83,6 +85,7 @@ class Commons:
         self.timeouts = timeouts
         self.caps = caps
         self.budget = budget
+        self.sessions = 0  # of all listeners
         self.limits = Limits()
         self.ledger = Ledger()
         self.authenticator = Authenticator(loop=loop)

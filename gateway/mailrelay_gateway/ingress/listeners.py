@@ -1,29 +1,36 @@
-"""The ports: started, reloaded in place and stopped as the configuration says, and the sessions on
-each of them.
+"""The listeners: started, reloaded in place and stopped as the configuration says, and the sessions
+of each of them.
 
-`configure` binds every new port before it changes anything, so that a configuration takes effect
-whole or not at all. Open sessions are never dropped by a reload: they see the new settings at their
-next transaction.
+A configuration is prepared in full before anything changes (`prepare`), then put in force at once
+(`apply`); ports are opened after that, and again while they cannot be (`open_ports`). Open sessions
+are never dropped by a reload: they see the new settings at their next transaction.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import errno
-import os
-import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import structlog
 
-from mailrelay_gateway.config import GatewayConfig, Listener, RelayDocument, TlsMode
+from mailrelay_gateway.config import (
+    RELAY_FILE,
+    ConfigError,
+    GatewayConfig,
+    Listener,
+    Rate,
+    RelayDocument,
+    TlsMode,
+)
+from mailrelay_gateway.ingress.authentication import Verifier, decoys_of
 from mailrelay_gateway.ingress.budget import InFlightBudget
 from mailrelay_gateway.ingress.commons import Caps, Commons, Timeouts
 from mailrelay_gateway.ingress.connection import Connection
 from mailrelay_gateway.ingress.intake import Intake
-from mailrelay_gateway.ingress.session import Session
+from mailrelay_gateway.ingress.port import Port, bind, explain, shown
 from mailrelay_gateway.ingress.settings import ListenerSettings, compile_settings
 from mailrelay_gateway.ingress.tls import CertificateError, CertificateStore
 from mailrelay_gateway.metrics import Metrics
@@ -35,8 +42,6 @@ from mailrelay_gateway.reasons import Reason
 
 log = structlog.get_logger()
 
-#: Connections that the kernel holds for us while the loop is busy.
-BACKLOG = 1024
 #: Seconds between two looks at gauges that change by themselves: use of limits, ends of
 #: certificates.
 HOUSEKEEPING = 1.0
@@ -44,90 +49,55 @@ HOUSEKEEPING = 1.0
 
 #: Client addresses of which it is remembered whether they are admitted: a few nodes' worth of pods.
 ADMITTED_LIMIT = 4096
-#: Seconds to wait when a connection cannot be accepted, such as without file descriptors.
-ACCEPT_PAUSE = 0.1
 
 
-class ListenError(Exception):
-    """A listener that cannot be started; the message names it and says what to do. Nothing was
-    changed.
-    """
+#: Seconds until a port that cannot be opened is tried again: the first time, and at most.
+RETRY_FIRST = 0.5
+RETRY_LONGEST = 30.0
+
+#: The number of a port, or the listener's name where any number will do.
+PortKey = int | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A configuration made ready: what `Ingress.apply` swaps in."""
+
+    settings: Mapping[str, ListenerSettings]
+    ports: Mapping[str, PortKey]
+    certificates: CertificateStore
+    directory: Directory
+    decoys: tuple[Verifier, ...]
+    namespaces: Mapping[str, str]  # by the UID of a sender
+    rates: tuple[Rate, ...]
+    replicas: int
 
 
 class OpenListener:
-    """A port and its sessions."""
+    """A listener of the configuration and its sessions."""
 
-    def __init__(self, settings: ListenerSettings, sock: socket.socket, commons: Commons) -> None:
-        """Own a bound socket; `serve` takes connections from it."""
+    def __init__(self, settings: ListenerSettings, commons: Commons) -> None:
+        """Without a port yet."""
         self.settings = settings
         self.name = settings.name
-        self.port: int = sock.getsockname()[1]
         self.sessions: set[Connection] = set()
-        self._socket = sock
         self._commons = commons
         self._clients: dict[str, int] = {}  # sessions by client address
         self._admitted: dict[str, bool] = {}  # what `admits` found with the present settings
-        self._server: asyncio.Server | None = None
-        self._acceptor: asyncio.Task[None] | None = None
-        self._handshakes: set[asyncio.Task[None]] = set()
         self._empty: asyncio.Future[None] | None = None  # someone waits for the last session
 
-    async def serve(self, settings: ListenerSettings) -> None:
-        """Take connections by these settings from now on; those that are open are not touched."""
-        implicit = settings.tls_mode is TlsMode.IMPLICIT
-        running = self._acceptor if implicit else self._server
+    def configure(self, settings: ListenerSettings) -> None:
+        """Go by these settings from now on: sessions see them at their next transaction."""
         self.settings = settings
         self._admitted.clear()
-        if running is not None:
-            return
-        self._pause()
-        sock = self._socket.dup()
-        sock.setblocking(False)
-        if implicit:
-            self._acceptor = self._commons.loop.create_task(self._accept(sock))
-        else:
-            self._server = await self._commons.loop.create_server(self._session, sock=sock)
 
-    def _session(self) -> Session:
-        return Session(self, self._commons)
-
-    async def _accept(self, sock: socket.socket) -> None:
-        """Implicit TLS: each connection takes the certificate of its moment, and has a deadline for
-        its handshake.
-        """
-        loop = self._commons.loop
-        with sock:
-            while True:
-                try:
-                    client, address = await loop.sock_accept(sock)
-                except OSError as error:  # no file descriptor left, or a client gone again
-                    log.warning("accept_failed", listener=self.name, error=str(error))
-                    await asyncio.sleep(ACCEPT_PAUSE)
-                    continue
-                if len(self.sessions) + len(self._handshakes) >= self._commons.caps.connections:
-                    self._commons.metrics.connections_total(self.name, "refused").inc()
-                    client.close()
-                    continue
-                handshake = loop.create_task(self._shake_hands(client, address[0]))
-                self._handshakes.add(handshake)
-                handshake.add_done_callback(self._handshakes.discard)
-
-    async def _shake_hands(self, client: socket.socket, address: str) -> None:
-        tls = self.settings.tls
-        assert tls is not None  # the mode says so
-        try:
-            client.setblocking(False)
-            await self._commons.loop.connect_accepted_socket(
-                self._session,
-                client,
-                ssl=tls.context,
-                ssl_handshake_timeout=self._commons.timeouts.handshake,
-            )
-        except (Exception, asyncio.CancelledError) as error:  # whatever it was, no TLS came of it
-            client.close()
-            self.handshake_failed(address, error)
-        else:
-            self._commons.metrics.tls_handshakes(self.name, "ok").inc()
+    def is_full(self, handshakes: int = 0) -> bool:
+        """Whether no further session may be served, `handshakes` being on their way."""
+        caps = self._commons.caps
+        return (
+            len(self.sessions) + handshakes >= caps.connections
+            or self._commons.sessions + handshakes >= caps.total
+        )
 
     def handshake_failed(self, client: str, error: BaseException) -> None:
         """Count and log a handshake that did not succeed."""
@@ -159,6 +129,8 @@ class OpenListener:
         problem: Problem | None = None
         if len(self.sessions) >= caps.connections:
             problem = _too_many(f"This listener serves {caps.connections} sessions at once")
+        elif self._commons.sessions >= caps.total:
+            problem = _too_many(f"This gateway serves {caps.total} sessions at once")
         elif self._clients.get(client, 0) >= caps.per_client:
             problem = _too_many(f"Your address has {caps.per_client} sessions open")
         elif not self.admits(client):
@@ -167,6 +139,7 @@ class OpenListener:
             metrics.connections_total(self.name, "refused").inc()
             return problem
         self.sessions.add(session)
+        self._commons.sessions += 1
         self._clients[client] = self._clients.get(client, 0) + 1
         metrics.connections_total(self.name, "accepted").inc()
         metrics.connections(self.name).inc()
@@ -177,6 +150,7 @@ class OpenListener:
         if session not in self.sessions:
             return
         self.sessions.discard(session)
+        self._commons.sessions -= 1
         left = self._clients[session.client] - 1
         if left:
             self._clients[session.client] = left
@@ -191,22 +165,6 @@ class OpenListener:
         if self.sessions:
             self._empty = self._commons.loop.create_future()
             await self._empty
-
-    def close(self) -> None:
-        """Take no further connections; sessions go on."""
-        self._pause()
-        self._socket.close()
-        for handshake in self._handshakes:
-            handshake.cancel()
-
-    def _pause(self) -> None:
-        """Stop taking connections; the kernel keeps a few for whoever serves next."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        if self._acceptor is not None:
-            self._acceptor.cancel()
-            self._acceptor = None
 
 
 class Ingress:
@@ -237,59 +195,163 @@ class Ingress:
         )
         self._certificates = CertificateStore()
         self._open: dict[str, OpenListener] = {}
+        self._ports: dict[PortKey, Port] = {}
+        self._wanted: dict[str, PortKey] = {}  # by listener
+        self._stand_ins: dict[str, PortKey] = {}  # old ports of listeners whose new one is not open
+        self._problems: dict[str, str] = {}  # of listeners whose port cannot be opened
         self._closing: set[OpenListener] = set()  # gone from the configuration, with sessions left
-        self._namespaces: dict[str, str] = {}
+        self._opening = asyncio.Lock()
+        self._retry: asyncio.TimerHandle | None = None
+        self._pause = RETRY_FIRST
+        self._retrying: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._namespaces: Mapping[str, str] = {}
         self._gauges: set[tuple[str, str]] = set()
         self._housekeeping = self._loop.call_later(HOUSEKEEPING, self._keep_house)
 
-    async def configure(self, config: GatewayConfig) -> None:
-        """Start, change and stop listeners as `config` says; ListenError, and nothing changed, if
-        one cannot start.
+    # --- configuration
+
+    def prepare(self, config: GatewayConfig) -> Prepared:
+        """All that a configuration needs, made and checked; nothing is changed. May be called in
+        any thread; ConfigError names the listener and says what is wrong.
         """
         relay = config.relay
         directory = compile_directory(config.senders)
+        certificates = self._certificates.copy()
         settings = {
-            listener.name: self._compile(listener, relay, directory) for listener in relay.listeners
+            listener.name: _compile(listener, relay, directory, certificates)
+            for listener in relay.listeners
         }
-        opened: dict[str, OpenListener] = {}
-        bound: list[tuple[Listener, socket.socket]] = []
-        try:
-            for listener in relay.listeners:
-                present = self._open.get(listener.name)
-                if present is not None and listener.port in (0, present.port):
-                    opened[listener.name] = present
-                else:
-                    bound.append((listener, self._bind_port(listener)))
-        except ListenError:
-            for _, sock in bound:
-                sock.close()
-            raise
-        # From here on nothing fails.
-        for listener, sock in bound:
-            started = OpenListener(settings[listener.name], sock, self._commons)
-            opened[listener.name] = started
-            log.info("listening", listener=listener.name, port=started.port)
-        for name, present in self._open.items():
-            if opened.get(name) is not present:
-                present.close()
-                self._closing.add(present)
-                log.info("listener_closed", listener=name, port=present.port)
-        for name, each in opened.items():
-            await each.serve(settings[name])
-        for each in self._closing:  # their sessions go on, revoked logins do not
-            each.settings = dataclasses.replace(each.settings, directory=directory)
-        self._open = opened
-        self._commons.limits.configure(relay.limits.rates, replicas=relay.replicas)
-        self._commons.authenticator.configure(directory)
-        self._certificates.keep(
+        ports: dict[PortKey, str] = {}
+        for listener in relay.listeners:
+            other = ports.setdefault(_port_key(listener), listener.name)
+            if other != listener.name:
+                raise ConfigError(
+                    RELAY_FILE,
+                    f"listeners {other} and {listener.name} have the same port {listener.port};"
+                    " give one of them another",
+                )
+        certificates.keep(
             tuple(each for listener in relay.listeners for each in listener.tls.certificates)
         )
-        self._namespaces = {sender.uid: sender.namespace for sender in config.senders}
-        self._show_gauges()
+        return Prepared(
+            settings=settings,
+            ports={listener.name: _port_key(listener) for listener in relay.listeners},
+            certificates=certificates,
+            directory=directory,
+            decoys=decoys_of(directory),
+            namespaces={sender.uid: sender.namespace for sender in config.senders},
+            rates=relay.limits.rates,
+            replicas=relay.replicas,
+        )
+
+    def apply(self, prepared: Prepared) -> None:
+        """Put a configuration in force, whole and at once; nothing here fails. Ports are opened by
+        `open_ports`: logins, limits and revocations do not wait for them.
+        """
+        commons = self._commons
+        commons.limits.configure(prepared.rates, replicas=prepared.replicas)
+        commons.authenticator.decoys = prepared.decoys
+        self._certificates = prepared.certificates
+        self._namespaces = prepared.namespaces
+        before, self._open = self._open, {}
+        for name, settings in prepared.settings.items():
+            present = before.get(name)
+            if present is not None and self._wanted[name] == prepared.ports[name]:
+                present.configure(settings)
+                self._open[name] = present
+            else:
+                self._open[name] = OpenListener(settings, commons)
+        self._settle_ports(prepared.ports)
+        self._problems = {name: why for name, why in self._problems.items() if name in self._open}
+        for name, present in before.items():
+            if self._open.get(name) is not present:
+                self._closing.add(present)
+        for present in self._closing:  # who was revoked is revoked in their sessions too
+            present.configure(replace(present.settings, directory=prepared.directory))
+        self._pause = RETRY_FIRST
+
+    def _settle_ports(self, wanted: Mapping[str, PortKey]) -> None:
+        """Give the ports that are open to those who want them now, and close what nobody wants. A
+        listener that moves keeps its old port until the new one is open.
+        """
+        old = self._wanted | self._stand_ins
+        self._wanted = dict(wanted)
+        claimed = set(wanted.values())
+        self._stand_ins = {
+            name: old[name]
+            for name, key in wanted.items()
+            if key not in self._ports and old.get(name) in self._ports and old[name] not in claimed
+        }
+        for name, key in (self._wanted | self._stand_ins).items():
+            if key in self._ports:
+                self._ports[key].hand_to(self._open[name])
+        for key in self._ports.keys() - claimed - set(self._stand_ins.values()):
+            self._close_port(key)
+
+    def _close_port(self, key: PortKey) -> None:
+        port = self._ports.pop(key)
+        port.close()
+        log.info("port_closed", port=port.number)
+
+    async def open_ports(self) -> None:
+        """Open what is not open yet. What cannot be opened is said in `problems` and tried again
+        later, after growing pauses, until it can or is wanted no more.
+        """
+        async with self._opening:
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
+            for name, key in list(self._wanted.items()):
+                if not self._stopping and self._wanted.get(name) == key:
+                    await self._open_port(name, key)
+            if self._problems and not self._stopping:
+                self._retry = self._loop.call_later(self._pause, self._open_again)
+                self._pause = min(2 * self._pause, RETRY_LONGEST)
+            self._show_gauges()
+
+    async def _open_port(self, name: str, key: PortKey) -> None:
+        number = key if isinstance(key, int) else 0
+        fresh = key not in self._ports
+        try:
+            if fresh:
+                self._ports[key] = Port(bind(self._bind, number), self._commons)
+                self._ports[key].hand_to(self._open[name])
+            await self._ports[key].serve()
+        except OSError as error:
+            where = shown(self._bind, number)
+            why = f"Listener {name} cannot listen on {where}: {explain(error)}"
+            stand_in = self._ports.get(self._stand_ins.get(name, ""))
+            if stand_in is not None:
+                with suppress(OSError):
+                    await stand_in.serve()
+                why += f" Until then it stays on port {stand_in.number}."
+            if self._problems.get(name) != why:
+                log.error("listener_not_serving", listener=name, port=number, error=why)
+            self._problems[name] = why
+            return
+        if fresh or name in self._problems:
+            log.info("listening", listener=name, port=self._ports[key].number)
+        self._problems.pop(name, None)
+        if name in self._stand_ins:
+            self._close_port(self._stand_ins.pop(name))
+
+    def _open_again(self) -> None:
+        self._retry = None
+        self._retrying = self._loop.create_task(self.open_ports())
+
+    def problems(self) -> tuple[str, ...]:
+        """Why listeners do not serve where they should, a sentence each; empty when all do."""
+        return tuple(self._problems.values())
+
+    def serving(self) -> tuple[str, ...]:
+        """The listeners that serve, by name."""
+        return tuple(self.ports())
 
     def ports(self) -> dict[str, int]:
-        """The bound port of each listener, by name."""
-        return {name: each.port for name, each in self._open.items()}
+        """The bound port of each listener that serves, by name."""
+        keys = {name: key for name, key in self._wanted.items() if name not in self._problems}
+        return {name: self._ports[key].number for name, key in (keys | self._stand_ins).items()}
 
     @property
     def sessions(self) -> int:
@@ -301,9 +363,12 @@ class Ingress:
         whoever is idle, and close what is still under way after `wait` seconds.
         """
         await asyncio.sleep(accept_for)
+        self._stopping = True
+        if self._retry is not None:
+            self._retry.cancel()
+        for port in self._ports.values():
+            port.close()
         listeners = [*self._open.values(), *self._closing]
-        for each in listeners:
-            each.close()
         for session in _sessions(listeners):
             session.say_goodbye()
         await self._wait_until_quiet(listeners, wait)
@@ -320,44 +385,6 @@ class Ingress:
                 for each in listeners:
                     await each.wait_until_empty()
 
-    def _compile(
-        self, listener: Listener, relay: RelayDocument, directory: Directory
-    ) -> ListenerSettings:
-        try:
-            tls = None
-            if listener.tls.mode is not TlsMode.NONE:
-                tls = self._certificates.load(listener.tls.certificates)
-            return compile_settings(listener, relay=relay, directory=directory, tls=tls)
-        except CertificateError as error:
-            raise ListenError(f"Listener {listener.name} {error}.") from None
-        except ValueError as error:  # of ipaddress, which names what it saw
-            raise ListenError(
-                f"Listener {listener.name} has an entry in clientCIDRs that is no network: {error}."
-            ) from None
-
-    def _bind_port(self, listener: Listener) -> socket.socket:
-        host = self._bind or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
-            sock.setblocking(False)
-            sock.bind((host, listener.port))
-            sock.listen(BACKLOG)
-        except OSError as error:
-            sock.close()
-            where = (
-                f"{host}:{listener.port}"
-                if family == socket.AF_INET
-                else f"[{host}]:{listener.port}"
-            )
-            raise ListenError(
-                f"Listener {listener.name} cannot listen on {where}: {_explain(error)}"
-            ) from None
-        return sock
-
     def _keep_house(self) -> None:
         self._housekeeping = self._loop.call_later(HOUSEKEEPING, self._keep_house)
         self._closing = {each for each in self._closing if each.sessions}
@@ -371,7 +398,8 @@ class Ingress:
             if account.may_log(self._loop.time()):
                 log.warning("refusals_not_logged", client=client, count=account.unlogged)
                 account.unlogged = 0
-        for each in self._open.values():
+        for name, each in self._open.items():
+            metrics.listener_up(name).set(0 if name in self._problems else 1)
             if each.settings.tls is not None:
                 ends = each.settings.tls.expires_at
                 metrics.certificate_expiry_seconds(each.name).set(ends - now)
@@ -393,11 +421,26 @@ def _too_many(sentence: str) -> Problem:
     return refuse(Reason.TOO_MANY_CONNECTIONS, 421, "4.7.0", f"{sentence}: try again later")
 
 
-def _explain(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "another program has the port. Stop it, or give the listener another port."
-    if error.errno == errno.EACCES:
-        return "ports below 1024 need privileges. Give the listener a port from 1024 up."
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine has no such address. Bind to another."
-    return f"{os.strerror(error.errno or 0)}."
+def _port_key(listener: Listener) -> PortKey:
+    """What names a port over reloads: its number, or its listener where any number will do."""
+    return listener.port or listener.name
+
+
+def _compile(
+    listener: Listener,
+    relay: RelayDocument,
+    directory: Directory,
+    certificates: CertificateStore,
+) -> ListenerSettings:
+    try:
+        tls = None
+        if listener.tls.mode is not TlsMode.NONE:
+            tls = certificates.load(listener.tls.certificates)
+        return compile_settings(listener, relay=relay, directory=directory, tls=tls)
+    except CertificateError as error:
+        raise ConfigError(RELAY_FILE, f"listener {listener.name} {error}") from None
+    except ValueError as error:  # of ipaddress, which names what it saw
+        raise ConfigError(
+            RELAY_FILE,
+            f"listener {listener.name} has an entry in clientCIDRs that is no network: {error}",
+        ) from None

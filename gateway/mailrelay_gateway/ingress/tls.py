@@ -57,6 +57,12 @@ class CertificateStore:
         """No certificate yet."""
         self._loaded: dict[bytes, _Loaded] = {}
 
+    def copy(self) -> CertificateStore:
+        """A store that knows the same, for a configuration that may not come into force."""
+        other = CertificateStore()
+        other._loaded = dict(self._loaded)
+        return other
+
     def load(self, certificates: tuple[Certificate, ...]) -> ServerTls:
         """The context for these certificates, the first being the default; CertificateError when
         one is unusable.

@@ -9,7 +9,7 @@ full: a full bucket is the same as none, so memory is bounded by who sent lately
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mailrelay_gateway.config import OnLimit, Rate, RateUnit, Scope
@@ -104,7 +104,9 @@ class Limits:
             limit.charge(_bucket(limit.scope, identity), units, now)
         return None
 
-    def usage(self, now: float, namespaces: dict[str, str]) -> Iterator[tuple[Scope, str, float]]:
+    def usage(
+        self, now: float, namespaces: Mapping[str, str]
+    ) -> Iterator[tuple[Scope, str, float]]:
         """(scope, sender namespace, use of its fullest bucket) of every bucket in use; `namespaces`
         by sender UID.
         """

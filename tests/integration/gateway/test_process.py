@@ -266,20 +266,6 @@ async def test_a_configuration_without_upstreams_is_refused(gateway: GatewayProc
     await eventually(lambda: _has(gateway, 1))
 
 
-async def test_a_refused_configuration_leaves_the_old_one_whole(gateway: GatewayProcess) -> None:
-    port = free_port()
-    gateway.write(relay([plain_listener(port)], [sandbox()]))
-    await gateway.start()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        other = plain_listener(taken.getsockname()[1], "other")
-        gateway.write(relay([plain_listener(port), other], [smarthost("dead", free_port())]))
-        await eventually(lambda: _has_problem(gateway, "another program has the port"))
-    await send_plain(port)
-    await eventually(lambda: _has(gateway, 1))
-
-
 async def test_a_damaged_sandbox_file_is_put_aside(gateway: GatewayProcess) -> None:
     port = free_port()
     gateway.write(relay([plain_listener(port)], [sandbox()]))

@@ -247,7 +247,9 @@ class Gate:
 
     async def configure(self, config: GatewayConfig) -> None:
         self.metrics.configure(config)
-        await self.ingress.configure(config)
+        self.metrics.admit(config)
+        self.ingress.apply(self.ingress.prepare(config))
+        await self.ingress.open_ports()
         self.ports = self.ingress.ports()
 
     def count(self, name: str, **labels: str) -> float:

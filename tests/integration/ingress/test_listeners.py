@@ -5,18 +5,29 @@ reload.
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 import ssl
 from functools import partial
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from mailrelay_gateway.config import ListenerTls, Rate, Scope, TlsMode
+from mailrelay_gateway.config import (
+    Certificate,
+    ConfigError,
+    Listener,
+    ListenerTls,
+    Rate,
+    Scope,
+    TlsMode,
+)
 from mailrelay_gateway.ingress.commons import Caps, Timeouts
-from mailrelay_gateway.ingress.listeners import ListenError
 from tests.integration.ingress.gate import (
     HOSTNAME,
+    PASSWORD,
+    USERNAME,
     Client,
     Gate,
     certificate,
@@ -29,42 +40,145 @@ from tests.integration.ingress.gate import (
 from tests.integration.ingress.test_commits import to_data
 
 
-async def test_a_port_in_use_is_named_and_changes_nothing(gate: Gate) -> None:
+def moved(*pairs: tuple[str, int]) -> list[Listener]:
+    """The listeners of the gate, those named on other ports."""
+    ports = dict(pairs)
+    return [
+        each.model_copy(update={"port": ports[each.name]}) if each.name in ports else each
+        for each in listeners()
+    ]
+
+
+async def greets(port: int) -> bool:
+    """Whether a client is greeted on this port of 127.0.0.1."""
+    try:
+        client = await Client.connect(port)
+    except OSError:
+        return False
+    greeted = (await client.reply()).startswith("220")
+    await client.close()
+    return greeted
+
+
+async def test_a_listener_whose_new_port_is_taken_stays_on_the_old_one_until_it_is_free(
+    gate: Gate,
+) -> None:
     before = gate.ports
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        moved = [
-            each.model_copy(update={"port": port}) if each.name == "open" else each
-            for each in listeners()
-        ]
-        sentence = (
-            rf"Listener open cannot listen on 127\.0\.0\.1:{port}: another program has the port"
+        with capture_logs() as lines:
+            await gate.configure(configuration(on=moved(("open", port))))
+        (problem,) = gate.ingress.problems()
+        assert problem == (
+            f"Listener open cannot listen on 127.0.0.1:{port}: another program has the port."
+            " Stop it, or give the listener another port."
+            f" Until then it stays on port {before['open']}."
         )
-        with pytest.raises(ListenError, match=sentence):
-            await gate.ingress.configure(configuration(on=moved))
-    assert gate.ingress.ports() == before
-    client = await Client.connect(before["open"])
+        assert [line["error"] for line in lines if line["log_level"] == "error"] == [problem]
+        assert gate.ports == before
+        assert gate.count("listener_up", listener="open") == 0
+        assert await greets(before["open"])
+    await until(lambda: gate.ingress.ports()["open"] == port)
+    assert gate.ingress.problems() == ()
+    assert gate.count("listener_up", listener="open") == 1
+    assert await greets(port)
+    assert not await greets(before["open"])
+
+
+async def test_a_new_listener_whose_port_is_taken_is_opened_when_it_is_free(gate: Gate) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (plain,) = (each for each in listeners() if each.name == "open")
+        more = plain.model_copy(update={"name": "more", "port": port})
+        await gate.configure(configuration(on=[*listeners(), more]))
+        assert "more" not in gate.ports
+        assert set(gate.ports) == {each.name for each in listeners()}
+    await until(lambda: "more" in gate.ingress.ports())
+    assert await greets(port)
+
+
+async def test_a_port_that_nobody_wants_any_more_is_tried_no_more(gate: Gate) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        await gate.configure(configuration(on=moved(("open", port))))
+        await gate.configure(configuration())
+        assert gate.ingress.problems() == ()
+    assert await greets(gate.ingress.ports()["open"])
+    assert gate.ingress._retry is None
+
+
+async def test_a_revocation_acts_though_a_listener_cannot_be_opened(gate: Gate) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        client = await Client.connect(gate.ports["implicit"], trusting(gate_certificate()))
+        await client.reply()
+        await client.ask("EHLO c")
+        await gate.configure(configuration(on=moved(("open", port)), of=[]))
+        token = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode()
+        assert (await client.ask(f"AUTH PLAIN {token}")).startswith("535")
+        await client.close()
+
+
+async def test_a_revocation_acts_in_the_sessions_of_a_listener_that_is_gone(gate: Gate) -> None:
+    client = await Client.connect(gate.ports["implicit"], trusting(gate_certificate()))
+    await client.reply()
+    await client.ask("EHLO c")
+    others = [each for each in listeners() if each.name != "implicit"]
+    await gate.configure(configuration(on=others))
+    await gate.configure(configuration(on=others, of=[]))
+    token = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode()
+    assert (await client.ask(f"AUTH PLAIN {token}")).startswith("535")
+    await client.close()
+
+
+async def test_a_renamed_listener_and_two_that_swap_find_their_sockets_open(gate: Gate) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as other:
+        first, second = one.getsockname()[1], other.getsockname()[1]
+    await gate.configure(configuration(on=moved(("open", first), ("implicit", second))))
+    assert gate.ingress.problems() == ()
+    sockets = {key: port._socket for key, port in gate.ingress._ports.items()}
+    renamed = [
+        each.model_copy(update={"name": "renamed"}) if each.name == "open" else each
+        for each in moved(("open", second), ("implicit", first))
+    ]
+    await gate.configure(configuration(on=renamed))
+    assert gate.ingress.problems() == ()
+    assert gate.ports["renamed"] == second
+    assert gate.ports["implicit"] == first
+    assert gate.ingress._ports[first]._socket is sockets[first]
+    assert gate.ingress._ports[second]._socket is sockets[second]
+    assert await greets(second)
+    client = await Client.connect(first, trusting(gate_certificate()))
     assert (await client.reply()).startswith("220")
     await client.close()
+
+
+async def test_two_listeners_of_one_port_are_refused(gate: Gate) -> None:
+    with pytest.raises(ConfigError, match="listeners submission and open have the same port 2525"):
+        gate.ingress.prepare(configuration(on=moved(("open", 2525), ("submission", 2525))))
+
+
+def gate_certificate() -> Certificate:
+    return certificate("localhost", HOSTNAME)
 
 
 async def test_a_listener_without_a_usable_certificate_is_named(gate: Gate) -> None:
     bad = certificate("localhost").model_copy(update={"key": certificate("other").key})
     for certificates, sentence in (
-        ((), "Listener submission has TLS but no certificate"),
+        ((), "listener submission has TLS but no certificate"),
         (
             (bad,),
-            "Listener submission has a key in tls.key that is not that of the first certificate",
+            "listener submission has a key in tls.key that is not that of the first certificate",
         ),
         (
             (certificate("localhost").model_copy(update={"chain": "x"}),),
-            "Listener submission holds no PEM certificate in tls.crt",
+            "listener submission holds no PEM certificate in tls.crt",
         ),
     ):
         first, *others = listeners()
         broken = first.model_copy(update={"tls": ListenerTls(certificates=certificates)})
-        with pytest.raises(ListenError, match=sentence):
-            await gate.ingress.configure(configuration(on=[broken, *others]))
+        with pytest.raises(ConfigError, match=sentence):
+            gate.ingress.prepare(configuration(on=[broken, *others]))
 
 
 async def test_listeners_come_go_and_move_while_sessions_go_on(gate: Gate) -> None:
@@ -286,6 +400,6 @@ async def test_a_network_that_is_none_is_named(gate: Gate) -> None:
     *_, closed = listeners()
     authentication = closed.authentication.model_copy(update={"client_cidrs": ("10.0.0.0/99",)})
     broken = closed.model_copy(update={"authentication": authentication})
-    with pytest.raises(ListenError, match=r"Listener closed .* clientCIDRs .*10\.0\.0\.0/99"):
-        await gate.ingress.configure(configuration(on=[broken]))
+    with pytest.raises(ConfigError, match=r"listener closed .* clientCIDRs .*10\.0\.0\.0/99"):
+        gate.ingress.prepare(configuration(on=[broken]))
     assert set(gate.ingress.ports()) == {"submission", "implicit", "open", "closed"}

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mailrelay_gateway.config import Sender
-from mailrelay_gateway.ingress.authentication import Authenticator, Login, Verdict
+from mailrelay_gateway.ingress.authentication import Authenticator, Login, Verdict, decoys_of
 from mailrelay_gateway.policy.senders import Directory, compile_directory
 from mailrelay_gateway.smtp.sasl import Credentials
 from tests.integration.ingress.gate import scrypt_verifier, sha256_verifier
@@ -58,7 +58,7 @@ class Asked:
 
 async def test_verdicts(authenticator: Authenticator) -> None:
     directory = compile_directory([MINTED, CHOSEN, BOTH])
-    authenticator.configure(directory)
+    authenticator.decoys = decoys_of(directory)
     for username, password, verdict, name in (
         ("minted", "m", Verdict.OK, "minted"),
         ("minted", "c", Verdict.FAILED, ""),
@@ -79,7 +79,7 @@ async def test_a_minted_password_is_checked_at_once_and_a_chosen_one_once(
     authenticator: Authenticator,
 ) -> None:
     directory = compile_directory([MINTED, CHOSEN])
-    authenticator.configure(directory)
+    authenticator.decoys = decoys_of(directory)
     assert Asked(authenticator, directory, "minted", "m").at_once
     first = Asked(authenticator, directory, "chosen", "c")
     assert not first.at_once
@@ -92,10 +92,10 @@ async def test_a_minted_password_is_checked_at_once_and_a_chosen_one_once(
 
 async def test_what_is_remembered_goes_with_its_verifier(authenticator: Authenticator) -> None:
     directory = compile_directory([CHOSEN])
-    authenticator.configure(directory)
+    authenticator.decoys = decoys_of(directory)
     assert (await Asked(authenticator, directory, "chosen", "c").verdict())[0] is Verdict.OK
     rotated = compile_directory([CHOSEN.model_copy(update={"verifiers": (scrypt_verifier("d"),)})])
-    authenticator.configure(rotated)
+    authenticator.decoys = decoys_of(rotated)
     assert (await Asked(authenticator, rotated, "chosen", "c").verdict())[0] is Verdict.FAILED
 
 
@@ -107,7 +107,7 @@ async def test_strangers_look_like_the_senders_there_are(authenticator: Authenti
         ([MINTED, CHOSEN], {True, False}),
     ):
         directory = compile_directory(senders)
-        authenticator.configure(directory)
+        authenticator.decoys = decoys_of(directory)
         seen = set()
         for number in range(24):
             twice = []
@@ -123,5 +123,5 @@ async def test_strangers_look_like_the_senders_there_are(authenticator: Authenti
 async def test_a_verifier_that_cannot_be_read_is_our_error(authenticator: Authenticator) -> None:
     broken = scrypt_verifier("c").model_copy(update={"salt": "no hex"})
     directory = compile_directory([CHOSEN.model_copy(update={"verifiers": (broken,)})])
-    authenticator.configure(directory)
+    authenticator.decoys = decoys_of(directory)
     assert (await Asked(authenticator, directory, "chosen", "c").verdict())[0] is Verdict.ERROR
