@@ -277,6 +277,17 @@ def classify_transaction(
     if ending is Ending.STOPPED and not transcript.dot_sent:
         return Verdict(give_back=True)
 
+    final = transcript.final
+    if (
+        final is not None
+        and final.code < 400
+        and mail is not None
+        and mail.code < 400
+        and all(reply is not None and reply.code < 400 for reply in transcript.recipients)
+    ):  # as it mostly is
+        delivered = Meaning(Result.DELIVERED, Reason.DELIVERED, final)
+        return Verdict((delivered,) * len(attempts), passed=Phase.FINAL)
+
     if mail is not None and mail.code >= 400:
         common = classify_reply(Phase.MAIL, mail, rules)
         meanings = [common] * len(transcript.recipients)

@@ -67,6 +67,15 @@ _NOT_US = (
     Rule(ANY, _5, FAILED, enhanced=("5.7.2", *(f"5.7.{n}" for n in range(20, 30)))),
     Rule(ANY, _5, FAILED, enhanced=("5.7.509", "5.7.515")),
     Rule(ANY, _5, FAILED, text=_t(r"\b(spf|dkim|dmarc)\b")),
+    Rule(
+        ANY,
+        _5,
+        FAILED,
+        text=_t(
+            r"\b(dbl|surbl|uribl|rhsbl)\b|\b(urls?|links?)\b.{0,40}\blist"
+            r"|\b(sender|sending|from|mailfrom) (address|domain)\b.{0,40}\b(listed|blocked)"
+        ),
+    ),
     # The login may not send as this address (ZeptoMail, Postfix, SES, Exchange Online).
     Rule(ANY, _5, FAILED, text=_t(r"relaying disallowed as\b")),
     Rule(ANY, _5, FAILED, text=_t(r"not owned by user|identit(y|ies) failed the check")),
@@ -90,8 +99,10 @@ _LOGIN = (
             r"\bauth(entication)? (command )?(is )?(required|needed|first|unsuccessful|failed)"
             r"|\b(not|wasn'?t) (been )?(authenticated|logged in)"
             r"|\b(must|have to|need to|please) (be )?(first )?(authenticate|logged? ?in|login)"
-            r"|authenticate (first|before)|requires? (smtp )?auth"
+            r"|authenticate (first|before)|requires? (smtp )?auth|don'?t authenticate"
             r"|\bsmtp[ -]auth|pop[ -]before[ -]smtp|basic authentication is"
+            r"|unauthenticated senders?|authentication (failure|turned on)"
+            r"|check (for new mail|pop) before sending"
         ),
     ),
 )
@@ -99,7 +110,7 @@ _LOGIN = (
 #: The account: blocked by a person or a program of the provider's.
 _ACCOUNT = (
     Rule(ANY | SESSION, _5, ACCOUNT, enhanced=("5.7.13",)),
-    Rule(ANY | SESSION, _45, ACCOUNT, text=_t(r"not allowed to send.*activate")),
+    Rule(ANY | SESSION, _45, ACCOUNT, text=_t(r"not allowed to send.*activate|not subscribed to")),
     Rule(ANY | SESSION, _5, ACCOUNT, text=_t(r"unusual sending activity|bad outbound sender")),
     Rule(
         ANY,
@@ -118,6 +129,12 @@ _ACCOUNT = (
             r"(suspended|disabled|blocked|deactivated|paused|under review)"
             r"|sending (has been |is |was )?(paused|disabled|suspended)"
         ),
+    ),
+    Rule(
+        RCPT,
+        _45,
+        ACCOUNT,
+        text=_t(r"\byour account\b.{0,60}(suspended|disabled|blocked|deactivated|paused|closed)"),
     ),
 )
 
@@ -158,7 +175,9 @@ _TOO_MUCH = (
     # "The user you are trying to contact is receiving mail too quickly": the recipient's rate.
     Rule(ANY, _4, DEFERRED, text=_t(r"receiving (mail|email|messages) (too|at a rate)")),
     Rule(RCPT, _4, SPLIT, enhanced=("4.5.3",)),
-    # RFC 821 said 552 where RFC 5321 says 452 (section 4.5.3.1.10).
+    # RFC 821 said 552 where RFC 5321 says 452 (section 4.5.3.1.10); it also says so of a mailbox
+    # that is full.
+    Rule(RCPT, frozenset({552}), FAILED, text=_t(r"quota|storage|\bspace|\bfull\b|\bsize|exceed")),
     Rule(RCPT, frozenset({552}), SPLIT, enhanced=("", "5.5.3")),
     Rule(
         RCPT,
@@ -205,23 +224,35 @@ _TOO_MUCH = (
 _REFUSED = (
     Rule(ENVELOPE, _5, REFUSED, enhanced=("5.7.54", "5.7.64")),
     Rule(
-        ENVELOPE,
+        ANY,
         _45,
         REFUSED,
         text=_t(
-            r"\brelay(ing|ed)? (access |mail |is |was |has been |temporarily ){0,2}"
+            r"\brelay(ing|ed)? (access |mail |to |is |was |has been |temporarily ){0,2}"
             r"(denied|not (permitted|allowed)|prohibited|disallowed|forbidden|refused|rejected)"
-            r"|\b(unable|not (allowed|permitted|authori[sz]ed)|cannot|refuse[sd]?|will not|won'?t)"
-            r" (to )?relay|\b(do|does|did) ?(not|n't) (\w+ )?relay|\bno relay(ing)?\b|rcpthosts"
+            r"|\b(unable|not (allowed|permitted|authori[sz]ed|configured)|cannot|refuse[sd]?"
+            r"|will not|won'?t) (to )?relay|\b(do|does|did) ?(not|n't) (\w+ )?relay"
+            r"|\bno relay(ing)?\b|open relay|rcpthosts|\bsmtp server of your isp"
         ),
     ),
+    Rule(
+        ANY,
+        _45,
+        REFUSED,
+        text=_t(
+            r"\bclient (host|address|network|ip)?.{0,60}\b(rejected|blocked|denied|not allowed)"
+            r"|not allowed to connect|connections? (will )?not (be )?accepted|no access from"
+            r"|server access forbidden|your access to .{0,60}\brejected|open proxy"
+        ),
+    ),
+    # Reverse DNS, and a network from which no mail is expected.
     Rule(
         ENVELOPE,
         _45,
         REFUSED,
         text=_t(
-            r"\bclient (host|address|network|ip)?.{0,60}\b(rejected|blocked|denied|not allowed)"
-            r"|not allowed to connect|no access from|cannot find your (reverse )?hostname"
+            r"\b(reverse|ptr|rdns)\b|(cannot|could not|can't) (find|resolve) your\b"
+            r"|\bip (name )?lookup|\bdynamic\b.{0,20}\bips?\b|relay host name|\bip must resolve"
         ),
     ),
     Rule(
@@ -230,43 +261,72 @@ _REFUSED = (
         REFUSED,
         text=_t(
             r"\byour (ip|host|server|network)\b.{0,60}"
-            r"\b(block|black|deny|reject)[- ]?(ed|list|listed)\b"
+            r"\b(block|black|deny|reject)?[- ]?(ed|list|listed)\b"
+            r"|\byour (ip|host|server|network)\b.{0,60}\b(block|black|reject)"
             r"|\byour (ip|host|server|network)\b.{0,40}"
-            r"\b(banned|not (allowed|authori[sz]ed|permitted))"
+            r"\b(banned|isn'?t allowed|not (allowed|authori[sz]ed|permitted))"
+            r"|\b(mail|spams?) from your ip|banned (sender|sending ip)"
         ),
     ),
     # `need fully-qualified hostname` is HELO's; a sender or recipient needs an *address*.
     Rule(ENVELOPE, _45, REFUSED, text=_t(r"\b(helo|ehlo)\b|need fully-qualified hostname")),
 )
 
-#: The recipient or the sender.
-_ADDRESS = (
+#: What a code says for certain: the recipient's, whatever the rest of the text says, or the host's.
+_BY_CODE = (
     Rule(RCPT, _5, FAILED, enhanced=("5.1.", "5.2.")),
     Rule(MAIL | FINAL, _5, FAILED, enhanced=("5.1.",)),
     Rule(RCPT, frozenset({551, 556}), FAILED),
+    Rule(ANY, frozenset({521}), REFUSED),  # RFC 7504: the host takes no mail at all
+)
+
+#: Block lists. After DATA it may be an address or a link within the message that is listed.
+_LISTED = (
+    Rule(
+        ENVELOPE,
+        _45,
+        REFUSED,
+        text=_t(
+            r"spamhaus|spamcop|sorbs|barracuda|dnsbl|\brbls?\b|\b[sx]bl\b|shxbl|hostkarma|spamrl"
+            r"|proofpoint|\b(block|black|deny)[- ]?list|\b(bad|poor|low)\b.{0,20}\breputation"
+            r"|\b(bad|sender|sending|server) ip\b|\bmta'?s\b"
+        ),
+    ),
+    Rule(
+        ENVELOPE,
+        _45,
+        REFUSED,
+        text=_t(
+            r"^ip[=:]|(\[?\d{1,3}(\.\d{1,3}){3}|\bips?\b)(?!\]? said).{0,40}"
+            r"\b(rejected|refused|blocked|listed|banned|denied|blacklisted)\b"
+        ),
+    ),
+)
+
+#: The recipient or the sender.
+_ADDRESS = (
+    Rule(
+        MAIL | RCPT,
+        _5,
+        FAILED,
+        text=_t(
+            r"\b(sender|mail from)\b.{0,20}\b(rejected|invalid|denied|refused|verif)"
+            r"|invalid (mail from|sender)|need fully-qualified address"
+        ),
+    ),
+    # Any word for a mailbox, but for those that go with ours or the sender's address.
     Rule(
         RCPT,
         _5,
         FAILED,
         text=_t(
-            r"\bno (such|valid) (user|recipient|mailbox|person|address|account|domain|customer)"
-            r"|\b(unknown|invalid|bad|unrouteable|undeliverable|inactive) "
-            r"(local )?(user|recipient|mailbox|address|account|destination|domain)"
-            r"|\b(user|recipient|mailbox|address|account|domain|email)\b.{0,40}"
-            r"\b(unknown|not (found|exist|known|valid|active|listed)|unavailable|disabled"
-            r"|doesn'?t (exist|have)|inactive|rejected|is full|invalid|unrouteable|suspended"
-            r"|no longer|over ?quota)"
-            r"|\bno mailbox\b|mailbox full|quota exceeded|over ?quota|not our customer"
+            r"\b(users?|recipients?|addressee|mail ?box(es)?|customer|badrcptto|rcpt)\b"
+            r"|bad_recipient|recipnotfound|recipientnotfound|local[- ]?part|null ?mx"
+            r"|(?<!ip )(?<!sender )(?<!your )(?<!from )\baddress(es)?\b"
+            r"|(?<!your )\baccounts?\b"
+            r"|\bquota\b|\bis full\b|enough space|\bspace has been|not found|no one at|unrouteable"
+            r"|\bhost unknown|\b(unknown|no such) (host|domain)|accept(ing)? (any )?mail\b"
         ),
-    ),
-    Rule(
-        MAIL | RCPT,
-        _5,
-        FAILED,
-        text=_t(r"\b(sender|mail from)\b.{0,20}\b(rejected|invalid|denied)"),
-    ),
-    Rule(
-        MAIL | RCPT, _5, FAILED, text=_t(r"invalid (mail from|sender)|need fully-qualified address")
     ),
 )
 
@@ -279,15 +339,16 @@ _MESSAGE = (
         _5,
         FAILED,
         text=_t(
-            r"spam|virus|malware|phish|\bcontent|attachment|\btoo (big|large|long)|\bsize\b"
-            r"|unsolicited|\bheader|\bsubject\b|\bpolicy\b|infected|suspicious|duplicate|\burls?\b"
+            r"spam(?!haus|cop)|virus|malware|phish|\bcontent|attachment|\btoo (big|large|long)"
+            r"|\bsize\b|unsolicited|\bheader|\bsubject\b|\bpolicy\b|infected|suspicious|duplicate|\burls?\b"
+            r"|filter|\bbulk\b|line length|too many hops|hop count|mail loop|\bbanned\b|^from:"
+            r"|blacklisted|missing date|message-id"
         ),
     ),
 )
 
 #: The conversation. What the two of us do not understand is no reason to bounce someone's mail.
 _CONVERSATION = (
-    Rule(ANY, frozenset({521}), REFUSED),  # RFC 7504: the host takes no mail
     Rule(MAIL, frozenset({504}), REFUSED),
     Rule(FINAL, frozenset({500, 502}), REFUSED),
     # RFC 3463 section 3.4: the mail system's own status.
@@ -314,6 +375,8 @@ RULES = RuleBook(
         *_LOGIN,
         *_TOO_MUCH,
         *_REFUSED,
+        *_BY_CODE,
+        *_LISTED,
         *_ADDRESS,
         *_MESSAGE,
         *_CONVERSATION,

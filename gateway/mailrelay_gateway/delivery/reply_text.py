@@ -15,7 +15,7 @@ from mailrelay_gateway.smtp.reply import Reply
 
 #: Characters of a reply that rules look at: enough for any provider's sentence, and a bound on what
 #: a pattern can cost.
-MAX_SPOKEN = 1000
+MAX_SPOKEN = 600
 #: Characters of a signature. Two refusals that differ only later are the same one.
 MAX_SIGNATURE = 200
 #: A provider's "try again in" is believed up to a day; what is longer is a misreading or a mistake.
