@@ -55,6 +55,11 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         help="HOST:PORT of metrics and status; HOST as for --bind",
     )
     parser.add_argument(
+        "--admin-tls",
+        action="store_true",
+        help="HTTPS at the admin port, with the certificate that the configuration has for it",
+    )
+    parser.add_argument(
         "--accept-for", type=float, default=5.0, help="seconds of accepting after SIGTERM"
     )
     parser.add_argument(
@@ -87,6 +92,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         bind=_host(found.bind),
         admin_host=_host(host),
         admin_port=int(port),
+        admin_tls=found.admin_tls,
         accept_for=found.accept_for,
         grace=found.grace,
         low_water=found.low_water,

@@ -250,6 +250,7 @@ class RelayDocument(_Part):
     limits: Limits = Limits()
     retry: Retry = Retry()
     admin_token_sha256: str = ""  # hex; empty: nobody may read /status
+    admin_certificate: Certificate | None = None  # shown by the admin port, where it has TLS
 
 
 class Sha256Verifier(_Part):

@@ -22,8 +22,10 @@ import structlog
 
 from mailrelay_gateway import __version__
 from mailrelay_gateway.admin.server import AdminServer
+from mailrelay_gateway.admin.tls import AdminTls, placeholder
 from mailrelay_gateway.config import (
     RELAY_FILE,
+    Certificate,
     ConfigError,
     GatewayConfig,
     GatewayStatus,
@@ -33,6 +35,7 @@ from mailrelay_gateway.delivery.courier import Courier
 from mailrelay_gateway.delivery.routing import route
 from mailrelay_gateway.folder import ConfigFolder
 from mailrelay_gateway.ingress.listeners import Ingress, Prepared
+from mailrelay_gateway.ingress.tls import CertificateError, CertificateStore
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.scheduler import Scheduler
 from mailrelay_gateway.queue.spool import Spool, SpoolError
@@ -72,6 +75,7 @@ class Arguments:
     bind: str
     admin_host: str
     admin_port: int
+    admin_tls: bool
     accept_for: float
     grace: float
     low_water: int
@@ -134,6 +138,8 @@ class Gateway:
         self.problem = "no configuration was read yet"  # why the newest one is not in force
         self.draining = False
         self._serving = False
+        self._certificates = CertificateStore()
+        self._admin_tls: AdminTls | None = None
         self._started_at = time.time()
 
     async def run(self) -> None:
@@ -185,8 +191,14 @@ class Gateway:
 
     async def _start_admin(self) -> None:
         arguments = self.arguments
+        if arguments.admin_tls:
+            self._admin_tls = AdminTls(self._certificates.load((placeholder(),)).context)
         try:
-            port = await self._admin.start(arguments.admin_host, arguments.admin_port)
+            port = await self._admin.start(
+                arguments.admin_host,
+                arguments.admin_port,
+                tls=self._admin_tls.context if self._admin_tls is not None else None,
+            )
         except OSError as error:
             raise Stop(
                 EXIT_ADDRESS,
@@ -292,6 +304,7 @@ class Gateway:
             lambda: self._sandbox.configure(config),
             lambda: self._configure_queue(config),
             lambda: self._ingress.apply(ready.ingress),
+            lambda: self._show_admin_certificate(config.relay.admin_certificate),
         )
 
     def _configure_queue(self, config: GatewayConfig) -> None:
@@ -312,6 +325,18 @@ class Gateway:
         self.metrics.config_reloads("failed").inc()
         in_force = self._in_force.config.digest if self._in_force else None
         log.error("config_refused", error=why, in_force=in_force)
+
+    def _show_admin_certificate(self, certificate: Certificate | None) -> None:
+        """One that cannot be used is no reason to refuse a configuration: mail does not need it."""
+        if self._admin_tls is None or certificate is None:
+            return
+        try:
+            found = self._certificates.load((certificate,))
+        except CertificateError as error:
+            log.error("admin_certificate_refused", error=f"The admin certificate {error}.")
+            return
+        self._admin_tls.show(found.context)
+        self._certificates.keep((certificate,))
 
     # --- stop
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -71,8 +72,9 @@ class AdminServer:
         self._metrics = metrics
         self._runner: web.AppRunner | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port (of use when 0 was asked for)."""
+    async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
+        """Listen, with HTTPS where there is `tls`; returns the port (of use when 0 was asked
+        for)."""
         app = web.Application(client_max_size=MAX_REQUEST)
         app.router.add_get("/metrics", self._get_metrics)
         app.router.add_get("/livez", self._get_livez)
@@ -84,7 +86,7 @@ class AdminServer:
         app.router.add_get(r"/sandbox/messages/{id:\d+}/raw", self._guarded(self._get_raw))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
+        site = web.TCPSite(self._runner, host, port, ssl_context=tls)
         await site.start()
         address: tuple[str, int] = self._runner.addresses[0]
         return address[1]

@@ -1,0 +1,70 @@
+"""TLS of the admin port: the relay's certificate as soon as there is a configuration with one, and
+until then one that nobody vouches for, so that a kubelet can probe a gateway that waits.
+
+What is shown is chosen at each handshake: a renewed certificate needs no new socket.
+"""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mailrelay_gateway.config import Certificate
+
+#: Longer than any process lives: nobody verifies it.
+PLACEHOLDER_LIFE = timedelta(days=3650)
+PLACEHOLDER_NAME = "mailrelay-gateway.invalid"  # RFC 6761 section 6.4
+
+
+class AdminTls:
+    """The context of the admin port's socket, and what it shows."""
+
+    def __init__(self, first: ssl.SSLContext) -> None:
+        """Show this context's certificate until `show`."""
+        self.context = first
+        self._shown = first
+        first.sni_callback = self._choose
+
+    def show(self, context: ssl.SSLContext) -> None:
+        """Use this one's certificate from the next handshake on."""
+        self._shown = context
+
+    def _choose(
+        self, tls: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: ssl.SSLContext
+    ) -> None:
+        # OpenSSL asks here whether or not the client named anybody.
+        if self._shown is not self.context:
+            tls.context = self._shown
+
+
+def placeholder() -> Certificate:
+    """A certificate of its own, for a name that nobody has."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PLACEHOLDER_NAME)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + PLACEHOLDER_LIFE)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(PLACEHOLDER_NAME)]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return Certificate(
+        chain=made.public_bytes(serialization.Encoding.PEM).decode(), key=private.decode()
+    )

@@ -1,0 +1,122 @@
+"""The admin port over TLS: probed from the first moment, verified as soon as there is a
+configuration, renewed without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mailrelay_gateway.config import Certificate
+from mailrelay_operator.engine.minting import mint_authority, mint_leaf
+from mailrelay_operator.plan.facts import LeafWanted
+from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, sandbox
+
+NAME = "out.mail.svc"
+AUTHORITY = mint_authority("mail/out", now=datetime.now(UTC))
+
+
+def leaf(*, by: object = None) -> Certificate:
+    wanted = LeafWanted(dns_names=(NAME,), addresses=())
+    return mint_leaf(wanted, by or AUTHORITY, now=datetime.now(UTC))  # type: ignore[arg-type]
+
+
+def trusting_the_relay() -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=AUTHORITY.certificate)
+
+
+def as_a_kubelet_does() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Verified(http.client.HTTPSConnection):
+    """As the operator asks: at an address, for a name."""
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=NAME)  # type: ignore[attr-defined]
+
+
+async def ask(gateway: GatewayProcess, path: str, context: ssl.SSLContext) -> int:
+    """The HTTP status; 0 when nobody listens yet."""
+
+    def get() -> int:
+        connection = Verified("127.0.0.1", gateway.admin_port, context=context, timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except ConnectionRefusedError:
+            return 0
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(get)
+
+
+async def is_verified(gateway: GatewayProcess) -> bool:
+    try:
+        return await ask(gateway, "/metrics", trusting_the_relay()) == 200
+    except ssl.SSLCertVerificationError:
+        return False
+
+
+async def until(gateway: GatewayProcess, path: str, context: ssl.SSLContext, code: int) -> None:
+    async with asyncio.timeout(20):
+        while await ask(gateway, path, context) != code:
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def document_port() -> int:
+    return free_port()
+
+
+async def test_a_waiting_gateway_is_probed_and_a_configured_one_verified(
+    tmp_path: Path, document_port: int
+) -> None:
+    gateway = GatewayProcess(tmp_path, "--admin-tls")
+    document = relay([plain_listener(document_port)], [sandbox()])
+    try:
+        await gateway.start(wait=False)
+        await until(gateway, "/livez", as_a_kubelet_does(), 200)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await ask(gateway, "/status", trusting_the_relay())
+        gateway.write(document.model_copy(update={"admin_certificate": leaf()}))
+        await until(gateway, "/readyz", as_a_kubelet_does(), 200)
+        # Verified, name and chain; and the token is asked for as ever.
+        assert await ask(gateway, "/status", trusting_the_relay()) == 401
+        # One that cannot be used changes nothing.
+        broken = Certificate(chain="no certificate", key="no key")
+        gateway.write(document.model_copy(update={"admin_certificate": broken, "suspend": True}))
+        async with asyncio.timeout(10):
+            while not gateway.log_lines("admin_certificate_refused"):
+                await asyncio.sleep(0.02)
+        assert await ask(gateway, "/metrics", trusting_the_relay()) == 200
+        # Another relay's is not ours.
+        foreign = leaf(by=mint_authority("mail/other", now=datetime.now(UTC)))
+        gateway.write(document.model_copy(update={"admin_certificate": foreign}))
+        async with asyncio.timeout(10):
+            while await is_verified(gateway):
+                await asyncio.sleep(0.02)
+        assert await gateway.stop() == 0
+    finally:
+        await gateway.kill()
+
+
+async def test_plain_http_is_not_answered_there(tmp_path: Path, document_port: int) -> None:
+    gateway = GatewayProcess(tmp_path, "--admin-tls")
+    gateway.write(relay([plain_listener(document_port)], [sandbox()]))
+    try:
+        await gateway.start(wait=False)
+        await until(gateway, "/readyz", as_a_kubelet_does(), 200)
+        code, _ = await gateway.get("/metrics")
+        assert code == 0
+    finally:
+        await gateway.kill()
