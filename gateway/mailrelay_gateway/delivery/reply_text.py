@@ -80,6 +80,8 @@ def named_moment(text: str) -> float | None:
             moment = datetime.fromisoformat(f"{found['day']}T{found['clock']}{offset}")
         else:
             moment = parsedate_to_datetime(found["mail"])
-    except ValueError:
+        if moment.tzinfo is None:  # "-0000"
+            moment = moment.replace(tzinfo=UTC)
+        return moment.timestamp()
+    except (ValueError, OverflowError):
         return None
-    return moment.astimezone(UTC).timestamp()
