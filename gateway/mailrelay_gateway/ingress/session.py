@@ -336,7 +336,7 @@ class Session(EnvelopeDialog):
         """The sender of the transaction and who is logged in."""
         fields: dict[str, Any] = {}
         if self.login is not None:
-            fields["identity"] = self.login.entry.identity.username
+            fields["identity"] = str(self.login.entry.identity)
         if self.transaction is not None:
             fields["sender"] = self.transaction.sender
             fields["recipients"] = self.transaction.recipients

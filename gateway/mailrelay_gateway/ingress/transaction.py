@@ -293,7 +293,7 @@ class Transaction:
             queue_id=message.queue_id,
             sender=message.sender,
             recipients=message.recipients,
-            identity=identity.username,
+            identity=str(identity),
             client=session.client,
             tls=session.tls,
             size=message.size,

@@ -29,6 +29,11 @@ class Identity:
     uid: str
     username: str
 
+    def __str__(self) -> str:
+        """As the log names it: the MailSender, never its username, which its owner may have
+        brought along."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
 
 #: The identity of listeners with `authentication.mode: None`.
 ANONYMOUS = Identity(namespace="", name="anonymous", uid="anonymous", username="anonymous")

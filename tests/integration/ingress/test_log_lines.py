@@ -10,6 +10,8 @@ from structlog.testing import capture_logs
 from tests.integration.ingress.gate import (
     HOSTNAME,
     PASSWORD,
+    SCRYPT_PASSWORD,
+    SCRYPT_USERNAME,
     USERNAME,
     Client,
     Gate,
@@ -18,6 +20,20 @@ from tests.integration.ingress.gate import (
     open_gate,
     trusting,
 )
+
+
+async def test_a_brought_username_is_nobody_s_name_in_the_log(gate: Gate) -> None:
+    token = base64.b64encode(f"\0{SCRYPT_USERNAME}\0{SCRYPT_PASSWORD}".encode()).decode()
+    with capture_logs() as lines:
+        client = await Client.connect(
+            gate.ports["implicit"], trusting(certificate("localhost", HOSTNAME))
+        )
+        await client.reply()
+        for command in ("EHLO c", f"AUTH PLAIN {token}", "MAIL FROM:<other@example.com>", "QUIT"):
+            await client.ask(command)
+    (refused,) = [line for line in lines if line["event"] == "refused"]
+    assert refused["identity"] == "office/printer"
+    assert SCRYPT_USERNAME not in str(lines)
 
 
 async def test_log_lines_and_counts(gate: Gate) -> None:
@@ -54,7 +70,7 @@ async def test_log_lines_and_counts(gate: Gate) -> None:
         "queue_id": "0" * 25 + "1",
         "sender": "billing@example.com",
         "recipients": ("bob@example.org",),
-        "identity": USERNAME,
+        "identity": "shop/billing",
         "client": "127.0.0.1",
         "size": gate.intake.messages[0].size,
         "message_id": f"<{'0' * 25}1@{HOSTNAME}>",
