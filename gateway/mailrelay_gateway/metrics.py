@@ -191,6 +191,11 @@ class Metrics:
             "1 if the upstream takes mail or was not tried yet, 0 if held.",
             "upstream",
         )
+        self.upstream_paced_seconds = counter(
+            "upstream_paced_seconds_total",
+            "Seconds for which the upstream's words made its mail wait.",
+            "upstream",
+        )
         self.dsn = counter("dsn_total", "Delivery status notifications queued.", "kind")
         self.certificate_expiry_seconds = gauge(
             "certificate_expiry_seconds",
@@ -254,6 +259,7 @@ class Metrics:
                     self.delivery_attempts(name, result, code_class)
             self.delivery_seconds(name)
             self.attempt_seconds(name)
+            self.upstream_paced_seconds(name)
         for kind in ("failed",):
             self.dsn(kind)
         for result in ("ok", "failed"):

@@ -10,20 +10,19 @@ closed, in `pool`.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_type, cast
 
 import structlog
 
 from mailrelay_gateway.config import TlsMode
+from mailrelay_gateway.delivery import parting
 from mailrelay_gateway.delivery.addressing import set_apart
 from mailrelay_gateway.delivery.body_file import UnreadableBody, stream_body
 from mailrelay_gateway.delivery.classify import (
-    AWAITED,
     ENDING_OF,
     Ending,
     Failure,
@@ -31,9 +30,12 @@ from mailrelay_gateway.delivery.classify import (
     classify_session,
     classify_transaction,
 )
-from mailrelay_gateway.delivery.deadlines import Deadlines, Watchdog
+from mailrelay_gateway.delivery.connection_settings import ConnectionSettings
+from mailrelay_gateway.delivery.deadlines import Watchdog
 from mailrelay_gateway.delivery.owner import Owner
 from mailrelay_gateway.delivery.report import Delays, Reporter
+from mailrelay_gateway.delivery.sockets import Progress
+from mailrelay_gateway.delivery.stalls import Waiting
 from mailrelay_gateway.delivery.tls import (
     HandshakeFailed,
     describe_tls_error,
@@ -41,10 +43,10 @@ from mailrelay_gateway.delivery.tls import (
     tls_version,
 )
 from mailrelay_gateway.delivery.work import Work
+from mailrelay_gateway.message.effect import Reconnect
 from mailrelay_gateway.message.envelope import Attempt, AttemptRecipient, Outcome
-from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client import ClientSettings, SmtpClient
+from mailrelay_gateway.smtp.client import SmtpClient
 from mailrelay_gateway.smtp.client_commands import UnsendableAddress
 from mailrelay_gateway.smtp.client_events import (
     Event,
@@ -61,22 +63,6 @@ from mailrelay_gateway.smtp.client_states import PHASES, Phase, State
 from mailrelay_gateway.smtp.reply import Reply
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionSettings:
-    """What a connection needs to know. `host` is "host:port" for people, `server_name` the name to
-    verify.
-    """
-
-    upstream: str
-    lane: LaneKey
-    host: str
-    client: ClientSettings
-    tls_context: ssl.SSLContext | None
-    server_name: str
-    deadlines: Deadlines
-    messages: int  # after so many it leaves
 
 
 class Connection(asyncio.Protocol):
@@ -112,11 +98,14 @@ class Connection(asyncio.Protocol):
         self._refused_here: list[Outcome] = []  # recipients that could not even be named
         self._began_at = 0.0
         self._replies = 0  # of the client's, when it last was given time
+        self._progress: Progress | None = None  # once TCP is up
         self._retired = False
         self._closed = False
         self._connect_seconds = 0.0
         self.completed = 0  # transactions
         self.opened_at = 0.0  # in the loop's time
+        #: How it was closed on us in the middle of a transaction.
+        self.parting: Failure | None = None
         self.tls_version = ""
         self.ready: asyncio.Future[Failure | None] = self._loop.create_future()
 
@@ -129,17 +118,26 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether `next` may be called: the session is up and no transaction is under way."""
-        return (
-            self._client.state is State.READY
-            and self._attempt is None
-            and not self._closed
-            and not self._retired
-        )
+        over = self._closed or self._retired
+        return not over and self._attempt is None and self._client.state is State.READY
+
+    @property
+    def connected(self) -> bool:
+        """Whether TCP is up, or was."""
+        return self._progress is not None
 
     @property
     def retired(self) -> bool:
         """Whether we ourselves are done with it."""
         return self._retired
+
+    @property
+    def waiting(self) -> Waiting:
+        """What it waits for, and since when. Looked at seldom: it asks the kernel."""
+        heard = 0.0
+        if self._progress is not None and self._transport is not None:
+            heard = self._progress.look(self._transport, self._loop.time())
+        return Waiting(PHASES[self._client.state], max(self._began_at, heard), heard)
 
     def opened(self, connect_seconds: float) -> None:
         """The pool has taken it in; opening it took so long."""
@@ -162,6 +160,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self, ending: Ending = Ending.STOPPED) -> None:
         """Break the connection now; a transaction under way ends as `ending`."""
+        self._retired = True
         if self._attempt is not None:
             self._end_transaction(ending, self._client.transcript)
         if self._transport is not None:
@@ -172,6 +171,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TCP is up; or, a second time in some loops, TLS is."""
         self._transport = cast(asyncio.Transport, transport)
+        if self._progress is None:
+            self._progress = Progress(self._transport)
+            self._began_at = self._loop.time()
         # Any octet that waits counts as not sent: then a body whose dot waits here cannot have been
         # taken.
         self._transport.set_write_buffer_limits(high=0)
@@ -181,6 +183,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Octets from the server: the heart of it all."""
+        assert self._progress is not None
+        self._progress.heard_at = self._loop.time()
         for event in self._client.receive(data):
             self._handle(event)
         self._flush()
@@ -201,16 +205,11 @@ class Connection(asyncio.Protocol):
             return
         self._closed = True
         self._watchdog.stop()
-        phase = PHASES[self._client.state]
-        if phase is Phase.TLS:
+        if self._client.state is State.TLS:
             detail = describe_tls_error(exc, self._settings.server_name)
-            self._fail(Failure(phase, Reason.UPSTREAM_TLS_FAILED, detail))
+            self._broken(Ending.LOST, Failure(Phase.TLS, Reason.UPSTREAM_TLS_FAILED, detail))
         else:
-            how = f" ({exc})" if exc is not None and str(exc) else ""
-            detail = f"closed the connection{how} when we awaited {AWAITED[phase]}"
-            if self._attempt is not None:
-                self._end_transaction(Ending.LOST, self._client.transcript, detail=detail)
-            self._fail(Failure(phase, Reason.UPSTREAM_REFUSED, detail))
+            self._broken(Ending.LOST, parting.lost(self._client.state, exc))
         if self._task is not None:
             self._task.cancel()
         self._owner.connection_closed(self)
@@ -247,18 +246,16 @@ class Connection(asyncio.Protocol):
         if self._attempt is not None:
             ending = ENDING_OF.get(event.trouble, Ending.PROTOCOL)
             closing = event.reply if event.trouble is Trouble.CLOSING else None
-            self._end_transaction(
-                ending, self._client.transcript, closing=closing, detail=event.detail
-            )
+            self._broken(ending, parting.ended(event), closing=closing)
             if self._transport is not None:
                 self._transport.abort()
             return
         if not self.ready.done():
-            self._fail(classify_session(event))
+            self.ready.set_result(classify_session(event))
         elif event.trouble is not Trouble.CLOSING:
             log.warning(
                 "upstream_out_of_step",
-                upstream=self._settings.upstream,
+                upstream=self._settings.lane.upstream,
                 host=self._settings.host,
                 detail=event.detail,
             )
@@ -273,17 +270,17 @@ class Connection(asyncio.Protocol):
             self._leave()
             self._flush()
             return
-        phase, seconds = PHASES[state], f"{self._seconds[state]:g} s"
-        detail = f"was silent for {seconds} when we awaited {AWAITED[phase]}"
-        if self._attempt is not None:
-            if state is State.BODY:
-                detail = f"read nothing of the message for {seconds}"
-            self._end_transaction(Ending.TIMEOUT, self._client.transcript, detail=detail)
-        self._fail(Failure(phase, Reason.UPSTREAM_TIMEOUT, detail))
+        self._broken(Ending.TIMEOUT, parting.silent(state, self._seconds[state]))
         if self._transport is not None:
             self._transport.abort()
 
-    def _fail(self, failure: Failure) -> None:
+    def _broken(self, ending: Ending, failure: Failure, *, closing: Reply | None = None) -> None:
+        """The session is over before its time."""
+        if self._attempt is not None:
+            self.parting = replace(failure, detail=f"{self._settings.host} {failure.detail}")
+            self._end_transaction(
+                ending, self._client.transcript, closing=closing, detail=failure.detail
+            )
         if not self.ready.done():
             self.ready.set_result(failure)
 
@@ -316,7 +313,7 @@ class Connection(asyncio.Protocol):
             self._owner.backlog()  # what we do not take, another has to
             return False
         while True:
-            attempt = self._work.take(self._settings.lane)
+            attempt = self._work.take(self._settings.lane, self._owner.recipients_cap)
             if attempt is None:
                 self._owner.connection_idle(self)
                 return False
@@ -376,17 +373,24 @@ class Connection(asyncio.Protocol):
             detail=detail,
         )
         if verdict.give_back:
+            self._heed(verdict, transcript)
             self._attempt, self._refused_here = None, []
             self._reporter.given_back(attempt, host=self._settings.host, ending=ending.name.lower())
             self._work.give_back(attempt)
             self._owner.backlog()
             return
-        verdict = self._owner.judge(verdict, attempt.message)
+        verdict = self._owner.judge(self, verdict, attempt.message)
         if verdict.failure is not None:
             self._report_trouble(verdict.failure)
         elif verdict.passed is not None:
             self._owner.mail_accepted(verdict.passed)
+        self._heed(verdict, transcript)
         self._finish(attempt, self._outcomes(attempt, verdict))
+
+    def _heed(self, verdict: Verdict, transcript: Transcript) -> None:
+        """What the upstream's words mean for this connection, or for all."""
+        self._retired = self._retired or isinstance(verdict.effect, Reconnect)
+        self._owner.heed(verdict, transcript)
 
     def _outcomes(self, attempt: Attempt, verdict: Verdict) -> list[Outcome]:
         outcomes = verdict.outcomes([r.index for r in self._targets], self._settings.host)

@@ -20,8 +20,9 @@ from mailrelay_gateway.config import (
 )
 from mailrelay_gateway.delivery.deadlines import Deadlines
 from mailrelay_gateway.delivery.health import Probing
-from mailrelay_gateway.delivery.pool import Pool, Surroundings
+from mailrelay_gateway.delivery.pool import Pool
 from mailrelay_gateway.delivery.resolver import Resolver, SystemResolver
+from mailrelay_gateway.delivery.surroundings import Surroundings
 from mailrelay_gateway.delivery.tls import UnusableBundle, client_context
 from mailrelay_gateway.delivery.work import Work
 from mailrelay_gateway.message.lane import LaneKey

@@ -15,19 +15,22 @@ from mailrelay_gateway.smtp.client_states import State
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
     """Seconds. RFC 5321 section 4.5.3.2 names the least for each command; before MAIL nothing is at
-    stake, so we may be quicker there and try the next host.
+    stake, so we are quicker there and try the next host.
     """
 
     resolve: float = 10.0  # all look-ups for one host
-    connect: float = 30.0  # TCP, per address. Postfix: 30
-    tls: float = 30.0  # a handshake
-    greeting: float = 60.0  # RFC: 300; tarpits and postscreen take up to 30
-    command: float = 300.0  # EHLO, STARTTLS, AUTH, MAIL, RCPT: RFC 300
+    connect: float = 10.0  # TCP, per address. Postfix: 30
+    tls: float = 10.0  # a handshake
+    greeting: float = 30.0  # RFC: 300; postscreen takes 6 to 30
+    session: float = 30.0  # EHLO, STARTTLS, AUTH: RFC 300
+    command: float = 300.0  # MAIL, RCPT: RFC 300
     data: float = 120.0  # 354: RFC 120
     block: float = 180.0  # progress with one block of a body: RFC 180
     final: float = 600.0  # the reply to the final dot: RFC 600
     idle: float = 30.0  # without work we leave after so long; many servers cut at 60 and more
     quit: float = 2.0  # some never answer QUIT
+    stagger: float = 2.0  # an opening that takes longer is joined by a second one
+    stall: float = 4.0  # all wait, and nobody gets on: the next upstream of the route is asked
 
     def of(self, state: State) -> float:
         """Seconds that the server has in this state until its next octets."""
@@ -38,6 +41,16 @@ class Deadlines:
                 return self.greeting
             case State.READY:
                 return self.idle
+            case (
+                State.EHLO
+                | State.HELO
+                | State.STARTTLS
+                | State.AUTH_PLAIN
+                | State.AUTH_LOGIN
+                | State.AUTH_USERNAME
+                | State.AUTH_PASSWORD
+            ):
+                return self.session
             case State.DATA:
                 return self.data
             case State.BODY:

@@ -2,8 +2,8 @@
 tried. Pure.
 
     Unknown ──opened──> Up ──failed, or we are refused──> Held ──opened──> Up
-                        Held: one probe at a time, after 5 s, 10 s, ... 5 min, for as long as it
-                        takes
+                        Held: probes after 5 s, 10 s, ... 5 min, for as long as it takes
+                        Up ──stalled──> Held ──opened, or heard──> Up
 
 A connection that fails while others work says that the upstream wants no more of them: it caps the
 pool for a while.
@@ -41,6 +41,9 @@ class Happening(Enum):
     FAILED = auto()  # no session could be opened, and there is no other
     FAILED_EXTRA = auto()  # no session could be opened, but others work
     LOGIN_REFUSED = auto()  # MAIL or later was answered with a refusal of us
+    BARREN = auto()  # connection after connection was closed on us before it was of any use
+    STALLED = auto()  # all connections wait, and none gets on
+    HEARD = auto()  # one of them got on
     CHANGED = auto()  # the configuration changed: what we knew is worth nothing
 
 
@@ -60,12 +63,18 @@ TABLE: dict[tuple[UpstreamState, Happening], tuple[UpstreamState, Action]] = {
     (UpstreamState.UNKNOWN, Happening.FAILED): (UpstreamState.HELD, Action.HOLD),
     (UpstreamState.UNKNOWN, Happening.FAILED_EXTRA): (UpstreamState.UNKNOWN, Action.CAP),
     (UpstreamState.UNKNOWN, Happening.LOGIN_REFUSED): (UpstreamState.HELD, Action.HOLD),
+    (UpstreamState.UNKNOWN, Happening.BARREN): (UpstreamState.HELD, Action.HOLD),
+    (UpstreamState.UNKNOWN, Happening.STALLED): (UpstreamState.HELD, Action.HOLD),
+    (UpstreamState.UNKNOWN, Happening.HEARD): (UpstreamState.UNKNOWN, Action.NOTHING),
     (UpstreamState.UNKNOWN, Happening.CHANGED): (UpstreamState.UNKNOWN, Action.NOTHING),
     (UpstreamState.UP, Happening.OPENED): (UpstreamState.UP, Action.NOTHING),
     (UpstreamState.UP, Happening.ACCEPTED): (UpstreamState.UP, Action.NOTHING),
     (UpstreamState.UP, Happening.FAILED): (UpstreamState.HELD, Action.HOLD),
     (UpstreamState.UP, Happening.FAILED_EXTRA): (UpstreamState.UP, Action.CAP),
     (UpstreamState.UP, Happening.LOGIN_REFUSED): (UpstreamState.HELD, Action.HOLD),
+    (UpstreamState.UP, Happening.BARREN): (UpstreamState.HELD, Action.HOLD),
+    (UpstreamState.UP, Happening.STALLED): (UpstreamState.HELD, Action.HOLD),
+    (UpstreamState.UP, Happening.HEARD): (UpstreamState.UP, Action.NOTHING),
     (UpstreamState.UP, Happening.CHANGED): (UpstreamState.UNKNOWN, Action.NOTHING),
     (UpstreamState.HELD, Happening.OPENED): (UpstreamState.UP, Action.RELEASE),
     (UpstreamState.HELD, Happening.ACCEPTED): (UpstreamState.UP, Action.RELEASE),
@@ -73,6 +82,10 @@ TABLE: dict[tuple[UpstreamState, Happening], tuple[UpstreamState, Action]] = {
     (UpstreamState.HELD, Happening.FAILED_EXTRA): (UpstreamState.HELD, Action.HOLD),
     # From a connection that was open already when the hold began: the same refusal once more.
     (UpstreamState.HELD, Happening.LOGIN_REFUSED): (UpstreamState.HELD, Action.NOTHING),
+    (UpstreamState.HELD, Happening.BARREN): (UpstreamState.HELD, Action.NOTHING),
+    (UpstreamState.HELD, Happening.STALLED): (UpstreamState.HELD, Action.NOTHING),
+    # Only of one that had stalled: see `step`.
+    (UpstreamState.HELD, Happening.HEARD): (UpstreamState.UP, Action.RELEASE),
     (UpstreamState.HELD, Happening.CHANGED): (UpstreamState.HELD, Action.PROBE),
 }
 
@@ -80,7 +93,8 @@ TABLE: dict[tuple[UpstreamState, Happening], tuple[UpstreamState, Action]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """What is known of an upstream. `since` is Unix seconds; `failures` in a row, until somebody
-    got past the `phase` at which the last one came.
+    got past the `phase` at which the last one came. `stalled`: it is held for its silence, and
+    nothing has failed.
     """
 
     state: UpstreamState = UpstreamState.UNKNOWN
@@ -89,6 +103,7 @@ class Health:
     phase: Phase | None = None
     reason: Reason | None = None
     detail: str = ""
+    stalled: bool = False
 
 
 def step(
@@ -99,18 +114,30 @@ def step(
     failure: Failure | None = None,
     passed: Phase = Phase.MAIL,
 ) -> tuple[Health, Action]:
-    """The next health and what to do about it. `failure` belongs to FAILED, FAILED_EXTRA and
-    LOGIN_REFUSED, `passed` to ACCEPTED: the furthest stage that was answered with 2xx.
+    """The next health and what to do about it. `failure` belongs to FAILED, FAILED_EXTRA,
+    LOGIN_REFUSED, BARREN and STALLED, `passed` to ACCEPTED: the furthest stage that was
+    answered with 2xx.
 
     A session that opens does not clear `failures`, nor does a MAIL where RCPT was refused: an
     upstream that takes our login and then refuses everything must still be asked ever more slowly.
     """
     if happening is Happening.ACCEPTED and health.phase is not None and passed < health.phase:
         return health, Action.NOTHING
+    if happening is Happening.HEARD and not health.stalled:
+        return health, Action.NOTHING
     state, action = TABLE[health.state, happening]
     since = health.since if state is health.state else now
     if action is Action.HOLD:
         assert failure is not None
+        if happening is Happening.STALLED:
+            return replace(
+                health,
+                state=state,
+                since=since,
+                reason=failure.reason,
+                detail=failure.detail,
+                stalled=True,
+            ), action
         return Health(
             state=state,
             since=since,
@@ -123,7 +150,7 @@ def step(
         health = replace(health, failures=0, phase=None)
     if state is UpstreamState.HELD:
         return health, action
-    return replace(health, state=state, since=since, reason=None, detail=""), action
+    return replace(health, state=state, since=since, reason=None, detail="", stalled=False), action
 
 
 def pause(failures: int, settings: Probing, jitter: float) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mailrelay_gateway.delivery.classify import Failure, Verdict
 from mailrelay_gateway.message.envelope import Message
+from mailrelay_gateway.smtp.client_events import Transcript
 from mailrelay_gateway.smtp.client_states import Phase
 
 if TYPE_CHECKING:
@@ -33,7 +34,12 @@ class Owner(Protocol):
         """There is probably more work than the connections that work can take."""
         ...
 
-    def judge(self, verdict: Verdict, message: Message) -> Verdict:
+    @property
+    def recipients_cap(self) -> int | None:
+        """How many recipients a transaction may have at most; None: any number."""
+        ...
+
+    def judge(self, connection: Connection, verdict: Verdict, message: Message) -> Verdict:
         """The verdict in the light of what other messages got. Said for every transaction that the
         upstream has seen, before anything else about it.
         """
@@ -41,6 +47,12 @@ class Owner(Protocol):
 
     def mail_accepted(self, passed: Phase) -> None:
         """The upstream let a message get past the stage `passed`: MAIL at least."""
+        ...
+
+    def heed(self, verdict: Verdict, transcript: Transcript) -> None:
+        """What the upstream's words mean for what comes next. Said for every transaction, before
+        the queue gets the attempt back.
+        """
         ...
 
     def login_refused(self, failure: Failure) -> None:

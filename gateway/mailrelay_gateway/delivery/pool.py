@@ -1,57 +1,37 @@
 """The connections to one upstream: how many there are, who opens them and when, and whether the
 upstream is held.
 
-It opens one connection at a time, and only when all are busy and the queue has more: an idle pool
-opens one for the first message, a backlog brings one more with each success, up to `connections`.
 Whether there is work is asked of the queue at each decision and never remembered: whatever happens
-to a connection, the next decision sees what is ready. What is known of the upstream, and when it is
-probed, is decided in `health`.
+to a connection, the next decision sees what is ready. What follows from what is known is decided
+elsewhere, purely: when to open in `openings`, what health is in `health`, when silence is a stall
+in `stalls`, whose fault a refusal is in `breaker` and `barren`. One timer makes the pool look again
+at the earliest moment that one of them named.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import random
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
-from mailrelay_gateway.config import (
-    HostPort,
-    Smarthost,
-    TlsMode,
-    Upstream,
-    UpstreamState,
-    UpstreamStatus,
-)
+from mailrelay_gateway.config import Upstream, UpstreamState, UpstreamStatus
+from mailrelay_gateway.delivery import barren
 from mailrelay_gateway.delivery.breaker import Breaker, judge
 from mailrelay_gateway.delivery.classify import Failure, Verdict
-from mailrelay_gateway.delivery.connection import Connection, ConnectionSettings
-from mailrelay_gateway.delivery.deadlines import Deadlines
-from mailrelay_gateway.delivery.health import (
-    Action,
-    Happening,
-    Health,
-    Probing,
-    order_hosts,
-    pause,
-    step,
-)
-from mailrelay_gateway.delivery.report import Reporter
-from mailrelay_gateway.delivery.resolver import Resolver
-from mailrelay_gateway.delivery.tls import UnusableBundle, client_context
-from mailrelay_gateway.delivery.transport import Opening, open_session
-from mailrelay_gateway.delivery.work import Work
+from mailrelay_gateway.delivery.connection import Connection
+from mailrelay_gateway.delivery.health import Action, Happening, Health, pause, step
+from mailrelay_gateway.delivery.opener import Opener
+from mailrelay_gateway.delivery.openings import Plan, Scene, plan_opening
+from mailrelay_gateway.delivery.restraint import Restraint
+from mailrelay_gateway.delivery.stalls import Waiting, describe, more_patience, stalled_at
+from mailrelay_gateway.delivery.surroundings import Surroundings
+from mailrelay_gateway.delivery.transport import Opened, Opening
+from mailrelay_gateway.message.effect import Effect, PauseUntil, Split
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.message.lane import LaneKey
-from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client import ClientSettings
-from mailrelay_gateway.smtp.client_commands import credential_defect
+from mailrelay_gateway.smtp.client_events import Transcript
 from mailrelay_gateway.smtp.client_states import Phase
 
 log = structlog.get_logger()
@@ -59,23 +39,14 @@ log = structlog.get_logger()
 #: Characters of a failure that are shown: what several hosts said may be long, and it ends up in a
 #: condition.
 MAX_DETAIL = 1000
+#: So often we look whether anything moves before silence counts as a stall.
+LOOKS = 4
+#: Seconds between two looks at an upstream that has stalled: whether one of its connections got on.
+LISTEN_INTERVAL = 0.25
 
 _LOST_AT_ONCE = Failure(
     Phase.EHLO, Reason.UPSTREAM_REFUSED, "closed the connection as soon as it was ready"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What all pools share. `clock` gives Unix seconds, `rng` the jitter of probes."""
-
-    work: Work
-    metrics: Metrics
-    resolver: Resolver
-    deadlines: Deadlines
-    probing: Probing
-    rng: random.Random
-    clock: Callable[[], float] = time.time
 
 
 class Pool:
@@ -87,34 +58,33 @@ class Pool:
         """Open nothing yet; `hostname` is what EHLO says."""
         self.name = upstream.name
         self._lane = LaneKey(upstream.name)
-        self._upstream = upstream
-        self._hostname = hostname
         self._around = surroundings
         self._loop = asyncio.get_running_loop()
-        self._reporter = Reporter(upstream.name, surroundings.metrics)
+        self._opener = Opener(upstream, hostname, surroundings, self)
+        self._most = upstream.connections
         self._health = Health(since=surroundings.clock())
         self._breaker = Breaker()
-        #: Opened and not yet closed, at most `connections`.
+        self._barren = barren.Barren()
+        self._restraint = Restraint(self._lane, surroundings)
+        #: Opened and not yet closed: with the openings under way, at most `connections`.
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
+        self._openings: dict[asyncio.Task[None], Opening] = {}
         self._empty = asyncio.Event()  # no connection and no opening is left
         self._empty.set()
-        self._opening: asyncio.Task[None] | None = None
-        self._probe: asyncio.TimerHandle | None = None
-        self._barren = 0  # connections in a row that were closed on us before any transaction ended
-        self._barren_at = 0.0  # when the last of them was, in the loop's time
-        self._open_again: asyncio.TimerHandle | None = None
+        self._probe_at = 0.0  # while held, in the loop's time
+        self._failed_at = 0.0  # when an opening last failed
+        self._stalled_at = 0.0
+        self._patience = surroundings.deadlines.stall
+        self._alarm: asyncio.TimerHandle | None = None
         self._decision_due = False
         self._stopping = False
-        self._shunned: dict[HostPort, float] = {}  # until when, in the loop's time
-        self._cap: tuple[int, float] | None = None  # at most so many, until then
-        self._prepare()
 
     def __repr__(self) -> str:
         """Name, state, and how many connections do what."""
         return (
             f"<Pool {self.name} {self._health.state} connections={len(self._connections)}"
-            f" idle={len(self._idle)} opening={self._opening is not None}>"
+            f" idle={len(self._idle)} openings={len(self._openings)}>"
         )
 
     # --- what the courier does
@@ -128,17 +98,14 @@ class Pool:
         afresh at once: connections finish the message that they are sending and close, and an
         upstream that is held is probed.
         """
-        changed = (upstream.smarthost, hostname) != (self._upstream.smarthost, self._hostname)
-        self._upstream, self._hostname = upstream, hostname
-        if changed:
-            self._shunned.clear()
-            self._cap = None
+        self._most = upstream.connections
+        if self._opener.configure(upstream, hostname):
             self._breaker = Breaker()
-            self._barren = 0
-            self._prepare()
-            if self._opening is not None:
-                self._opening.cancel()
-                self._opening = None
+            self._barren = barren.Barren()
+            self._restraint.forget()
+            self._patience = self._around.deadlines.stall
+            for opening in self._openings:
+                opening.cancel()
             for connection in list(self._connections):
                 connection.retire()
             self._happened(Happening.CHANGED)
@@ -159,14 +126,10 @@ class Pool:
     async def stop(self, grace: float) -> None:
         """Begin nothing new, give running transactions `grace` seconds, then break what is left."""
         self._stopping = True
-        if self._probe is not None:
-            self._probe.cancel()
-            self._probe = None
-        if self._open_again is not None:
-            self._open_again.cancel()
-            self._open_again = None
-        if self._opening is not None:
-            self._opening.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for opening in self._openings:
+            opening.cancel()
         for connection in list(self._connections):
             connection.retire()
         try:
@@ -182,6 +145,11 @@ class Pool:
                 log.warning("upstream_connections_left", upstream=self.name)
 
     # --- what connections say (connection.Owner)
+
+    @property
+    def recipients_cap(self) -> int | None:
+        """See Owner."""
+        return self._restraint.recipients(self._loop)
 
     def connection_idle(self, connection: Connection) -> None:
         """See Owner."""
@@ -203,20 +171,24 @@ class Pool:
 
     def backlog(self) -> None:
         """See Owner. Said for every message of a busy connection: a few comparisons at most."""
-        if self._idle or (self._opening is None and len(self._connections) < self._limit()):
+        if self._idle or len(self._connections) + len(self._openings) < self._most:
             self._decide_soon()
 
-    def judge(self, verdict: Verdict, message: Message) -> Verdict:
+    def judge(self, connection: Connection, verdict: Verdict, message: Message) -> Verdict:
         """See Owner."""
         self._breaker, judged = judge(
             self._breaker, verdict, sender=message.identity.uid, message=message.queue_id
         )
+        if self._barren.count and not connection.completed:
+            judged = barren.blame(self._barren, judged)
         return judged
 
     def mail_accepted(self, passed: Phase) -> None:
         """See Owner. Said for every message, and nearly always no news."""
         if self._health.state is not UpstreamState.UP or self._health.failures:
             self._happened(Happening.ACCEPTED, passed=passed)
+        if passed is Phase.FINAL:
+            self._restraint.slowed = False
 
     def login_refused(self, failure: Failure) -> None:
         """See Owner."""
@@ -224,7 +196,21 @@ class Pool:
         for connection in list(self._connections):
             connection.retire()
 
-    # --- opening
+    def heed(self, verdict: Verdict, transcript: Transcript) -> None:
+        """See Owner. Said for every message, and nearly always no news."""
+        if verdict.effect is not None:
+            self._hear(verdict.effect, verdict.retry_after)
+        if len(verdict.meanings) > 1 and any(
+            isinstance(meaning.effect, Split) for meaning in verdict.meanings
+        ):
+            replies = transcript.recipients
+            taken = sum(reply is not None and reply.code < 400 for reply in replies)
+            self._restraint.split(taken, self._loop.time())
+
+    def _hear(self, effect: Effect, retry_after: float | None) -> None:
+        self._restraint.hear(effect, retry_after, len(self._connections), self._loop.time())
+
+    # --- deciding
 
     def _decide_soon(self) -> None:
         """Decide once the callbacks of this turn are done: a connection that just ended may take
@@ -235,155 +221,172 @@ class Pool:
             self._loop.call_soon(self._decide)
 
     def _decide(self) -> None:
-        """Give the work to idle connections; open another one if there are too few."""
+        """Give the work to idle connections; open another one if there are too few; see whether the
+        upstream has stalled.
+        """
         self._decision_due = False
         if self._stopping:
             return
-        work = self._around.work
-        while self._idle and work.ready(self._lane):
+        work, lane = self._around.work, self._lane
+        while self._idle and work.ready(lane):
             self._idle.pop().next()
-        if self._opening is not None or not work.ready(self._lane):
-            return
-        if self._health.state is UpstreamState.HELD:
-            return  # the probe's turn
-        wait = self._not_before() - self._loop.time()
-        if wait > 0:
-            if self._open_again is None:
-                self._open_again = self._loop.call_later(wait, self._try_again)
-        elif len(self._connections) < self._limit():
+        ready = work.ready(lane)
+        now = self._loop.time()
+        while (plan := self._plan(ready, now)).open:
+            if self._health.state is UpstreamState.HELD:
+                # Unless it fails before, and says when the next one is.
+                self._probe_at = now + self._pause()
             self._open()
+        self._look_again(plan.again, now)
+        if plan.full:
+            self._watch(now)
+        if self._health.stalled:
+            self._listen(now)
+        elif not ready and (moment := work.not_before(lane)) is not None:
+            self._look_again(now + max(0.0, moment - self._around.clock()), now)
 
-    def _try_again(self) -> None:
-        self._open_again = None
+    def _plan(self, ready: bool, now: float) -> Plan:
+        held = self._health.state is UpstreamState.HELD
+        places, lifted_at = self._restraint.places(self._most, now)
+        plan = plan_opening(
+            Scene(
+                now=now,
+                ready=ready,
+                held=held,
+                probe_at=self._probe_at,
+                places=self._most if held else places,
+                connections=len(self._connections),
+                began=[opening.began_at for opening in self._openings.values()],
+                not_before=barren.not_before(self._barren, self._around.probing),
+                slowed=self._restraint.slowed,
+                stagger=self._around.deadlines.stagger,
+            )
+        )
+        if plan.full:
+            self._look_again(lifted_at, now)
+        return plan
+
+    def _look_again(self, when: float | None, now: float) -> None:
+        """Decide again at `when`, or sooner if that was asked before."""
+        if when is None or self._stopping:
+            return
+        if self._alarm is not None:
+            if self._alarm.when() <= when:
+                return
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(max(when, now), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._decide()
+
+    # --- stalls
+
+    def _waiting(self) -> list[Waiting]:
+        """All that wait for the upstream."""
+        return [
+            *[connection.waiting for connection in self._connections],
+            *[opening.waiting for opening in self._openings.values()],
+        ]
+
+    def _watch(self, now: float) -> None:
+        """Work waits, and there may be no more connections: if none gets on, it has stalled."""
+        waiting = self._waiting()
+        at = stalled_at(waiting, self._patience)
+        if now < at - 0.001:  # timers may ring a clock tick early
+            # Octets on their way out are only seen to move when looked at.
+            self._look_again(min(at, now + self._patience / LOOKS), now)
+            return
+        self._stalled_at = now
+        self._happened(Happening.STALLED, describe(waiting, now))
+
+    def _listen(self, now: float) -> None:
+        """It has stalled: one that gets on is enough to go on with all."""
+        waiting = self._waiting()
+        heard = [one for one in waiting if one.heard > self._stalled_at]
+        if not heard:
+            self._look_again(now + LISTEN_INTERVAL, now)
+            return
+        if any(one.phase >= Phase.MAIL for one in heard):
+            silence = now - self._stalled_at + self._patience
+            self._patience = more_patience(self._patience, silence)
+        self._happened(Happening.HEARD)
         self._decide_soon()
 
-    def _note_fruit(self, connection: Connection) -> None:
-        """Count connections that were opened and closed again before any transaction ended. Those
-        that were opened before the last of them tell nothing new: a restart breaks all at once.
-        """
-        if connection.completed:
-            self._barren = 0
-        elif connection.opened_at >= self._barren_at and not connection.retired:
-            self._barren += 1
-            self._barren_at = self._loop.time()
-
-    def _not_before(self) -> float:
-        """When the next connection may be opened, in the loop's time: after a second barren one
-        ever more slowly, like probes.
-        """
-        if self._barren < 2:
-            return 0.0
-        return self._barren_at + pause(self._barren - 1, self._around.probing, 0.5)
-
-    def _limit(self) -> int:
-        """How many connections there may be now."""
-        if self._cap is not None:
-            connections, until = self._cap
-            if self._loop.time() < until:
-                return min(connections, self._upstream.connections)
-            self._cap = None
-        return self._upstream.connections
+    # --- opening
 
     def _open(self) -> None:
-        self._opening = self._loop.create_task(self._open_one())
-        self._opening.add_done_callback(self._opening_ended)
+        if self._opener.defect is not None:
+            self._failed(self._loop.time(), self._opener.defect)
+            return
+        opening = self._opener.begin()
+        task = self._loop.create_task(self._run(opening))
+        self._openings[task] = opening
+        task.add_done_callback(self._opening_ended)
         self._empty.clear()
 
     def _opening_ended(self, task: asyncio.Task[None]) -> None:
-        """Whatever came of it; a cancelled one may be no longer ours, or never have begun."""
-        if self._opening is task:
-            self._opening = None
+        """Whatever came of it; a cancelled one may never have begun."""
+        self._openings.pop(task, None)
         self._count()
         self._decide_soon()
 
-    async def _open_one(self) -> None:
-        began_at = self._loop.time()
+    async def _run(self, opening: Opening) -> None:
         try:
-            opening = await self._try_hosts()
+            opened = await opening.run()
         except Exception as error:
             # A defect of ours must not end the pool: hold, log, try again.
             log.exception("opening_failed", upstream=self.name)
             failure = Failure(
                 Phase.CONNECT, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
             )
-            opening = Opening(connection=None, failure=failure, failed=())
-        self._opening = None  # nothing is awaited from here on: it was not cancelled
+            opened = Opened(failure=failure)
+        # Nothing is awaited from here on: it was not cancelled.
+        self._openings = {
+            task: other for task, other in self._openings.items() if other is not opening
+        }
+        self._opener.learn(opened)
+        connection = opened.connection
+        if connection is not None and connection.usable:
+            self._connections.add(connection)
+            connection.opened(self._loop.time() - opening.began_at)
+            self._idle.append(connection)
+            self._happened(Happening.OPENED)
+            self._decide()
+        else:
+            self._failed(opening.began_at, opened.failure or _LOST_AT_ONCE)
+
+    def _failed(self, began_at: float, failure: Failure) -> None:
+        """No session. What was tried before the last one failed tells nothing new of an upstream
+        that is held: one blip is one failure, however many openings see it.
+        """
+        health = self._health
         now = self._loop.time()
-        self._shunned = {host: until for host, until in self._shunned.items() if until > now}
-        for host in opening.failed:
-            self._shunned[host] = now + self._around.probing.shun
-        if opening.connection is not None and opening.connection.usable:
-            self._opened(opening.connection, now - began_at)
-        else:
-            self._failed(opening.failure or _LOST_AT_ONCE)
-
-    async def _try_hosts(self) -> Opening:
-        smarthost = self._smarthost
-        if self._defect is not None:
-            return Opening(connection=None, failure=self._defect, failed=())
-        hosts = order_hosts(smarthost.hosts, self._shunned, self._loop.time())
-        return await open_session(
-            hosts,
-            resolver=self._around.resolver,
-            deadlines=self._around.deadlines,
-            make=self._make_connection,
-        )
-
-    def _make_connection(self, host: HostPort, address: str) -> Connection:
-        smarthost = self._smarthost
-        login = smarthost.login
-        settings = ConnectionSettings(
-            upstream=self.name,
-            lane=self._lane,
-            host=f"{host.host}:{host.port}",
-            client=ClientSettings(
-                hostname=self._hostname,
-                tls=smarthost.tls.mode,
-                username=login.username if login else "",
-                password=login.password if login else "",
-                clear_login=ipaddress.ip_address(address).is_loopback,
-            ),
-            tls_context=self._tls_context,
-            server_name=(smarthost.tls.server_name or host.host).rstrip("."),
-            deadlines=self._around.deadlines,
-            messages=self._upstream.messages_per_connection,
-        )
-        return Connection(
-            settings,
-            owner=self,
-            work=self._around.work,
-            reporter=self._reporter,
-            clock=self._around.clock,
-        )
-
-    def _prepare(self) -> None:
-        """Compute once what all connections share; `_defect` says why none can ever be opened."""
-        assert self._upstream.smarthost is not None  # the courier makes pools for smarthosts only
-        self._smarthost: Smarthost = self._upstream.smarthost
-        self._tls_context = None
-        self._defect: Failure | None = None
-        login = self._smarthost.login
-        if login is not None and (sentence := credential_defect(login.username, login.password)):
-            self._defect = Failure(Phase.AUTH, Reason.UPSTREAM_AUTH_FAILED, sentence)
-        if self._smarthost.tls.mode is not TlsMode.NONE:
-            try:
-                self._tls_context = client_context(self._smarthost.tls)
-            except UnusableBundle as error:
-                self._defect = Failure(Phase.TLS, Reason.UPSTREAM_TLS_FAILED, str(error))
-
-    def _opened(self, connection: Connection, seconds: float) -> None:
-        self._connections.add(connection)
-        connection.opened(seconds)
-        self._idle.append(connection)
-        self._happened(Happening.OPENED)
-        self._decide()
-
-    def _failed(self, failure: Failure) -> None:
-        if self._connections:
-            self._cap = (len(self._connections), self._loop.time() + self._around.probing.cap)
-            self._happened(Happening.FAILED_EXTRA, failure)
-        else:
+        before, self._failed_at = self._failed_at, now
+        held = health.state is UpstreamState.HELD
+        if held and not health.stalled and began_at < before:
+            return
+        if failure.effect is not None:
+            self._hear(failure.effect, failure.retry_after)
+        if not self._connections:
             self._happened(Happening.FAILED, failure)
+        elif held or failure.reason is not Reason.UPSTREAM_TIMEOUT:
+            # Silence is no refusal: the next one may be luckier, and there is room for it.
+            self._restraint.cap(len(self._connections), now)
+            self._happened(Happening.FAILED_EXTRA, failure)
+
+    def _note_fruit(self, connection: Connection) -> None:
+        """Whether it was of any use before it was closed on us."""
+        if not connection.completed and (connection.retired or connection.parting is None):
+            return  # it was we who left, or it had nothing to do
+        self._barren = barren.closed(
+            self._barren,
+            completed=connection.completed,
+            opened_at=connection.opened_at,
+            now=self._loop.time(),
+        )
+        if self._barren.hold and connection.parting is not None:
+            self._happened(Happening.BARREN, connection.parting)
 
     # --- health
 
@@ -411,10 +414,10 @@ class Pool:
                     upstream=self.name,
                     connections=len(self._connections),
                     reason=failure.reason.value,
-                    detail=failure.detail,
+                    detail=failure.detail[:MAX_DETAIL],
                 )
             case Action.PROBE:
-                self._probe_now()
+                self._probe_at = self._loop.time()
             case Action.NOTHING:
                 pass
 
@@ -422,44 +425,37 @@ class Pool:
         if self._stopping:
             return  # the name may be another pool's by now: only that one may hold and release it
         around = self._around
-        seconds = pause(self._health.failures, around.probing, around.rng.random())
+        seconds = self._pause()
+        if isinstance(failure.effect, PauseUntil):
+            now = around.clock()
+            seconds = max(seconds, failure.effect.moment(now) - now)
+        self._probe_at = self._loop.time() + seconds
+        detail = failure.detail[:MAX_DETAIL]
         log.warning(
             "upstream_failed",
             upstream=self.name,
             reason=failure.reason.value,
-            detail=failure.detail[:MAX_DETAIL],
+            detail=detail,
             next_probe_seconds=round(seconds, 1),
         )
         around.metrics.upstream_up(self.name).set(0)
-        around.work.hold(self.name, failure.reason, failure.detail[:MAX_DETAIL])
-        if self._probe is not None:
-            self._probe.cancel()
-        if not self._stopping:
-            self._probe = self._loop.call_later(seconds, self._probe_now)
+        around.work.hold(self.name, failure.reason, detail)
+        self._decide_soon()
+
+    def _pause(self) -> float:
+        """Seconds until the next probe."""
+        around = self._around
+        return pause(max(1, self._health.failures), around.probing, around.rng.random())
 
     def _release(self, before: Health) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
-            self._probe = None
         log.info("upstream_up", upstream=self.name, was=before.state.value)
         self._around.metrics.upstream_up(self.name).set(1)
         self._around.work.release(self.name)
 
-    def _probe_now(self) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
-            self._probe = None
-        if self._stopping or self._opening is not None:
-            return
-        if len(self._connections) < self._upstream.connections:
-            self._open()
-        else:  # the last ones are still busy with their messages
-            self._probe = self._loop.call_later(self._around.probing.first, self._probe_now)
-
     def _count(self) -> None:
         if not self._stopping:  # then the upstream may be gone from the configuration
             self._around.metrics.upstream_connections(self.name).set(len(self._connections))
-        if not self._connections and self._opening is None:
+        if not self._connections and not self._openings:
             self._empty.set()
         else:
             self._empty.clear()

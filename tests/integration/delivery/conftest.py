@@ -117,6 +117,14 @@ class Rig:
             )
         )
 
+    def config_of_hosts(self, *hosts: tuple[str, int], connections: int = 1) -> GatewayConfig:
+        """A configuration with one smarthost at these hosts and ports."""
+        smarthost = Smarthost(
+            hosts=tuple(HostPort(host=host, port=port) for host, port in hosts),
+            tls=UpstreamTls(mode=TlsMode.NONE),
+        )
+        return self.config_of(Upstream(name=UPSTREAM, smarthost=smarthost, connections=connections))
+
     def config_of(self, *upstreams: Upstream) -> GatewayConfig:
         return GatewayConfig(
             relay=RelayDocument(

@@ -5,6 +5,7 @@ told.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -82,19 +83,23 @@ class MemoryWork:
         self.wake_at = {5}  # when so many are left: a hint may come at any time, or never
         self.wake: Callable[[LaneKey], None] = lambda lane: None
         self.slowed: list[tuple[Effect, float | None]] = []
+        self.rests_until = 0.0  # Unix seconds
+        self.pause_by = 0.0  # seconds for which `slow` makes the lane rest
+        self.mosts: list[int | None] = []  # recipients that `take` was asked for, at most
         self._changed = asyncio.Event()
 
     # --- Work
 
     def ready(self, lane: LaneKey) -> bool:
-        return bool(self.waiting) and self.held is None
+        return bool(self.waiting) and self.held is None and time.time() >= self.rests_until
 
     def not_before(self, lane: LaneKey) -> float | None:
-        return None
+        return self.rests_until if self.rests_until > time.time() else None
 
     def take(self, lane: LaneKey, most: int | None = None) -> Attempt | None:
         if not self.ready(lane):
             return None
+        self.mosts.append(most)
         taken = self.waiting.popleft()
         assert taken.number not in self.running
         self.running[taken.number] = taken
@@ -131,6 +136,8 @@ class MemoryWork:
 
     def slow(self, lane: LaneKey, effect: Effect, retry_after: float | None) -> None:
         self.slowed.append((effect, retry_after))
+        if self.pause_by:
+            self.rests_until = time.time() + self.pause_by
         self._changed.set()
 
     # --- for tests

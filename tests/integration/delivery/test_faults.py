@@ -359,7 +359,7 @@ async def test_trouble_before_mail_holds_the_upstream_and_costs_no_attempt(
     [
         (silent, Deadlines(greeting=0.1), "silent for 0.1 s when we awaited its greeting"),
         (dribble, Deadlines(greeting=0.1), "silent for 0.1 s when we awaited its greeting"),
-        (silent_after_greeting, Deadlines(command=0.1), "we awaited its answer to EHLO"),
+        (silent_after_greeting, Deadlines(session=0.1), "we awaited its answer to EHLO"),
     ],
 )
 async def test_silence_before_mail_holds_the_upstream(

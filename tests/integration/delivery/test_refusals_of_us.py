@@ -4,9 +4,12 @@ words, nothing bounces, and the mail goes out once it changes its mind.
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from mailrelay_gateway.config import UpstreamState
+from mailrelay_gateway.message.effect import PauseUntil
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from tests.integration.delivery.conftest import Rig
@@ -61,7 +64,6 @@ def at_dot(reply: str) -> Script:
             "UpstreamRefused",
             "550 5.3.0 out of order to the final",
         ),
-        (at_dot("554 5.2.0 SubmissionQuotaExceededException"), "UpstreamQuotaExceeded", "5.2.0"),
     ],
 )
 async def test_it_is_held_and_nothing_bounces(
@@ -81,6 +83,21 @@ async def test_it_is_held_and_nothing_bounces(
     await rig.work.until_finished(2)
     assert rig.work.results[1] == DELIVERED
     assert rig.state() is UpstreamState.UP
+
+
+async def test_a_quota_that_is_used_up_is_not_asked_again_before_its_time(rig: Rig) -> None:
+    quota = at_dot("554 5.2.0 SubmissionQuotaExceededException; try again in 1 second")
+    server = await rig.serve(quota, polite)
+    rig.run(rig.config(server.port))
+    rig.work.add(attempt(1), attempt(2))
+    began = asyncio.get_running_loop().time()
+    await rig.work.until_finished(1)
+    assert rig.work.results == [(Result.HELD, Reason.UPSTREAM_QUOTA_EXCEEDED)]
+    await rig.work.until_finished(2)
+    assert rig.work.results[1] == DELIVERED
+    assert asyncio.get_running_loop().time() - began >= 1
+    [(effect, _)] = rig.work.slowed
+    assert effect == PauseUntil(seconds=1)
 
 
 async def test_what_no_rule_knows_holds_once_three_senders_got_it(rig: Rig) -> None:

@@ -48,6 +48,14 @@ def test_the_table_is_complete() -> None:
         ([Happening.OPENED, Happening.FAILED], HELD, Action.HOLD),
         ([Happening.OPENED, Happening.LOGIN_REFUSED], HELD, Action.HOLD),
         ([Happening.OPENED, Happening.LOGIN_REFUSED, Happening.ACCEPTED], UP, Action.RELEASE),
+        ([Happening.OPENED, Happening.BARREN], HELD, Action.HOLD),
+        ([Happening.OPENED, Happening.STALLED], HELD, Action.HOLD),
+        ([Happening.OPENED, Happening.STALLED, Happening.STALLED], HELD, Action.NOTHING),
+        ([Happening.OPENED, Happening.STALLED, Happening.HEARD], UP, Action.RELEASE),
+        ([Happening.OPENED, Happening.STALLED, Happening.OPENED], UP, Action.RELEASE),
+        ([Happening.OPENED, Happening.FAILED, Happening.HEARD], HELD, Action.NOTHING),
+        ([Happening.STALLED, Happening.FAILED, Happening.HEARD], HELD, Action.NOTHING),
+        ([Happening.OPENED, Happening.HEARD], UP, Action.NOTHING),
         ([Happening.OPENED, Happening.CHANGED], UNKNOWN, Action.NOTHING),
         ([Happening.FAILED, Happening.CHANGED], HELD, Action.PROBE),
     ],
@@ -65,6 +73,11 @@ def test_what_happens_and_what_follows(
 def test_since_is_when_the_state_began() -> None:
     health, _ = run(Happening.OPENED, Happening.FAILED, Happening.FAILED, Happening.FAILED)
     assert (health.state, health.since, health.failures) == (HELD, 102.0, 3)
+
+
+def test_a_stall_is_no_failure() -> None:
+    health, _ = run(Happening.FAILED, Happening.OPENED, Happening.STALLED, Happening.HEARD)
+    assert (health.failures, health.stalled) == (1, False)
 
 
 def test_a_session_alone_does_not_reset_the_pause() -> None:

@@ -1,0 +1,89 @@
+"""What we ask the kernel about a connection: to notice a host that has vanished, and how much of
+what we sent was not yet taken. Linux; elsewhere as much of it as there is.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import fcntl
+import socket
+import termios
+from typing import Protocol
+
+#: Seconds without an answer after which the kernel gives a connection up: a host that vanished (a
+#: crash, a cut cable, a forgotten NAT entry) costs a minute, not the ten of a final dot. A host
+#: that is slow answers keepalives, and may take its time.
+VANISHED_AFTER = 60
+#: An idle connection is asked after so long, then every so often.
+KEEPALIVE_IDLE = 30
+KEEPALIVE_INTERVAL = 10
+
+_OPTIONS = (
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", KEEPALIVE_IDLE),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", (VANISHED_AFTER - KEEPALIVE_IDLE) // KEEPALIVE_INTERVAL),
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", VANISHED_AFTER * 1000),
+)
+
+
+class Socket(Protocol):
+    """As much of a socket as event loops show."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        ...
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        """As in `socket`."""
+        ...
+
+
+def watch_over(sock: Socket) -> None:
+    """Let the kernel end the connection when the other side has vanished."""
+    for level, name, value in _OPTIONS:
+        option = getattr(socket, name, None)
+        if option is not None:
+            with contextlib.suppress(OSError):  # the other side may be gone already
+                sock.setsockopt(level, option, value)
+
+
+def unsent(sock: Socket) -> int:
+    """Octets that the kernel holds for the other side to take; 0 where it cannot be asked."""
+    found = array.array("i", [0])
+    try:
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, found)
+    except (OSError, ValueError):
+        return 0
+    return found[0]
+
+
+class Progress:
+    """Whether a connection gets on: octets come, or go. What comes is told; what goes is asked of
+    the kernel, and only when somebody looks. Times are the caller's.
+    """
+
+    __slots__ = ("_socket", "_transport", "_unsent", "heard_at")
+
+    def __init__(self, transport: asyncio.BaseTransport) -> None:
+        """Watch over a connected TCP transport, and let the kernel do so."""
+        self._transport = transport
+        self._socket: Socket | None = transport.get_extra_info("socket")
+        self._unsent = 0  # when that was last looked at
+        self.heard_at = 0.0
+        if self._socket is not None:
+            watch_over(self._socket)
+
+    def look(self, writer: asyncio.WriteTransport, now: float) -> float:
+        """When octets last came or went, as far as can be seen; `writer` is what is written to."""
+        before, self._unsent = self._unsent, writer.get_write_buffer_size() + self._queued()
+        if self._unsent != before:  # they went, or an answer came after which there are more
+            self.heard_at = now
+        return self.heard_at
+
+    def _queued(self) -> int:
+        if self._socket is None or self._transport.is_closing():
+            return 0  # the descriptor may be somebody else's by now
+        return unsent(self._socket)
