@@ -2,7 +2,7 @@
 
 Exit codes, each with one sentence on stderr: 2 wrong arguments or a configuration that cannot be
 read (only with --require-config), 3 an address in use, 4 a spool that cannot be used or has failed.
-1 is a defect of ours, with a traceback in the log and on stderr.
+1 is a defect of ours, with a traceback in the log and on stderr; 5 a stop that took too long.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import structlog
 import uvloop
 
 from mailrelay_gateway import log as logging
 from mailrelay_gateway.config import ADMIN_PORT
+from mailrelay_gateway.descriptors import raise_limit
 from mailrelay_gateway.process import Arguments, Gateway, Stop
 from mailrelay_gateway.queue.spool import LOW_WATER
 
@@ -106,33 +108,35 @@ def _host(text: str) -> str:
     return "" if text == ANY_ADDRESS else text.strip("[]")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a gateway; returns its exit code."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a gateway, and end the process."""
     parsed = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     sys.setswitchinterval(SWITCH_INTERVAL)
     writer = logging.configure(open(1, "wb", buffering=0, closefd=False))  # noqa: SIM115 - stdout, to the end
     code, last_words = 0, ""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Gateway(parsed, log_lines_dropped=lambda: writer.dropped).run())
+            gateway = Gateway(
+                parsed, descriptors=raise_limit(), log_lines_dropped=lambda: writer.dropped
+            )
+            runner.run(gateway.run())
     except Stop as stop:
         code, last_words = stop.code, f"mailrelay-gateway: {stop}\n"
     except Exception:
         log.critical("crashed", exc_info=True)
         code, last_words = EXIT_CRASHED, traceback.format_exc()
-    written = writer.close(LAST_WORDS_FOR)
-    if not (_say(last_words) and written):
-        # A reader that has stopped must not keep the process: its thread still waits in a write.
-        os._exit(code)
-    return code
+    writer.close(LAST_WORDS_FOR)
+    _say(last_words)
+    # Whatever a thread still waits for (a reader of the log, a folder that does not answer), it is
+    # of no use any more.
+    os._exit(code)
 
 
-def _say(text: str) -> bool:
-    """Write to stderr, as far as its reader takes it in time; False if it did not."""
+def _say(text: str) -> None:
+    """Write to stderr, as far as its reader takes it in time."""
     thread = threading.Thread(target=_write_stderr, args=(text.encode(),), daemon=True)
     thread.start()
     thread.join(LAST_WORDS_FOR)
-    return not thread.is_alive()
 
 
 def _write_stderr(octets: bytes) -> None:
@@ -142,4 +146,4 @@ def _write_stderr(octets: bytes) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,7 +11,7 @@ import gc
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,9 @@ from mailrelay_gateway.config import (
 )
 from mailrelay_gateway.delivery.courier import Courier
 from mailrelay_gateway.delivery.routing import route
+from mailrelay_gateway.descriptors import sessions_for
 from mailrelay_gateway.folder import ConfigFolder
+from mailrelay_gateway.ingress.commons import Caps
 from mailrelay_gateway.ingress.listeners import Ingress, Prepared
 from mailrelay_gateway.ingress.tls import CertificateError, CertificateStore
 from mailrelay_gateway.metrics import Metrics
@@ -41,6 +43,7 @@ from mailrelay_gateway.queue.scheduler import Scheduler
 from mailrelay_gateway.queue.spool import Spool, SpoolError
 from mailrelay_gateway.sandbox.courier import SandboxCourier
 from mailrelay_gateway.sandbox.store import SandboxStore
+from mailrelay_gateway.watchdog import end_after
 
 log = structlog.get_logger()
 
@@ -53,6 +56,9 @@ CONFIG_INTERVAL = 0.5
 #: Seconds between two looks at how late the loop is, and how late it may be before the process
 #: counts as stuck.
 LAG_INTERVAL = 1.0
+#: Seconds that the parts have for closing once nothing is under way any more, all together. Pods
+#: have 30 s more than the grace period.
+CLOSING = 7.5
 #: Seconds for which a commit may run before the process counts as stuck: slow volumes take some.
 STUCK_AFTER = 60.0
 
@@ -126,9 +132,12 @@ class _Forgotten:
 class Gateway:
     """One gateway process: the parts, joined."""
 
-    def __init__(self, arguments: Arguments, *, log_lines_dropped: Callable[[], int]) -> None:
+    def __init__(
+        self, arguments: Arguments, *, descriptors: int, log_lines_dropped: Callable[[], int]
+    ) -> None:
         """Make nothing yet; `run` does."""
         self.arguments = arguments
+        self._descriptors = descriptors
         self._log_lines_dropped = log_lines_dropped
         self.metrics = Metrics()
         self._in_force: InForce | None = None
@@ -184,9 +193,13 @@ class Gateway:
         )
         self._courier = Courier(self._scheduler, self.metrics)
         self._sandbox = SandboxCourier(
-            self._scheduler, SandboxStore(arguments.spool / "sandbox.db"), self.metrics
+            self._scheduler, lambda: SandboxStore(arguments.spool / "sandbox.db"), self.metrics
         )
-        self._ingress = Ingress(self._scheduler, self.metrics, bind=arguments.bind)
+        sessions = sessions_for(self._descriptors)
+        log.info("descriptors", limit=self._descriptors, sessions=sessions)
+        self._ingress = Ingress(
+            self._scheduler, self.metrics, bind=arguments.bind, caps=Caps(total=sessions)
+        )
         self._admin = AdminServer(self, _SandboxMail(self._sandbox), self.metrics)
 
     async def _start_admin(self) -> None:
@@ -341,20 +354,23 @@ class Gateway:
     # --- stop
 
     async def _drain(self) -> None:
-        """Accept a little longer, then refuse, finish what is under way, and close in the order
-        of the mail's way.
+        """Begin no new attempt; accept a little longer, then refuse, and wait meanwhile for what is
+        under way; then close in the order of the mail's way. Each step has a deadline.
         """
         self.draining = True
         failed = self._failure.done()
-        accept_for = 0.0 if failed or not self._serving else self.arguments.accept_for
-        log.info("draining", accept_for=accept_for, grace=self.arguments.grace)
-        deadline = time.monotonic() + self.arguments.grace
-        await self._ingress.stop(accept_for, max(0.0, self.arguments.grace - accept_for) / 2)
+        grace = 0.0 if failed else self.arguments.grace
+        accept_for = min(self.arguments.accept_for, grace) if self._serving else 0.0
+        end_after(grace + 2 * CLOSING)
+        log.info("draining", accept_for=accept_for, grace=grace)
         self._scheduler.stop_taking()
-        await self._courier.stop(0.0 if failed else max(0.0, deadline - time.monotonic()))
-        await self._sandbox.stop()
-        await self._spool.close()
-        await self._admin.stop()
+        await asyncio.gather(
+            _ended("ingress", self._ingress.stop(accept_for, grace - accept_for), grace + CLOSING),
+            _ended("courier", self._courier.stop(grace), grace + CLOSING),
+        )
+        await _ended("sandbox", self._sandbox.stop(), CLOSING / 3)
+        await _ended("spool", self._spool.close(), CLOSING / 3)
+        await _ended("admin", self._admin.stop(), CLOSING / 3)
         log.info("stopped")
 
     def _spool_failed(self, why: str) -> None:
@@ -419,6 +435,19 @@ class Gateway:
             self.metrics.loop_lag_seconds.set(max(0.0, loop.time() - due))
             dropped, told = self._log_lines_dropped(), dropped
             self.metrics.log_lines_dropped.inc(dropped - told)
+
+
+async def _ended(part: str, ending: Awaitable[None], seconds: float) -> None:
+    """Wait for a part to end, but not for ever, and not in vain for the others if it fails: what
+    was answered 250 is on disk all the same.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await ending
+    except TimeoutError:
+        log.error("stop_overdue", part=part, seconds=seconds)
+    except Exception:
+        log.exception("stop_failed", part=part)
 
 
 def _spare_the_collector() -> None:

@@ -170,13 +170,20 @@ def relay(
 class GatewayProcess:
     """One gateway process in a folder of the test; restartable with the same spool."""
 
-    def __init__(self, folder: Path, *arguments: str, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        python: str = sys.executable,
+        under: Sequence[str] = (),
+    ) -> None:
+        """`under` is a command that runs it, such as prlimit with what it sets."""
         self.folder = folder
         self.config = folder / "config"
         self.spool = folder / "spool"
         self.admin_port = free_port()
         self._arguments = arguments
-        self._python = python
+        self._command = (*under, python)
         self.process: asyncio.subprocess.Process | None = None
         self._log: list[int] = []
 
@@ -198,7 +205,7 @@ class GatewayProcess:
         """Start it and wait until it is ready; its log goes to a file, or to `stdout`."""
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                self._python,
+                *self._command,
                 *("-m", "mailrelay_gateway", "--config", str(self.config)),
                 *("--spool", str(self.spool), "--admin", f"127.0.0.1:{self.admin_port}"),
                 *("--accept-for", "0", "--grace", "20", *self._arguments),

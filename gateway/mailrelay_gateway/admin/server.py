@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
@@ -26,8 +27,20 @@ T = TypeVar("T")
 MAX_REQUEST = 16 * 1024
 #: Prometheus' text format; OpenMetrics is not offered.
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
+#: Connections at once: some Prometheus servers, probes, the operator, people; and seconds that a
+#: request may take.
+MAX_CONNECTIONS = 64
+REQUEST_DEADLINE = 10.0
+HANDSHAKE_DEADLINE = 5.0
+#: Connections that the kernel holds for us meanwhile.
+BACKLOG = 128
+#: Seconds to wait when a connection cannot be accepted, such as without file descriptors.
+ACCEPT_PAUSE = 0.1
 #: Captured messages in one list.
 MAX_LISTED = 1000
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Health(Protocol):
@@ -71,11 +84,15 @@ class AdminServer:
         self._mail = mail
         self._metrics = metrics
         self._runner: web.AppRunner | None = None
+        self._acceptor: asyncio.Task[None] | None = None
+        self._connecting: dict[asyncio.Task[None], None] = {}  # the oldest first
+        self._busy: set[asyncio.BaseProtocol] = set()  # connections with a request under way
+        self._doomed: set[asyncio.BaseProtocol] = set()  # aborted, and not gone yet
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Listen, with HTTPS where there is `tls`; returns the port (of use when 0 was asked
         for)."""
-        app = web.Application(client_max_size=MAX_REQUEST)
+        app = web.Application(client_max_size=MAX_REQUEST, middlewares=[self._bound])
         app.router.add_get("/metrics", self._get_metrics)
         app.router.add_get("/livez", self._get_livez)
         app.router.add_get("/readyz", self._get_readyz)
@@ -86,15 +103,94 @@ class AdminServer:
         app.router.add_get(r"/sandbox/messages/{id:\d+}/raw", self._guarded(self._get_raw))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=tls)
-        await site.start()
-        address: tuple[str, int] = self._runner.addresses[0]
-        return address[1]
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        sock.setblocking(False)
+        self._acceptor = asyncio.get_running_loop().create_task(self._accept(sock, tls))
+        self._acceptor.add_done_callback(lambda _: sock.close())
+        number: int = sock.getsockname()[1]
+        return number
 
     async def stop(self) -> None:
         """Stop listening."""
+        if self._acceptor is not None:
+            self._acceptor.cancel()
+        for connecting in self._connecting:
+            connecting.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    # --- bounds
+
+    async def _accept(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Take connections, not more than MAX_CONNECTIONS, counted before a handshake."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(sock)
+            except OSError:  # no file descriptor left, or a client gone again
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            if not self._make_room():
+                client.close()
+                continue
+            connecting = loop.create_task(self._connect(client, tls))
+            self._connecting[connecting] = None
+            connecting.add_done_callback(lambda done: self._connecting.pop(done, None))
+
+    def _make_room(self) -> bool:
+        """Whether one more may connect. Where there are too many, the oldest goes that asks nothing
+        just now: whoever only holds connections keeps no probe out.
+        """
+        assert self._runner is not None
+        assert self._runner.server is not None  # set up before anyone connects
+        connections = self._runner.server.connections
+        self._doomed.intersection_update(connections)
+        present = [one for one in connections if one not in self._doomed]
+        if len(present) + len(self._connecting) < MAX_CONNECTIONS:
+            return True
+        for victim in present:
+            if victim not in self._busy and victim.transport is not None:
+                self._doomed.add(victim)
+                victim.transport.abort()
+                return True
+        oldest = next(iter(self._connecting), None)
+        if oldest is not None:  # amid its handshake
+            del self._connecting[oldest]
+            oldest.cancel()
+        return oldest is not None
+
+    async def _connect(self, client: socket.socket, tls: ssl.SSLContext | None) -> None:
+        assert self._runner is not None
+        assert self._runner.server is not None  # set up before anyone connects
+        try:
+            client.setblocking(False)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._runner.server,
+                client,
+                ssl=tls,
+                ssl_handshake_timeout=HANDSHAKE_DEADLINE if tls is not None else None,
+            )
+        except (Exception, asyncio.CancelledError):  # whatever it was, no connection came of it
+            client.close()
+
+    @web.middleware
+    async def _bound(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Give each request a deadline, and answer a failure of ours as one."""
+        protocol = request.protocol
+        self._busy.add(protocol)
+        try:
+            async with asyncio.timeout(REQUEST_DEADLINE):
+                return await handler(request)
+        except web.HTTPException:
+            raise
+        except TimeoutError:
+            return _json({"error": f"no answer within {REQUEST_DEADLINE:g} s"}, 503)
+        except Exception as error:
+            log.exception("admin_request_failed", path=request.path)
+            return _json({"error": f"{type(error).__name__}: {error}"}, 500)
+        finally:
+            self._busy.discard(protocol)
 
     # --- open
 

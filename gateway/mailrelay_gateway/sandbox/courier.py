@@ -5,8 +5,12 @@ sending.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -47,15 +51,22 @@ class Work(Protocol):
 class SandboxCourier:
     """Captures the mail of all sandbox upstreams of one gateway."""
 
-    def __init__(self, work: Work, store: SandboxStore, metrics: Metrics) -> None:
-        """Take from `work`, capture into `store`."""
+    def __init__(
+        self, work: Work, open_store: Callable[[], SandboxStore], metrics: Metrics
+    ) -> None:
+        """Take from `work`, capture into the store, which is opened when it is first of use: a file
+        that cannot be opened must not end a gateway that captures nothing.
+        """
         self._work = work
-        self._store = store
+        self._open_store = open_store
+        self._store: SandboxStore | None = None  # touched by the sandbox's thread only
+        self._trouble: dict[str, tuple[str, float]] = {}  # what failed last and since when
         self._metrics = metrics
         self._keep: dict[str, int] = {}
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
         self._stopping = False
+        self._stop = asyncio.Event()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,27 +86,47 @@ class SandboxCourier:
             )
 
     def status(self) -> list[UpstreamStatus]:
-        """A sandbox always takes mail."""
-        return [UpstreamStatus(name=name, state=UpstreamState.UP) for name in self._keep]
+        """A sandbox takes mail, unless its file cannot be used."""
+        return [self._status(name) for name in self._keep]
+
+    def _status(self, name: str) -> UpstreamStatus:
+        if name not in self._trouble:
+            return UpstreamStatus(name=name, state=UpstreamState.UP)
+        error, since = self._trouble[name]
+        return UpstreamStatus(
+            name=name,
+            state=UpstreamState.HELD,
+            reason=Reason.INTERNAL_ERROR,
+            message=f"captured mail cannot be stored: {error}",
+            since=datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
 
     async def run(self, read: Callable[[SandboxStore], T]) -> T:
         """Call `read` with the store in the sandbox's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, read, self._store)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._use, read)
+
+    def _use(self, read: Callable[[SandboxStore], T]) -> T:
+        if self._store is None:
+            self._store = self._open_store()
+        return read(self._store)
 
     async def stop(self) -> None:
         """Finish what is being captured, and close the store."""
         self._stopping = True
+        self._stop.set()
         await asyncio.gather(*self._busy.values(), return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._store.close)
-        self._executor.shutdown()
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+        self._executor.shutdown(wait=False)
+
+    def _close(self) -> None:
+        if self._store is not None:
+            self._store.close()
 
     async def _capture_all(self, upstream: str) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while attempts := self._take(upstream):
                 try:
-                    keep = self._keep.get(upstream, 1)
-                    await loop.run_in_executor(self._executor, self._store.capture, attempts, keep)
+                    await self.run(partial(_capture, attempts, self._keep.get(upstream, 1)))
                 except UnreadableBody as error:  # one message's own trouble: it alone waits
                     log.error("body_unreadable", upstream=upstream, error=str(error))
                     for attempt in attempts:
@@ -106,10 +137,14 @@ class SandboxCourier:
                     continue
                 except Exception as error:  # disk full, say: the mail stays in the queue
                     log.error("sandbox_failed", upstream=upstream, error=str(error))
+                    self._trouble.setdefault(upstream, (str(error), time.time()))
                     for attempt in attempts:
                         self._work.give_back(attempt)
-                    await asyncio.sleep(RETRY_AFTER)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(RETRY_AFTER):
+                            await self._stop.wait()
                     continue
+                self._trouble.pop(upstream, None)
                 for attempt in attempts:
                     self._finish(attempt)
         finally:
@@ -147,3 +182,7 @@ class SandboxCourier:
             size=attempt.message.size,
         )
         self._work.finish(attempt, outcomes)
+
+
+def _capture(attempts: Sequence[Attempt], keep: int, store: SandboxStore) -> None:
+    store.capture(attempts, keep)

@@ -28,4 +28,4 @@ def _die_with_parent(parent: int) -> None:
 
 if __name__ == "__main__":
     _die_with_parent(int(os.environ[PARENT]))
-    sys.exit(main())
+    main()

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
 import ssl
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -118,5 +120,21 @@ async def test_plain_http_is_not_answered_there(tmp_path: Path, document_port: i
         await until(gateway, "/readyz", as_a_kubelet_does(), 200)
         code, _ = await gateway.get("/metrics")
         assert code == 0
+    finally:
+        await gateway.kill()
+
+
+async def test_handshakes_that_never_begin_keep_no_probe_out(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path, "--admin-tls")
+    gateway.write(relay([plain_listener(free_port())], [sandbox()]))
+    await gateway.start(wait=False)
+    try:
+        async with asyncio.timeout(20):
+            while await ask(gateway, "/readyz", as_a_kubelet_does()) != 200:
+                await asyncio.sleep(0.05)
+        with ExitStack() as stack:
+            for _ in range(300):
+                stack.enter_context(socket.create_connection(("127.0.0.1", gateway.admin_port)))
+            assert await ask(gateway, "/livez", as_a_kubelet_does()) == 200
     finally:
         await gateway.kill()

@@ -1,0 +1,121 @@
+"""A stop: no new attempt begins, mail is taken a little longer, and nothing may hang for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from mailrelay_gateway.config import FILE_NAME
+from tests.integration.gateway.test_process import eventually
+from tests.peers.client import send_plain
+from tests.peers.gateway import (
+    GatewayProcess,
+    free_port,
+    plain_listener,
+    relay,
+    sandbox,
+    smarthost,
+)
+
+
+class Upstream:
+    """Takes mail, one message at a time, when it is let."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.taken = 0
+        self.may_take = asyncio.Event()
+        self.port = 0
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 slow.example\r\n")
+        in_data = False
+        try:
+            while line := await reader.readline():
+                if in_data:
+                    if line == b".\r\n":
+                        await self.may_take.wait()
+                        self.taken += 1
+                        in_data = False
+                        writer.write(b"250 2.0.0 taken\r\n")
+                    continue
+                verb = line[:4].upper().strip()
+                self.begun += verb == b"MAIL"
+                in_data = verb == b"DATA"
+                writer.write(b"354 go\r\n" if in_data else b"250 ok\r\n")
+                if verb == b"QUIT":
+                    return
+        except ConnectionError:
+            return
+        finally:
+            writer.close()
+
+
+async def test_after_sigterm_no_attempt_begins_and_mail_is_still_taken(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path, "--accept-for", "3")
+    upstream, port = Upstream(), free_port()
+    await upstream.start()
+    gateway.write(relay([plain_listener(port)], [smarthost("slow", upstream.port, connections=1)]))
+    await gateway.start()
+    try:
+        for _ in range(10):
+            await send_plain(port)
+        await eventually(lambda: _is(upstream.begun == 1))
+        assert gateway.process is not None
+        gateway.process.terminate()
+        await eventually(lambda: _has_logged(gateway, "draining"))
+        await send_plain(port)  # clients still hold our address
+        upstream.may_take.set()
+        async with asyncio.timeout(30):
+            assert await gateway.process.wait() == 0
+        assert (upstream.begun, upstream.taken) == (1, 1)
+        await gateway.start()
+        await eventually(lambda: _is(upstream.taken == 11))
+    finally:
+        await gateway.kill()
+        upstream.stop()
+
+
+async def _is(fact: bool) -> bool:
+    return fact
+
+
+async def _has_logged(gateway: GatewayProcess, event: str) -> bool:
+    return bool(gateway.log_lines(event))
+
+
+async def test_a_folder_that_does_not_answer_holds_up_no_stop(gateway: GatewayProcess) -> None:
+    port = free_port()
+    gateway.write(relay([plain_listener(port)], [sandbox()]))
+    await gateway.start()
+    silent = gateway.config / "relay" / "silent"
+    os.mkfifo(silent)  # to open it waits for a writer, who never comes: like a dead mount
+    silent.rename(gateway.config / "relay" / FILE_NAME)
+    assert gateway.process is not None
+    gateway.process.send_signal(signal.SIGHUP)
+    await send_plain(port)
+    assert (await gateway.get("/livez"))[0] == 200
+    assert await gateway.stop() == 0
+
+
+def test_a_stop_that_hangs_is_ended() -> None:
+    program = (
+        "import threading; from mailrelay_gateway.watchdog import end_after;"
+        " end_after(0.05); threading.Event().wait()"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert ended.returncode == 5
+    assert b"stop_overdue" in ended.stdout
