@@ -18,15 +18,20 @@ import uvloop
 from mailrelay_operator import __version__, handlers
 from mailrelay_operator.cluster.gateways import GatewayPods
 from mailrelay_operator.cluster.kube import Kube, connect
-from mailrelay_operator.cluster.port import Unavailable
-from mailrelay_operator.engine.backlog import Backlog
+from mailrelay_operator.cluster.reflector import Reflector
+from mailrelay_operator.engine.acting import Actor
+from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.memory import Memory
 from mailrelay_operator.engine.metrics import OperatorMetrics
-from mailrelay_operator.engine.reading import Reader, Scope
+from mailrelay_operator.engine.pulse import Pulse
+from mailrelay_operator.engine.reading import Reader
 from mailrelay_operator.engine.reconcile import Clock, Reconciler
 from mailrelay_operator.engine.resync import Reread, Resync
+from mailrelay_operator.engine.scope import Scope
 from mailrelay_operator.engine.serving import serve_metrics
-from mailrelay_operator.engine.startup import wait_for_kinds
+from mailrelay_operator.engine.store import Store
+from mailrelay_operator.engine.verifiers import Verifiers
+from mailrelay_operator.engine.watching import Watching, watched_kinds
 from mailrelay_operator.engine.workers import Doorbell, Workers
 from mailrelay_operator.plan.facts import Place
 from mailrelay_operator.settings import Settings, SettingsUnusable, read_settings
@@ -35,19 +40,14 @@ log = structlog.get_logger()
 
 
 def main() -> int:
-    """The exit code of a whole life: 2 when the environment cannot be used, 1 when the cluster
-    cannot."""
+    """The exit code of a whole life: 2 when the environment cannot be used."""
     try:
         settings = read_settings(os.environ)
     except SettingsUnusable as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not configured yet
         return 2
     configure_log(settings.log_level)
-    try:
-        uvloop.run(operate(settings))
-    except Unavailable as error:
-        log.error("cannot-start", detail=str(error))
-        return 1
+    uvloop.run(operate(settings))
     return 0
 
 
@@ -63,7 +63,6 @@ async def operate(settings: Settings) -> None:
     cluster = await connect()
     gateways = GatewayPods()
     try:
-        await wait_for_kinds(cluster)
         await _operate(settings, scope, cluster, gateways)
     finally:
         await gateways.close()
@@ -72,8 +71,10 @@ async def operate(settings: Settings) -> None:
 
 async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: GatewayPods) -> None:
     metrics = OperatorMetrics()
-    memory = Memory()
-    doorbell = Doorbell(Backlog(), time.monotonic)
+    memory, store, contents = Memory(), Store(), Contents(cluster, scope)
+    doorbell = Doorbell(time.monotonic)
+    watching = Watching(store=store, doorbell=doorbell, scope=scope)
+    clock = Clock(monotonic=time.monotonic, now=lambda: datetime.now(UTC))
     place = Place(
         image=settings.gateway_image,
         image_pull_policy=settings.gateway_image_pull_policy,
@@ -83,17 +84,35 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
         monitoring_namespaces=settings.monitoring_namespaces,
         user=settings.gateway_user,
     )
+    verifiers = Verifiers(lambda key: doorbell.add(key, urgent=True))
     reconciler = Reconciler(
-        cluster=cluster,
-        reader=Reader(cluster=cluster, gateways=gateways, place=place, scope=scope),
+        store=store,
+        contents=contents,
+        reader=Reader(
+            store=store,
+            contents=contents,
+            gateways=gateways,
+            memory=memory,
+            place=place,
+            scope=scope,
+        ),
+        actor=Actor(cluster=cluster, contents=contents, store=store, now=clock.now),
+        verifiers=verifiers,
         memory=memory,
-        clock=Clock(monotonic=time.monotonic, now=lambda: datetime.now(UTC)),
+        clock=clock,
+        ring=lambda key: doorbell.add(key, urgent=True),
     )
     rng = random.Random()  # noqa: S311 - jitter
-    workers = Workers(doorbell=doorbell, reconcile=reconciler.reconcile, metrics=metrics, rng=rng)
+    pulse = Pulse(time.monotonic)
+    workers = Workers(
+        doorbell=doorbell,
+        reconcile=reconciler.reconcile,
+        metrics=metrics,
+        rng=rng,
+        ready=watching.complete,
+    )
     resync = Resync(
-        cluster=cluster,
-        scope=scope,
+        store=store,
         doorbell=doorbell,
         memory=memory,
         metrics=metrics,
@@ -101,22 +120,34 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
         rng=rng,
         unix_time=time.time,
     )
-    reread = Reread(cluster=cluster, doorbell=doorbell, memory=memory, metrics=metrics)
-    registry = handlers.framework_registry(
-        doorbell=doorbell, memory=memory, scope=scope, is_stale=resync.is_stale
-    )
-    await handlers.run(
-        registry=registry,
-        scope=scope,
-        probe_host=settings.probe_host,
-        probe_port=settings.probe_port,
-        beside={
-            "workers": workers.run(),
-            "resync": resync.run(),
-            "reread": reread.run(),
-            "metrics": serve_metrics(metrics, port=settings.metrics_port),
-        },
-    )
+    reread = Reread(cluster=cluster, doorbell=doorbell, contents=contents, metrics=metrics)
+    reflectors = {
+        f"watch {kind.plural} {namespace or ''}": Reflector(
+            cluster=cluster,
+            sink=watching,
+            kind=kind,
+            namespace=namespace,
+            labels=labels,
+            rng=rng,
+            beat=pulse.beat,
+        ).run()
+        for kind, namespace, labels in watched_kinds(scope)
+    }
+    try:
+        await handlers.run(
+            registry=handlers.framework_registry(stuck=pulse.stuck),
+            probe_host=settings.probe_host,
+            probe_port=settings.probe_port,
+            beside={
+                "workers": workers.run(),
+                "resync": resync.run(),
+                "reread": reread.run(),
+                "metrics": serve_metrics(metrics, port=settings.metrics_port),
+                **reflectors,
+            },
+        )
+    finally:
+        verifiers.close()
 
 
 def configure_log(level: str) -> None:

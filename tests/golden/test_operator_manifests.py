@@ -17,10 +17,11 @@ import yaml
 
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.engine.minting import mint
-from mailrelay_operator.plan import survey
+from mailrelay_operator.plan.actions import Apply
 from mailrelay_operator.plan.facts import Absence, Lookup, ObjectKey, Place, RelayFacts
 from mailrelay_operator.plan.manifests.network import network_policy
 from mailrelay_operator.plan.relay import plan_relay
+from mailrelay_operator.plan.survey import survey, wanted
 
 HERE = Path(__file__).parent / "operator"
 #: The oldest Kubernetes that we say we run on, and the newest that the schemas know.
@@ -119,12 +120,11 @@ def manifests(spec: dict[str, Any], **place: Any) -> list[dict[str, Any]]:
         ),
         objects=Nothing(),
     )
-    material = mint(
-        survey.wanted(facts), relay="mail/out", now=facts.now, passwords={}, verifiers={}
-    )
-    plan = plan_relay(facts, material)
+    found = survey(facts, relay)
+    plan = plan_relay(found, mint(wanted(found), relay="mail/out", now=facts.now))
     assert plan.problems == ()
-    return [one for one in plan.apply if one["kind"] != "Secret"]
+    applied = [one.manifest for one in plan.actions if isinstance(one, Apply)]
+    return [one for one in applied if one["kind"] != "Secret"]
 
 
 @pytest.mark.parametrize("name", sorted(RELAYS))

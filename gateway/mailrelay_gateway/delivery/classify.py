@@ -192,9 +192,6 @@ AWAITED = {
     **{phase: f"its answer to {command}" for phase, command in COMMANDS.items()},
 }
 
-#: Characters of what came instead of a reply: it may quote one, and is kept for each recipient.
-MAX_DETAIL = 500
-
 #: Of several effects of one transaction the strongest is the pool's.
 _STRENGTH: dict[type, int] = {Reconnect: 1, Slow: 2, Cap: 3, PauseUntil: 4}
 
@@ -353,7 +350,7 @@ def _common(
     if closing is not None:
         return phase, classify_reply(phase, closing, rules)
     result, reason = ENDINGS[ending][transcript.dot_sent]
-    return phase, Meaning(result, reason, detail=detail[:MAX_DETAIL])
+    return phase, Meaning(result, reason, detail=detail)
 
 
 def _at_rcpt(meaning: Meaning, taken: bool) -> Meaning:

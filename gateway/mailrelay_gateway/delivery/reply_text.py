@@ -80,8 +80,6 @@ def named_moment(text: str) -> float | None:
             moment = datetime.fromisoformat(f"{found['day']}T{found['clock']}{offset}")
         else:
             moment = parsedate_to_datetime(found["mail"])
-        if moment.tzinfo is None:  # "-0000"
-            moment = moment.replace(tzinfo=UTC)
-        return moment.timestamp()
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    return moment.astimezone(UTC).timestamp()

@@ -10,9 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: Quotas are counted by the day; after that the upstream is asked again.
-LONGEST_PAUSE = 24 * 3600.0
-
 
 @dataclass(frozen=True, slots=True)
 class Slow:
@@ -36,15 +33,11 @@ class PauseUntil:
             raise ValueError("PauseUntil takes either `at` or `seconds`")
 
     def moment(self, now: float) -> float:
-        """The end of the pause in Unix seconds: not before `now`, and at most LONGEST_PAUSE later,
-        whatever a reply or a clock says.
-        """
+        """The end of the pause in Unix seconds, never before `now`."""
         if self.at is not None:
-            end = self.at
-        else:
-            assert self.seconds is not None
-            end = now + self.seconds
-        return min(max(now, end), now + LONGEST_PAUSE)
+            return max(now, self.at)
+        assert self.seconds is not None
+        return now + max(0.0, self.seconds)
 
 
 @dataclass(frozen=True, slots=True)

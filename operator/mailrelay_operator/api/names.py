@@ -18,7 +18,14 @@ from mailrelay_operator.api.metadata import GROUP
 RELAY_NAME = "[a-z]([a-z0-9-]*[a-z0-9])?"
 MAX_RELAY_NAME = 45
 
+#: The value of the label managed-by, and the manager of every field that we apply.
 FIELD_MANAGER = "mailrelay"
+#: A manager per writer: to the API server one name used with two operations is two managers, and
+#: what one of them wrote the other could never take back. What is created with POST is created by a
+#: manager that never applies.
+FIELD_MANAGER_CREATE = f"{FIELD_MANAGER}-create"
+FIELD_MANAGER_PATCH = f"{FIELD_MANAGER}-patch"
+FIELD_MANAGER_STATUS = f"{FIELD_MANAGER}-status"
 
 # --- labels
 LABEL_NAME = "app.kubernetes.io/name"
@@ -41,6 +48,11 @@ COMPONENT_GATEWAY = "gateway"
 ANNOTATION_DIGEST = f"{GROUP}/config-digest"
 #: On a MailSender: any new value ends all its passwords at once.
 ANNOTATION_REVOKE = f"{GROUP}/revoke"
+#: On a MailSender: "true" takes over the Secret that was written for a MailSender of the same name
+#: that no longer exists (after a restore), and keeps its password.
+ANNOTATION_ADOPT = f"{GROUP}/adopt-secret"
+#: On every object that we apply: the hash of what was applied last.
+ANNOTATION_APPLIED = f"{GROUP}/applied"
 #: On a tenant's Secret: when its password was minted.
 ANNOTATION_MINTED = f"{GROUP}/minted"
 

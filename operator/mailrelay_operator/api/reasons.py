@@ -256,11 +256,6 @@ class Reason(StrEnum):
             " the size that the message names."
         ),
     )
-    QUEUE_TOO_SMALL = (
-        "QueueTooSmall",
-        "Programmed",
-        "The queue's volume is too small for a message to be taken; make it larger.",
-    )
     SECRET_PENDING = (
         "SecretPending",
         "Programmed",

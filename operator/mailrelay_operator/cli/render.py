@@ -14,13 +14,15 @@ from datetime import UTC, datetime
 import click
 import yaml
 
-from mailrelay_gateway.config import Certificate, GatewayStatus, ScryptVerifier
+from mailrelay_gateway.config import Certificate, ScryptVerifier
 from mailrelay_operator.api.names import ANNOTATION_MINTED, SECRET_TYPE_BINDING
 from mailrelay_operator.cli.documents import STDIN
 from mailrelay_operator.cli.inventory import Inventory, Key
 from mailrelay_operator.cli.reading import read_inventory
 from mailrelay_operator.cli.standalone import facts_of, of_relay
 from mailrelay_operator.cli.stop import NotUsable
+from mailrelay_operator.plan.actions import Apply, Create
+from mailrelay_operator.plan.credentials import Credentials
 from mailrelay_operator.plan.facts import (
     Absence,
     Authority,
@@ -28,14 +30,13 @@ from mailrelay_operator.plan.facts import (
     Material,
     ObjectKey,
     Place,
-    Plan,
-    PodFacts,
     RelayFacts,
+    SenderMaterial,
     Wanted,
 )
 from mailrelay_operator.plan.objects import Manifest, secret_data
-from mailrelay_operator.plan.relay import plan_relay
-from mailrelay_operator.plan.survey import own_objects, referenced_objects, wanted
+from mailrelay_operator.plan.survey import own_objects, referenced_objects
+from mailrelay_operator.plan.together import Together, plan_together
 
 MINTED = "<minted>"
 REDACTED = "<redacted>"
@@ -64,21 +65,10 @@ def render(files: tuple[str, ...]) -> None:
         raise NotUsable("\n".join(problems))
 
 
-def plan_without_minting(inventory: Inventory, relay: Key, *, now: datetime) -> Plan:
+def plan_without_minting(inventory: Inventory, relay: Key, *, now: datetime) -> Together:
     """The plan for a cluster in which nothing of this relay exists yet and all goes well."""
     facts = facts_of(of_relay(inventory, relay), relay, {}, place=Place(), now=now)
-    facts = _with_absences(facts)
-    material = placeholders(wanted(facts))
-    plan = plan_relay(facts, material)
-    # Tenants get their Secrets when a pod runs the configuration: so one does.
-    ready = PodFacts(
-        name=f"{relay[1]}-0",
-        uid=UID,
-        ready=True,
-        stamp=plan.digest,
-        status=GatewayStatus(version="", digest=plan.digest, started_at=""),
-    )
-    return plan_relay(replace(facts, pods=(ready,)), material)
+    return plan_together(_with_absences(facts), mint=placeholders, mint_for=_placeholder)
 
 
 def placeholders(asked: Wanted) -> Material:
@@ -87,17 +77,25 @@ def placeholders(asked: Wanted) -> Material:
         authority=Authority(certificate=MINTED, key=MINTED) if asked.authority else None,
         admin_token=MINTED if asked.admin_token else "",
         leaf=Certificate(chain=MINTED, key=MINTED) if asked.leaf else None,
-        passwords=dict.fromkeys(asked.passwords, MINTED),
-        scrypts={uid: ScryptVerifier(salt="", hash="") for uid in asked.scrypts},
     )
 
 
-def shown(plan: Plan) -> Iterator[Manifest]:
+def shown(plan: Together) -> Iterator[Manifest]:
     """The objects as they are printed: what is created once, then what is applied."""
-    for manifest in plan.create:
-        yield _hidden(manifest, MINTED)
-    for manifest in plan.apply:
-        yield _hidden(manifest, REDACTED)
+    applied = {action.target for action in plan.actions if isinstance(action, Apply)}
+    for action in plan.actions:
+        if isinstance(action, Create) and action.target not in applied:
+            yield _hidden(action.manifest, MINTED)
+    for action in plan.actions:
+        if isinstance(action, Apply):
+            tenants = action.manifest.get("type") == SECRET_TYPE_BINDING
+            yield _hidden(action.manifest, MINTED if tenants else REDACTED)
+
+
+def _placeholder(_uid: str, found: Credentials) -> SenderMaterial:
+    if found.wants_scrypt is not None:
+        return SenderMaterial(verifier=ScryptVerifier(salt="", hash=""))
+    return SenderMaterial(password=MINTED)
 
 
 def _hidden(manifest: Manifest, secret: str) -> Manifest:

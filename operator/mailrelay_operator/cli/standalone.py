@@ -17,6 +17,7 @@ from mailrelay_gateway.config import (
     RELAY_FILE,
     AuthenticationMode,
     GatewayConfig,
+    ScryptVerifier,
     TlsMode,
     file_names,
     load,
@@ -31,18 +32,24 @@ from mailrelay_operator.cli.endpoint import Door, Endpoint, Login, Way, write_en
 from mailrelay_operator.cli.folder import DataFolder
 from mailrelay_operator.cli.inventory import Inventory, Key
 from mailrelay_operator.cli.unsupported import find_unsupported
-from mailrelay_operator.engine.minting import mint
-from mailrelay_operator.plan.facts import Material, ObjectKey, Place, Plan, RelayFacts
+from mailrelay_operator.engine.minting import mint, mint_password, scrypt_verifier
+from mailrelay_operator.plan.actions import Action, Apply, Create
+from mailrelay_operator.plan.credentials import Credentials
+from mailrelay_operator.plan.facts import (
+    ObjectKey,
+    Place,
+    RelayFacts,
+    SeenSender,
+    SenderMaterial,
+)
 from mailrelay_operator.plan.objects import (
     Manifest,
-    annotations_of,
     labels_of,
     name_of,
     namespace_of,
     secret_data,
 )
-from mailrelay_operator.plan.relay import plan_relay
-from mailrelay_operator.plan.survey import wanted
+from mailrelay_operator.plan.together import plan_together
 
 #: What is created in one round is a fact in the next; two rounds settle everything, the rest is
 #: a bound against a plan that never does.
@@ -99,23 +106,24 @@ class Standalone:
         certificate_host = _certificate_host(mine, self.relay)
         place = Place(standalone=True, loopback_host=certificate_host or self.client_host)
         store = {_key_of(secret): secret for secret in kept}
-        plan, material = Plan(), Material()
+        minted = _Minted()
         for _ in range(MAX_ROUNDS):
             facts = facts_of(mine, self.relay, store, place=place, now=now)
-            material = mint(
-                wanted(facts),
-                relay="/".join(self.relay),
-                now=now,
-                passwords=material.passwords,
-                verifiers=material.scrypts,
+            together = plan_together(
+                facts,
+                mint=lambda asked: mint(asked, relay="/".join(self.relay), now=now),
+                mint_for=minted.for_sender,
             )
-            plan = plan_relay(facts, material)
-            if plan.problems or not _settle(store, plan):
+            if together.problems or not _settle(store, together.actions):
                 break
-        problems = tuple(_with_places(plan.problems, mine))
+        plan = together.relay
+        problems = tuple(_with_places(together.problems, mine))
         if problems or RELAY_FILE not in plan.files:
             return Picture(endpoint=self._endpoint(), problems=problems or (_NOTHING_TO_RUN,))
         config = load(plan.files)
+        soonest = [now + REPLAN_EVERY]
+        if together.look_again_at is not None:
+            soonest.append(together.look_again_at)
         authority = _authority(store, self.relay, config)
         endpoint = self._endpoint(config, mine, store, certificate_host)
         return Picture(
@@ -125,7 +133,7 @@ class Standalone:
             secrets=tuple(store.values()),
             authority=authority,
             warnings=tuple(_find_warnings(mine, self.relay, endpoint)),
-            look_again_at=now + REPLAN_EVERY,
+            look_again_at=min(soonest),
         )
 
     def put(self, picture: Picture, folder: DataFolder) -> bool:
@@ -183,6 +191,24 @@ class Standalone:
         )
 
 
+class _Minted:
+    """What was minted for senders in the rounds of one plan: the same for the same sender."""
+
+    def __init__(self) -> None:
+        self._passwords: dict[str, str] = {}
+        self._verifiers: dict[str, ScryptVerifier] = {}
+
+    def for_sender(self, uid: str, found: Credentials) -> SenderMaterial:
+        """What this sender's plan wants."""
+        if found.wants_scrypt is not None:
+            if uid not in self._verifiers:
+                self._verifiers[uid] = scrypt_verifier(found.wants_scrypt)
+            return SenderMaterial(verifier=self._verifiers[uid])
+        if found.wants_password:
+            return SenderMaterial(password=self._passwords.setdefault(uid, mint_password()))
+        return SenderMaterial()
+
+
 _NOTHING_TO_RUN = "The plan holds no configuration and does not say why: this is a mistake of ours."
 
 
@@ -199,7 +225,7 @@ def facts_of(
     objects: dict[ObjectKey, Manifest] = dict(store)
     for one in (*inventory.secrets.values(), *inventory.config_maps.values()):
         objects[_key_of(one)] = one
-    senders = tuple(inventory.senders.values())
+    senders = tuple(SeenSender.of(one) for one in inventory.senders.values())
     return RelayFacts(
         namespace=relay[0],
         name=relay[1],
@@ -209,26 +235,27 @@ def facts_of(
         senders=senders,
         namespaces={
             namespace: labels_of(inventory.namespace(namespace))
-            for namespace in {namespace_of(sender) for sender in senders}
+            for namespace in {namespace_of(sender.manifest) for sender in senders}
         },
         objects=objects,
     )
 
 
-def _settle(store: dict[ObjectKey, Manifest], plan: Plan) -> bool:
+def _settle(store: dict[ObjectKey, Manifest], actions: Iterable[Action]) -> bool:
     """Keep the Secrets of a plan as a cluster would; whether that changed anything."""
     changed = False
-    for secret in plan.create:
-        if secret["kind"] == "Secret" and _key_of(secret) not in store:
-            store[_key_of(secret)] = created(secret)
-            changed = True
-    for secret in plan.apply:
-        if secret["kind"] != "Secret":
+    for action in actions:
+        if action.target.kind != "Secret":
             continue
-        before = store.get(_key_of(secret))
-        after = applied(before, secret)
+        before = store.get(action.target)
+        if isinstance(action, Create):
+            after = before or created(action.manifest)
+        elif isinstance(action, Apply):
+            after = applied(before, action.manifest)
+        else:
+            continue
         if after != before:
-            store[_key_of(secret)] = after
+            store[action.target] = after
             changed = True
     return changed
 
@@ -240,18 +267,12 @@ def created(secret: Manifest) -> Manifest:
 
 
 def applied(before: Manifest | None, secret: Manifest) -> Manifest:
-    """A Secret as it is after server-side apply: what was created and is never applied (a tenant's
-    password, annotations) stays."""
+    """A Secret as it is after server-side apply: all of it is ours to say."""
     if before is None:
         return created(secret)
     metadata = {**secret["metadata"], "uid": before["metadata"]["uid"]}
-    annotations = {**annotations_of(before), **annotations_of(secret)}
-    if annotations:
-        metadata["annotations"] = annotations
-    data = dict(secret.get("data") or {})
-    if secret.get("type") == SECRET_TYPE_BINDING and "password" in before["data"]:
-        data.setdefault("password", before["data"]["password"])
-    return {**secret, "metadata": metadata, "data": data}
+    metadata.pop("resourceVersion", None)
+    return {**secret, "metadata": metadata}
 
 
 def of_relay(inventory: Inventory, relay: Key) -> Inventory:

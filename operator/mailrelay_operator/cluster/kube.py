@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -20,26 +20,40 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from mailrelay_operator.cluster.port import (
+from mailrelay_operator.api.names import (
     FIELD_MANAGER,
+    FIELD_MANAGER_CREATE,
+    FIELD_MANAGER_PATCH,
+    FIELD_MANAGER_STATUS,
+)
+from mailrelay_operator.cluster.port import (
     KINDS,
     ClusterError,
     Conflict,
+    Expired,
     Forbidden,
     Invalid,
     Kind,
     NotFound,
     Unavailable,
+    WatchEvent,
 )
 from mailrelay_operator.plan.objects import Manifest, name_of, namespace_of
 
 #: Seconds for one call in all, and for its connection; the API server's own limit is 60 s.
 CALL_DEADLINE = 15.0
 CONNECT_DEADLINE = 5.0
-#: Objects per page of a LIST; kubectl asks for as many.
-PAGE = 500
+#: Objects per page of a LIST: five thousand tenants' MailSenders of 40 KB each are never in memory
+#: as one text.
+PAGE = 250
 #: Pages of one LIST: 100,000 objects, far beyond what one relay can carry.
-MAX_PAGES = 200
+MAX_PAGES = 400
+#: Seconds after which the API server ends a watch, and those without a word (a bookmark comes every
+#: minute) after which we take it for dead: a half-open connection says nothing for ever.
+WATCH_SECONDS = 300
+WATCH_SILENCE = 150.0
+#: Octets of one event: etcd holds at most 1.5 MiB, JSON of it is larger.
+MAX_EVENT = 8 * 1024 * 1024
 #: Requests at a time; the API server's priority and fairness queues the rest anyway.
 CONNECTIONS = 32
 
@@ -53,6 +67,7 @@ _ERRORS: Mapping[int, type[ClusterError]] = {
     404: NotFound,
     405: Invalid,
     409: Conflict,
+    410: Expired,
     413: Invalid,
     415: Invalid,
     422: Invalid,
@@ -94,25 +109,74 @@ class Kube:
 
     async def list(
         self, kind: Kind, namespace: str | None, *, labels: Mapping[str, str] | None = None
-    ) -> tuple[Manifest, ...]:
+    ) -> tuple[tuple[Manifest, ...], str]:
         """The whole list, page by page; a list that expired on the way is an error, not a shorter
         list."""
-        query = {"limit": str(PAGE)}
-        if labels:
-            query["labelSelector"] = ",".join(
-                f"{key}={value}" for key, value in sorted(labels.items())
-            )
+        query = {"limit": str(PAGE), **_selecting(labels)}
         items: list[Manifest] = []
         own = {"apiVersion": kind.api_version, "kind": kind.name}  # a list's items lack them
         doing = f"listing {kind.plural} in {namespace or 'all namespaces'}"
         for _ in range(MAX_PAGES):
             page = await self._call("GET", _path(kind, namespace, None), doing, query=query)
-            items.extend(own | item for item in page.get("items") or ())
-            following = (page.get("metadata") or {}).get("continue")
+            for item in page.get("items") or ():
+                item["metadata"].pop("managedFields", None)  # half of it, and nothing to us
+                items.append(own | item)
+            metadata = page.get("metadata") or {}
+            following = metadata.get("continue")
             if not following:
-                return tuple(items)
+                return tuple(items), str(metadata.get("resourceVersion", ""))
             query["continue"] = following
         raise Unavailable(doing, f"more than {PAGE * MAX_PAGES} objects")
+
+    async def watch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        version: str,
+        labels: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[WatchEvent]:
+        """A watch with bookmarks, line by line."""
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+            **_selecting(labels),
+        }
+        doing = f"watching {kind.plural} in {namespace or 'all namespaces'}"
+        own = {"apiVersion": kind.api_version, "kind": kind.name}
+        try:
+            async with asyncio.timeout(CALL_DEADLINE):
+                request = await self._client.param_serialize(
+                    "GET",
+                    f"{_path(kind, namespace, None)}?{urlencode(query)}",
+                    header_params={"Accept": "application/json"},
+                    auth_settings=["BearerToken"],
+                )
+                response = await self._client.call_api(
+                    *request,
+                    _request_timeout=aiohttp.ClientTimeout(
+                        total=None, connect=CONNECT_DEADLINE, sock_read=WATCH_SILENCE
+                    ),
+                )
+        except TimeoutError:
+            raise Unavailable(doing, f"no answer within {CALL_DEADLINE:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(doing, f"the API server cannot be reached: {error}") from error
+        stream = response.response
+        try:
+            if stream.status != 200:
+                _answer(stream.status, await stream.content.read(MAX_EVENT), doing)
+                raise Unavailable(doing, f"HTTP {stream.status}")
+            async for line in _lines(stream.content, doing):
+                yield _event(line, own, doing)
+        except TimeoutError:
+            raise Unavailable(doing, f"not a word for {WATCH_SILENCE:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(doing, f"the connection broke: {error}") from error
+        finally:
+            stream.close()
 
     async def create(self, manifest: Manifest) -> Manifest:
         """POST; Conflict when an object of that name exists."""
@@ -121,7 +185,7 @@ class Kube:
             "POST",
             _path(kind, namespace_of(manifest), None),
             f"creating {kind.name} {manifest['metadata'].get('name') or 'with a generated name'}",
-            query={"fieldManager": FIELD_MANAGER},
+            query={"fieldManager": FIELD_MANAGER_CREATE},
             body=manifest,
         )
 
@@ -139,7 +203,7 @@ class Kube:
             "PATCH",
             _path(kind, namespace, name),
             f"patching {kind.name} {name}",
-            query={"fieldManager": FIELD_MANAGER},
+            query={"fieldManager": FIELD_MANAGER_PATCH},
             body=patch,
             content_type=_MERGE,
         )
@@ -167,7 +231,10 @@ class Kube:
             "PATCH",
             _path(kind, namespace_of(manifest), name_of(manifest)) + subresource,
             f"applying {kind.name} {name_of(manifest)}{subresource}",
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            query={
+                "fieldManager": FIELD_MANAGER_STATUS if subresource else FIELD_MANAGER,
+                "force": "true",
+            },
             body=manifest,
             content_type=_APPLY,
         )
@@ -221,7 +288,50 @@ def _answer(status: int, octets: bytes, doing: str) -> Manifest:
     detail = str(answer.get("message") or octets[:200].decode(errors="replace") or f"HTTP {status}")
     if status == 422 and "uid mismatch" in detail.lower():
         raise Conflict(doing, detail)
-    raise _ERRORS.get(status, Unavailable)(doing, detail)
+    known = _ERRORS.get(status)
+    if known is not None:
+        raise known(doing, detail)
+    # 500 is what a webhook's failure looks like; 429 and the others speak of the API server itself.
+    raise Unavailable(doing, detail, answered=status == 500)
+
+
+def _selecting(labels: Mapping[str, str] | None) -> dict[str, str]:
+    if not labels:
+        return {}
+    return {"labelSelector": ",".join(f"{key}={labels[key]}" for key in sorted(labels))}
+
+
+async def _lines(stream: aiohttp.StreamReader, doing: str) -> AsyncIterator[bytes]:
+    """Line by line, however long they are: aiohttp's own reader refuses those over 64 KiB."""
+    rest = bytearray()
+    async for chunk in stream.iter_any():
+        rest += chunk
+        *whole, last = rest.split(b"\n") if b"\n" in chunk else (rest,)
+        for line in whole:
+            if line.strip():
+                yield bytes(line)
+        rest = bytearray(last)
+        if len(rest) > MAX_EVENT:
+            raise Unavailable(doing, f"an event of over {MAX_EVENT} octets")
+
+
+def _event(line: bytes, own: Mapping[str, str], doing: str) -> WatchEvent:
+    try:
+        event: Any = json.loads(line)
+        found, type_ = dict(event["object"]), str(event["type"])
+        if type_ == "ERROR":
+            detail = str(found.get("message") or found.get("reason") or "an error")
+            if found.get("code") == 410:
+                raise Expired(doing, detail)
+            raise Unavailable(doing, detail)
+        metadata = found["metadata"]
+        version = str(metadata["resourceVersion"])
+        if type_ == "BOOKMARK":
+            return WatchEvent(version=version)
+        metadata.pop("managedFields", None)
+        return WatchEvent(version=version, found={**found, **own}, gone=type_ == "DELETED")
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unavailable(doing, f"not an event: {error!r}") from error
 
 
 def _path(kind: Kind, namespace: str | None, name: str | None) -> str:

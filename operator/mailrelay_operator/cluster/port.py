@@ -7,15 +7,12 @@ nothing but a ClusterError.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from mailrelay_gateway.config import GatewayStatus
 from mailrelay_operator.plan.objects import Manifest
-
-#: The one field manager by which everything of ours is applied.
-FIELD_MANAGER = "mailrelay"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +93,30 @@ class Invalid(ClusterError):
 
 
 class Unavailable(ClusterError):
-    """No usable answer: deadline, connection, 429 or 5xx. Nothing is known; try again later."""
+    """No usable answer: deadline, connection, 429 or 5xx. Nothing is known; try again later.
+
+    `answered` says that the API server is there: it failed at this one object, as where a webhook
+    fails.
+    """
+
+    def __init__(self, doing: str, detail: str, *, answered: bool = False) -> None:
+        """Say what was tried, what came back, and whether it came from the API server."""
+        super().__init__(doing, detail)
+        self.answered = answered
+
+
+class Expired(ClusterError):
+    """The version that was asked for is too old: list again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchEvent:
+    """One event of a watch: the object as it is, or (`gone`) as it was last. A bookmark has only a
+    version. `version` is where to go on from."""
+
+    version: str
+    found: Manifest | None = None
+    gone: bool = False
 
 
 class Cluster(Protocol):
@@ -117,9 +137,21 @@ class Cluster(Protocol):
 
     async def list(
         self, kind: Kind, namespace: str | None, *, labels: Mapping[str, str] | None = None
-    ) -> tuple[Manifest, ...]:
-        """All objects, of one namespace or (None) of all; the whole list or an error, never a part
-        of it."""
+    ) -> tuple[tuple[Manifest, ...], str]:
+        """All objects, of one namespace or (None) of all, and the version of the list; the whole
+        list or an error, never a part of it."""
+        ...
+
+    def watch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        version: str,
+        labels: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[WatchEvent]:
+        """What changes after `version`, until the API server ends the watch after some minutes;
+        Expired when it is too old, Unavailable when the connection broke or went silent."""
         ...
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -127,8 +159,8 @@ class Cluster(Protocol):
         ...
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply with FIELD_MANAGER, forced. With `metadata.uid`, Conflict unless that
-        very object exists."""
+        """Server-side apply, forced. With `metadata.uid` or `metadata.resourceVersion`, Conflict
+        unless that very object or version exists."""
         ...
 
     async def apply_status(self, manifest: Manifest) -> Manifest:

@@ -61,10 +61,10 @@ class OperatorMetrics:
         )
         self._resync = Gauge(
             "mailrelay_resync_timestamp_seconds",
-            "When all objects were last listed, as Unix time.",
+            "When every object was last put on the backlog, as Unix time.",
             registry=self._registry,
         )
-        for kind in ("MailRelay", "MailDomain"):  # a MailSender's round is its relay's
+        for kind in ("MailRelay", "MailSender", "MailDomain"):
             self._seconds.labels(kind)
             for result in RESULTS:
                 self._reconciles.labels(kind, result)
@@ -84,7 +84,7 @@ class OperatorMetrics:
         self._reread.set(seconds)
 
     def resynced(self, unix_time: float) -> None:
-        """Set when all objects were last listed."""
+        """Set when every object was last put on the backlog."""
         self._resync.set(unix_time)
 
     def count_conditions(self, found: Mapping[tuple[str, str, str], int]) -> None:

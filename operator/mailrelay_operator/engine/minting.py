@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Mapping
 from datetime import datetime
 
 from cryptography import x509
@@ -36,17 +35,8 @@ SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 15, 8, 1
 _SCRYPT_MEMORY = 64 * 1024 * 1024
 
 
-def mint(
-    wanted: Wanted,
-    *,
-    relay: str,
-    now: datetime,
-    passwords: Mapping[str, str],
-    verifiers: Mapping[str, ScryptVerifier],
-) -> Material:
-    """All that is wanted. `passwords` and `verifiers`, by the sender's UID, are those of earlier
-    calls that still fit: a password whose verifier is on its way to the gateways stays the
-    same, and no scrypt is done twice. `relay` is NAMESPACE/NAME, for the CA's subject."""
+def mint(wanted: Wanted, *, relay: str, now: datetime) -> Material:
+    """All that is wanted. `relay` is NAMESPACE/NAME, for the CA's subject."""
     authority = mint_authority(relay, now=now) if wanted.authority else None
     leaf = None
     if wanted.leaf is not None:
@@ -58,10 +48,6 @@ def mint(
         authority=authority,
         admin_token=mint_password() if wanted.admin_token else "",
         leaf=leaf,
-        passwords={uid: passwords.get(uid) or mint_password() for uid in wanted.passwords},
-        scrypts={
-            uid: verifiers.get(uid) or scrypt_verifier(one) for uid, one in wanted.scrypts.items()
-        },
     )
 
 

@@ -1,8 +1,8 @@
-"""Reading the facts of a relay: everything fresh, from the API server and from the pods. Nothing
-is decided here.
+"""Gathering the facts of a relay: from the store what is watched, from the contents what is read by
+name, from the pods what they run. Nothing is decided here.
 
-What to read is asked of plan/survey.py. A list or an object that could not be read ends the round:
-"not read" is never taken for "not there".
+What to read is asked of plan/survey.py. An object that could not be read ends the round: "not read"
+is never taken for "not there".
 """
 
 from __future__ import annotations
@@ -14,18 +14,13 @@ from datetime import datetime
 from typing import TypeVar
 
 from mailrelay_operator.api import names
-from mailrelay_operator.cluster.port import (
-    KINDS,
-    MAIL_RELAY,
-    MAIL_SENDER,
-    NAMESPACE,
-    POD,
-    Cluster,
-    ClusterError,
-    Forbidden,
-    Gateways,
-    NotFound,
-)
+from mailrelay_operator.cluster.port import ClusterError, Gateways
+from mailrelay_operator.engine.backlog import Key
+from mailrelay_operator.engine.contents import Contents
+from mailrelay_operator.engine.memory import Memory
+from mailrelay_operator.engine.ringing import sender_key
+from mailrelay_operator.engine.scope import Scope
+from mailrelay_operator.engine.store import Store
 from mailrelay_operator.plan import survey
 from mailrelay_operator.plan.facts import (
     Absence,
@@ -42,12 +37,12 @@ from mailrelay_operator.plan.objects import (
     is_being_deleted,
     labels_of,
     name_of,
-    namespace_of,
     parse_timestamp,
     secret_data,
     uid_of,
 )
 from mailrelay_operator.plan.running import ANNOTATION_STAMPED
+from mailrelay_operator.plan.senders import sender_uid
 
 #: Requests at a time for one relay; four workers together stay below the client's 32 connections.
 AT_A_TIME = 8
@@ -57,60 +52,53 @@ _Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """The namespaces that we may look at; None: all."""
-
-    namespaces: tuple[str, ...] | None = None
-
-    def holds(self, namespace: str) -> bool:
-        """Whether we may look at this namespace."""
-        return self.namespaces is None or namespace in self.namespaces
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
     """Reads facts from these."""
 
-    cluster: Cluster
+    store: Store
+    contents: Contents
     gateways: Gateways
+    memory: Memory
     place: Place
     scope: Scope
 
-    async def read(
-        self, namespace: str, name: str, *, now: datetime, numbers_due: bool
-    ) -> RelayFacts:
+    async def read(self, key: Key, *, now: datetime, numbers_due: bool) -> RelayFacts:
         """All facts of this relay; any ClusterError ends it."""
+        namespace, name = key.namespace, key.name
+        part = self.memory.relay(key)
+        relay = self.store.find("MailRelay", namespace, name)
+        senders = self.store.senders_of(namespace, name)
         facts = RelayFacts(
             namespace=namespace,
             name=name,
-            relay=await self._relay(namespace, name),
-            senders=await self._senders(namespace, name),
+            relay=None if relay is None or is_being_deleted(relay) else relay,
+            watched=self.scope.holds(namespace),
+            senders=senders,
+            logins=self.memory.logins(
+                (sender_key(one.manifest), sender_uid(one.manifest)) for one in senders
+            ),
+            versions=part.versions,
+            failures=part.failures,
             now=now,
             place=self.place,
             numbers_due=numbers_due,
+            settling_since=part.settling_since,
         )
         if facts.relay is None:
+            self.contents.reads(key, soon=())
             return facts
-        own = await self._objects(survey.own_objects(namespace, name))
-        facts = replace(facts, objects=own)
-        more = await self._objects(survey.referenced_objects(facts) - own.keys())
-        spaces = await self._namespaces(survey.namespaces_needed(facts))
+        own = survey.own_objects(namespace, name)
+        facts = replace(facts, objects=await self._objects(own))
+        others = survey.referenced_objects(facts) - own
+        spaces = survey.namespaces_needed(facts)
+        looked_at = self._unwatched(spaces)
+        self.contents.reads(key, soon=others | looked_at | _balanced(facts), late=own)
         return replace(
             facts,
-            objects={**own, **more, **self._unwatched(spaces)},
-            namespaces={name_of(one): labels_of(one) for one in spaces},
+            objects={**facts.objects, **await self._objects(others)},
+            namespaces=await self._labels(spaces),
             pods=await self._pods(facts),
         )
-
-    async def _relay(self, namespace: str, name: str) -> Manifest | None:
-        try:
-            return await self.cluster.get(MAIL_RELAY, namespace, name)
-        except NotFound:
-            return None
-
-    async def _senders(self, namespace: str, name: str) -> tuple[Manifest, ...]:
-        found = await list_senders(self.cluster, self.scope)
-        return tuple(one for one in found if relay_of_sender(one) == (namespace, name))
 
     async def _objects(self, keys: Iterable[ObjectKey]) -> dict[ObjectKey, Lookup]:
         wanted = sorted(keys)
@@ -118,47 +106,40 @@ class Reader:
         return dict(zip(wanted, found, strict=True))
 
     async def _look_up(self, key: ObjectKey) -> Lookup:
-        if not self.scope.holds(key.namespace):
-            return Absence.FORBIDDEN
-        try:
-            return await self.cluster.get(KINDS[key.kind], key.namespace, key.name)
-        except NotFound:
-            return Absence.MISSING
-        except Forbidden:
-            return Absence.FORBIDDEN
+        # What is watched is watched by our labels: one that is not there may be another's.
+        watched = self.store.find(key.kind, key.namespace, key.name)
+        return watched if watched is not None else await self.contents.get(key)
 
-    async def _namespaces(self, needed: frozenset[str]) -> tuple[Manifest, ...]:
-        if not needed:
-            return ()
-        if self.scope.namespaces is None:
-            # One request for all: a namespace is a kilobyte.
-            every = await self.cluster.list(NAMESPACE, None)
-            return tuple(one for one in every if name_of(one) in needed)
-        found: list[Manifest] = []
-        for name in sorted(needed):
-            try:
-                found.append(await self.cluster.get(NAMESPACE, name, name))
-            except NotFound:
-                continue
-        return tuple(found)
-
-    def _unwatched(self, spaces: Iterable[Manifest]) -> dict[ObjectKey, Lookup]:
+    def _unwatched(self, needed: frozenset[str]) -> frozenset[ObjectKey]:
         """Namespaces as objects to look at again, where they cannot be watched (a Role allows no
         watch of them)."""
         if self.scope.namespaces is None:
-            return {}
-        return {
-            ObjectKey(kind="Namespace", namespace=name_of(one), name=name_of(one)): one
-            for one in spaces
-        }
+            return frozenset()
+        return frozenset(_namespace(one) for one in needed if self.scope.holds(one))
+
+    async def _labels(self, needed: frozenset[str]) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for name in sorted(needed):
+            if self.scope.namespaces is None:
+                space: Lookup | None = self.store.find("Namespace", "", name)
+            else:
+                space = await self.contents.get(_namespace(name))
+            if space is not None and not isinstance(space, Absence):
+                found[name] = dict(labels_of(space))
+        return found
 
     async def _pods(self, facts: RelayFacts) -> tuple[PodFacts, ...]:
-        found = await self.cluster.list(
-            POD, facts.namespace, labels=names.selector_labels(facts.name)
-        )
+        """The pods that our own StatefulSet controls: no other is counted, and none is sent the
+        token, whatever its name and labels."""
         stateful_set = facts.objects[_key(facts, "StatefulSet", facts.name)]
-        owner = "" if isinstance(stateful_set, Absence) else uid_of(stateful_set)
-        ours = [pod for pod in found if _is_of(pod, owner)]
+        if isinstance(stateful_set, Absence):
+            return ()
+        owner = uid_of(stateful_set)
+        ours = [
+            pod
+            for pod in self.store.pods_of(facts.namespace, facts.name)
+            if (controller := controller_of(pod)) is not None and controller.get("uid") == owner
+        ]
         secret = facts.objects[_key(facts, "Secret", names.admin_secret_name(facts.name))]
         token = "" if isinstance(secret, Absence) else _token(secret)
 
@@ -176,25 +157,6 @@ class Reader:
         except ClusterError as error:
             return replace(known, trouble=error.detail)
         return replace(known, status=status)
-
-
-async def list_senders(cluster: Cluster, scope: Scope) -> tuple[Manifest, ...]:
-    """All MailSenders that we may look at."""
-    if scope.namespaces is None:
-        return await cluster.list(MAIL_SENDER, None)
-    found: list[Manifest] = []
-    for namespace in scope.namespaces:
-        found += await cluster.list(MAIL_SENDER, namespace)
-    return tuple(found)
-
-
-def relay_of_sender(sender: Manifest) -> tuple[str, str]:
-    """Namespace and name of the MailRelay that a MailSender names, even if the rest of it is
-    wrong."""
-    spec = sender.get("spec")
-    reference = spec.get("relayRef") if isinstance(spec, dict) else None
-    reference = reference if isinstance(reference, dict) else {}
-    return str(reference.get("namespace") or namespace_of(sender)), str(reference.get("name") or "")
 
 
 async def gather_bounded(
@@ -220,11 +182,17 @@ def _key(facts: RelayFacts, kind: str, name: str) -> ObjectKey:
     return ObjectKey(kind=kind, namespace=facts.namespace, name=name)
 
 
-def _is_of(pod: Manifest, owner: str) -> bool:
-    """Whether a pod with our labels is the StatefulSet's. While that is being replaced its pods
-    have no controller."""
-    controller = controller_of(pod)
-    return controller is None or not owner or controller.get("uid") == owner
+def _namespace(name: str) -> ObjectKey:
+    return ObjectKey(kind="Namespace", namespace=name, name=name)
+
+
+def _balanced(facts: RelayFacts) -> frozenset[ObjectKey]:
+    """The Service for clients while a load balancer owes it an address."""
+    key = _key(facts, "Service", names.service_name(facts.name))
+    found = facts.objects[key]
+    if isinstance(found, Absence) or found["spec"].get("type") != "LoadBalancer":
+        return frozenset()
+    return frozenset({key})
 
 
 def _token(secret: Manifest) -> str:

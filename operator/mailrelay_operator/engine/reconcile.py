@@ -1,70 +1,58 @@
-"""One round of one key: read the facts, mint what is wanted, plan, carry the plan out.
+"""One round of one key: gather the facts, mint what is wanted, plan, do what the plan says.
 Level-triggered, safe to repeat.
 
-What to do is decided in plan/; here is the order of doing it, and what happens when a part of it
-fails.
+What to do is decided in plan/; here is who is told of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TypeVar
 
-import structlog
-
-from mailrelay_operator.cluster.port import (
-    CLAIM,
-    EVENT,
-    KINDS,
-    MAIL_DOMAIN,
-    POD,
-    Cluster,
-    ClusterError,
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-)
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.cluster.port import ClusterError, Unavailable
+from mailrelay_operator.engine.acting import Actor, Outcome
 from mailrelay_operator.engine.backlog import Key
-from mailrelay_operator.engine.memory import Memory, RelayMemory, key_of
-from mailrelay_operator.engine.minting import mint
+from mailrelay_operator.engine.contents import Contents
+from mailrelay_operator.engine.memory import Memory, RelayMemory, SenderMemory
+from mailrelay_operator.engine.minting import mint, mint_password
 from mailrelay_operator.engine.reading import Reader
-from mailrelay_operator.plan import survey
+from mailrelay_operator.engine.ringing import relay_key, sender_key
+from mailrelay_operator.engine.store import Store, relay_of_sender
+from mailrelay_operator.engine.verifiers import Verifiers
+from mailrelay_operator.plan.actions import REPORTS, Action, Announce, Plan, RelayPlan
+from mailrelay_operator.plan.credentials import Credentials, SecretState
 from mailrelay_operator.plan.domain import plan_domain
-from mailrelay_operator.plan.facts import (
-    Absence,
-    Event,
-    Material,
-    ObjectKey,
-    Plan,
-    RelayFacts,
-    Wanted,
-)
-from mailrelay_operator.plan.objects import Manifest, is_being_deleted, namespace_of, version_of
-from mailrelay_operator.plan.relay import plan_relay
-from mailrelay_operator.plan.relay_status import plan_failure
-from mailrelay_operator.plan.status import regarding
-
-log = structlog.get_logger()
+from mailrelay_operator.plan.facts import Absence, Failure, Material, ObjectKey, SenderMaterial
+from mailrelay_operator.plan.objects import is_being_deleted
+from mailrelay_operator.plan.relay import plan_relay, plan_without_relay
+from mailrelay_operator.plan.sender import SenderFacts, look, plan_sender, secret_to_read
+from mailrelay_operator.plan.senders import sender_uid
+from mailrelay_operator.plan.survey import Survey, survey, wanted
+from mailrelay_operator.plan.view import RelayView, changed_for
 
 #: Seconds between two rows of queue numbers in a status: each row is a write to etcd.
 NUMBERS_EVERY = 60.0
-#: Seconds after which a round is tried again that somebody else's write has overtaken.
-AFTER_CONFLICT = 1.0
-#: Seconds after which something is tried again that the API server refused, for one tenant or one
-#: volume.
-AFTER_REFUSAL = 10.0
-REPORTING_CONTROLLER = "mailrelay.dev/operator"
+#: Senders from which on a relay is surveyed and planned in a thread: a thousand take some tens of
+#: milliseconds, and watches must be served meanwhile.
+MANY_SENDERS = 200
+
+_Result = TypeVar("_Result")
 
 
-class Overtaken(Exception):
-    """Somebody wrote between our reading and our writing: the round is to be repeated, and is no
-    failure."""
+class Unfinished(Exception):
+    """A round that did not do all that was planned; it is to be tried again, ever later. `conflict`
+    says that only somebody else's write was in the way, `silent` that the API server did not
+    answer."""
+
+    def __init__(self, detail: str, *, conflict: bool = False, silent: bool = False) -> None:
+        """Say what was in the way."""
+        super().__init__(detail)
+        self.conflict = conflict
+        self.silent = silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,239 +66,213 @@ class Clock:
 class Reconciler:
     """Does rounds. One per process; rounds of different keys may run at the same time."""
 
-    def __init__(self, *, cluster: Cluster, reader: Reader, memory: Memory, clock: Clock) -> None:
-        """Read by `reader`, write to `cluster`."""
-        self._cluster = cluster
+    def __init__(
+        self,
+        *,
+        store: Store,
+        contents: Contents,
+        reader: Reader,
+        actor: Actor,
+        verifiers: Verifiers,
+        memory: Memory,
+        clock: Clock,
+        ring: Callable[[Key], None],
+    ) -> None:
+        """Read by `reader`, write by `actor`; `ring` puts a key on the backlog, urgently."""
+        self._store = store
+        self._contents = contents
         self._reader = reader
+        self._actor = actor
+        self._verifiers = verifiers
         self._memory = memory
         self._clock = clock
+        self._ring = ring
 
     async def reconcile(self, key: Key) -> float | None:
         """One round; returns after how many seconds to look again (None: when something
-        happens). Overtaken and ClusterError say that it did not come to its end."""
-        if key.kind == "MailDomain":
-            return await self._reconcile_domain(key)
-        return await self._reconcile_relay(key)
+        happens). Unfinished says that it did not come to its end."""
+        try:
+            match key.kind:
+                case "MailRelay":
+                    return await self._reconcile_relay(key)
+                case "MailSender":
+                    return await self._reconcile_sender(key)
+                case _:
+                    return await self._reconcile_domain(key)
+        except ClusterError as error:
+            silent = isinstance(error, Unavailable) and not error.answered
+            raise Unfinished(str(error), silent=silent) from error
+
+    # --- a relay
 
     async def _reconcile_relay(self, key: Key) -> float | None:
-        memory = self._memory.of(key)
+        memory = self._memory.relay(key)
         moment = self._clock.monotonic()
         facts = await self._reader.read(
-            key.namespace,
-            key.name,
+            key,
             now=self._clock.now(),
             numbers_due=moment - memory.numbers_written_at >= NUMBERS_EVERY,
         )
-        # In a thread: with a thousand senders it is half a second, and watches must be served
-        # meanwhile.
-        facts = replace(facts, settling_since=memory.settling_since)
-        wanted = await asyncio.to_thread(survey.wanted, facts)
-        material = await self._mint(facts, wanted, memory)
-        plan = await asyncio.to_thread(plan_relay, facts, material)
-        _remember(memory, facts, material, plan, moment)
-        whole = await self._carry_out(facts, plan, memory)
         if facts.relay is None:
-            self._memory.forget(key)
-        if plan.look_again_at is None:
+            self._publish(key, memory, plan_without_relay(facts).view)
+            if not facts.senders:
+                self._memory.forget(key)
             return None
-        pause = max(0.0, (plan.look_again_at - facts.now).total_seconds())
-        return pause if whole else max(pause, AFTER_REFUSAL)
+        relay = facts.relay
+        found = await _in_background(lambda: survey(facts, relay), many=len(facts.senders))
+        material = await self._mint(key, found)
+        plan = await self._plan(found, material, memory)
+        memory.note_versions(plan.versions)
+        memory.settling_since = None if plan.settled else memory.settling_since or facts.now
+        outcome = await self._actor.do(_writes(plan))
+        failures = _still_failing(memory.failures, outcome)
+        if failures != memory.failures:
+            memory.failures = failures
+            again = replace(found, facts=replace(facts, failures=failures))
+            plan = await self._plan(again, material, memory)
+        if not outcome.silent:
+            told = await self._actor.do(_reports(plan))
+            outcome = _joined(outcome, told)
+            if plan.wrote_numbers and not told.failures:
+                memory.numbers_written_at = moment
+        self._publish(key, memory, plan.view)
+        return self._pause(plan, outcome, facts.now)
+
+    async def _plan(self, found: Survey, material: Material, memory: RelayMemory) -> RelayPlan:
+        def plan() -> RelayPlan:
+            return plan_relay(found, material, encodings=memory.encodings)
+
+        return await _in_background(plan, many=len(found.candidates))
+
+    async def _mint(self, key: Key, found: Survey) -> Material:
+        asked = wanted(found)
+        if not (asked.authority or asked.admin_token or asked.leaf):
+            return Material()
+        now = self._clock.now()
+        return await asyncio.to_thread(mint, asked, relay=f"{key.namespace}/{key.name}", now=now)
+
+    def _publish(self, key: Key, memory: RelayMemory, view: RelayView) -> None:
+        """Hand the view on to the senders, and wake those for whom it says something new."""
+        changed = changed_for(memory.view, view)
+        memory.view = view
+        if not changed:
+            return
+        for one in self._store.senders_of(key.namespace, key.name):
+            if sender_uid(one.manifest) in changed:
+                self._ring(sender_key(one.manifest))
+
+    # --- a sender
+
+    async def _reconcile_sender(self, key: Key) -> float | None:
+        seen = self._store.sender(key.namespace, key.name)
+        if seen is None or is_being_deleted(seen.manifest):
+            self._contents.reads(key, soon=())
+            self._verifiers.forget(key)
+            self._memory.forget(key)
+            return None
+        relay = relay_key(*relay_of_sender(seen.manifest))
+        part = self._memory.relays.get(relay)
+        if part is None or part.view is None:
+            return None  # its relay's first round rings
+        if sender_uid(seen.manifest) not in part.view.admissions:
+            return None  # it is newer than the view; the relay was rung when it came
+        memory = self._memory.sender(key, sender_uid(seen.manifest))
+        secret = secret_to_read(part.view, seen.manifest)
+        self._contents.reads(key, soon=() if secret is None else (secret,))
+        facts = SenderFacts(
+            manifest=seen.manifest,
+            model=seen.model,
+            view=part.view,
+            now=self._clock.now(),
+            secret=await self._contents.get(secret) if secret else Absence.MISSING,
+            login=memory.login,
+            failures=memory.failures,
+        )
+        found = look(facts)
+        material = self._sender_material(key, found, memory)
+        plan = plan_sender(facts, found, material)
+        if plan.login is not None:
+            memory.login = plan.login
+            self._ring(relay)
+        writes = _writes(plan)
+        outcome = await self._actor.do(writes)
+        failures = _still_failing(memory.failures, outcome)
+        if not outcome.silent:
+            told = _reports(plan)
+            if failures != memory.failures or (writes and secret and not outcome.failures):
+                # What was written just now is said at once, and what was refused too.
+                memory.failures = failures
+                there = await self._contents.get(secret) if secret else Absence.MISSING
+                facts = replace(facts, login=memory.login, failures=failures, secret=there)
+                found = look(facts)
+                plan = plan_sender(facts, found, self._sender_material(key, found, memory))
+                told = (*(one for one in told if _is_of_login(one)), *_reports(plan))
+            outcome = _joined(outcome, await self._actor.do(told))
+        return self._pause(plan, outcome, facts.now)
+
+    def _sender_material(
+        self, key: Key, found: Credentials, memory: SenderMemory
+    ) -> SenderMaterial:
+        if found.wants_scrypt is not None:
+            return SenderMaterial(verifier=self._verifiers.find(key, found.wants_scrypt))
+        if found.wants_password:
+            # Kept until it stands in the Secret: its verifier is on its way to the gateways.
+            memory.password = memory.password or mint_password()
+            return SenderMaterial(password=memory.password)
+        if found.state is SecretState.PRESENT:
+            memory.password = ""
+        return SenderMaterial()
+
+    # --- a domain
 
     async def _reconcile_domain(self, key: Key) -> float | None:
-        try:
-            domain = await self._cluster.get(MAIL_DOMAIN, key.namespace, key.name)
-        except NotFound:
+        domain = self._store.find("MailDomain", key.namespace, key.name)
+        if domain is None or is_being_deleted(domain):
             return None
-        if not is_being_deleted(domain):
-            plan = plan_domain(domain, now=self._clock.now())
-            await self._report(plan)
-        return None
+        now = self._clock.now()
+        plan = plan_domain(domain, now=now)
+        return self._pause(plan, await self._actor.do(plan.actions), now)
 
-    async def _mint(self, facts: RelayFacts, wanted: Wanted, memory: RelayMemory) -> Material:
-        if wanted == Wanted():
-            return Material()
-        material = await asyncio.to_thread(
-            mint,
-            wanted,
-            relay=f"{facts.namespace}/{facts.name}",
-            now=facts.now,
-            passwords=dict(memory.passwords),
-            verifiers=memory.fitting_verifiers(wanted.scrypts),
-        )
-        memory.keep_verifiers(wanted.scrypts, material.scrypts)
-        return material
+    # --- all
 
-    async def _carry_out(self, facts: RelayFacts, plan: Plan, memory: RelayMemory) -> bool:
-        """Do what the plan says; whether all of it was done. The relay's own objects stop at the
-        first that is refused, a tenant's Secret that is refused stops nobody."""
-        try:
-            await self._adopt(plan)
-            for manifest in plan.create:
-                if _is_own(manifest):
-                    await self._create(manifest)
-            for manifest in plan.apply:
-                if _is_own(manifest):
-                    await self._apply(manifest, facts, memory)
-        except (Invalid, Forbidden) as error:
-            await self._report(plan_failure(facts, plan, str(error)))
-            raise
-        await self._stamp_pods(facts, plan)
-        refused = await self._for_tenants(facts, plan, memory)
-        try:
-            await self._grow(facts, plan)
-        except (Invalid, Forbidden) as error:
-            await self._report(plan_failure(facts, plan, str(error)))
-            return False
-        await self._report(plan)
-        return not refused
-
-    async def _for_tenants(self, facts: RelayFacts, plan: Plan, memory: RelayMemory) -> bool:
-        """The tenants' Secrets; whether any was refused, as in a namespace that is being
-        deleted."""
-        refused = False
-        todo = [(one, True) for one in plan.create] + [(one, False) for one in plan.apply]
-        for manifest, is_new in todo:
-            if _is_own(manifest):
-                continue
-            try:
-                if is_new:
-                    await self._create(manifest)
-                else:
-                    await self._apply(manifest, facts, memory)
-            except (Invalid, Forbidden, NotFound) as error:
-                refused = True
-                log.warning("refused", object=str(key_of(manifest)), detail=str(error))
-        return refused
-
-    async def _report(self, plan: Plan) -> None:
-        await self._write_statuses(plan.statuses)
-        await self._post_events(plan.events)
-
-    async def _adopt(self, plan: Plan) -> None:
-        for one in plan.adopt:
-            patch = {"metadata": {"uid": one.uid, "ownerReferences": [one.reference]}}
-            kind = KINDS[one.child.kind]
-            try:
-                await self._cluster.merge(kind, one.child.namespace, one.child.name, patch)
-            except (NotFound, Conflict) as error:
-                raise Overtaken(str(error)) from error
-            log.info("adopted", object=str(one.child))
-
-    async def _create(self, manifest: Manifest) -> None:
-        try:
-            await self._cluster.create(manifest)
-        except Conflict as error:
-            raise Overtaken(str(error)) from error
-        log.info("created", object=str(key_of(manifest)))
-
-    async def _apply(self, manifest: Manifest, facts: RelayFacts, memory: RelayMemory) -> None:
-        found = facts.objects.get(key_of(manifest))
-        there = None if found is None or isinstance(found, Absence) else found
-        if memory.is_applied(manifest, there):
-            return
-        try:
-            result = await self._cluster.apply(manifest)
-        except Conflict as error:
-            raise Overtaken(str(error)) from error
-        memory.note_applied(manifest, result)
-        if there is None or version_of(result) != version_of(there):
-            log.info("applied", object=str(key_of(manifest)))
-
-    async def _stamp_pods(self, facts: RelayFacts, plan: Plan) -> None:
-        for stamp in plan.stamps:
-            patch = {"metadata": {"uid": stamp.uid, "annotations": dict(stamp.annotations)}}
-            try:
-                await self._cluster.merge(POD, facts.namespace, stamp.pod, patch)
-            except (NotFound, Conflict):
-                continue  # gone or another one: it will be seen in the next round
-
-    async def _grow(self, facts: RelayFacts, plan: Plan) -> None:
-        for claim in plan.grow:
-            patch = {
-                "metadata": {"uid": claim.uid},
-                "spec": {"resources": {"requests": {"storage": claim.size}}},
-            }
-            await self._cluster.merge(CLAIM, facts.namespace, claim.name, patch)
-        for stateful_set in plan.orphan:
-            key = key_of(stateful_set)
-            uid = str(stateful_set["metadata"]["uid"])
-            await self._cluster.delete(
-                KINDS[key.kind], key.namespace, key.name, uid=uid, orphan=True
+    def _pause(self, plan: Plan, outcome: Outcome, now: datetime) -> float | None:
+        if outcome.error is not None:
+            raise Unfinished(
+                str(outcome.error), conflict=outcome.is_conflict, silent=outcome.silent
             )
-
-    async def _write_statuses(self, statuses: Iterable[Manifest]) -> None:
-        for status in statuses:
-            try:
-                await self._cluster.apply_status(status)
-            except NotFound:
-                continue  # deleted meanwhile
-
-    async def _post_events(self, events: Iterable[Event]) -> None:
-        for event in events:
-            log.info(
-                "event",
-                object=str(key_of(event.regarding)),
-                reason=event.reason,
-                note=event.note,
-            )
-            try:
-                await self._cluster.create(event_object(event, now=self._clock.now()))
-            except ClusterError as error:
-                log.warning("event-not-posted", detail=str(error))
+        if plan.look_again_at is None:
+            return None
+        return max(0.0, (plan.look_again_at - now).total_seconds())
 
 
-def event_object(event: Event, *, now: datetime) -> Manifest:
-    """An Event as `kubectl describe` shows it."""
-    host = socket.gethostname()[:128]
-    return {
-        "apiVersion": EVENT.api_version,
-        "kind": EVENT.name,
-        "metadata": {
-            # A name of our own, not generateName: a POST that is repeated makes no second Event.
-            "name": f"{event.regarding['metadata']['name'][:200]}.{secrets.token_hex(8)}",
-            "namespace": namespace_of(event.regarding),
-        },
-        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "type": "Warning" if event.warning else "Normal",
-        "reason": event.reason,
-        "action": "Reconcile",
-        "note": event.note,
-        "regarding": regarding(event.regarding),
-        "reportingController": REPORTING_CONTROLLER,
-        "reportingInstance": host,
-    }
+async def _in_background(work: Callable[[], _Result], *, many: int) -> _Result:
+    return work() if many < MANY_SENDERS else await asyncio.to_thread(work)
 
 
-def _remember(
-    memory: RelayMemory, facts: RelayFacts, material: Material, plan: Plan, moment: float
-) -> None:
-    """Keep what the next round needs, before anything is written: a password that is on its way
-    to the gateways must not change because the round failed half-way."""
-    memory.passwords = dict(material.passwords)
-    memory.namespaces = frozenset(namespace_of(one) for one in facts.senders)
-    memory.watched = watched(facts)
-    memory.settling_since = None if plan.settled else memory.settling_since or facts.now
-    if plan.wrote_numbers:
-        memory.numbers_written_at = moment
+def _writes(plan: Plan) -> tuple[Action, ...]:
+    return tuple(one for one in plan.actions if not isinstance(one, REPORTS))
 
 
-def watched(facts: RelayFacts) -> dict[ObjectKey, str]:
-    """What is looked at every few seconds: all that the relay refers to, its StatefulSet, and,
-    where namespaces cannot be watched, those of its senders. With the version as it was read."""
-    own = survey.own_objects(facts.namespace, facts.name)
-    found: dict[ObjectKey, str] = {
-        key: _version(one)
-        for key, one in facts.objects.items()
-        if key not in own or key.kind == "StatefulSet"
-    }
-    return found
+def _reports(plan: Plan) -> tuple[Action, ...]:
+    return tuple(one for one in plan.actions if isinstance(one, REPORTS))
 
 
-def _version(found: Manifest | Absence) -> str:
-    return found.value if isinstance(found, Absence) else version_of(found)
+def _is_of_login(action: Action) -> bool:
+    """An Event of the login's own, which a second plan does not repeat."""
+    return isinstance(action, Announce) and action.reason == Reason.CREDENTIAL_REVOKED
 
 
-def _is_own(manifest: Manifest) -> bool:
-    """Whether this belongs to the relay rather than to one of its tenants."""
-    owners: list[Mapping[str, Any]] = manifest["metadata"].get("ownerReferences") or []
-    return any(owner.get("kind") == "MailRelay" for owner in owners)
+def _still_failing(before: dict[ObjectKey, Failure], outcome: Outcome) -> dict[ObjectKey, Failure]:
+    """What cannot be written as of now. That somebody else wrote meanwhile is no failure: the next
+    round plans with what is there."""
+    if outcome.silent:
+        return before  # nothing is known of anything
+    return {key: one for key, one in outcome.failures.items() if not one.conflict}
+
+
+def _joined(first: Outcome, second: Outcome) -> Outcome:
+    return Outcome(
+        failures={**first.failures, **second.failures},
+        error=first.error or second.error,
+        silent=first.silent or second.silent,
+    )

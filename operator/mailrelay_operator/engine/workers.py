@@ -1,7 +1,9 @@
-"""The workers: they take keys from the backlog, have them reconciled, and hand them back. And
-the doorbell between.
+"""The workers: they take keys from a backlog, have them reconciled, and hand them back. And the
+doorbell between.
 
-One Workers per process; `run` ends only by cancellation.
+Relays and senders have a backlog and workers each: whatever a thousand tenants do, a relay's round,
+by which rights are taken away, never stands behind theirs. One Workers per process; `run` ends only
+by cancellation.
 """
 
 from __future__ import annotations
@@ -12,43 +14,48 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from mailrelay_operator.cluster.port import ClusterError
-from mailrelay_operator.engine.backlog import Backlog, Key
+from mailrelay_operator.engine.backlog import LONGEST_BACK_OFF, LONGEST_SILENCE, Backlog, Key
 from mailrelay_operator.engine.metrics import OperatorMetrics
-from mailrelay_operator.engine.reconcile import AFTER_CONFLICT, Overtaken
+from mailrelay_operator.engine.reconcile import Unfinished
 
 log = structlog.get_logger()
 
-#: Rounds at a time. Each is bound by the API server's answers; client-go's controllers default to 1
-#: or 5.
-WORKERS = 4
-#: Seconds for one round: 16 Secrets and a thousand tenants' take half a minute at worst.
-ROUND_DEADLINE = 180.0
+#: Rounds at a time, of relays and domains, and of senders. Each is bound by the API server's
+#: answers; client-go's controllers default to 1 or 5.
+RELAY_WORKERS = 4
+SENDER_WORKERS = 8
+#: Seconds for one round: a relay's first one writes 25 objects, each within its own deadline.
+ROUND_DEADLINE = 120.0
 
 
 class Doorbell:
-    """Adds keys to the backlog, and wakes a worker for them."""
+    """Adds keys to the backlogs, and wakes a worker for them."""
 
-    def __init__(self, backlog: Backlog, monotonic: Callable[[], float]) -> None:
-        """Ring for this backlog."""
-        self.backlog = backlog
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        """Ring by this clock."""
         self.monotonic = monotonic
+        self.relays = Backlog()
+        self.senders = Backlog()
         self._waiting: set[asyncio.Future[None]] = set()  # at most one per worker
 
-    def add(self, key: Key, *, delay: float = 0.0) -> None:
+    def of(self, key: Key) -> Backlog:
+        """The backlog of this key."""
+        return self.senders if key.kind == "MailSender" else self.relays
+
+    def add(self, key: Key, *, delay: float = 0.0, urgent: bool = False) -> None:
         """Have the key looked at, now or in `delay` seconds."""
-        self.backlog.add(key, due=self.monotonic() + delay)
+        self.of(key).add(key, due=self.monotonic() + delay, urgent=urgent)
         self.ring()
 
     def ring(self) -> None:
-        """The backlog has changed: whoever waits looks anew, when the next key is due included."""
+        """A backlog has changed: whoever waits looks again, when the next key is due included."""
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait(self) -> None:
-        """Return when the backlog has changed or its next key is due."""
-        due = self.backlog.next_due()
+    async def wait(self, backlog: Backlog) -> None:
+        """Return when a backlog has changed or the next key of this one is due."""
+        due = backlog.next_due()
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
         try:
@@ -59,9 +66,14 @@ class Doorbell:
         finally:
             self._waiting.discard(waiter)
 
+    def waiting(self) -> int:
+        """How many keys are overdue or with a worker."""
+        now = self.monotonic()
+        return self.relays.waiting(now) + self.senders.waiting(now)
+
 
 class Workers:
-    """N workers over one backlog."""
+    """Workers over both backlogs."""
 
     def __init__(
         self,
@@ -70,60 +82,77 @@ class Workers:
         reconcile: Callable[[Key], Awaitable[float | None]],
         metrics: OperatorMetrics,
         rng: random.Random,
+        ready: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         """Take keys where `doorbell` puts them; `reconcile` returns the seconds until the next
-        look."""
+        look. Nothing is done before `ready` returns."""
         self._doorbell = doorbell
-        self._backlog = doorbell.backlog
         self._reconcile = reconcile
         self._metrics = metrics
         self._rng = rng
+        self._ready = ready
 
-    async def run(self, count: int = WORKERS) -> None:
+    async def run(self) -> None:
         """Work until cancelled."""
+        if self._ready is not None:
+            await self._ready()
         async with asyncio.TaskGroup() as group:
-            for _ in range(count):
-                group.create_task(self._work())
+            for _ in range(RELAY_WORKERS):
+                group.create_task(self._work(self._doorbell.relays))
+            for _ in range(SENDER_WORKERS):
+                group.create_task(self._work(self._doorbell.senders))
 
-    async def _work(self) -> None:
+    async def _work(self, backlog: Backlog) -> None:
         while True:
-            now = self._doorbell.monotonic()
-            key = self._backlog.take(now=now)
-            self._metrics.backlog(self._backlog.waiting(now))
+            key = backlog.take(now=self._doorbell.monotonic())
             if key is None:
-                await self._doorbell.wait()
+                self._metrics.backlog(self._doorbell.waiting())
+                await self._doorbell.wait(backlog)
                 continue
-            await self._round(key)
+            await self._round(key, backlog)
 
-    async def _round(self, key: Key) -> None:
+    async def _round(self, key: Key, backlog: Backlog) -> None:
         began = self._doorbell.monotonic()
         try:
             async with asyncio.timeout(ROUND_DEADLINE):
                 pause = await self._reconcile(key)
-        except Overtaken as error:
-            log.info("overtaken", object=str(key), detail=str(error))
-            self._finish(key, "conflict", began, AFTER_CONFLICT)
-        except (ClusterError, TimeoutError) as error:
-            self._fail(key, began, str(error) or f"the round took over {ROUND_DEADLINE:g} s")
+        except Unfinished as error:
+            result = "conflict" if error.conflict else "failed"
+            longest = LONGEST_SILENCE if error.silent else LONGEST_BACK_OFF
+            self._fail(key, backlog, began, str(error), result=result, longest=longest)
+        except TimeoutError:
+            self._fail(key, backlog, began, f"the round took over {ROUND_DEADLINE:g} s")
         except Exception as error:
             # A mistake of ours in one key must not stop the others.
             log.exception("internal-error", object=str(key))
-            self._fail(key, began, repr(error))
+            self._fail(key, backlog, began, repr(error))
         except asyncio.CancelledError:
-            self._finish(key, "failed", began, 0.0)
+            self._finish(key, backlog, began, "failed", 0.0)
             raise
         else:
-            self._finish(key, "ok", began, pause)
+            self._finish(key, backlog, began, "ok", pause)
 
-    def _finish(self, key: Key, result: str, began: float, pause: float | None) -> None:
+    def _finish(
+        self, key: Key, backlog: Backlog, began: float, result: str, pause: float | None
+    ) -> None:
         now = self._doorbell.monotonic()
         self._metrics.reconciled(key.kind, result, now - began)
-        self._backlog.done(key, look_again_at=None if pause is None else now + pause)
+        backlog.done(key, look_again_at=None if pause is None else now + pause, now=now)
         self._doorbell.ring()
 
-    def _fail(self, key: Key, began: float, detail: str) -> None:
+    def _fail(
+        self,
+        key: Key,
+        backlog: Backlog,
+        began: float,
+        detail: str,
+        *,
+        result: str = "failed",
+        longest: float = LONGEST_BACK_OFF,
+    ) -> None:
         now = self._doorbell.monotonic()
-        self._metrics.reconciled(key.kind, "failed", now - began)
-        pause = self._backlog.failed(key, now=now, jitter=self._rng.random())
+        self._metrics.reconciled(key.kind, result, now - began)
+        pause = backlog.failed(key, now=now, jitter=self._rng.random(), longest=longest)
         self._doorbell.ring()
-        log.warning("failed", object=str(key), detail=detail, again_in=round(pause, 1))
+        level = log.info if result == "conflict" else log.warning
+        level(result, object=str(key), detail=detail, again_in=round(pause, 1))

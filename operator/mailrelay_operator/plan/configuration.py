@@ -11,9 +11,10 @@ from mailrelay_gateway.config import (
     RELAY_FILE,
     RelayDocument,
     RelayReference,
-    digest,
     encode,
+    file_digest,
     share_name,
+    total_digest,
 )
 from mailrelay_operator.plan.facts import RelayFacts
 from mailrelay_operator.plan.gateway_config import relay_document
@@ -29,6 +30,7 @@ class Configuration:
     document: RelayDocument
     shares: tuple[Share, ...]
     files: Mapping[str, bytes]
+    file_digests: Mapping[str, str]
     digest: str
 
 
@@ -45,7 +47,7 @@ def configure(
 ) -> Configuration | None:
     """What the gateways shall know; None while a part of it is lacking."""
     in_force = found.in_force
-    if in_force is None or not found.admin_token:
+    if in_force is None or not found.admin_token_sha256:
         return None
     if needs_own_certificate(in_force.spec) and found.leaf is None:
         return None
@@ -59,7 +61,7 @@ def configure(
         ),
         resolved=in_force.resolved,
         own_certificate=found.leaf,
-        admin_token=found.admin_token,
+        admin_token_sha256=found.admin_token_sha256,
         replicas=replicas,
         standalone=facts.place.standalone,
     )
@@ -67,4 +69,11 @@ def configure(
     files |= {share_name(one.number): one.file for one in shares if one.file is not None}
     if len(files[RELAY_FILE]) > MAX_FILE_OCTETS:
         return None
-    return Configuration(document=document, shares=shares, files=files, digest=digest(files))
+    digests = {name: file_digest(name, octets) for name, octets in files.items()}
+    return Configuration(
+        document=document,
+        shares=shares,
+        files=files,
+        file_digests=digests,
+        digest=total_digest(digests),
+    )

@@ -6,14 +6,14 @@ from datetime import datetime
 
 from mailrelay_operator.api.conditions import Verdict
 from mailrelay_operator.api.reasons import Reason
-from mailrelay_operator.plan.facts import Plan
+from mailrelay_operator.plan.actions import Plan
 from mailrelay_operator.plan.objects import Manifest, generation_of
 from mailrelay_operator.plan.status import (
     domain_status_of,
     judged,
     ready,
-    status_object,
     transitions,
+    written,
 )
 from mailrelay_operator.plan.verdicts import Trouble, read_domain
 
@@ -34,8 +34,9 @@ def plan_domain(domain: Manifest, *, now: datetime) -> Plan:
     generation = generation_of(domain)
     conditions = judged("MailDomain", old.conditions, verdicts, generation=generation, now=now)
     status = old.model_copy(update={"conditions": conditions, "observed_generation": generation})
-    written = status_object(domain, status, old)
     return Plan(
-        statuses=(written,) if written else (),
-        events=transitions(domain, old.conditions, conditions),
+        actions=(
+            *written(domain, status, old),
+            *transitions(domain, old.conditions, conditions),
+        )
     )

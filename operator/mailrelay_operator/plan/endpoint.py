@@ -72,9 +72,11 @@ def endpoint_of(
     )
 
 
-def name_trouble(endpoint: Endpoint, resolved: Resolved) -> Trouble | None:
-    """Why clients that verify could not connect: a given certificate without the host's name. Ours
-    always has it."""
+def endpoint_trouble(endpoint: Endpoint | None, resolved: Resolved) -> Trouble | None:
+    """Why clients that verify could not log in: no listener takes logins, or a given certificate
+    lacks the host's name. Ours always has it."""
+    if endpoint is None:
+        return Trouble(reason=Reason.NO_LOGIN_LISTENER, message=Reason.NO_LOGIN_LISTENER.sentence)
     chains = resolved.certificates.get(endpoint.listener, ())
     if not chains or any(carries(one.chain, endpoint.host) for one in chains):
         return None

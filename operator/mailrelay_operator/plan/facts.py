@@ -1,8 +1,7 @@
-"""PURE: the facts that a plan is made from, the material that was minted for it, and the Plan
-itself: values only.
+"""PURE: the facts that plans are made from, and the material that was minted for them: values only.
 
 Facts are what was read a moment ago, whole; nothing here was guessed. In standalone the same values
-come from files.
+come from files. What a plan says to do is in actions.py.
 """
 
 from __future__ import annotations
@@ -12,9 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from mailrelay_gateway.config import Certificate, GatewayStatus, ScryptVerifier
+from mailrelay_gateway.config import Certificate, GatewayStatus, ScryptVerifier, Sender, Verifier
+from mailrelay_operator.api.mailsender import MailSender
 from mailrelay_operator.api.surroundings import DEFAULT_USER
 from mailrelay_operator.plan.objects import Manifest
+from mailrelay_operator.plan.verdicts import Trouble, read_sender
 
 
 class Absence(StrEnum):
@@ -79,12 +80,44 @@ class PodFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeenSender:
+    """A MailSender and its model, or why it has none: read once per generation."""
+
+    manifest: Manifest
+    model: MailSender | Trouble
+
+    @staticmethod
+    def of(manifest: Manifest) -> SeenSender:
+        """Read the manifest."""
+        return SeenSender(manifest=manifest, model=read_sender(manifest))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderLogin:
+    """How a MailSender logs in, as its own plan found out; without verifiers nobody can."""
+
+    username: str = ""
+    verifiers: tuple[Verifier, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An action of the last plan that failed: the API server's words."""
+
+    message: str
+    conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RelayFacts:
     """All that a MailRelay's plan depends on. `relay` is None when there is no such MailRelay.
 
-    `senders` are all MailSenders that name it. `namespaces` holds labels by name; one that is not
-    in it has none. `objects` holds every object that `references.wanted` asked for, or why it is
-    absent. `numbers_due` says that queue numbers may be written again.
+    `watched` says that its namespace is one that we may look at. `senders` are all MailSenders that
+    name it; `logins` what their own plans found out, by UID: one that is not in it has not been
+    looked at yet. `namespaces` holds labels by name; one that is not in it has none. `objects`
+    holds every object that the survey asked for, or why it is absent. `versions` are the senders
+    (by UID) of shares that were written lately, by the file's digest. `failures` are the objects
+    that could not be written. `numbers_due` says that queue numbers may be written again.
     """
 
     namespace: str
@@ -92,10 +125,14 @@ class RelayFacts:
     relay: Manifest | None
     now: datetime
     place: Place = Place()
-    senders: tuple[Manifest, ...] = ()
+    watched: bool = True
+    senders: tuple[SeenSender, ...] = ()
+    logins: Mapping[str, SenderLogin] = field(default_factory=dict)
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     objects: Mapping[ObjectKey, Lookup] = field(default_factory=dict)
     pods: tuple[PodFacts, ...] = ()
+    versions: Mapping[str, Mapping[str, Sender]] = field(default_factory=dict)
+    failures: Mapping[ObjectKey, Failure] = field(default_factory=dict)
     numbers_due: bool = True
     settling_since: datetime | None = None
 
@@ -118,14 +155,6 @@ class Authority:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScryptWanted:
-    """A brought password that needs a verifier; `known` are those that may fit already."""
-
-    password: bytes = field(repr=False)
-    known: tuple[ScryptVerifier, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LeafWanted:
     """A certificate to issue: its names, by `authority` or (None) by the one that is minted with
     it."""
@@ -138,86 +167,34 @@ class LeafWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What has to be minted before the plan can be made. Senders are named by UID."""
+    """What has to be minted before a relay's plan can be made."""
 
     authority: bool = False
     admin_token: bool = False
     leaf: LeafWanted | None = None
-    passwords: frozenset[str] = frozenset()
-    scrypts: Mapping[str, ScryptWanted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What was minted: the answer to Wanted. Passwords and verifiers are by the sender's UID."""
+    """What was minted: the answer to Wanted."""
 
     authority: Authority | None = None
     admin_token: str = field(default="", repr=False)
     leaf: Certificate | None = None
-    passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
-    scrypts: Mapping[str, ScryptVerifier] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that a person should see in `kubectl describe`; `regarding` is the object."""
+class ScryptWanted:
+    """A brought password that needs a verifier; `known` are those that may fit already."""
 
-    regarding: Manifest
-    warning: bool
-    reason: str
-    note: str
+    password: bytes = field(repr=False)
+    known: tuple[ScryptVerifier, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp:
-    """Annotations for a pod, so that its kubelet looks at the Secrets at once."""
+class SenderMaterial:
+    """What a sender's plan asked for: a new password, or the verifier of a brought one (None: it is
+    still being computed)."""
 
-    pod: str
-    uid: str
-    annotations: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimGrowth:
-    """A PersistentVolumeClaim that shall hold `size`."""
-
-    name: str
-    uid: str
-    size: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adoption:
-    """A child whose controller is gone and whose owner reference shall be `reference` alone."""
-
-    child: ObjectKey
-    uid: str
-    reference: Manifest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to do, in this order: adopt, create (POST; a Conflict ends the round), apply, stamps,
-    grow, orphan, statuses, events.
-
-    `files` is the gateway's configuration by file, `digest` its name; both are empty while there is
-    none. `orphan` are StatefulSets to be deleted without their pods. `statuses` are whole objects
-    whose `status` differs from what is there. `look_again_at` is None when only an event can change
-    anything. `wrote_numbers`: a status has new queue numbers. `problems` are sentences for a person
-    at a terminal: why something is not acted upon.
-    """
-
-    adopt: tuple[Adoption, ...] = ()
-    create: tuple[Manifest, ...] = ()
-    apply: tuple[Manifest, ...] = ()
-    stamps: tuple[Stamp, ...] = ()
-    grow: tuple[ClaimGrowth, ...] = ()
-    orphan: tuple[Manifest, ...] = ()
-    statuses: tuple[Manifest, ...] = ()
-    events: tuple[Event, ...] = ()
-    look_again_at: datetime | None = None
-    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    digest: str = ""
-    wrote_numbers: bool = False
-    settled: bool = True
-    problems: tuple[str, ...] = ()
+    password: str = field(default="", repr=False)
+    verifier: ScryptVerifier | None = None

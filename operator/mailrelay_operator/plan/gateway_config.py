@@ -24,7 +24,7 @@ def relay_document(
     relay: config.RelayReference,
     resolved: Resolved,
     own_certificate: config.Certificate | None,
-    admin_token: str,
+    admin_token_sha256: str,
     replicas: int,
     standalone: bool,
 ) -> RelayDocument:
@@ -45,7 +45,7 @@ def relay_document(
             give_up_after=spec.retry.give_up_after.seconds,
             max_interval=spec.retry.max_interval.seconds,
         ),
-        admin_token_sha256=token_hash(admin_token) if admin_token else "",
+        admin_token_sha256=admin_token_sha256,
     )
 
 

@@ -15,13 +15,12 @@ from mailrelay_operator.api.names import (
     LABEL_RELAY,
     LABEL_SENDER,
 )
-from mailrelay_operator.plan.facts import Adoption, ObjectKey
+from mailrelay_operator.plan.actions import Patch, key_of
 from mailrelay_operator.plan.objects import (
     Manifest,
     controller_of,
     labels_of,
     name_of,
-    namespace_of,
     owner_reference,
     uid_of,
 )
@@ -29,9 +28,9 @@ from mailrelay_operator.plan.objects import (
 
 def is_ours(found: Manifest, owner: Manifest) -> bool:
     """Whether the object is a child of this MailRelay or MailSender."""
-    controller = controller_of(found)
-    if controller is not None and controller.get("uid") == uid_of(owner):
+    if is_child(found, owner):
         return True
+    controller = controller_of(found)
     labels = labels_of(found)
     label = LABEL_RELAY if owner["kind"] == "MailRelay" else LABEL_SENDER
     ours = labels.get(LABEL_MANAGED_BY) == FIELD_MANAGER and labels.get(label) == label_value(
@@ -45,22 +44,27 @@ def is_ours(found: Manifest, owner: Manifest) -> bool:
     return ours and same
 
 
-def adoption(found: Manifest, owner: Manifest) -> Adoption | None:
+def adoption(found: Manifest, owner: Manifest) -> Patch | None:
     """What makes a child of ours the child of this owner again; None when it is already, or is
     not ours.
 
     Not by server-side apply: there the reference to the dead controller stays, and two controllers
     are refused.
     """
-    controller = controller_of(found)
-    known = controller is not None and controller.get("uid") == uid_of(owner)
-    if known or not is_ours(found, owner) or not uid_of(found):
+    if is_child(found, owner) or not is_ours(found, owner) or not uid_of(found):
         return None
-    return Adoption(
-        child=ObjectKey(kind=found["kind"], namespace=namespace_of(found), name=name_of(found)),
+    return Patch(
+        owner=key_of(owner),
+        target=key_of(found),
         uid=uid_of(found),
-        reference=owner_reference(owner),
+        patch={"metadata": {"ownerReferences": [owner_reference(owner)]}},
     )
+
+
+def is_child(found: Manifest, owner: Manifest) -> bool:
+    """Whether this very owner is the object's controller."""
+    controller = controller_of(found)
+    return controller is not None and controller.get("uid") == uid_of(owner)
 
 
 def label_value(name: str) -> str:

@@ -1,173 +1,242 @@
-"""PURE: the plan of a MailRelay and of all MailSenders that name it. One function, read from top to
-bottom.
+"""PURE: the plan of a MailRelay: its configuration, its own objects, its status, and what its
+senders' plans stand on. Read from top to bottom.
 
-The order of thought: what is in force, what the gateways shall know, which objects make it so, what
-runs, what to say.
+The order of actions is the order of what may wait: first the configuration, by which rights are
+taken away, then the stamps that show it to the gateways, then everything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from mailrelay_gateway.config import RELAY_FILE
+from mailrelay_gateway.config import RELAY_FILE, Sender, share_name
 from mailrelay_operator.api import names
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.plan.actions import Action, Apply, Create, RelayPlan, key_of
 from mailrelay_operator.plan.configuration import Configuration, configure, replicas_of
-from mailrelay_operator.plan.endpoint import Endpoint, endpoint_of
-from mailrelay_operator.plan.facts import Absence, Adoption, ClaimGrowth, Material, Plan, RelayFacts
+from mailrelay_operator.plan.endpoint import Endpoint, endpoint_of, endpoint_trouble
+from mailrelay_operator.plan.facts import Absence, Material, RelayFacts
+from mailrelay_operator.plan.gateway_config import token_hash
 from mailrelay_operator.plan.manifests import network, secrets, services, statefulset
-from mailrelay_operator.plan.objects import Manifest, is_being_deleted, name_of, uid_of
+from mailrelay_operator.plan.objects import Manifest, name_of, uid_of
 from mailrelay_operator.plan.ownership import adoption, is_ours
-from mailrelay_operator.plan.relay_status import (
-    look_again_at,
-    obstacles,
-    problems_of,
-    relay_status,
-    verdicts_of,
-)
-from mailrelay_operator.plan.remembered import RememberedRelay, encode_relay
-from mailrelay_operator.plan.running import everybody_knows, everybody_runs, stamps
-from mailrelay_operator.plan.sender_status import orphaned_statuses, sender_objects
-from mailrelay_operator.plan.senders import SecretState
-from mailrelay_operator.plan.shares import pack
-from mailrelay_operator.plan.status import relay_status_of, status_object, transitions
-from mailrelay_operator.plan.survey import InForce, Survey, own_objects, survey
-from mailrelay_operator.plan.volumes import claimed_size, growth, volume_octets
+from mailrelay_operator.plan.relay_status import RelaySituation, report
+from mailrelay_operator.plan.remembered import OWN_AUTHORITY, RememberedRelay, encode_relay
+from mailrelay_operator.plan.running import everybody_runs, known_senders, stamps
+from mailrelay_operator.plan.senders import sender_uid
+from mailrelay_operator.plan.shares import Encodings, pack
+from mailrelay_operator.plan.survey import InForce, Survey, own_objects
+from mailrelay_operator.plan.verdicts import Trouble, joined
+from mailrelay_operator.plan.view import Admission, RelayView
+from mailrelay_operator.plan.volumes import claimed_size, resizing, volume_octets
 
 
-def plan_relay(facts: RelayFacts, material: Material) -> Plan:
-    """What to do for this relay now. `material` answers `survey.wanted(facts)`."""
-    relay = facts.relay
-    if relay is None or is_being_deleted(relay):
-        statuses, events = orphaned_statuses(facts)
-        problems = (f"There is no MailRelay {facts.namespace}/{facts.name}.",)
-        return Plan(statuses=statuses, events=events, problems=problems)
-    found = survey(facts, relay, material)
-    shares, senders = pack(found.senders)
-    found = replace(found, senders=senders)
+def plan_without_relay(facts: RelayFacts) -> RelayPlan:
+    """What there is to do when MailSenders name a relay that is not there: to tell them."""
+    what = f"MailRelay {facts.namespace}/{facts.name}"
+    if facts.watched:
+        trouble = Trouble(
+            reason=Reason.RELAY_NOT_FOUND,
+            message=f"There is no {what}: create it, or make another MailSender with another"
+            " relayRef.",
+        )
+    else:
+        trouble = Trouble(
+            reason=Reason.RELAY_NOT_WATCHED,
+            message=f"This operator does not look at namespace {facts.namespace}, so {what} is"
+            " nothing to it: name a relay of another namespace, or add this one to the chart's"
+            " watchNamespaces.",
+        )
+    admissions = {sender_uid(one.manifest): Admission(is_newest=False) for one in facts.senders}
+    view = RelayView(
+        namespace=facts.namespace, name=facts.name, trouble=trouble, admissions=admissions
+    )
+    return RelayPlan(view=view, problems=(trouble.message,))
+
+
+def plan_relay(
+    found: Survey, material: Material, *, encodings: Encodings | None = None
+) -> RelayPlan:
+    """What to do for this relay now. `material` answers `survey.wanted(found)`."""
+    facts = found.facts
+    found = _with_material(found, material)
+    shares, candidates = pack(found.candidates, encodings=encodings)
+    found = replace(found, candidates=candidates)
     replicas = replicas_of(facts, found)
     configuration = configure(facts, found, shares, replicas)
-    endpoint = _endpoint(facts, found)
-    troubles = tuple(obstacles(facts, found, configuration))
-    plan = Plan()
+    endpoint = _endpoint(found)
+    versions: dict[str, Mapping[str, Sender]] = {}
+    if configuration is not None:
+        versions = {
+            configuration.file_digests[share_name(one.number)]: one.senders
+            for one in shares
+            if one.file is not None
+        }
+    view = RelayView(
+        namespace=facts.namespace,
+        name=facts.name,
+        trouble=_senders_trouble(found),
+        endpoint=endpoint,
+        unusable=endpoint_trouble(endpoint, found.in_force.resolved) if found.in_force else None,
+        admissions={one.uid: one.admission for one in candidates},
+        known=_known(found, configuration, versions),
+    )
+    reported = report(
+        RelaySituation(
+            found=found, configuration=configuration, endpoint=endpoint, replicas=replicas
+        )
+    )
+    actions: tuple[Action, ...] = tuple(_adoptions(found))
     if found.in_force is not None and configuration is not None:
-        plan = _objects(facts, found, found.in_force, configuration, material, replicas)
-    known = facts.place.standalone or (
-        configuration is not None and everybody_knows(facts.pods, configuration.digest)
-    )
-    verdicts = verdicts_of(facts, found, configuration, troubles, replicas)
-    status, numbers = relay_status(facts, found, configuration, endpoint, verdicts)
-    old = relay_status_of(relay)
-    written = status_object(relay, status, old)
-    in_transit = bool(plan.grow or plan.orphan) or "Programmed" not in verdicts
-    of_senders = sender_objects(facts, found, endpoint, known=known)
-    return replace(
-        plan,
-        adopt=tuple(_adoptions(facts, found)),
-        create=plan.create + of_senders.create,
-        apply=plan.apply + of_senders.apply,
-        statuses=(*((written,) if written else ()), *of_senders.statuses),
-        events=(*transitions(relay, old.conditions, status.conditions), *of_senders.events),
-        look_again_at=look_again_at(facts, status, in_transit=in_transit or of_senders.waits),
-        wrote_numbers=numbers and written is not None,
+        actions += tuple(_actions(found, found.in_force, configuration, material, replicas))
+    return RelayPlan(
+        actions=actions + reported.actions,
+        view=view,
+        files=configuration.files if configuration is not None else {},
+        digest=configuration.digest if configuration is not None else "",
+        versions=versions,
         settled=configuration is None or everybody_runs(facts.pods, configuration.digest),
-        problems=tuple(problems_of(found, troubles, senders)),
+        look_again_at=reported.look_again_at,
+        wrote_numbers=reported.wrote_numbers,
+        problems=tuple(reported.problems),
     )
 
 
-def _adoptions(facts: RelayFacts, found: Survey) -> Iterator[Adoption]:
-    """Children of ours whose owner was made anew, as after a restore: the garbage collector is
+def _with_material(found: Survey, material: Material) -> Survey:
+    """The survey, with what was minted as if it had been there."""
+    if material.authority is not None:
+        certificate = material.authority.certificate
+        found = replace(found, authority=material.authority, authority_certificate=certificate)
+    if material.admin_token:
+        found = replace(
+            found,
+            admin_token=material.admin_token,
+            admin_token_sha256=token_hash(material.admin_token),
+        )
+    return replace(found, leaf=material.leaf or found.leaf)
+
+
+def _senders_trouble(found: Survey) -> Trouble | None:
+    """Why the relay takes no senders at all."""
+    if found.in_force is not None:
+        return None
+    why = found.refused or joined(found.unresolved)
+    return Trouble(
+        reason=Reason.RELAY_NOT_ACCEPTED,
+        message=f"MailRelay {found.facts.namespace}/{found.facts.name} has never been in effect:"
+        f" {why.message if why else 'look at its own conditions.'}",
+    )
+
+
+def _known(
+    found: Survey, configuration: Configuration | None, versions: Mapping[str, Mapping[str, Sender]]
+) -> frozenset[str]:
+    if configuration is None:
+        return frozenset()
+    if found.facts.place.standalone:
+        return frozenset(one.uid for one in found.candidates if one.admission.entry is not None)
+    facts = found.facts
+    return known_senders(facts.pods, configuration.shares, {**facts.versions, **versions})
+
+
+def _adoptions(found: Survey) -> Iterator[Action]:
+    """Children of ours whose owner was made again, as after a restore: the garbage collector is
     about to take them."""
+    facts = found.facts
     for key in sorted(own_objects(facts.namespace, facts.name)):
         child = facts.find(key.kind, key.namespace, key.name)
         if not isinstance(child, Absence) and (one := adoption(child, found.relay)) is not None:
             yield one
-    for sender in found.senders:
-        if sender.secret is not None and sender.secret_state is not SecretState.NONE:
-            of_sender = adoption(sender.secret, sender.manifest)
-            if of_sender is not None:
-                yield of_sender
 
 
-def _endpoint(facts: RelayFacts, found: Survey) -> Endpoint | None:
+def _endpoint(found: Survey) -> Endpoint | None:
     if found.in_force is None:
         return None
     return endpoint_of(
         found.in_force.spec,
-        namespace=facts.namespace,
-        name=facts.name,
-        place=facts.place,
+        namespace=found.facts.namespace,
+        name=found.facts.name,
+        place=found.facts.place,
         resolved=found.in_force.resolved,
-        own_authority=found.authority.certificate if found.authority is not None else "",
+        own_authority=found.authority_certificate,
     )
 
 
-def _objects(
-    facts: RelayFacts,
+def _actions(
     found: Survey,
     in_force: InForce,
     configuration: Configuration,
     material: Material,
     replicas: int,
-) -> Plan:
+) -> Iterator[Action]:
     """The relay's own objects, those of others left out."""
-    relay, spec = found.relay, in_force.spec
-    create: list[Manifest] = []
+    facts, relay, spec = found.facts, found.relay, in_force.spec
+    owner = key_of(relay)
     if material.authority is not None:
-        create.append(secrets.ca_secret(relay, material.authority))
+        yield Create(owner=owner, manifest=secrets.ca_secret(relay, material.authority))
     if material.admin_token:
-        create.append(secrets.admin_secret(relay, material.admin_token))
-    apply = [
+        yield Create(owner=owner, manifest=secrets.admin_secret(relay, material.admin_token))
+    for one in _config_secrets(found, in_force, configuration):
+        if _may_write(facts, relay, one):
+            yield Apply(owner=owner, manifest=one)
+    yield from stamps(facts, relay, configuration.digest)
+    for one in (
         statefulset.service_account(relay),
-        *_config_secrets(facts, found, in_force, configuration),
         services.pods_service(relay),
         services.client_service(relay, spec),
         network.network_policy(relay, spec, facts.place),
         network.disruption_budget(relay),
-    ]
-    grow: tuple[ClaimGrowth, ...] = ()
-    orphan: tuple[Manifest, ...] = ()
+    ):
+        if _may_write(facts, relay, one):
+            yield Apply(owner=owner, manifest=one)
+    resized: tuple[Action, ...] = ()
     if found.stateful_set is not None and in_force.is_newest:
-        grow, orphan = growth(facts, found.stateful_set, spec.queue.volume.size)
+        resized = resizing(facts, relay, found.stateful_set, spec.queue.volume.size)
+    yield from resized
+    replaced = any(one.target.kind == "StatefulSet" for one in resized)
     # Pods that would mount another's Secret are not started; those that run go on.
-    if not orphan and (found.stateful_set is not None or not found.foreign):
-        volume = spec.queue.volume.size
-        there = volume_octets(found.stateful_set)
-        kept = there and there != volume.octets
-        apply.append(
-            statefulset.stateful_set(
-                relay,
-                spec,
-                place=facts.place,
-                replicas=replicas,
-                volume_size=claimed_size(found.stateful_set) if kept else str(volume),
-            )
-        )
-    return Plan(
-        create=tuple(create),
-        apply=tuple(one for one in apply if _may_write(facts, relay, one)),
-        stamps=stamps(facts, configuration.digest),
-        grow=grow,
-        orphan=orphan,
-        files=configuration.files,
-        digest=configuration.digest,
+    if not replaced and (found.stateful_set is not None or not found.obstructed):
+        one = _stateful_set(found, in_force, replicas)
+        if _may_write(facts, relay, one):
+            yield Apply(owner=owner, manifest=one)
+
+
+def _stateful_set(found: Survey, in_force: InForce, replicas: int) -> Manifest:
+    volume = in_force.spec.queue.volume.size
+    there = volume_octets(found.stateful_set)
+    kept = there and there != volume.octets
+    return statefulset.stateful_set(
+        found.relay,
+        in_force.spec,
+        place=found.facts.place,
+        replicas=replicas,
+        volume_size=claimed_size(found.stateful_set) if kept else str(volume),
     )
 
 
 def _config_secrets(
-    facts: RelayFacts, found: Survey, in_force: InForce, configuration: Configuration
+    found: Survey, in_force: InForce, configuration: Configuration
 ) -> Iterator[Manifest]:
+    facts = found.facts
     remembered = RememberedRelay(
-        uid=uid_of(found.relay), generation=in_force.generation, spec=in_force.raw
+        uid=uid_of(found.relay),
+        generation=in_force.generation,
+        spec=in_force.raw,
+        authorities={
+            name: pem
+            for name, pem in (
+                (OWN_AUTHORITY, found.authority_certificate),
+                *in_force.resolved.given_authorities.items(),
+            )
+            if pem
+        },
     )
-    # The senders first: a relay's document that names a share must never be ahead of it.
     for share in configuration.shares:
         name = names.senders_secret_name(facts.name, share.number)
         there = not isinstance(facts.find("Secret", facts.namespace, name), Absence)
-        if share.file is not None or share.remembered or there:
-            yield secrets.config_secret(
-                found.relay, name=name, file=share.file, remembered=share.remembered
-            )
+        if share.file is not None or there:
+            yield secrets.config_secret(found.relay, name=name, file=share.file, remembered=b"")
     yield secrets.config_secret(
         found.relay,
         name=names.config_secret_name(facts.name),

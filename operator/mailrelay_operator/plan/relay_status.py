@@ -1,13 +1,17 @@
-"""PURE: what is said of a MailRelay: its conditions, its numbers, and when to look at it again."""
+"""PURE: what is said of a MailRelay: its conditions, its numbers, and when to look at it again.
+
+Each condition is a chain of small checks, of which the first that finds something is the verdict.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from mailrelay_gateway.config import RELAY_FILE
 from mailrelay_operator.api import names
-from mailrelay_operator.api.conditions import Verdict, find_condition
+from mailrelay_operator.api.conditions import Condition, Verdict, find_condition
 from mailrelay_operator.api.mailrelay import (
     ListenerStatus,
     MailRelayStatus,
@@ -15,26 +19,16 @@ from mailrelay_operator.api.mailrelay import (
     StatusAddress,
 )
 from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.plan.actions import Announce, ApplyStatus
 from mailrelay_operator.plan.configuration import Configuration
 from mailrelay_operator.plan.endpoint import Endpoint
-from mailrelay_operator.plan.facts import Absence, Plan, RelayFacts
-from mailrelay_operator.plan.objects import generation_of, name_of, parse_timestamp
-from mailrelay_operator.plan.running import (
-    Figures,
-    figures,
-    programmed_trouble,
-    upstream_verdict,
-)
-from mailrelay_operator.plan.senders import SenderPlan
-from mailrelay_operator.plan.status import (
-    judged,
-    ready,
-    relay_status_of,
-    status_object,
-    transitions,
-)
-from mailrelay_operator.plan.survey import Survey
+from mailrelay_operator.plan.facts import Absence, RelayFacts
+from mailrelay_operator.plan.objects import generation_of, name_of, namespace_of, parse_timestamp
+from mailrelay_operator.plan.running import figures, programmed_trouble, upstream_verdict
+from mailrelay_operator.plan.status import judged, ready, relay_status_of, transitions, written
+from mailrelay_operator.plan.survey import InForce, Survey
 from mailrelay_operator.plan.verdicts import Trouble, joined
+from mailrelay_operator.plan.volumes import size_trouble
 
 #: While all is well: how often pods are asked for their queues and upstreams.
 LOOK_EVERY = timedelta(seconds=60)
@@ -43,79 +37,158 @@ SETTLES_IN = timedelta(seconds=5)
 #: While something is on its way: from the first figure, growing with the wait, to the second.
 LOOK_SOON = timedelta(seconds=1)
 LOOK_LATER = timedelta(seconds=30)
+#: Why Programmed is not True, where only a look at the pods tells when it is.
+_PASSING = frozenset(
+    {
+        Reason.CONFIGURATION_PENDING,
+        Reason.CONFIGURATION_REFUSED,
+        Reason.GATEWAY_UNREACHABLE,
+        Reason.REPLICAS_PENDING,
+    }
+)
 #: Of a load balancer that many are shown, each with name and address; the status takes 16.
 MAX_ADDRESSES = 7
 
 
-def obstacles(
-    facts: RelayFacts, found: Survey, configuration: Configuration | None
-) -> Iterator[Trouble]:
-    """What keeps the newest spec from being programmed, whatever the pods do; the first one is the
-    reason."""
-    yield from found.foreign
-    in_force = found.in_force
-    if in_force is None:
-        why = found.refused or joined(found.unresolved)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySituation:
+    """All that the conditions of a relay speak of."""
+
+    found: Survey
+    configuration: Configuration | None
+    endpoint: Endpoint | None
+    replicas: int
+
+    @property
+    def facts(self) -> RelayFacts:
+        """The facts that were surveyed."""
+        return self.found.facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayReport:
+    """What is said, when to look again, whether there are new queue numbers in it, and what a
+    person at a terminal reads."""
+
+    actions: tuple[ApplyStatus | Announce, ...]
+    look_again_at: datetime
+    wrote_numbers: bool
+    problems: tuple[str, ...]
+
+
+Obstacle = Callable[[RelaySituation], Iterator[Trouble]]
+
+
+def report(at: RelaySituation) -> RelayReport:
+    """The status, if it says something new, and Events for what a person wants to hear of."""
+    old = relay_status_of(at.found.relay)
+    obstacles = tuple(trouble for check in OBSTACLES for trouble in check(at))
+    verdicts = _verdicts(at, obstacles, old.conditions)
+    generation = generation_of(at.found.relay)
+    conditions = judged(
+        "MailRelay", old.conditions, verdicts, generation=generation, now=at.facts.now
+    )
+    status = _status(at, old, conditions)
+    writes = written(at.found.relay, status, old)
+    in_transit = "Programmed" not in verdicts or not _settled(at)
+    return RelayReport(
+        actions=(*writes, *transitions(at.found.relay, old.conditions, conditions)),
+        look_again_at=_look_again_at(at.facts, status, in_transit=in_transit),
+        wrote_numbers=status.queue != old.queue and bool(writes),
+        problems=tuple(_problems(at.found, obstacles)),
+    )
+
+
+# --- what keeps the newest spec from being programmed, whatever the pods do
+
+
+def _objects_are_ours(at: RelaySituation) -> Iterator[Trouble]:
+    yield from at.found.obstructed
+
+
+def _something_is_in_force(at: RelaySituation) -> Iterator[Trouble]:
+    if at.found.in_force is None:
+        why = at.found.refused or joined(at.found.unresolved)
         yield Trouble(
             reason=Reason.CONFIGURATION_PENDING,
             message=f"Nothing runs yet: {why.message if why else 'the spec was never accepted.'}",
         )
-        return
-    if configuration is None and not found.foreign:
+
+
+def _configuration_fits(at: RelaySituation) -> Iterator[Trouble]:
+    lacking = at.found.in_force is not None and at.configuration is None
+    if lacking and not at.found.obstructed:
         yield Trouble(
             reason=Reason.CONFIGURATION_TOO_BIG, message=Reason.CONFIGURATION_TOO_BIG.sentence
         )
-    if found.refused is None and not in_force.is_newest:
+
+
+def _newest_is_in_force(at: RelaySituation) -> Iterator[Trouble]:
+    in_force = at.found.in_force
+    if in_force is not None and at.found.refused is None and not in_force.is_newest:
         yield Trouble(
             reason=Reason.CONFIGURATION_PENDING,
-            message=f"Generation {in_force.generation} runs until everything is found that the spec"
-            " refers to.",
+            message=f"Generation {in_force.generation} stays in effect until all references"
+            " resolve.",
         )
-    if in_force.spec.replicas < found.running and not facts.place.standalone:
+
+
+def _volumes_have_the_size(at: RelaySituation) -> Iterator[Trouble]:
+    in_force = at.found.in_force
+    if in_force is None or in_force.spec.queue.kind != "storage" or at.facts.place.standalone:
+        return
+    size = in_force.spec.queue.volume.size
+    found = size_trouble(at.facts, at.found.stateful_set, size) if in_force.is_newest else None
+    if found is not None:
+        yield found
+
+
+def _replicas_are_not_fewer(at: RelaySituation) -> Iterator[Trouble]:
+    in_force = at.found.in_force
+    if in_force is None or at.facts.place.standalone:
+        return
+    wanted, running = in_force.spec.replicas, at.found.running
+    if wanted < running:
         yield Trouble(
             reason=Reason.SCALE_DOWN_BLOCKED,
-            message=f"spec.replicas is {in_force.spec.replicas}, and {found.running} run. Mail may"
-            f" lie in the last one's queue, so none is removed: set replicas to {found.running}.",
+            message=f"spec.replicas is {wanted}, and {running} run. Mail may lie in the last one's"
+            f" queue, so none is removed: set replicas to {running}.",
         )
 
 
-def verdicts_of(
-    facts: RelayFacts,
-    found: Survey,
-    configuration: Configuration | None,
-    troubles: Sequence[Trouble],
-    replicas: int,
+def _objects_could_be_written(at: RelaySituation) -> Iterator[Trouble]:
+    for key, failure in sorted(at.facts.failures.items()):
+        # A claim that refuses to grow has a reason of its own.
+        if key.kind != "PersistentVolumeClaim" or at.facts.objects.get(key) in list(Absence):
+            yield Trouble(reason=Reason.APPLY_FAILED, message=failure.message)
+
+
+OBSTACLES: Sequence[Obstacle] = (
+    _objects_are_ours,  # make sure that no object of another's is in the way
+    _something_is_in_force,  # make sure that there is a spec to act upon
+    _configuration_fits,  # make sure that it fits into a Secret
+    _newest_is_in_force,  # make sure that what is asked for is what runs
+    _volumes_have_the_size,  # make sure that volumes are what is asked for
+    _objects_could_be_written,  # make sure that what the API server refuses is said in its words
+    _replicas_are_not_fewer,  # make sure that no queue is left behind
+)
+
+
+# --- conditions
+
+
+def _verdicts(
+    at: RelaySituation, obstacles: tuple[Trouble, ...], old: Sequence[Condition]
 ) -> dict[str, Verdict]:
-    """The verdict of each condition."""
-    verdicts: dict[str, Verdict] = {}
-    if found.refused is not None:
-        verdicts["Accepted"] = found.refused.verdict()
-    else:
-        verdicts["Accepted"] = Verdict(
-            status="True", reason=Reason.ACCEPTED, message=Reason.ACCEPTED.sentence
-        )
-    unresolved = joined(found.unresolved)
-    if unresolved is not None:
-        verdicts["ResolvedRefs"] = unresolved.verdict()
-    elif found.refused is not None and found.in_force is None:
-        verdicts["ResolvedRefs"] = Verdict(
-            status="Unknown", reason=Reason.PENDING, message="The spec is not accepted."
-        )
-    else:
-        verdicts["ResolvedRefs"] = Verdict(
-            status="True", reason=Reason.RESOLVED_REFS, message=Reason.RESOLVED_REFS.sentence
-        )
-    verdicts |= _running_verdicts(facts, found, configuration, troubles, replicas)
-    if found.in_force is not None:
-        ephemeral = found.in_force.spec.queue.kind == "ephemeral"
-        reason = Reason.SPOOL_EPHEMERAL if ephemeral else Reason.SPOOL_PERSISTENT
-        verdicts["Durable"] = Verdict(
-            status="False" if ephemeral else "True", reason=reason, message=reason.sentence
-        )
+    found, in_force = at.found, at.found.in_force
+    verdicts = {"Accepted": _accepted(found), "ResolvedRefs": _resolved(found)}
+    verdicts |= _programmed(at, obstacles, old)
+    if in_force is not None:
+        verdicts["Durable"] = _durable(in_force)
         verdicts["UpstreamReachable"] = upstream_verdict(
-            facts.pods, suspended=found.in_force.spec.suspend
+            at.facts.pods, suspended=in_force.spec.suspend
         )
-    some_ready = any(pod.ready and not pod.terminating for pod in facts.pods)
+    some_ready = any(pod.ready and not pod.terminating for pod in at.facts.pods)
     reason = Reason.READY if some_ready else Reason.NO_READY_REPLICA
     otherwise = Verdict(
         status="True" if some_ready else "False", reason=reason, message=reason.sentence
@@ -125,78 +198,79 @@ def verdicts_of(
     return verdicts
 
 
-def _running_verdicts(
-    facts: RelayFacts,
-    found: Survey,
-    configuration: Configuration | None,
-    troubles: Sequence[Trouble],
-    replicas: int,
+def _accepted(found: Survey) -> Verdict:
+    if found.refused is not None:
+        return found.refused.verdict()
+    return Verdict(status="True", reason=Reason.ACCEPTED, message=Reason.ACCEPTED.sentence)
+
+
+def _resolved(found: Survey) -> Verdict:
+    unresolved = joined(found.unresolved)
+    if unresolved is not None:
+        return unresolved.verdict()
+    if found.refused is not None and found.in_force is None:
+        return Verdict(status="Unknown", reason=Reason.PENDING, message="The spec is not accepted.")
+    return Verdict(
+        status="True", reason=Reason.RESOLVED_REFS, message=Reason.RESOLVED_REFS.sentence
+    )
+
+
+def _durable(in_force: InForce) -> Verdict:
+    ephemeral = in_force.spec.queue.kind == "ephemeral"
+    reason = Reason.SPOOL_EPHEMERAL if ephemeral else Reason.SPOOL_PERSISTENT
+    return Verdict(status="False" if ephemeral else "True", reason=reason, message=reason.sentence)
+
+
+def _programmed(
+    at: RelaySituation, obstacles: tuple[Trouble, ...], old: Sequence[Condition]
 ) -> dict[str, Verdict]:
-    """The verdict of Programmed, or none: for the seconds that a new configuration takes to the
-    gateways, what is said of the one before stays (its observedGeneration tells), so that no
-    condition flaps for each new MailSender."""
-    obstacle = joined(tuple(troubles))
+    """The verdict of Programmed, or none: for the seconds that a changed login or certificate takes
+    to the gateways, what is said stays."""
+    obstacle = joined(obstacles)
     if obstacle is not None:
         return {"Programmed": obstacle.verdict()}
-    if configuration is None:
-        return {"Programmed": _not_yet()}
+    if at.configuration is None:
+        reason = Reason.CONFIGURATION_PENDING
+        return {"Programmed": Verdict(status="False", reason=reason, message=reason.sentence)}
     pending = programmed_trouble(
-        facts.pods, found.stateful_set, digest=configuration.digest, replicas=replicas
+        at.facts.pods,
+        at.found.stateful_set,
+        relay_file=at.configuration.file_digests[RELAY_FILE],
+        replicas=at.replicas,
     )
     if pending is None:
-        message = f"All {replicas} replicas run this configuration."
+        message = f"All {at.replicas} replicas run this configuration."
         return {"Programmed": Verdict(status="True", reason=Reason.PROGRAMMED, message=message)}
-    was = find_condition(relay_status_of(found.relay).conditions, "Programmed")
-    fresh = facts.settling_since is None or facts.now - facts.settling_since < SETTLES_IN
+    was = find_condition(old, "Programmed")
+    since = at.facts.settling_since
+    fresh = since is None or at.facts.now - since < SETTLES_IN
     on_its_way = pending.reason is Reason.CONFIGURATION_PENDING and fresh
     if on_its_way and was is not None and was.status != "False":
-        if was.status == "True" and was.observed_generation == generation_of(found.relay):
+        if was.status == "True" and was.observed_generation == generation_of(at.found.relay):
             return {}
         # Of a new spec: until it runs, nobody who waits for it may take the object for ready.
         return {"Programmed": replace(pending, status="Unknown")}
     return {"Programmed": pending}
 
 
-def _not_yet() -> Verdict:
-    return Verdict(
-        status="False",
-        reason=Reason.CONFIGURATION_PENDING,
-        message=Reason.CONFIGURATION_PENDING.sentence,
-    )
+# --- numbers
 
 
-def relay_status(
-    facts: RelayFacts,
-    found: Survey,
-    configuration: Configuration | None,
-    endpoint: Endpoint | None,
-    verdicts: Mapping[str, Verdict],
-) -> tuple[MailRelayStatus, bool]:
-    """The status, and whether it has new queue numbers: those are written at most once a minute."""
-    old = relay_status_of(found.relay)
-    seen: Figures = figures(facts.pods, found.stateful_set)
+def _status(
+    at: RelaySituation, old: MailRelayStatus, conditions: tuple[Condition, ...]
+) -> MailRelayStatus:
+    found, facts = at.found, at.facts
+    seen = figures(facts.pods, found.stateful_set)
     queue = QueueStatus(messages=seen.messages, oldest=seen.oldest or None)
-    if not facts.numbers_due:
-        queue = old.queue
-    attached = sum(1 for one in found.senders if one.entry is not None)
-    generation = generation_of(found.relay)
+    attached = sum(1 for one in found.candidates if one.admission.entry is not None)
     spec = found.in_force.spec if found.in_force is not None else None
-    shown = configuration.digest if configuration is not None else ""
-    if "Programmed" not in verdicts:
-        shown = old.config_digest
-    status = MailRelayStatus(
-        observed_generation=generation,
+    return MailRelayStatus(
+        observed_generation=generation_of(found.relay),
         generation_in_force=found.in_force.generation if found.in_force is not None else None,
-        conditions=judged(
-            "MailRelay",
-            old.conditions,
-            verdicts,
-            generation=generation,
-            now=facts.now,
-        ),
+        conditions=conditions,
         ready=f"{seen.ready}/{max(spec.replicas if spec is not None else 0, found.running)}",
-        endpoint=endpoint.shown if endpoint is not None else None,
-        addresses=_addresses(facts, endpoint),
+        endpoint=at.endpoint.shown if at.endpoint is not None else None,
+        addresses=_addresses(facts, at.endpoint),
         listeners=tuple(
             ListenerStatus(
                 name=listener.name,
@@ -208,10 +282,14 @@ def relay_status(
         replicas=seen.replicas,
         ready_replicas=seen.ready,
         selector=names.scale_selector(facts.name),
-        queue=queue,
-        config_digest=shown,
+        queue=queue if facts.numbers_due else old.queue,
+        config_digest=_shown_digest(at),
     )
-    return status, queue != old.queue
+
+
+def _shown_digest(at: RelaySituation) -> str:
+    """The relay's own file: that of everything would change with each of its senders."""
+    return at.configuration.file_digests[RELAY_FILE] if at.configuration is not None else ""
 
 
 def _addresses(facts: RelayFacts, endpoint: Endpoint | None) -> tuple[StatusAddress, ...]:
@@ -228,69 +306,31 @@ def _addresses(facts: RelayFacts, endpoint: Endpoint | None) -> tuple[StatusAddr
     return tuple(dict.fromkeys(found))
 
 
-def look_again_at(facts: RelayFacts, status: MailRelayStatus, *, in_transit: bool) -> datetime:
+def _settled(at: RelaySituation) -> bool:
+    """Whether every pod that is asked runs all of the configuration."""
+    return at.configuration is None or all(
+        pod.status is None or pod.status.digest == at.configuration.digest
+        for pod in at.facts.pods
+        if not pod.terminating
+    )
+
+
+def _look_again_at(facts: RelayFacts, status: MailRelayStatus, *, in_transit: bool) -> datetime:
     """Soon while something is on its way, ever later the longer it takes; else once a minute for
     the numbers."""
     programmed = find_condition(status.conditions, "Programmed")
-    settled = programmed is None or programmed.status == "True" or not status.config_digest
-    if programmed is None or (settled and not in_transit):
+    waiting = programmed is not None and programmed.reason in _PASSING and status.config_digest
+    if not waiting and not in_transit:
         return facts.now + LOOK_EVERY
-    since = parse_timestamp(programmed.last_transition_time) or facts.now
-    if programmed.status == "True":
-        since = facts.now
-    wait = max(LOOK_SOON, min((facts.now - since) / 4, LOOK_LATER))
-    return facts.now + wait
+    since = facts.settling_since or facts.now
+    if waiting and programmed is not None:
+        since = parse_timestamp(programmed.last_transition_time) or facts.now
+    return facts.now + max(LOOK_SOON, min((facts.now - since) / 4, LOOK_LATER))
 
 
-def problems_of(
-    found: Survey, troubles: Sequence[Trouble], senders: Sequence[SenderPlan]
-) -> Iterator[str]:
-    """For a person at a terminal: everything that is not acted upon, by object."""
-    here = f"MailRelay {found.relay['metadata'].get('namespace', '')}/{name_of(found.relay)}"
-    for trouble in (found.refused, *found.unresolved, *troubles):
+def _problems(found: Survey, obstacles: Sequence[Trouble]) -> Iterator[str]:
+    """For a person at a terminal: everything that is not acted upon."""
+    here = f"MailRelay {namespace_of(found.relay)}/{name_of(found.relay)}"
+    for trouble in (found.refused, *found.unresolved, *obstacles):
         if trouble is not None and trouble.reason is not Reason.CONFIGURATION_PENDING:
             yield f"{here}: {trouble.reason}: {trouble.message}"
-    for sender in senders:
-        metadata = sender.manifest["metadata"]
-        who = f"MailSender {metadata.get('namespace', '')}/{metadata['name']}"
-        for trouble in (sender.refused, sender.unresolved):
-            if trouble is not None:
-                yield f"{who}: {trouble.reason}: {trouble.message}"
-
-
-def plan_failure(facts: RelayFacts, plan: Plan, message: str) -> Plan:
-    """The statuses to write when the API server refused an object of this plan: as planned, but not
-    Programmed."""
-    if facts.relay is None:
-        return Plan(statuses=plan.statuses)
-    relay = facts.relay
-    verdict = Trouble(reason=Reason.APPLY_FAILED, message=message).verdict()
-    mine = next((one for one in plan.statuses if one["kind"] == "MailRelay"), None)
-    old = relay_status_of(relay)
-    planned = relay_status_of(mine) if mine is not None else old
-    not_ready = Verdict(
-        status="False",
-        reason=Reason.APPLY_FAILED,
-        message=f"Programmed is False: {message}",
-    )
-    verdicts = {"Programmed": verdict, "Ready": not_ready}
-    # From the old conditions, so that what was False already keeps the time since when it is.
-    changed = judged(
-        "MailRelay",
-        old.conditions,
-        verdicts,
-        generation=generation_of(relay),
-        now=facts.now,
-    )
-    by_type = {condition.type: condition for condition in changed}
-    conditions = tuple(
-        by_type[condition.type] if condition.type in verdicts else condition
-        for condition in planned.conditions
-    )
-    status = planned.model_copy(update={"conditions": conditions})
-    written = status_object(relay, status, old)
-    others = tuple(one for one in plan.statuses if one["kind"] != "MailRelay")
-    return Plan(
-        statuses=((written,) if written else ()) + others,
-        events=transitions(relay, old.conditions, conditions),
-    )

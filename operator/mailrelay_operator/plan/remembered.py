@@ -1,8 +1,7 @@
-"""PURE: what the operator remembers, beside the configuration, in the Secrets that hold it.
+"""PURE: what the operator remembers, beside the configuration, in the Secret that holds it: the
+MailRelay's last spec that was in force, so that a refused change changes nothing that runs.
 
-The last specs that were in force, so that a refused change changes nothing that runs while
-revocations still act, and the hashes of minted passwords, so that the last two stay valid. Never a
-password. The pods mount other keys only.
+What is remembered of a sender is its entry in its share. The pods mount other keys only.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from mailrelay_gateway.config import MAX_UNFOLDED_OCTETS
@@ -19,32 +18,31 @@ from mailrelay_operator.plan.objects import Manifest
 
 #: The key in the Secret.
 KEY = "remembered.v1.json.gz"
+#: Among the authorities: the relay's own CA, where a listener has its name.
+OWN_AUTHORITY = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberedRelay:
-    """The MailRelay's spec that is in force."""
+    """The MailRelay's spec that is in force. `authorities` are the CAs (PEM) that came with the
+    certificates of its listeners, by the listener's name: gateways have no use for them."""
 
     uid: str
     generation: int
     spec: Manifest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RememberedSender:
-    """The MailSender's spec that is in force, and the SHA-256 (hex) of its minted password and of
-    the one before."""
-
-    uid: str
-    generation: int
-    spec: Manifest
-    current: str = ""
-    previous: str = ""
+    authorities: Mapping[str, str] = field(default_factory=dict)
 
 
 def encode_relay(relay: RememberedRelay) -> bytes:
     """The octets of KEY in the relay's Secret; equal values give equal octets."""
-    return _fold({"uid": relay.uid, "generation": relay.generation, "spec": relay.spec})
+    return _fold(
+        {
+            "uid": relay.uid,
+            "generation": relay.generation,
+            "spec": relay.spec,
+            "authorities": dict(relay.authorities),
+        }
+    )
 
 
 def decode_relay(octets: bytes | None) -> RememberedRelay | None:
@@ -53,42 +51,13 @@ def decode_relay(octets: bytes | None) -> RememberedRelay | None:
     found = _unfold(octets)
     try:
         return RememberedRelay(
-            uid=str(found["uid"]), generation=int(found["generation"]), spec=dict(found["spec"])
+            uid=str(found["uid"]),
+            generation=int(found["generation"]),
+            spec=dict(found["spec"]),
+            authorities={str(k): str(v) for k, v in dict(found.get("authorities") or {}).items()},
         )
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def encode_senders(senders: Iterable[RememberedSender]) -> bytes:
-    """The octets of KEY in a share's Secret, by UID."""
-    return _fold(
-        {
-            sender.uid: {
-                "generation": sender.generation,
-                "spec": sender.spec,
-                "current": sender.current,
-                "previous": sender.previous,
-            }
-            for sender in senders
-        }
-    )
-
-
-def decode_senders(octets: bytes | None) -> dict[str, RememberedSender]:
-    """What `encode_senders` wrote, by UID; entries that cannot be read are left out."""
-    found: dict[str, RememberedSender] = {}
-    for uid, entry in _unfold(octets).items():
-        try:
-            found[uid] = RememberedSender(
-                uid=uid,
-                generation=int(entry["generation"]),
-                spec=dict(entry["spec"]),
-                current=str(entry["current"]),
-                previous=str(entry["previous"]),
-            )
-        except (KeyError, TypeError, ValueError):
-            continue
-    return found
 
 
 def _fold(value: Any) -> bytes:

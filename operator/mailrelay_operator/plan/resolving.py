@@ -43,10 +43,12 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """The spec that is in force and the document that was made from it."""
+    """The spec that is in force, the document that was made from it, and the CAs that came with the
+    listeners' certificates."""
 
     spec: MailRelaySpec
     document: RelayDocument
+    authorities: Mapping[str, str] = field(default_factory=dict)
 
 
 def references(spec: MailRelaySpec, namespace: str) -> Iterator[ObjectKey]:
@@ -104,7 +106,7 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
                 continue
             chains = kept
         certificates[listener.name] = chains
-        given[listener.name] = _given_authority(facts, listener)
+        given[listener.name] = _given_authority(facts, listener, chains, before)
     return Resolved(
         logins=logins,
         authorities=authorities,
@@ -153,8 +155,9 @@ def absent(absence: Absence, what: str, *, kind: str = "Secret") -> Trouble:
     if absence is Absence.MISSING:
         return Trouble(reason=missing, message=f"{what} does not exist; create it.")
     return Trouble(
-        reason=missing,
-        message=f"{what} may not be read by the operator: add the namespace to watchNamespaces.",
+        reason=Reason.FORBIDDEN,
+        message=f"The operator may not read {what}: it needs a Role in that namespace (the chart's"
+        " watchNamespaces).",
     )
 
 
@@ -212,17 +215,25 @@ def _given_certificate(facts: RelayFacts, listener: Listener, name: str) -> Cert
         return Trouble(reason=Reason.CERTIFICATE_INVALID, message=f"{what} {problem}.")
 
 
-def _given_authority(facts: RelayFacts, listener: Listener) -> str:
+def _given_authority(
+    facts: RelayFacts,
+    listener: Listener,
+    chains: tuple[Certificate, ...],
+    before: Before | None,
+) -> str:
     """The `ca.crt` that cert-manager writes beside a certificate, for tenants to verify it with;
-    empty if none."""
+    empty if none. It stays as long as the chain that it belongs to, and only what could be parsed
+    is handed on: tenants get no CA rather than a broken one."""
+    found: dict[str, None] = {}
     for reference in listener.tls.certificate_refs:
-        found = facts.find("Secret", facts.namespace, reference.name)
-        if not isinstance(found, Absence):
-            octets = secret_data(found).get("ca.crt", b"")
-            with contextlib.suppress(PemProblem):  # tenants get no CA rather than a broken one
-                return read_bundle(octets.decode(errors="replace"), field="ca.crt").pem
-            return ""
-    return ""
+        secret = facts.find("Secret", facts.namespace, reference.name)
+        if not isinstance(secret, Absence):
+            text = secret_data(secret).get("ca.crt", b"").decode(errors="replace")
+            with contextlib.suppress(PemProblem):
+                found[read_bundle(text, field="ca.crt").pem] = None
+    if not found and before is not None and chains == _certificates_before(before, listener):
+        return before.authorities.get(listener.name, "")
+    return "".join(found)
 
 
 def _upstream_before(

@@ -3,16 +3,24 @@ queues."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from mailrelay_gateway.config import UpstreamState, UpstreamStatus
+from mailrelay_gateway.config import (
+    RELAY_FILE,
+    Sender,
+    UpstreamState,
+    UpstreamStatus,
+    share_name,
+)
 from mailrelay_operator.api.conditions import Verdict
 from mailrelay_operator.api.names import ANNOTATION_DIGEST
 from mailrelay_operator.api.reasons import Reason
-from mailrelay_operator.plan.facts import PodFacts, RelayFacts, Stamp
+from mailrelay_operator.plan.actions import Patch, key_of
+from mailrelay_operator.plan.facts import ObjectKey, PodFacts, RelayFacts
 from mailrelay_operator.plan.objects import Manifest, generation_of, timestamp
+from mailrelay_operator.plan.shares import Share
 from mailrelay_operator.plan.verdicts import Trouble
 
 #: Beside the digest: when it was stamped. A kubelet looks at the Secrets only when something in the
@@ -34,13 +42,28 @@ class Figures:
     oldest: str = ""
 
 
-def everybody_knows(pods: Sequence[PodFacts], digest: str) -> bool:
-    """Whether there is a ready replica and every ready one runs this configuration: a new password
-    may be shown."""
+def known_senders(
+    pods: Sequence[PodFacts], shares: Sequence[Share], versions: Mapping[str, Mapping[str, Sender]]
+) -> frozenset[str]:
+    """The UIDs of the senders whose entry is in what each ready pod runs, be that the newest share
+    or one that was written before it; nobody's when no pod is ready."""
     ready = [pod for pod in pods if pod.ready and not pod.terminating]
-    return bool(ready) and all(
-        pod.status is not None and pod.status.digest == digest for pod in ready
-    )
+    if not ready:
+        return frozenset()
+    known: set[str] = set()
+    for share in shares:
+        running: list[Mapping[str, Sender]] = []
+        for pod in ready:
+            files = pod.status.files if pod.status is not None else {}
+            running.append(versions.get(files.get(share_name(share.number), ""), {}))
+        # Most pods run the newest: told by identity, without a look at the entries.
+        older = [one for one in running if one is not share.senders]
+        known.update(
+            uid
+            for uid, entry in share.senders.items()
+            if all(one.get(uid) == entry for one in older)
+        )
+    return frozenset(known)
 
 
 def everybody_runs(pods: Sequence[PodFacts], digest: str) -> bool:
@@ -49,18 +72,14 @@ def everybody_runs(pods: Sequence[PodFacts], digest: str) -> bool:
 
 
 def programmed_trouble(
-    pods: Sequence[PodFacts], stateful_set: Manifest | None, *, digest: str, replicas: int
+    pods: Sequence[PodFacts], stateful_set: Manifest | None, *, relay_file: str, replicas: int
 ) -> Verdict | None:
-    """Why not all replicas run the digest, or why that is unknown; None: they do."""
+    """Why not all replicas run the relay's file (its digest), or why that is unknown; None: they
+    do. The senders' files are their senders' matter."""
     living = [pod for pod in pods if not pod.terminating]
-    refusing = [
-        pod
-        for pod in living
-        if pod.status is not None and pod.status.digest != digest and pod.status.problem
-    ]
-    if refusing and refusing[0].status is not None:
-        pod = refusing[0]
-        message = f"Pod {pod.name}: {refusing[0].status.problem}"
+    refusing = [pod for pod in living if not _runs(pod, relay_file) and _problem(pod)]
+    if refusing:
+        message = f"Pod {refusing[0].name}: {_problem(refusing[0])}"
         return Trouble(reason=Reason.CONFIGURATION_REFUSED, message=message).verdict()
     if len(living) < replicas:
         message = f"{len(living)} of {replicas} pods exist."
@@ -74,9 +93,11 @@ def programmed_trouble(
     if silent:
         message = f"Pod {silent[0].name}: {silent[0].trouble}"
         return Trouble(reason=Reason.GATEWAY_UNREACHABLE, message=message).verdict("Unknown")
-    behind = [pod for pod in living if pod.status is not None and pod.status.digest != digest]
+    behind = [pod for pod in living if not _runs(pod, relay_file)]
     if behind:
-        message = f"{len(behind)} of {replicas} pods do not run configuration {digest[:12]} yet."
+        message = (
+            f"{len(behind)} of {replicas} pods do not run configuration {relay_file[:12]} yet."
+        )
         return Trouble(reason=Reason.CONFIGURATION_PENDING, message=message).verdict()
     if stateful_set is None or not _is_rolled_out(stateful_set):
         message = "The StatefulSet is still replacing pods."
@@ -84,13 +105,17 @@ def programmed_trouble(
     return None
 
 
-def stamps(facts: RelayFacts, digest: str) -> tuple[Stamp, ...]:
-    """Stamps for the pods that do not run the digest yet, each again until it does."""
+def stamps(facts: RelayFacts, relay: Manifest, digest: str) -> tuple[Patch, ...]:
+    """Stamps for the pods that do not run the digest yet, each again until it does: a pod that
+    changes has its kubelet look at the Secrets at once."""
+    annotations = {ANNOTATION_DIGEST: digest, ANNOTATION_STAMPED: timestamp(facts.now)}
     return tuple(
-        Stamp(
-            pod=pod.name,
+        Patch(
+            owner=key_of(relay),
+            target=ObjectKey(kind="Pod", namespace=facts.namespace, name=pod.name),
             uid=pod.uid,
-            annotations={ANNOTATION_DIGEST: digest, ANNOTATION_STAMPED: timestamp(facts.now)},
+            patch={"metadata": {"annotations": annotations}},
+            optional=True,
         )
         for pod in facts.pods
         if not pod.terminating
@@ -102,6 +127,14 @@ def stamps(facts: RelayFacts, digest: str) -> tuple[Stamp, ...]:
             or facts.now - pod.stamped_at >= STAMP_EVERY
         )
     )
+
+
+def _runs(pod: PodFacts, relay_file: str) -> bool:
+    return pod.status is not None and pod.status.files.get(RELAY_FILE) == relay_file
+
+
+def _problem(pod: PodFacts) -> str:
+    return pod.status.problem if pod.status is not None else ""
 
 
 def upstream_verdict(pods: Sequence[PodFacts], *, suspended: bool) -> Verdict:

@@ -1,85 +1,171 @@
-"""PURE: the senders of a relay, packed into the shares of its configuration. A share that is full
-refuses its newest.
+"""PURE: the senders of a relay, packed into the shares of its configuration.
+
+Whoever is in keeps its place: a share that is full refuses the newcomer and the one that grows,
+oldest first in, never one whose login works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from mailrelay_gateway.config import (
     MAX_FILE_OCTETS,
     SENDER_SHARES,
+    Sender,
     SendersDocument,
     encode,
     share_of,
 )
 from mailrelay_operator.api.reasons import Reason
-from mailrelay_operator.plan.remembered import encode_senders
-from mailrelay_operator.plan.senders import SenderPlan
+from mailrelay_operator.plan.senders import Candidate
 from mailrelay_operator.plan.verdicts import Trouble
+
+#: Of a share's octets this part is left to those who are in: a new password makes an entry longer.
+RESERVE = 0.05
+#: Octets of addresses that all MailSenders of one namespace may claim together, before anything is
+#: compressed: a thousand with sixty addresses each, and still a small part of a relay's room.
+MAX_NAMESPACE_OCTETS = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """One share's Secret: the file that gateways read (None: no sender is in it) and what the
-    operator remembers."""
+    """One share's Secret: the file that gateways read; None: no sender is in it."""
 
     number: int
     file: bytes | None
-    remembered: bytes
+    senders: Mapping[str, Sender] = field(default_factory=dict)
+
+
+class Encodings:
+    """Shares as they were encoded last, so that one that did not change is not encoded again. The
+    result is the same without."""
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._last: dict[int, tuple[tuple[Sender, ...], bytes]] = {}
+
+    def encode(self, number: int, senders: tuple[Sender, ...]) -> bytes:
+        """The file of this share."""
+        known = self._last.get(number)
+        if known is None or known[0] != senders:
+            known = (senders, encode(SendersDocument(share=number, senders=senders)))
+            self._last[number] = known
+        return known[1]
 
 
 def pack(
-    plans: Sequence[SenderPlan], *, limit: int = MAX_FILE_OCTETS
-) -> tuple[tuple[Share, ...], tuple[SenderPlan, ...]]:
-    """All 16 shares, and the senders (in their order, oldest first) as they are after it: who finds
-    no room within `limit` octets is `RelayFull` and not in the configuration; the others are
-    untouched."""
-    members: dict[int, list[SenderPlan]] = {number: [] for number in range(SENDER_SHARES)}
-    for plan in plans:
-        members[share_of(plan.uid)].append(plan)
+    candidates: Sequence[Candidate],
+    *,
+    limit: int = MAX_FILE_OCTETS,
+    namespace_limit: int = MAX_NAMESPACE_OCTETS,
+    encodings: Encodings | None = None,
+) -> tuple[tuple[Share, ...], tuple[Candidate, ...]]:
+    """All 16 shares, and the candidates (in their order, oldest first) as they are after it: who
+    finds no room is `RelayFull`."""
+    encodings = encodings or Encodings()
+    after = {one.uid: one for one in _within_namespaces(candidates, namespace_limit)}
+    members: dict[int, list[str]] = {number: [] for number in range(SENDER_SHARES)}
+    for uid in after:
+        members[share_of(uid)].append(uid)
     shares: list[Share] = []
-    without_room: set[str] = set()
-    for number, candidates in members.items():
-        count = _how_many_fit(number, candidates, limit)
-        without_room.update(plan.uid for plan in candidates[count:] if plan.entry is not None)
-        shares.append(_share(number, candidates[:count]))
-    after = tuple(_refused(plan) if plan.uid in without_room else plan for plan in plans)
-    return tuple(shares), after
+    for number, uids in members.items():
+        there = [after[uid] for uid in uids if after[uid].admission.entry is not None]
+        share = _share(number, there, encodings)
+        if _octets(share) > limit:
+            fitting = _fitting(number, there, limit)
+            after.update((one.uid, one) for one in fitting)
+            kept = [one for one in fitting if one.admission.entry is not None]
+            share = _share(number, kept, encodings)
+        shares.append(share)
+    return tuple(shares), tuple(after.values())
 
 
-def _refused(plan: SenderPlan) -> SenderPlan:
-    trouble = Trouble(reason=Reason.RELAY_FULL, message=Reason.RELAY_FULL.sentence)
-    return replace(plan, entry=None, remembered=None, refused=plan.refused or trouble)
+def _within_namespaces(candidates: Sequence[Candidate], limit: int) -> list[Candidate]:
+    """No namespace takes more than its part, be its MailSenders ever so many."""
+    used: dict[str, int] = {}
+    full: set[str] = set()
+    # Those who are in come first; the sort is stable, so that the older one is before the younger.
+    for one in sorted(candidates, key=lambda one: one.written is None):
+        entry = one.admission.entry
+        if entry is None:
+            continue
+        size = sum(len(address.encode()) for address in entry.addresses)
+        if used.get(entry.namespace, 0) + size > limit and _grows(one):
+            full.add(one.uid)
+        else:
+            used[entry.namespace] = used.get(entry.namespace, 0) + size
+    return [_without_growth(one) if one.uid in full else one for one in candidates]
 
 
-def _how_many_fit(number: int, candidates: Sequence[SenderPlan], limit: int) -> int:
-    """The longest head of the list that fits, by bisection, since each try compresses the whole."""
-    if _octets(_share(number, candidates)) <= limit:
-        return len(candidates)
-    low, high = 0, len(candidates)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _octets(_share(number, candidates[:middle])) <= limit:
+def _fitting(number: int, there: Sequence[Candidate], limit: int) -> list[Candidate]:
+    """The same candidates so that they fit: first those who are in, without what they add, then as
+    many of what is new, oldest first, as there is room for."""
+    settled = [_without_growth(one) for one in there]
+    growing = [n for n, one in enumerate(there) if _grows(one)]
+    room = int(limit * (1 - RESERVE))
+
+    def octets(count: int) -> int:
+        tried = list(settled)
+        for n in growing[:count]:
+            tried[n] = there[n]
+        return _octets(_share(number, [one for one in tried if one.admission.entry], Encodings()))
+
+    low, high = 0, len(growing)  # by bisection, since each try compresses the whole
+    while low < high:
+        middle = (low + high + 1) // 2
+        if octets(middle) <= room:
             low = middle
         else:
-            high = middle
-    return low
+            high = middle - 1
+    for n in growing[:low]:
+        settled[n] = there[n]
+    return settled
+
+
+def _grows(one: Candidate) -> bool:
+    """Whether it asks for more room than it has."""
+    entry = one.admission.entry
+    if entry is None:
+        return False
+    if one.written is None:
+        return True
+    return _length(entry.addresses) > _length(one.written.addresses)
+
+
+def _without_growth(one: Candidate) -> Candidate:
+    """One that is in keeps the addresses that it had, with its login as it is now; a newcomer is
+    kept out."""
+    entry = one.admission.entry
+    if entry is None or not _grows(one):
+        return one
+    trouble = Trouble(reason=Reason.RELAY_FULL, message=Reason.RELAY_FULL.sentence)
+    if one.written is None:
+        return one.refused(trouble)
+    # What the newest spec gave up is not kept: a growing edit may take addresses back too.
+    kept = tuple(a for a in one.written.addresses if a in entry.addresses)
+    admission = replace(
+        one.admission,
+        entry=entry.model_copy(update={"addresses": kept}),
+        refused=one.admission.refused or trouble,
+        is_newest=False,
+    )
+    return replace(one, admission=admission)
+
+
+def _length(addresses: Sequence[str]) -> int:
+    return sum(len(one.encode()) for one in addresses)
 
 
 def _octets(share: Share) -> int:
-    return len(share.file or b"") + len(share.remembered)
+    return len(share.file or b"")
 
 
-def _share(number: int, members: Sequence[SenderPlan]) -> Share:
-    entries = sorted(
-        (plan.entry for plan in members if plan.entry is not None), key=lambda entry: entry.uid
-    )
-    remembered = [plan.remembered for plan in members if plan.remembered is not None]
-    document = SendersDocument(share=number, senders=tuple(entries))
+def _share(number: int, members: Sequence[Candidate], encodings: Encodings) -> Share:
+    entries = {one.uid: one.admission.entry for one in members if one.admission.entry is not None}
+    senders = tuple(entries[uid] for uid in sorted(entries))
     return Share(
         number=number,
-        file=encode(document) if entries else None,
-        remembered=encode_senders(remembered) if remembered else b"",
+        file=encodings.encode(number, senders) if senders else None,
+        senders=entries,
     )

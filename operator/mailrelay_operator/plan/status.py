@@ -20,7 +20,7 @@ from mailrelay_operator.api.maildomain import MailDomainStatus
 from mailrelay_operator.api.mailrelay import MailRelayStatus
 from mailrelay_operator.api.mailsender import MailSenderStatus
 from mailrelay_operator.api.reasons import Reason
-from mailrelay_operator.plan.facts import Event
+from mailrelay_operator.plan.actions import Announce, ApplyStatus, key_of
 from mailrelay_operator.plan.objects import Manifest, name_of, namespace_of, uid_of
 
 _Status = TypeVar("_Status", MailRelayStatus, MailSenderStatus, MailDomainStatus)
@@ -68,26 +68,27 @@ def ready(verdicts: Mapping[str, Verdict], needed: Iterable[str], *, otherwise: 
     return otherwise
 
 
-def status_object(owner: Manifest, status: _Status, old: _Status) -> Manifest | None:
-    """The object to apply for this status; None when it says what is there already."""
+def written(owner: Manifest, status: _Status, old: _Status) -> tuple[ApplyStatus, ...]:
+    """The action that writes this status; none when it says what is there already."""
     if status == old and owner.get("status"):
-        return None
-    return {
+        return ()
+    manifest = {
         "apiVersion": owner["apiVersion"],
         "kind": owner["kind"],
         "metadata": {"name": name_of(owner), "namespace": namespace_of(owner)},
         "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
+    return (ApplyStatus(owner=key_of(owner), manifest=manifest),)
 
 
 def transitions(
     owner: Manifest, old: Iterable[Condition], new: Iterable[Condition]
-) -> tuple[Event, ...]:
+) -> tuple[Announce, ...]:
     """Events for what a person wants to hear of: a condition that is now False for a new reason,
     one that is well again, and the first time that the object is ready."""
     before = tuple(old)
     new = tuple(new)
-    found: list[Event] = []
+    found: list[Announce] = []
     for condition in new:
         was = find_condition(before, condition.type)
         if was is not None and (was.status, was.reason) == (condition.status, condition.reason):
@@ -108,8 +109,9 @@ def transitions(
         first_ready = condition.status == "True" and condition.type == "Ready" and not settled
         if failed or recovered or first_ready:
             found.append(
-                Event(
-                    regarding=owner,
+                Announce(
+                    owner=key_of(owner),
+                    regarding=regarding(owner),
                     warning=failed,
                     reason=condition.reason,
                     note=f"{condition.type}: {condition.message}"[:MAX_NOTE],
@@ -124,6 +126,7 @@ MAX_NOTE = 1000
 _QUIET = frozenset(
     {Reason.PENDING, Reason.CONFIGURATION_PENDING, Reason.REPLICAS_PENDING, Reason.NOT_READY}
     | {Reason.RELAY_NOT_PROGRAMMED, Reason.NO_READY_REPLICA, Reason.SPOOL_EPHEMERAL}
+    | {Reason.SECRET_PENDING}
 )
 
 

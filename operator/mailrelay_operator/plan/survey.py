@@ -1,44 +1,49 @@
 """PURE: the facts of a relay, understood: which spec is in force, what is known from before, what
 is ours, what runs.
 
-Both questions stand on it: what has to be minted (`wanted`), and what is to be done (relay.py).
+Made once in a round and handed on: what has to be minted (`wanted`) and what is to be done
+(relay.py) both stand on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pydantic import TypeAdapter, ValidationError
+
 from mailrelay_gateway import config
-from mailrelay_gateway.config import FILE_NAME, RELAY_FILE, Certificate
+from mailrelay_gateway.config import FILE_NAME, Certificate
 from mailrelay_operator.api import names
+from mailrelay_operator.api.admission import DEFAULT_ALLOWED_SENDERS, AllowedSenders
 from mailrelay_operator.api.mailrelay import MailRelay, MailRelaySpec
 from mailrelay_operator.api.reasons import Reason
-from mailrelay_operator.plan import resolving, senders
+from mailrelay_operator.plan import resolving
 from mailrelay_operator.plan.certificates import names_of_relay, parse_chain, why_leaf_is_due
 from mailrelay_operator.plan.facts import (
     Absence,
     Authority,
     LeafWanted,
-    Material,
     ObjectKey,
     RelayFacts,
     Wanted,
 )
-from mailrelay_operator.plan.gateway_config import is_placeholder, read_back
-from mailrelay_operator.plan.objects import Manifest, generation_of, secret_data
-from mailrelay_operator.plan.ownership import is_ours
-from mailrelay_operator.plan.remembered import (
-    KEY,
-    RememberedRelay,
-    RememberedSender,
-    decode_relay,
-    decode_senders,
+from mailrelay_operator.plan.gateway_config import is_placeholder, read_back, token_hash
+from mailrelay_operator.plan.objects import (
+    Manifest,
+    generation_of,
+    namespace_of,
+    secret_data,
+    uid_of,
 )
+from mailrelay_operator.plan.ownership import is_ours
+from mailrelay_operator.plan.remembered import KEY, OWN_AUTHORITY, RememberedRelay, decode_relay
 from mailrelay_operator.plan.resolving import Before, Resolved, resolve
-from mailrelay_operator.plan.senders import SenderPlan, plan_senders
+from mailrelay_operator.plan.senders import Candidate, admit
 from mailrelay_operator.plan.verdicts import Trouble, read_relay, with_spec
 from mailrelay_operator.plan.volumes import claims_to_read
+
+_ALLOWED_SENDERS: TypeAdapter[tuple[AllowedSenders, ...]] = TypeAdapter(tuple[AllowedSenders, ...])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,21 +62,24 @@ class Survey:
     """What the facts say of a relay that exists.
 
     `refused` is why the newest spec is not accepted, `unresolved` what is wrong with its
-    references, `foreign` which of our names are taken by others' objects. `running` is how many
-    replicas there may be, mail in their queues.
+    references, `obstructed` which of our objects are another's, may not be read, or cannot be used.
+    `authority_certificate` and `admin_token_sha256` are known from before where the Secrets
+    themselves cannot be used: what runs goes on, and rights can still be taken away.
+    `running` is how many replicas there may be, mail in their queues.
     """
 
+    facts: RelayFacts
     relay: Manifest
     refused: Trouble | None
     unresolved: tuple[Trouble, ...]
     in_force: InForce | None
-    foreign: tuple[Trouble, ...]
+    obstructed: tuple[Trouble, ...]
     authority: Authority | None
+    authority_certificate: str
     admin_token: str
+    admin_token_sha256: str
     leaf: Certificate | None
-    senders: tuple[SenderPlan, ...]
-    written: str
-    written_senders: Mapping[str, config.Sender]
+    candidates: tuple[Candidate, ...]
     stateful_set: Manifest | None
     running: int
 
@@ -100,11 +108,9 @@ def referenced_objects(facts: RelayFacts) -> frozenset[ObjectKey]:
     newest = read_relay(facts.relay)
     if isinstance(newest, MailRelay):
         found.update(resolving.references(newest.spec, facts.namespace))
-    remembered = _remembered_relay(facts)
-    older = None if remembered is None else _read_remembered(facts.relay, remembered)
-    if isinstance(older, MailRelay):
+    older = _read_remembered(facts.relay, _remembered_relay(facts))
+    if older is not None:
         found.update(resolving.references(older.spec, facts.namespace))
-    found.update(senders.references(facts.senders, _remembered_senders(facts)))
     found.update(claims_to_read(facts))
     return frozenset(found)
 
@@ -114,21 +120,18 @@ def namespaces_needed(facts: RelayFacts) -> frozenset[str]:
     labels."""
     if facts.relay is None:
         return frozenset()
-    newest, remembered = read_relay(facts.relay), _remembered_relay(facts)
-    older = None if remembered is None else _read_remembered(facts.relay, remembered)
+    older = _read_remembered(facts.relay, _remembered_relay(facts))
+    lists = [_readable_allowed(facts.relay), older.spec.allowed_senders if older else None]
     selects = any(
-        entry.namespaces.from_ == "Selector"
-        for model in (newest, older)
-        if isinstance(model, MailRelay)
-        for entry in model.spec.allowed_senders
+        entry.namespaces.from_ == "Selector" for entries in lists if entries for entry in entries
     )
     if not selects:
         return frozenset()
-    return frozenset(str(sender["metadata"].get("namespace", "")) for sender in facts.senders)
+    return frozenset(namespace_of(one.manifest) for one in facts.senders)
 
 
-def survey(facts: RelayFacts, relay: Manifest, material: Material) -> Survey:
-    """Understand the facts of this relay, with what was minted for it so far."""
+def survey(facts: RelayFacts, relay: Manifest) -> Survey:
+    """Understand the facts of this relay."""
     existing = read_back(_files(facts))
     before = _before(facts, relay, existing)
     newest = read_relay(relay)
@@ -150,43 +153,40 @@ def survey(facts: RelayFacts, relay: Manifest, material: Material) -> Survey:
         in_force = _remembered_in_force(facts, relay, before)
         if in_force is not None and refused is not None:
             unresolved = in_force.resolved.troubles
-    authority, authority_trouble = _authority(facts, relay)
-    token, token_trouble = _admin_token(facts, relay)
-    foreign = [*_foreign(facts, relay), *(one for one in (authority_trouble, token_trouble) if one)]
-    if authority_trouble is None:
-        authority = authority or material.authority
-    written_senders = {one.uid: one for one in existing.senders} if existing is not None else {}
-    planned = plan_senders(
-        facts,
-        allowed=in_force.spec.allowed_senders if in_force is not None else (),
-        remembered=_remembered_senders(facts),
-        existing=written_senders,
-        material=material,
-    )
+    authority = _authority(facts, relay)
+    found_token = _admin_token(facts, relay)
+    damaged = tuple(one for one in (authority, found_token) if isinstance(one, Trouble))
     found = facts.find("StatefulSet", facts.namespace, names.stateful_set_name(facts.name))
     stateful_set = found if not isinstance(found, Absence) and is_ours(found, relay) else None
+    ca = authority if isinstance(authority, Authority) else None
+    certificate = ca.certificate if ca is not None else _authority_before(facts)
+    token = found_token if isinstance(found_token, str) else ""
+    told = existing.relay.admin_token_sha256 if existing is not None else ""
     return Survey(
+        facts=facts,
         relay=relay,
         refused=refused,
         unresolved=unresolved,
         in_force=in_force,
-        foreign=tuple(dict.fromkeys(foreign)),
-        authority=authority,
-        admin_token=token or material.admin_token,
-        leaf=material.leaf or _leaf_before(facts, in_force, authority, before),
-        senders=planned,
-        written=existing.digest if existing is not None else "",
-        written_senders=written_senders,
+        obstructed=(*_obstructed(facts, relay), *damaged),
+        authority=ca,
+        authority_certificate=certificate,
+        admin_token=token,
+        admin_token_sha256=token_hash(token) if token else told,
+        leaf=_leaf_before(facts, in_force, certificate, existing),
+        candidates=admit(
+            facts,
+            allowed=_allowed(relay, in_force),
+            written={one.uid: one for one in existing.senders} if existing is not None else {},
+        ),
         stateful_set=stateful_set,
         running=_running(facts, stateful_set, existing),
     )
 
 
-def wanted(facts: RelayFacts) -> Wanted:
+def wanted(found: Survey) -> Wanted:
     """What has to be minted before this relay's plan can be made."""
-    if facts.relay is None:
-        return Wanted()
-    found = survey(facts, facts.relay, Material())
+    facts = found.facts
     if found.in_force is None:
         return Wanted()
     may_mint = found.authority is not None or _is_missing(facts, names.ca_secret_name(facts.name))
@@ -199,10 +199,6 @@ def wanted(facts: RelayFacts) -> Wanted:
         authority=needs_own and found.authority is None,
         admin_token=_is_missing(facts, names.admin_secret_name(facts.name)),
         leaf=leaf,
-        passwords=frozenset(one.uid for one in found.senders if one.wants_password),
-        scrypts={
-            one.uid: one.wants_scrypt for one in found.senders if one.wants_scrypt is not None
-        },
     )
 
 
@@ -246,39 +242,39 @@ def _files(facts: RelayFacts) -> dict[str, bytes]:
 
 
 def _remembered_relay(facts: RelayFacts) -> RememberedRelay | None:
-    return decode_relay(_own_secret(facts, names.config_secret_name(facts.name)).get(KEY))
-
-
-def _remembered_senders(facts: RelayFacts) -> Mapping[str, RememberedSender]:
-    found: dict[str, RememberedSender] = {}
-    for file, secret in names.config_secret_names(facts.name).items():
-        if file != RELAY_FILE:
-            found |= decode_senders(_own_secret(facts, secret).get(KEY))
+    """What was in force. It belongs to a UID: of a relay that was deleted, and whose name another
+    one has now, nothing stays in force."""
+    found = decode_relay(_own_secret(facts, names.config_secret_name(facts.name)).get(KEY))
+    if found is None or facts.relay is None or found.uid != uid_of(facts.relay):
+        return None
     return found
 
 
-def _read_remembered(relay: Manifest, remembered: RememberedRelay) -> MailRelay | Trouble:
-    return read_relay(with_spec(relay, remembered.spec, remembered.generation))
+def _read_remembered(relay: Manifest, remembered: RememberedRelay | None) -> MailRelay | None:
+    if remembered is None:
+        return None
+    found = read_relay(with_spec(relay, remembered.spec, remembered.generation))
+    return found if isinstance(found, MailRelay) else None
 
 
 def _before(
     facts: RelayFacts, relay: Manifest, existing: config.GatewayConfig | None
 ) -> Before | None:
     remembered = _remembered_relay(facts)
-    if remembered is None or existing is None or is_placeholder(existing.relay):
-        return None
     model = _read_remembered(relay, remembered)
-    return None if isinstance(model, Trouble) else Before(spec=model.spec, document=existing.relay)
+    if remembered is None or model is None or existing is None:
+        return None
+    if existing.relay.relay.uid != uid_of(relay):
+        return None
+    return Before(spec=model.spec, document=existing.relay, authorities=remembered.authorities)
 
 
 def _remembered_in_force(
     facts: RelayFacts, relay: Manifest, before: Before | None
 ) -> InForce | None:
     remembered = _remembered_relay(facts)
-    if remembered is None:
-        return None
     model = _read_remembered(relay, remembered)
-    if isinstance(model, Trouble):
+    if remembered is None or model is None:
         return None
     resolved = resolve(facts, model.spec, before)
     if not resolved.complete:
@@ -292,63 +288,101 @@ def _remembered_in_force(
     )
 
 
-def _foreign(facts: RelayFacts, relay: Manifest) -> Iterator[Trouble]:
+def _allowed(relay: Manifest, in_force: InForce | None) -> tuple[tuple[AllowedSenders, ...], ...]:
+    """Whom the relay admits: what is in force does, and what the newest spec that can be read does
+    too, so that taking somebody's right away never waits for the rest of an edit."""
+    if in_force is None:
+        return ((),)
+    newest = None if in_force.is_newest else _readable_allowed(relay)
+    lists = (in_force.spec.allowed_senders, newest)
+    return tuple(one for one in lists if one is not None)
+
+
+def _readable_allowed(relay: Manifest) -> tuple[AllowedSenders, ...] | None:
+    """`allowedSenders` of the newest spec, even if another part of it is refused; None when this
+    part cannot be read itself."""
+    spec = relay.get("spec")
+    if not isinstance(spec, dict) or "allowedSenders" not in spec:
+        return DEFAULT_ALLOWED_SENDERS
+    try:
+        return _ALLOWED_SENDERS.validate_python(
+            spec["allowedSenders"], by_alias=True, by_name=False
+        )
+    except ValidationError:
+        return None
+
+
+def _obstructed(facts: RelayFacts, relay: Manifest) -> Iterator[Trouble]:
+    """Objects under names of ours that we cannot or may not write. No advice here destroys
+    anything: what is another's may be needed, and what we may not read may be ours."""
     for key in sorted(own_objects(facts.namespace, facts.name)):
         found = facts.find(key.kind, key.namespace, key.name)
-        if found is Absence.FORBIDDEN or (
-            not isinstance(found, Absence) and not is_ours(found, relay)
-        ):
+        if found is Absence.FORBIDDEN:
+            yield Trouble(
+                reason=Reason.FORBIDDEN,
+                message=f"The operator may not read {key}: check its Role in namespace"
+                f" {key.namespace}. The object is left as it is.",
+            )
+        elif not isinstance(found, Absence) and not is_ours(found, relay):
             yield Trouble(
                 reason=Reason.NOT_OWNED,
-                message=f"{key} exists and is not ours, so it is left alone: delete or rename it,"
-                " or give the MailRelay another name.",
+                message=f"{key} exists and does not belong to this MailRelay, so it is left alone:"
+                " give the MailRelay another name, or move that object out of the way.",
             )
 
 
-def _authority(facts: RelayFacts, relay: Manifest) -> tuple[Authority | None, Trouble | None]:
+def _authority(facts: RelayFacts, relay: Manifest) -> Authority | Trouble | None:
     secret = names.ca_secret_name(facts.name)
     found = facts.find("Secret", facts.namespace, secret)
     if isinstance(found, Absence) or not is_ours(found, relay):
-        return None, None
+        return None
     data = {key: octets.decode(errors="replace") for key, octets in secret_data(found).items()}
     authority = Authority(certificate=data.get("ca.crt", ""), key=data.get("ca.key", ""))
     if not parse_chain(authority.certificate) or not authority.key:
-        return None, _damaged(facts, secret, "a CA in ca.crt and ca.key")
-    return authority, None
+        return _damaged(facts, secret, "a certificate and key in ca.crt and ca.key")
+    return authority
 
 
-def _admin_token(facts: RelayFacts, relay: Manifest) -> tuple[str, Trouble | None]:
+def _admin_token(facts: RelayFacts, relay: Manifest) -> str | Trouble:
     secret = names.admin_secret_name(facts.name)
     found = facts.find("Secret", facts.namespace, secret)
     if isinstance(found, Absence) or not is_ours(found, relay):
-        return "", None
+        return ""
     token = secret_data(found).get("token", b"").decode(errors="replace").strip()
-    return token, None if token else _damaged(facts, secret, "a token")
+    return token or _damaged(facts, secret, "a token")
 
 
 def _damaged(facts: RelayFacts, secret: str, what: str) -> Trouble:
     return Trouble(
-        reason=Reason.NOT_OWNED,
-        message=f"Secret {facts.namespace}/{secret} does not hold {what}: delete it, and it is made"
-        " anew.",
+        reason=Reason.DAMAGED,
+        message=f"Secret {facts.namespace}/{secret} does not hold {what}: restore it from a backup."
+        " What runs goes on.",
     )
+
+
+def _authority_before(facts: RelayFacts) -> str:
+    """The CA's certificate where its Secret is there and cannot be used."""
+    remembered = _remembered_relay(facts)
+    if remembered is None or _is_missing(facts, names.ca_secret_name(facts.name)):
+        return ""
+    return remembered.authorities.get(OWN_AUTHORITY, "")
 
 
 def _leaf_before(
     facts: RelayFacts,
     in_force: InForce | None,
-    authority: Authority | None,
-    before: Before | None,
+    authority: str,
+    existing: config.GatewayConfig | None,
 ) -> Certificate | None:
     """The relay's own certificate as it is in use, while it still serves."""
-    if in_force is None or authority is None or before is None:
+    if in_force is None or not authority or existing is None:
         return None
     dns, addresses = _names(facts, in_force.spec)
-    for listener in before.document.listeners:
+    for listener in existing.relay.listeners:
         for certificate in listener.tls.certificates:
             due = why_leaf_is_due(
                 certificate,
-                authority=authority.certificate,
+                authority=authority,
                 dns_names=dns,
                 addresses=addresses,
                 now=facts.now,
@@ -361,16 +395,16 @@ def _leaf_before(
 def _running(
     facts: RelayFacts, stateful_set: Manifest | None, existing: config.GatewayConfig | None
 ) -> int:
-    """How many replicas there may be, and mail with each: what the StatefulSet says, or, while it
-    is being replaced, the pods that are left of it and the figure that gateways were told."""
+    """How many replicas there may be, and mail with each: what the StatefulSet says and the pods
+    that it controls or, while it is being replaced, the figure that gateways were told. A pod that
+    nobody controls counts for nothing, whatever its name and labels."""
     if facts.place.standalone:
         return 0
+    if stateful_set is None:
+        told = existing is not None and not is_placeholder(existing.relay)
+        return existing.relay.replicas if existing is not None and told else 0
     ordinals = [int(pod.name.rpartition("-")[2]) for pod in facts.pods if _has_ordinal(pod.name)]
-    highest = max(ordinals, default=-1) + 1
-    if stateful_set is not None:
-        return max(int(stateful_set["spec"].get("replicas", 1)), highest)
-    told = existing.relay.replicas if existing and not is_placeholder(existing.relay) else 0
-    return max(told, highest)
+    return max(int(stateful_set["spec"].get("replicas", 1)), max(ordinals, default=-1) + 1)
 
 
 def _has_ordinal(pod: str) -> bool:

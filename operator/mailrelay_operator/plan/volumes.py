@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from mailrelay_operator.api import names
 from mailrelay_operator.api.mailrelay import MailRelay
 from mailrelay_operator.api.quantities import Quantity, parse_quantity
-from mailrelay_operator.plan.facts import Absence, ClaimGrowth, ObjectKey, RelayFacts
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.plan.actions import Action, Delete, Patch, key_of
+from mailrelay_operator.plan.facts import Absence, ObjectKey, RelayFacts
 from mailrelay_operator.plan.objects import Manifest, name_of, uid_of
-from mailrelay_operator.plan.verdicts import read_relay
+from mailrelay_operator.plan.verdicts import Trouble, read_relay
 
 
 def volume_octets(stateful_set: Manifest | None) -> int:
@@ -35,38 +37,96 @@ def claimed_size(stateful_set: Manifest | None) -> str:
 
 
 def claims_to_read(facts: RelayFacts) -> Iterator[ObjectKey]:
-    """The claims of all replicas, when the volumes shall grow."""
+    """The claims of all replicas, when the size that is asked for is not that of the template."""
     found = facts.find("StatefulSet", facts.namespace, names.stateful_set_name(facts.name))
     newest = read_relay(facts.relay) if facts.relay is not None else None
     if isinstance(found, Absence) or not isinstance(newest, MailRelay):
         return
     octets = volume_octets(found)
-    if not octets or newest.spec.queue.volume.size.octets <= octets:
+    if not octets or newest.spec.queue.volume.size.octets == octets:
         return
     for ordinal in range(int(found["spec"].get("replicas", 1))):
-        name = names.claim_name(facts.name, ordinal)
-        yield ObjectKey(kind="PersistentVolumeClaim", namespace=facts.namespace, name=name)
+        yield _claim(facts, ordinal)
 
 
-def growth(
-    facts: RelayFacts, stateful_set: Manifest, size: Quantity
-) -> tuple[tuple[ClaimGrowth, ...], tuple[Manifest, ...]]:
-    """The claims that shall grow to `size` and, once all of them are asked to, the StatefulSet
-    to be replaced, its pods untouched. A smaller size is refused by CEL and ignored here."""
-    if not 0 < volume_octets(stateful_set) < size.octets:
-        return (), ()
-    grow: list[ClaimGrowth] = []
+def resizing(
+    facts: RelayFacts, relay: Manifest, stateful_set: Manifest, size: Quantity
+) -> tuple[Action, ...]:
+    """What brings the volumes to `size`: the claims that shall grow and, once all of them are asked
+    to be exactly so large, the StatefulSet to be replaced around its pods."""
+    if volume_octets(stateful_set) in (0, size.octets):
+        return ()
+    grow: list[Patch] = []
     for ordinal in range(int(stateful_set["spec"].get("replicas", 1))):
-        name = names.claim_name(facts.name, ordinal)
-        claim = facts.find("PersistentVolumeClaim", facts.namespace, name)
+        key = _claim(facts, ordinal)
+        claim = facts.find(key.kind, key.namespace, key.name)
         if claim is Absence.MISSING:
             continue  # its pod was never started
+        # One that may not be read: the patch will say so, in the API server's words.
+        asked = 0 if isinstance(claim, Absence) else _requested(claim)
+        if asked > size.octets:
+            return ()  # said by `size_trouble`
+        if asked < size.octets:
+            request = {"resources": {"requests": {"storage": str(size)}}}
+            grow.append(
+                Patch(
+                    owner=key_of(relay),
+                    target=key,
+                    uid="" if isinstance(claim, Absence) else uid_of(claim),
+                    patch={"spec": request},
+                )
+            )
+    if grow:
+        return tuple(grow)
+    return (
+        Delete(
+            owner=key_of(relay),
+            target=key_of(stateful_set),
+            uid=uid_of(stateful_set),
+            orphan=True,
+        ),
+    )
+
+
+def size_trouble(
+    facts: RelayFacts, stateful_set: Manifest | None, size: Quantity
+) -> Trouble | None:
+    """Why the volumes cannot have this size: they have more already, or cannot grow."""
+    if stateful_set is None or volume_octets(stateful_set) in (0, size.octets):
+        return None
+    for ordinal in range(int(stateful_set["spec"].get("replicas", 1))):
+        key = _claim(facts, ordinal)
+        claim = facts.find(key.kind, key.namespace, key.name)
         if isinstance(claim, Absence):
-            # May not be read: the patch will say so, in the API server's words.
-            grow.append(ClaimGrowth(name=name, uid="", size=str(size)))
-        elif _octets(claim["spec"]["resources"]["requests"]["storage"]) < size.octets:
-            grow.append(ClaimGrowth(name=name, uid=uid_of(claim), size=str(size)))
-    return tuple(grow), () if grow else (stateful_set,)
+            continue
+        if _requested(claim) > size.octets:
+            has = claim["spec"]["resources"]["requests"]["storage"]
+            return Trouble(
+                reason=Reason.VOLUME_CANNOT_SHRINK,
+                message=f"{key} has {has}, and a volume cannot shrink: set"
+                f" queue.storage.size to at least {has}.",
+            )
+        failure = facts.failures.get(key)
+        if failure is not None:
+            has = claim["spec"]["resources"]["requests"]["storage"]
+            return Trouble(
+                reason=Reason.VOLUME_CANNOT_GROW,
+                message=f"{key} cannot grow to {size}: {failure.message} Mail goes on with what"
+                f" there is; set queue.storage.size back to {has} to end this.",
+            )
+    return None
+
+
+def _claim(facts: RelayFacts, ordinal: int) -> ObjectKey:
+    return ObjectKey(
+        kind="PersistentVolumeClaim",
+        namespace=facts.namespace,
+        name=names.claim_name(facts.name, ordinal),
+    )
+
+
+def _requested(claim: Manifest) -> int:
+    return _octets(claim["spec"]["resources"]["requests"]["storage"])
 
 
 def _octets(text: object) -> int:

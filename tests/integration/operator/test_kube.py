@@ -24,6 +24,7 @@ from mailrelay_operator.cluster.port import (
     STATEFUL_SET,
     ClusterError,
     Conflict,
+    Expired,
     Forbidden,
     Invalid,
     NotFound,
@@ -94,17 +95,17 @@ async def test_paths_and_verbs_are_those_of_kubernetes(server: Server, kube: Kub
     await kube.apply(secret)
     await kube.apply_status(relay)
     await kube.delete(STATEFUL_SET, "mail", "out", uid="1", orphan=True)
-    manager = {"fieldManager": "mailrelay"}
+    manager = {"fieldManager": "mailrelay", "force": "true"}
     assert [one[:3] for one in server.asked] == [
         ("GET", "/apis/mailrelay.dev/v1alpha1/namespaces/mail/mailrelays/out", {}),
         ("GET", "/api/v1/namespaces/team", {}),
         ("GET", "/api/v1/namespaces/mail/secrets/s", {}),
-        ("POST", "/api/v1/namespaces/mail/secrets", manager),
-        ("PATCH", "/api/v1/namespaces/mail/secrets/s", manager | {"force": "true"}),
+        ("POST", "/api/v1/namespaces/mail/secrets", {"fieldManager": "mailrelay-create"}),
+        ("PATCH", "/api/v1/namespaces/mail/secrets/s", manager),
         (
             "PATCH",
             "/apis/mailrelay.dev/v1alpha1/namespaces/mail/mailrelays/out/status",
-            manager | {"force": "true"},
+            manager | {"fieldManager": "mailrelay-status"},
         ),
         ("DELETE", "/apis/apps/v1/namespaces/mail/statefulsets/out", {}),
     ]
@@ -120,16 +121,17 @@ async def test_a_list_is_read_to_its_end_and_its_items_know_their_kind(
 ) -> None:
     server.answers = [
         (200, {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "x"}}),
-        (200, {"items": [{"metadata": {"name": "b"}}], "metadata": {}}),
+        (200, {"items": [{"metadata": {"name": "b"}}], "metadata": {"resourceVersion": "9"}}),
     ]
-    found = await kube.list(SECRET, None, labels={"b": "2", "a": "1"})
+    found, version = await kube.list(SECRET, None, labels={"b": "2", "a": "1"})
+    assert version == "9"
     assert [(one["kind"], one["metadata"]["name"]) for one in found] == [
         ("Secret", "a"),
         ("Secret", "b"),
     ]
     assert [one[2] for one in server.asked] == [
-        {"limit": "500", "labelSelector": "a=1,b=2"},
-        {"limit": "500", "labelSelector": "a=1,b=2", "continue": "x"},
+        {"limit": "250", "labelSelector": "a=1,b=2"},
+        {"limit": "250", "labelSelector": "a=1,b=2", "continue": "x"},
     ]
 
 
@@ -140,8 +142,106 @@ async def test_a_list_that_expires_half_way_is_an_error_and_no_shorter_list(
         (200, {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "x"}}),
         (410, {"message": "the provided continue parameter is too old"}),
     ]
-    with pytest.raises(Unavailable, match="too old"):
+    with pytest.raises(Expired, match="too old"):
         await kube.list(SECRET, None)
+
+
+def event(type_: str, version: str, **metadata: Any) -> bytes:
+    found = {"type": type_, "object": {"metadata": {"resourceVersion": version, **metadata}}}
+    return json.dumps(found).encode() + b"\n"
+
+
+@pytest.fixture
+async def stream() -> AsyncIterator[tuple[Kube, list[bytes], list[dict[str, str]]]]:
+    """A client of a server that answers each watch with these pieces."""
+    pieces: list[bytes] = []
+    asked: list[dict[str, str]] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(dict(request.query))
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+        return response
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made = Kube(ApiClient(Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")))
+    try:
+        yield made, pieces, asked
+    finally:
+        await made.close()
+        await runner.cleanup()
+
+
+async def test_a_watch_is_read_line_by_line_however_it_is_cut(
+    stream: tuple[Kube, list[bytes], list[dict[str, str]]],
+) -> None:
+    kube, pieces, asked = stream
+    large = event("MODIFIED", "8", name="a", annotations={"x": "y" * 200_000})
+    whole = event("ADDED", "7", name="a", managedFields=[{}]) + large
+    whole += event("BOOKMARK", "9") + event("DELETED", "10", name="a")
+    pieces += [whole[:5], whole[5:90], whole[90:100_000], whole[100_000:]]
+    found = [one async for one in kube.watch(SECRET, None, version="6", labels={"b": "1"})]
+    assert [(one.version, one.gone) for one in found] == [
+        ("7", False),
+        ("8", False),
+        ("9", False),
+        ("10", True),
+    ]
+    assert found[0].found == {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"resourceVersion": "7", "name": "a"},
+    }
+    assert found[2].found is None
+    assert asked[0]["resourceVersion"] == "6"
+    assert asked[0]["allowWatchBookmarks"] == "true"
+    assert asked[0]["labelSelector"] == "b=1"
+    int(asked[0]["timeoutSeconds"])  # the real one answers 400 to anything else
+
+
+@pytest.mark.parametrize(
+    ("piece", "error"),
+    [
+        (b'{"type": "ERROR", "object": {"code": 410, "message": "too old"}}\n', Expired),
+        (b'{"type": "ERROR", "object": {"code": 500, "message": "etcd"}}\n', Unavailable),
+        (b"junk\n", Unavailable),
+        (b"[]\n", Unavailable),
+    ],
+)
+async def test_an_error_within_a_watch_is_an_error_and_no_end(
+    stream: tuple[Kube, list[bytes], list[dict[str, str]]],
+    piece: bytes,
+    error: type[ClusterError],
+) -> None:
+    kube, pieces, _ = stream
+    pieces.append(piece)
+    with pytest.raises(error):
+        async for _ in kube.watch(SECRET, None, version="6"):
+            pass
+
+
+async def test_a_watch_that_is_refused_says_so(server: Server, kube: Kube) -> None:
+    server.answers = [(410, {"message": "too old"}), (403, {"message": "no right"})]
+    for error in (Expired, Forbidden):
+        with pytest.raises(error):
+            async for _ in kube.watch(SECRET, None, version="6"):
+                pass
+
+
+async def test_a_webhook_that_fails_is_told_from_an_api_server_that_does(
+    server: Server, kube: Kube
+) -> None:
+    server.answers = [(500, {"message": "failed calling webhook"}), (503, {"message": "away"})]
+    for answered in (True, False):
+        with pytest.raises(Unavailable) as caught:
+            await kube.get(SECRET, "mail", "s")
+        assert caught.value.answered is answered
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.config import UpstreamState, UpstreamStatus
+from mailrelay_gateway.config import GatewayStatus, UpstreamState, UpstreamStatus
 from mailrelay_operator.cluster.port import Forbidden, Invalid, Unavailable
-from tests.integration.operator.world import World, brought, relay, sender
+from mailrelay_operator.engine.minting import mint_authority, mint_leaf
+from mailrelay_operator.plan.facts import LeafWanted
+from tests.integration.operator.world import World, brought, relay, secret, sender
 
 
 async def test_a_relay_gets_its_objects_and_becomes_ready(world: World) -> None:
@@ -39,15 +41,23 @@ async def test_a_round_in_which_nothing_changed_writes_nothing(world: World) -> 
     assert world.cluster.writes() == []
 
 
-async def test_after_a_restart_the_same_is_applied_and_nothing_is_minted_anew(world: World) -> None:
-    world.cluster.put(relay(), sender())
+async def test_a_restart_writes_nothing_and_mints_nothing(world: World) -> None:
+    world.cluster.put(relay(), sender(), sender("other"))
     await world.settle()
-    digest = world.kubelet.loaded("out-0").digest
-    password = world.cluster.data("mail", "app-smtp")["password"]
+    world.cluster.writes()
     world.restart()
     await world.settle()
-    assert world.kubelet.loaded("out-0").digest == digest
-    assert world.cluster.data("mail", "app-smtp")["password"] == password
+    assert world.cluster.writes() == []
+
+
+async def test_at_rest_nothing_is_read_but_versions(world: World) -> None:
+    world.cluster.put(relay(), sender(), sender("other"))
+    await world.settle()
+    world.cluster.calls.clear()
+    for _ in range(3):
+        world.pass_time(60)
+        await world.work()
+    assert not world.cluster.calls
 
 
 async def test_a_change_reaches_the_gateways_by_a_stamp_and_no_condition_flaps(
@@ -295,77 +305,124 @@ async def test_children_whose_owner_was_made_anew_are_adopted(world: World) -> N
 async def test_what_the_api_server_refuses_is_said_and_tried_again(world: World) -> None:
     world.cluster.put(relay())
     world.cluster.refuse("apply", "StatefulSet", Invalid("applying StatefulSet out", "no quota"))
-    with pytest.raises(Invalid):
-        await world.round()
+    await world.settle()
     assert world.condition("Programmed") == ("False", "ApplyFailed")
+    assert "no quota" in world.cluster.message("MailRelay", "mail", "out", "Programmed")
     world.cluster.writes()
-    with pytest.raises(Invalid):
-        await world.round()
+    world.pass_time(130)
+    await world.work()
     assert ("apply-status", "MailRelay", "mail", "out") not in world.cluster.writes()
     world.cluster.refuse("apply", "StatefulSet", None)
+    world.pass_time(130)
     await world.settle()
     assert world.condition("Ready") == ("True", "Ready")
 
 
-async def test_a_list_that_failed_is_no_fact(world: World) -> None:
+async def test_an_api_server_that_is_silent_changes_no_condition(world: World) -> None:
+    world.cluster.put(relay())
+    await world.settle()
+    away = Unavailable("applying Secret out-config", "no answer")
+    world.cluster.refuse("apply", "Secret", away)
+    world.edit("MailRelay", "out", hostname="new.example.com")
+    await world.settle()
+    assert world.condition("Ready") == ("True", "Ready")
+    world.cluster.refuse("apply", "Secret", None)
+    world.pass_time(31)
+    await world.settle()
+    assert world.kubelet.loaded("out-0").relay.hostname == "new.example.com"
+
+
+async def test_a_pod_that_nobody_controls_is_none_of_ours(world: World) -> None:
+    world.cluster.put(relay())
+    await world.settle()
+    asked: list[str] = []
+    status = world.kubelet.status
+
+    async def remember(address: str, token: str) -> GatewayStatus:
+        asked.append(address)
+        return await status(address, token)
+
+    world.kubelet.status = remember  # type: ignore[method-assign]
+    labels = world.cluster.objects["Pod", "mail", "out-0"]["metadata"]["labels"]
+    for name in ("debug-4999", "out-4999"):
+        world.cluster.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": "mail", "labels": labels},
+                "status": {"podIP": "10.9.9.9", "conditions": []},
+            }
+        )
+    await world.round()
+    assert "10.9.9.9" not in asked
+    assert asked
+    assert world.cluster.objects["StatefulSet", "mail", "out"]["spec"]["replicas"] == 1
+
+
+async def test_what_was_in_force_ends_with_the_relay_that_it_belonged_to(world: World) -> None:
+    everybody = [{"name": "all", "namespaces": {"from": "All"}, "addresses": ["*"]}]
+    world.cluster.put(relay(allowedSenders=everybody), sender(namespace="team"))
+    await world.settle()
+    assert len(world.kubelet.loaded("out-0").senders) == 1
+    world.cluster.drop("MailRelay", "mail", "out")
+    world.cluster.put(relay(replicas=0))  # its children are still there
+    await world.settle()
+    assert world.condition("Accepted") == ("False", "Invalid")
+    assert world.condition("Programmed") == ("False", "ConfigurationPending")
+    assert world.condition("Accepted", "MailSender", "app", "team") == (
+        "False",
+        "RelayNotAccepted",
+    )
+
+
+async def test_a_ca_that_may_not_be_read_is_never_to_be_deleted(world: World) -> None:
     world.cluster.put(relay(), sender())
     await world.settle()
-    world.cluster.writes()
-    world.cluster.refuse("list", "MailSender", Unavailable("listing mailsenders", "timeout"))
-    with pytest.raises(Unavailable):
-        await world.round()
-    assert world.cluster.writes() == []
-    assert len(world.kubelet.loaded("out-0").senders) == 1
-
-
-async def test_volumes_grow_and_the_stateful_set_is_replaced_around_its_pods(world: World) -> None:
-    world.cluster.put(relay(queue={"storage": {"size": "1Gi"}}))
+    ca = world.cluster.data("mail", "out-ca")
+    world.cluster.refuse("get", "Secret", Forbidden("reading", "no right"), name="out-ca")
+    world.restart()
     await world.settle()
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "spool-out-0", "namespace": "mail"},
-        "spec": {"resources": {"requests": {"storage": "1Gi"}}},
-    }
-    world.cluster.put(claim)
-    world.cluster.writes()
-    world.edit("MailRelay", "out", queue={"storage": {"size": "2Gi"}})
+    assert world.condition("Programmed") == ("False", "Forbidden")
+    message = world.cluster.message("MailRelay", "mail", "out", "Programmed")
+    assert "delete" not in message.lower()
+    assert world.cluster.data("mail", "out-ca") == ca
+    assert world.cluster.data("mail", "app-smtp")["ca.crt"] == ca["ca.crt"]
+    # Taking a right away waits for nothing.
+    world.cluster.drop("MailSender", "mail", "app")
     await world.settle()
-    writes = world.cluster.writes()
-    grown = writes.index(("merge", "PersistentVolumeClaim", "mail", "spool-out-0"))
-    assert writes.index(("orphan", "StatefulSet", "mail", "out")) > grown
-    assert world.cluster.find("Pod", "mail", "out-0") is not None
-    template = world.cluster.objects["StatefulSet", "mail", "out"]["spec"]["volumeClaimTemplates"]
-    assert template[0]["spec"]["resources"]["requests"]["storage"] == "2Gi"
-    assert world.condition("Ready") == ("True", "Ready")
+    assert world.kubelet.loaded("out-0").senders == ()
 
 
-@pytest.mark.parametrize(("verb", "words"), [("get", "no right"), ("merge", "cannot be resized")])
-async def test_volumes_that_cannot_grow_are_said_and_everything_else_goes_on(
-    world: World, verb: str, words: str
-) -> None:
-    world.cluster.put(relay(queue={"storage": {"size": "1Gi"}}))
+async def test_a_damaged_ca_is_said_and_left_alone(world: World) -> None:
+    world.cluster.put(relay())
     await world.settle()
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "spool-out-0", "namespace": "mail"},
-        "spec": {"resources": {"requests": {"storage": "1Gi"}}},
-    }
-    world.cluster.put(claim)
-    refusal = Forbidden("patching PersistentVolumeClaim spool-out-0", words)
-    world.cluster.refuse(verb, "PersistentVolumeClaim", refusal)
-    world.cluster.refuse("merge", "PersistentVolumeClaim", refusal)
-    queue = {"storage": {"size": "2Gi"}}
-    world.edit("MailRelay", "out", queue=queue, hostname="new.example.com")
-    world.cluster.put(sender())
-    for _ in range(3):
-        await world.round()
-        world.pass_time(10)
-    assert world.condition("Programmed") == ("False", "ApplyFailed")
-    assert "orphan" not in {verb for verb, *_ in world.cluster.writes()}
-    assert world.kubelet.loaded("out-0").relay.hostname == "new.example.com"
-    assert world.cluster.data("mail", "app-smtp")["username"] == "mail.app"
+    damaged = world.cluster.objects["Secret", "mail", "out-ca"]
+    damaged["data"] = {"ca.crt": "anVuaw=="}
+    world.cluster.put(damaged)
+    await world.settle()
+    assert world.condition("Programmed") == ("False", "Damaged")
+    message = world.cluster.message("MailRelay", "mail", "out", "Programmed")
+    assert "delete" not in message.lower()
+
+
+async def test_a_given_certificate_that_is_gone_for_a_moment_keeps_its_ca(world: World) -> None:
+    authority = mint_authority("somebody", now=world.now)
+    wanted = LeafWanted(dns_names=("out.mail.svc",), addresses=())
+    chain = mint_leaf(wanted, authority, now=world.now)
+    noise = "# written by a tool\n" + authority.certificate
+    content = {"tls.crt": chain.chain, "tls.key": chain.key, "ca.crt": noise}
+    world.cluster.put(secret("cert", type_="kubernetes.io/tls", **content))
+    listener = {"name": "submission", "port": 587, "tls": {"certificateRefs": [{"name": "cert"}]}}
+    world.cluster.put(relay(listeners=[listener]), sender())
+    await world.settle()
+    assert world.cluster.data("mail", "app-smtp")["ca.crt"] == authority.certificate
+    world.cluster.drop("Secret", "mail", "cert")
+    await world.settle()
+    assert world.condition("ResolvedRefs") == ("False", "SecretNotFound")
+    assert world.cluster.data("mail", "app-smtp")["ca.crt"] == authority.certificate
+    world.restart()
+    await world.settle()
+    assert world.cluster.data("mail", "app-smtp")["ca.crt"] == authority.certificate
 
 
 async def test_a_stateful_set_that_is_gone_comes_back_with_all_its_replicas(world: World) -> None:
@@ -382,7 +439,11 @@ async def test_a_relay_that_is_gone_leaves_nothing_to_do(world: World) -> None:
     await world.settle()
     world.cluster.drop("MailRelay", "mail", "out")
     world.cluster.writes()
-    assert await world.round() is None
+    await world.settle()
     assert world.condition("Accepted", "MailSender", "app") == ("False", "RelayNotFound")
     assert world.cluster.writes() == [("apply-status", "MailSender", "mail", "app")]
+    world.cluster.drop("MailSender", "mail", "app")
+    await world.settle()
     assert not world.memory.relays
+    assert not world.memory.senders
+    assert len(world.contents) == 0

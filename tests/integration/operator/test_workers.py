@@ -12,14 +12,17 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mailrelay_operator.cluster.port import Unavailable
-from mailrelay_operator.engine.backlog import Backlog, Key
+from mailrelay_operator.engine.backlog import Key
+from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.memory import Memory
 from mailrelay_operator.engine.metrics import OperatorMetrics
-from mailrelay_operator.engine.reading import Scope
-from mailrelay_operator.engine.reconcile import Overtaken
-from mailrelay_operator.engine.resync import Reread, Resync, relay_key
-from mailrelay_operator.engine.startup import wait_for_kinds
-from mailrelay_operator.engine.workers import Doorbell, Workers
+from mailrelay_operator.engine.pulse import STALE_AFTER, Pulse
+from mailrelay_operator.engine.reconcile import Unfinished
+from mailrelay_operator.engine.resync import Reread, Resync
+from mailrelay_operator.engine.ringing import relay_key
+from mailrelay_operator.engine.scope import Scope
+from mailrelay_operator.engine.store import Store
+from mailrelay_operator.engine.workers import RELAY_WORKERS, SENDER_WORKERS, Doorbell, Workers
 from mailrelay_operator.plan.facts import ObjectKey
 from tests.integration.operator.fake_cluster import FakeCluster
 from tests.integration.operator.world import brought, relay, sender
@@ -37,17 +40,28 @@ async def until(holds: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def working(
     reconcile: Callable[[Key], Awaitable[float | None]],
+    ready: Callable[[], Awaitable[object]] | None = None,
 ) -> AsyncIterator[tuple[Doorbell, OperatorMetrics]]:
-    """Workers over a backlog of their own."""
-    doorbell = Doorbell(Backlog(), time.monotonic)
+    """Workers over backlogs of their own."""
+    doorbell = Doorbell(time.monotonic)
     metrics = OperatorMetrics()
-    workers = Workers(doorbell=doorbell, reconcile=reconcile, metrics=metrics, rng=random.Random(1))
+    workers = Workers(
+        doorbell=doorbell,
+        reconcile=reconcile,
+        metrics=metrics,
+        rng=random.Random(1),
+        ready=ready,
+    )
     task = asyncio.create_task(workers.run())
     try:
         yield doorbell, metrics
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def app(number: int) -> Key:
+    return Key(kind="MailSender", namespace="mail", name=str(number))
 
 
 async def test_keys_are_worked_on_side_by_side_but_each_by_one_worker() -> None:
@@ -70,12 +84,47 @@ async def test_keys_are_worked_on_side_by_side_but_each_by_one_worker() -> None:
         keys = [relay_key("mail", str(n)) for n in range(10)]
         for key in keys * 3:
             doorbell.add(key)
-        await until(lambda: len(inside) == 4)
+        await until(lambda: len(inside) == RELAY_WORKERS)
         doorbell.add(inside[0])
         gate.set()
         await until(lambda: len(done) == 11)
     assert set(done) == set(keys)
-    assert most == 4
+    assert most == RELAY_WORKERS
+
+
+async def test_a_relay_never_waits_behind_senders() -> None:
+    inside: list[Key] = []
+    gate = asyncio.Event()
+
+    async def reconcile(key: Key) -> float | None:
+        inside.append(key)
+        if key.kind == "MailSender":
+            await gate.wait()
+        return None
+
+    async with working(reconcile) as (doorbell, _):
+        for number in range(50):
+            doorbell.add(app(number), urgent=True)
+        await until(lambda: len(inside) == SENDER_WORKERS)
+        doorbell.add(relay_key("mail", "out"))
+        await until(lambda: relay_key("mail", "out") in inside)
+        gate.set()
+
+
+async def test_nothing_is_done_before_every_list_was_seen() -> None:
+    seen = asyncio.Event()
+    rounds: list[Key] = []
+
+    async def reconcile(key: Key) -> float | None:
+        assert seen.is_set()
+        rounds.append(key)
+        return None
+
+    async with working(reconcile, ready=seen.wait) as (doorbell, _):
+        doorbell.add(relay_key("mail", "out"))
+        await asyncio.sleep(0)
+        seen.set()
+        await until(lambda: len(rounds) == 1)
 
 
 async def test_a_key_comes_back_after_the_pause_that_it_asked_for() -> None:
@@ -87,15 +136,15 @@ async def test_a_key_comes_back_after_the_pause_that_it_asked_for() -> None:
 
     async with working(reconcile) as (doorbell, _):
         doorbell.add(relay_key("mail", "out"))
-        await until(lambda: len(rounds) == 3 and len(doorbell.backlog) == 0)
+        await until(lambda: len(rounds) == 3 and len(doorbell.relays) == 0)
 
 
 @pytest.mark.parametrize(
     ("error", "result"),
     [
-        (Unavailable("reading", "timeout"), "failed"),
+        (Unfinished("timeout", silent=True), "failed"),
         (ZeroDivisionError("a mistake"), "failed"),
-        (Overtaken("somebody wrote"), "conflict"),
+        (Unfinished("somebody wrote", conflict=True), "conflict"),
     ],
 )
 async def test_a_round_that_fails_is_repeated_and_counted(error: Exception, result: str) -> None:
@@ -111,105 +160,84 @@ async def test_a_round_that_fails_is_repeated_and_counted(error: Exception, resu
         doorbell.add(relay_key("mail", "out"))
         await until(lambda: len(rounds) == 1)
         doorbell.add(relay_key("mail", "out"))  # news need not wait for the pause to pass
-        await until(lambda: len(rounds) == 2 and len(doorbell.backlog) == 0)
+        await until(lambda: len(rounds) == 2 and len(doorbell.relays) == 0)
     text = metrics.render().decode()
     assert f'mailrelay_reconcile_total{{kind="MailRelay",result="{result}"}} 1.0' in text
     assert 'mailrelay_reconcile_total{kind="MailRelay",result="ok"} 1.0' in text
 
 
-async def test_nothing_starts_before_the_crds_are_there() -> None:
-    cluster = FakeCluster()
-    group = "mailrelay.dev/v1alpha1"
-    cluster.refuse("served", group, Unavailable("discovering", "no route to host"))
-    with pytest.raises(Unavailable, match=r"apply the CRDs.*no route to host"):
-        await wait_for_kinds(cluster, pause=0.0, looks=3)
-    waiting = asyncio.create_task(wait_for_kinds(cluster, pause=0.0, looks=1_000_000))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    cluster.refuse("served", group, None)
-    async with asyncio.timeout(DEADLINE):
-        await waiting
-
-
-def resync(cluster: FakeCluster, doorbell: Doorbell, memory: Memory) -> Resync:
-    return Resync(
-        cluster=cluster,
-        scope=Scope(),
+def test_a_resync_adds_everything_that_is_there_named_or_remembered() -> None:
+    store, memory = Store(), Memory()
+    lost = sender("lost")
+    lost["spec"]["relayRef"] = {"name": "nowhere"}
+    domain = {"kind": "MailDomain", "metadata": {"name": "example", "namespace": "mail"}}
+    store.replace("MailRelay", None, [relay()])
+    store.replace("MailSender", None, [sender(), lost])
+    store.replace("MailDomain", None, [domain])
+    memory.relay(relay_key("mail", "gone"))
+    moment = 0.0
+    doorbell = Doorbell(lambda: moment)
+    Resync(
+        store=store,
         doorbell=doorbell,
         memory=memory,
         metrics=OperatorMetrics(),
         interval=240.0,
         rng=random.Random(1),
         unix_time=time.time,
-    )
-
-
-async def test_a_resync_adds_every_relay_and_every_relay_that_is_named_or_remembered() -> None:
-    cluster = FakeCluster()
-    lost = sender("lost")
-    lost["spec"]["relayRef"] = {"name": "nowhere"}
-    domain = {
-        "apiVersion": "mailrelay.dev/v1alpha1",
-        "kind": "MailDomain",
-        "metadata": {"name": "example", "namespace": "mail"},
-        "spec": {},
-    }
-    cluster.put(relay(), sender(), lost, domain)
-    moment = 0.0
-    doorbell = Doorbell(Backlog(), lambda: moment)
-    memory = Memory()
-    memory.of(relay_key("mail", "gone"))
-    await resync(cluster, doorbell, memory).resync()
-    moment = 60.0
+    ).resync()
+    moment = 240.0
     taken = set()
-    while (key := doorbell.backlog.take(now=moment)) is not None:
-        taken.add(str(key))
+    for backlog in (doorbell.relays, doorbell.senders):
+        while (key := backlog.take(now=moment)) is not None:
+            taken.add(str(key))
     assert taken == {
         "MailDomain mail/example",
         "MailRelay mail/gone",
         "MailRelay mail/nowhere",
         "MailRelay mail/out",
+        "MailSender mail/app",
+        "MailSender mail/lost",
     }
 
 
-async def test_a_resync_that_fails_for_long_makes_the_probe_fail() -> None:
-    cluster = FakeCluster()
+def test_only_a_loop_that_stands_still_ends_the_process() -> None:
     moment = 0.0
-    doorbell = Doorbell(Backlog(), lambda: moment)
-    found = resync(cluster, doorbell, Memory())
-    cluster.refuse("list", "MailSender", Unavailable("listing", "timeout"))
-    with pytest.raises(Unavailable):
-        await found.resync()
-    assert len(doorbell.backlog) == 0
-    moment = 719.0
-    assert not found.is_stale()
-    moment = 721.0
-    assert found.is_stale()
-    cluster.refuse("list", "MailSender", None)
-    await found.resync()
-    assert not found.is_stale()
+    pulse = Pulse(lambda: moment)
+    for _ in range(30):
+        pulse.beat("watch a")
+        pulse.beat("watch b")
+        moment += 60.0
+        assert pulse.stuck() is None
+    moment += STALE_AFTER - 61.0
+    pulse.beat("watch a")
+    moment += 2.0
+    assert pulse.stuck() == "watch b"
 
 
 async def test_a_changed_or_deleted_reference_rings_once() -> None:
     cluster = FakeCluster()
     cluster.put(brought("login", username="u", password="p"))
-    doorbell = Doorbell(Backlog(), time.monotonic)
-    memory = Memory()
+    doorbell = Doorbell(time.monotonic)
     key = relay_key("mail", "out")
     login = ObjectKey(kind="Secret", namespace="mail", name="login")
-    found = cluster.find("Secret", "mail", "login")
-    assert found is not None
-    memory.of(key).watched = {login: found["metadata"]["resourceVersion"]}
-    reread = Reread(cluster=cluster, doorbell=doorbell, memory=memory, metrics=OperatorMetrics())
+    contents = Contents(cluster, Scope())
+    contents.reads(key, soon=(login,))
+    reread = Reread(
+        cluster=cluster, doorbell=doorbell, contents=contents, metrics=OperatorMetrics()
+    )
 
     async def rings() -> bool:
-        await reread.look(key, login)
-        rang = doorbell.backlog.take(now=time.monotonic())
+        await contents.get(login)
+        await reread.look(login)
+        rang = doorbell.relays.take(now=time.monotonic())
         if rang is not None:
-            doorbell.backlog.done(rang)
+            doorbell.relays.done(rang)
         return rang is not None
 
     assert not await rings()
+    found = cluster.find("Secret", "mail", "login")
+    assert found is not None
     cluster.put(found)
     assert await rings()
     assert not await rings()
@@ -219,3 +247,5 @@ async def test_a_changed_or_deleted_reference_rings_once() -> None:
     cluster.drop("Secret", "mail", "login")
     assert await rings()
     assert not await rings()
+    contents.reads(key, soon=())
+    assert len(contents) == 0

@@ -147,4 +147,6 @@ def test_a_secret_of_the_files_under_a_minted_name_is_left_alone() -> None:
         )
     )
     (problem,) = plan(text).problems
-    assert "MailSender mail/app: NotOwned: Secret mail/app-smtp exists and is not ours" in problem
+    assert (
+        "MailSender mail/app: NotOwned: Secret mail/app-smtp exists and was not written" in problem
+    )

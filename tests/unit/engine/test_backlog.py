@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mailrelay_operator.engine.backlog import LONGEST_BACK_OFF, Backlog, Key
+from mailrelay_operator.engine.backlog import (
+    LONGEST_BACK_OFF,
+    LONGEST_SILENCE,
+    REST,
+    Backlog,
+    Key,
+)
 
 A, B = (Key(kind="MailRelay", namespace="mail", name=name) for name in "ab")
 
@@ -69,7 +75,54 @@ def test_news_shorten_the_pause_after_a_failure() -> None:
     backlog.take(now=0.0)
     backlog.failed(A, now=0.0, jitter=0.0)
     backlog.add(A, due=0.1)
-    assert backlog.take(now=0.1) == A
+    assert backlog.take(now=0.1) is None  # it rests first, like every key
+    assert backlog.take(now=REST) == A
+
+
+def test_what_was_added_during_a_failing_round_waits_unless_it_is_urgent() -> None:
+    backlog = Backlog()
+    for urgent, due in ((False, 1.0), (True, REST)):
+        backlog.add(A, due=0.0)
+        backlog.take(now=0.0)
+        backlog.add(A, due=0.0, urgent=urgent)
+        backlog.failed(A, now=0.0, jitter=0.0)
+        assert backlog.next_due() == due
+        backlog = Backlog()
+
+
+def test_urgent_keys_come_before_all_others_that_are_due() -> None:
+    backlog = Backlog()
+    keys = [Key(kind="MailRelay", namespace="mail", name=str(number)) for number in range(200)]
+    for key in keys:
+        backlog.add(key, due=0.0)
+    backlog.add(A, due=1.0, urgent=True)
+    backlog.add(keys[100], due=1.0, urgent=True)  # it is due already, and now urgent too
+    assert [backlog.take(now=0.5), backlog.take(now=0.5)] == [keys[100], keys[0]]
+    assert [backlog.take(now=1.0), backlog.take(now=1.0)] == [A, keys[1]]
+
+
+def test_a_key_that_changes_all_the_time_rests_between_two_rounds() -> None:
+    backlog = Backlog()
+    backlog.add(A, due=0.0)
+    rounds = 0
+    for tick in range(100):
+        now = tick / 100
+        backlog.add(A, due=now)
+        if backlog.take(now=now) is not None:
+            rounds += 1
+            backlog.done(A, now=now)
+    assert rounds == 4
+
+
+def test_a_silent_api_server_is_asked_again_sooner() -> None:
+    backlog = Backlog()
+    now = 0.0
+    backlog.add(A, due=now)
+    for _ in range(12):
+        assert backlog.take(now=now) == A
+        now += backlog.failed(A, now=now, jitter=0.0, longest=LONGEST_SILENCE)
+    assert backlog.take(now=now) == A
+    assert backlog.failed(A, now=now, jitter=0.0, longest=LONGEST_SILENCE) == LONGEST_SILENCE
 
 
 @given(st.floats(min_value=0.0, max_value=1.0, exclude_max=True))
@@ -105,9 +158,9 @@ class BacklogModel(RuleBasedStateMachine):
         self.owed: set[Key] = set()
         self.held: set[Key] = set()
 
-    @rule(key=KEYS, delay=st.floats(min_value=0.0, max_value=5.0))
-    def add(self, key: Key, delay: float) -> None:
-        self.backlog.add(key, due=self.now + delay)
+    @rule(key=KEYS, delay=st.floats(min_value=0.0, max_value=5.0), urgent=st.booleans())
+    def add(self, key: Key, delay: float, *, urgent: bool) -> None:
+        self.backlog.add(key, due=self.now + delay, urgent=urgent)
         self.owed.add(key)
 
     @rule()
@@ -127,7 +180,8 @@ class BacklogModel(RuleBasedStateMachine):
     @rule(data=st.data(), pause=st.none() | st.floats(min_value=0.0, max_value=10.0))
     def finish(self, data: st.DataObject, pause: float | None) -> None:
         key = data.draw(st.sampled_from(sorted(self.held)))
-        self.backlog.done(key, look_again_at=None if pause is None else self.now + pause)
+        again = None if pause is None else self.now + pause
+        self.backlog.done(key, look_again_at=again, now=self.now)
         self.held.discard(key)
         if pause is not None:
             self.owed.add(key)

@@ -30,6 +30,9 @@ PURE = (
     "operator/mailrelay_operator/api",
     "operator/mailrelay_operator/plan",
     "operator/mailrelay_operator/engine/backlog.py",
+    "operator/mailrelay_operator/engine/ringing.py",
+    "operator/mailrelay_operator/engine/scope.py",
+    "operator/mailrelay_operator/engine/store.py",
 )
 
 # Programs inside a pure folder: what runs as `python -m` may write files.

@@ -7,7 +7,6 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from mailrelay_gateway.message.effect import (
-    LONGEST_PAUSE,
     Cap,
     HoldScope,
     PauseUntil,
@@ -39,8 +38,6 @@ def test_effects_are_equal_by_content() -> None:
         (PauseUntil(seconds=92), 1092.0),
         (PauseUntil(seconds=-5), 1000.0),
         (PauseUntil(at=5000), 5000.0),
-        (PauseUntil(at=4e9), 1000.0 + LONGEST_PAUSE),
-        (PauseUntil(seconds=1e9), 1000.0 + LONGEST_PAUSE),
         (PauseUntil(at=10), 1000.0),
     ],
 )

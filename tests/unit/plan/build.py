@@ -8,19 +8,21 @@ from typing import Any
 
 from mailrelay_gateway.config import GatewayStatus, UpstreamState, UpstreamStatus
 from mailrelay_operator.api.mailrelay import MailRelay
-from mailrelay_operator.engine.minting import mint
-from mailrelay_operator.plan import survey
+from mailrelay_operator.engine.minting import mint, mint_password, scrypt_verifier
+from mailrelay_operator.plan.actions import Apply, ApplyStatus, Create
+from mailrelay_operator.plan.credentials import Credentials
 from mailrelay_operator.plan.facts import (
     Absence,
     Lookup,
     ObjectKey,
     Place,
-    Plan,
     PodFacts,
     RelayFacts,
+    SeenSender,
+    SenderMaterial,
 )
 from mailrelay_operator.plan.objects import name_of, namespace_of
-from mailrelay_operator.plan.relay import plan_relay
+from mailrelay_operator.plan.together import Together, plan_together
 from mailrelay_operator.plan.verdicts import read_relay
 
 Manifest = dict[str, Any]
@@ -116,16 +118,41 @@ def facts(
         namespace="mail",
         name="out",
         relay=relay() if relay_ is None else relay_,
-        senders=senders,
+        senders=tuple(SeenSender.of(one) for one in senders),
         objects=found(objects),
         **({"now": NOW} | more),
     )
 
 
-def plan(seen: RelayFacts) -> Plan:
-    """The plan, with everything minted that it wants."""
-    material = mint(survey.wanted(seen), relay="mail/out", now=seen.now, passwords={}, verifiers={})
-    return plan_relay(seen, material)
+def plan(seen: RelayFacts) -> Together:
+    """The plans of relay and senders, with everything minted that they want."""
+
+    def mint_for(_uid: str, credentials: Credentials) -> SenderMaterial:
+        if credentials.wants_scrypt is not None:
+            return SenderMaterial(verifier=scrypt_verifier(credentials.wants_scrypt))
+        return SenderMaterial(password=mint_password())
+
+    return plan_together(
+        seen, mint=lambda asked: mint(asked, relay="mail/out", now=seen.now), mint_for=mint_for
+    )
+
+
+def applied(made: Together, *kinds: str) -> list[Manifest]:
+    """What is created or applied, of these kinds or all."""
+    return [
+        action.manifest
+        for action in made.actions
+        if isinstance(action, Create | Apply) and (not kinds or action.target.kind in kinds)
+    ]
+
+
+def statuses(made: Together, kind: str) -> list[Manifest]:
+    """The statuses that are written."""
+    return [
+        action.manifest
+        for action in made.actions
+        if isinstance(action, ApplyStatus) and action.target.kind == kind
+    ]
 
 
 def pod(ordinal: int = 0, *, digest: str | None = None, **more: Any) -> PodFacts:
@@ -135,7 +162,12 @@ def pod(ordinal: int = 0, *, digest: str | None = None, **more: Any) -> PodFacts
     status = None
     if digest is not None:
         status = GatewayStatus(
-            version="0", digest=digest, started_at=STARTED, problem=problem, upstreams=upstreams
+            version="0",
+            digest=digest,
+            files=more.pop("files", {"relay": digest}),
+            started_at=STARTED,
+            problem=problem,
+            upstreams=upstreams,
         )
     fields: dict[str, Any] = {
         "name": f"out-{ordinal}",

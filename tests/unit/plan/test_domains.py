@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mailrelay_operator.plan.actions import Announce, ApplyStatus
 from mailrelay_operator.plan.domain import plan_domain
 from tests.unit.plan.build import NOW
 
@@ -15,14 +16,16 @@ DOMAIN = {
 
 def test_a_domain_is_refused_as_unsupported_and_only_once() -> None:
     first = plan_domain(DOMAIN, now=NOW)
-    (status,) = first.statuses
-    reasons = {one["type"]: one["reason"] for one in status["status"]["conditions"]}
+    status, event = first.actions
+    assert isinstance(status, ApplyStatus)
+    assert isinstance(event, Announce)
+    reasons = {one["type"]: one["reason"] for one in status.manifest["status"]["conditions"]}
     assert reasons == {
         "Accepted": "Unsupported",
         "KeysReady": "Pending",
         "DNSVerified": "Pending",
         "Ready": "Unsupported",
     }
-    assert [one.reason for one in first.events] == ["Unsupported"]
-    again = plan_domain(DOMAIN | {"status": status["status"]}, now=NOW)
-    assert (again.statuses, again.events) == ((), ())
+    assert event.reason == "Unsupported"
+    again = plan_domain(DOMAIN | {"status": status.manifest["status"]}, now=NOW)
+    assert again.actions == ()

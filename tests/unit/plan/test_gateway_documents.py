@@ -10,6 +10,7 @@ import pytest
 from mailrelay_gateway import config
 from mailrelay_gateway.config import RELAY_FILE, Certificate, RelayDocument
 from mailrelay_operator.engine.minting import mint_authority, mint_leaf
+from mailrelay_operator.plan.actions import Create
 from mailrelay_operator.plan.certificates import LEAF_LIFE, carries, why_leaf_is_due
 from mailrelay_operator.plan.facts import LeafWanted, Place
 from mailrelay_operator.plan.gateway_config import is_placeholder, read_back, token_hash
@@ -23,7 +24,18 @@ from tests.peers.certificates import (
     key_pem_of,
     make,
 )
-from tests.unit.plan.build import NOW, STANDALONE, brought, facts, plan, relay, secret, sender
+from tests.unit.plan.build import (
+    NOW,
+    STANDALONE,
+    applied,
+    brought,
+    facts,
+    plan,
+    relay,
+    secret,
+    sender,
+    statuses,
+)
 
 AUTHORITY = mint_authority("somebody", now=NOW)
 GIVEN = mint_leaf(LeafWanted(dns_names=("smtp.example.com",), addresses=()), AUTHORITY, now=NOW)
@@ -33,7 +45,7 @@ TLS = secret("cert", type_="kubernetes.io/tls", **{"tls.crt": GIVEN.chain, "tls.
 def document(*objects: dict[str, Any], place: Place | None = None, **spec: Any) -> RelayDocument:
     made = plan(facts(relay(**spec), objects=objects, place=place or Place()))
     assert made.problems == ()
-    return config.load(made.files).relay
+    return config.load(made.relay.files).relay
 
 
 def test_every_field_that_acts_reaches_the_gateway() -> None:
@@ -135,16 +147,16 @@ def test_standalone_binds_the_ports_of_the_file_and_knows_the_loopback_names() -
     (listener,) = found.listeners
     assert listener.port == 587
     made = plan(facts(relay(), sender(), place=STANDALONE))
-    (binding,) = (one for one in made.create if one["metadata"]["name"] == "app-smtp")
+    binding = next(one for one in reversed(applied(made)) if one["metadata"]["name"] == "app-smtp")
     assert {"host", "password", "uri", "ca.crt"} <= set(binding["data"])
 
 
 def test_what_standalone_saved_it_finds_again_and_mints_nothing() -> None:
     first = plan(facts(relay(), sender(), place=STANDALONE))
-    saved = [*first.create, *(one for one in first.apply if one["kind"] == "Secret")]
+    saved = applied(first, "Secret")
     again = plan(facts(relay(), sender(), objects=saved, place=STANDALONE))
-    assert again.create == ()
-    assert again.digest == first.digest
+    assert not [one for one in again.actions if isinstance(one, Create)]
+    assert again.relay.digest == first.relay.digest
 
 
 def test_the_admin_token_reaches_the_gateway_as_a_hash_only() -> None:
@@ -159,10 +171,10 @@ def test_the_admin_token_reaches_the_gateway_as_a_hash_only() -> None:
 
 def test_a_private_ca_never_leaves_its_secret() -> None:
     made = plan(facts(relay()))
-    (authority,) = (one for one in made.create if one["metadata"]["name"] == "out-ca")
+    (authority,) = (one for one in applied(made) if one["metadata"]["name"] == "out-ca")
     assert "ca.key" in authority["data"]
     key = authority["data"]["ca.key"]
-    assert all(key not in str(one) for one in made.apply)
+    assert all(key not in str(one) for one in applied(made) if one is not authority)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +209,7 @@ def test_a_given_certificate_that_cannot_be_used_is_named(
         {"name": "submission", "port": 587, "tls": {"certificateRefs": [{"name": "cert"}]}}
     ]
     made = plan(facts(relay(listeners=listeners), objects=objects))
-    assert made.files == {}
+    assert made.relay.files == {}
     assert words in made.problems[0]
 
 
@@ -216,7 +228,7 @@ def test_a_given_certificate_without_the_hosts_name_gives_nobody_a_secret() -> N
         {"name": "submission", "port": 587, "tls": {"certificateRefs": [{"name": "cert"}]}}
     ]
     made = plan(facts(relay(listeners=listeners), sender(), objects=[TLS]))
-    (status,) = (one for one in made.statuses if one["kind"] == "MailSender")
+    (status,) = statuses(made, "MailSender")
     (resolved,) = (one for one in status["status"]["conditions"] if one["type"] == "ResolvedRefs")
     assert resolved["reason"] == "CertificateNameMismatch"
     assert "out.mail.svc" in resolved["message"]
@@ -224,11 +236,11 @@ def test_a_given_certificate_without_the_hosts_name_gives_nobody_a_secret() -> N
 
 def test_damaged_files_count_as_not_there() -> None:
     made = plan(facts(relay(), sender(), place=STANDALONE))
-    (share,) = (name for name in made.files if name != RELAY_FILE)
-    found = read_back({**made.files, share: b"damaged"})
+    (share,) = (name for name in made.relay.files if name != RELAY_FILE)
+    found = read_back({**made.relay.files, share: b"damaged"})
     assert found is not None
     assert (found.relay.hostname, found.senders) == ("relay.example.com", ())
-    found = read_back({**made.files, RELAY_FILE: b"damaged"})
+    found = read_back({**made.relay.files, RELAY_FILE: b"damaged"})
     assert found is not None
     assert is_placeholder(found.relay)
     assert [one.username for one in found.senders] == ["mail.app"]
@@ -236,10 +248,10 @@ def test_damaged_files_count_as_not_there() -> None:
 
 def test_a_relay_that_was_read_back_is_the_one_that_was_written() -> None:
     made = plan(facts(relay(), sender(), place=STANDALONE))
-    found = read_back(made.files)
-    assert found == config.load(made.files)
+    found = read_back(made.relay.files)
+    assert found == config.load(made.relay.files)
     assert found is not None
-    assert found.digest == made.digest
+    assert found.digest == made.relay.digest
     assert isinstance(found.relay.listeners[0].tls.certificates[0], Certificate)
 
 

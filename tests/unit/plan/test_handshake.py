@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailrelay_operator.plan.senders import pattern_covers
-from tests.unit.plan.build import brought, facts, plan, relay, secret, sender
+from tests.unit.plan.build import brought, facts, plan, relay, secret, sender, statuses
 
 LABELS = {"from": "Selector", "selector": {"matchLabels": {"mail": "allowed"}}}
 
@@ -52,7 +52,7 @@ def accepted(allowed: list[dict[str, Any]] | None, one: dict[str, Any], **labels
     spec = {} if allowed is None else {"allowedSenders": allowed}
     namespace = one["metadata"]["namespace"]
     made = plan(facts(relay(**spec), one, namespaces={namespace: labels}))
-    (status,) = (each for each in made.statuses if each["kind"] == "MailSender")
+    (status,) = statuses(made, "MailSender")
     (condition,) = (each for each in status["status"]["conditions"] if each["type"] == "Accepted")
     return str(condition["reason"])
 
@@ -166,7 +166,7 @@ def test_the_form_of_minted_usernames_is_reserved_to_their_namespace(
     one = sender(credentials={"existingSecretRef": {"name": "legacy"}})
     login = brought("legacy", username=username, password="p")
     made = plan(facts(relay(), one, objects=[login]))
-    (status,) = (each for each in made.statuses if each["kind"] == "MailSender")
+    (status,) = statuses(made, "MailSender")
     (condition,) = (each for each in status["status"]["conditions"] if each["type"] == "Accepted")
     assert condition["reason"] == reason
 

@@ -6,15 +6,16 @@ from datetime import timedelta
 
 import pytest
 
-from mailrelay_gateway.config import UpstreamState
+from mailrelay_gateway.config import Sender, UpstreamState
 from mailrelay_operator.plan.facts import PodFacts
 from mailrelay_operator.plan.running import (
-    everybody_knows,
+    known_senders,
     programmed_trouble,
     stamps,
     upstream_verdict,
 )
-from tests.unit.plan.build import NOW, facts, pod, upstream
+from mailrelay_operator.plan.shares import Share
+from tests.unit.plan.build import NOW, facts, pod, relay, upstream
 
 ROLLED_OUT = {
     "metadata": {"name": "out", "generation": 2},
@@ -50,7 +51,7 @@ ROLLED_OUT = {
 def test_all_replicas_must_run_the_digest(
     pods: list[PodFacts], expected: tuple[str, str] | None
 ) -> None:
-    verdict = programmed_trouble(pods, ROLLED_OUT, digest="new", replicas=2)
+    verdict = programmed_trouble(pods, ROLLED_OUT, relay_file="new", replicas=2)
     assert (None if verdict is None else (verdict.status, verdict.reason.value)) == expected
 
 
@@ -60,26 +61,49 @@ def test_all_replicas_must_run_the_digest(
 def test_a_roll_out_must_be_over(status: dict[str, object]) -> None:
     found = ROLLED_OUT | {"status": {**dict(ROLLED_OUT["status"]), **status}}  # type: ignore[call-overload]
     pods = [pod(0, digest="new"), pod(1, digest="new")]
-    verdict = programmed_trouble(pods, found, digest="new", replicas=2)
+    verdict = programmed_trouble(pods, found, relay_file="new", replicas=2)
     assert verdict is not None
     assert verdict.reason.value == "ReplicasPending"
+
+
+def entry(uid: str, *addresses: str) -> Sender:
+    return Sender(uid=uid, namespace="mail", name=uid, username=uid, addresses=addresses)
+
+
+OLD = {"a": entry("a"), "b": entry("b", "x@example.com")}
+NEW = {"a": entry("a"), "b": entry("b", "y@example.com"), "c": entry("c")}
+VERSIONS = {"old": OLD, "new": NEW}
+
+
+def share(digest: str) -> dict[str, str]:
+    return {"relay": "r", "senders-03": digest}
 
 
 @pytest.mark.parametrize(
     ("pods", "known"),
     [
-        ([], False),
-        ([pod(0, digest="new")], True),
-        ([pod(0, digest="new"), pod(1, digest="old")], False),
-        ([pod(0, digest="new"), pod(1, digest="old", ready=False)], True),
-        ([pod(0, digest="new", ready=False)], False),
-        ([pod(0, digest="new"), pod(1)], False),
+        ([], set()),
+        ([pod(0, digest="x", files=share("new"))], {"a", "b", "c"}),
+        ([pod(0, digest="y", files=share("old"))], {"a"}),
+        ([pod(0, digest="x", files=share("new")), pod(1, digest="y", files=share("old"))], {"a"}),
+        (
+            [
+                pod(0, digest="x", files=share("new")),
+                pod(1, digest="y", files=share("old"), ready=False),
+            ],
+            {"a", "b", "c"},
+        ),
+        ([pod(0, digest="x", files=share("new"), ready=False)], set()),
+        ([pod(0, digest="x", files=share("unheard of"))], set()),
+        ([pod(0, digest="x", files={"relay": "r"})], set()),
+        ([pod(0, digest="x", files=share("new")), pod(1)], set()),
     ],
 )
-def test_a_password_is_shown_when_every_ready_replica_knows_it(
-    pods: list[PodFacts], *, known: bool
+def test_a_sender_is_known_when_its_entry_is_in_what_every_ready_replica_runs(
+    pods: list[PodFacts], known: set[str]
 ) -> None:
-    assert everybody_knows(pods, "new") is known
+    shares = [Share(number=3, file=b"", senders=NEW)]
+    assert known_senders(pods, shares, VERSIONS) == known
 
 
 @pytest.mark.parametrize(
@@ -96,7 +120,7 @@ def test_a_password_is_shown_when_every_ready_replica_knows_it(
     ],
 )
 def test_a_pod_is_stamped_until_it_runs_the_digest(one: PodFacts, *, stamped: bool) -> None:
-    assert bool(stamps(facts(pods=(one,)), "new")) is stamped
+    assert bool(stamps(facts(pods=(one,)), relay(), "new")) is stamped
 
 
 UP = upstream("a", UpstreamState.UP)

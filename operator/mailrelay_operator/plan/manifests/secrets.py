@@ -8,6 +8,7 @@ from urllib.parse import quote
 from mailrelay_gateway.config import FILE_NAME
 from mailrelay_operator.api.names import (
     ANNOTATION_MINTED,
+    ANNOTATION_REVOKE,
     FIELD_MANAGER,
     LABEL_MANAGED_BY,
     LABEL_NAME,
@@ -29,6 +30,8 @@ from mailrelay_operator.plan.objects import (
     name_of,
     namespace_of,
     owner_reference,
+    uid_of,
+    version_of,
 )
 from mailrelay_operator.plan.ownership import label_value
 from mailrelay_operator.plan.remembered import KEY as REMEMBERED_KEY
@@ -66,6 +69,17 @@ def admin_secret(relay: Manifest, token: str) -> Manifest:
     }
 
 
+def empty_binding_secret(sender: Manifest, *, name: str, relay: str) -> Manifest:
+    """A tenant's Secret as it is created: ours by type, labels and owner, and without contents, so
+    that whoever creates it owns no key of it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _binding_metadata(sender, name=name, relay=relay),
+        "type": SECRET_TYPE_BINDING,
+    }
+
+
 def binding_secret(
     sender: Manifest,
     *,
@@ -75,37 +89,12 @@ def binding_secret(
     username: str,
     password: str,
     minted: str,
+    revoked: str,
+    read: Manifest | None,
 ) -> Manifest:
-    """All that a tenant's client needs, by the keys of the Service Binding specification: as it is
-    created."""
-    secret = binding_secret_update(
-        sender,
-        name=name,
-        relay=relay,
-        endpoint=endpoint,
-        username=username,
-        password=password,
-        uid="",
-    )
-    del secret["metadata"]["uid"]
-    secret["metadata"]["annotations"] = {ANNOTATION_MINTED: minted}
-    secret["data"] |= encoded({"password": password.encode()})
-    return secret
-
-
-def binding_secret_update(
-    sender: Manifest,
-    *,
-    name: str,
-    relay: str,
-    endpoint: Endpoint,
-    username: str,
-    password: str,
-    uid: str,
-) -> Manifest:
-    """The same Secret as it is applied later: without the password, which is never applied, and
-    only to that very object (`uid`), so that one that was deleted meanwhile does not come back
-    without it."""
+    """All that a tenant's client needs, by the keys of the Service Binding specification, as it is
+    applied. `read` is the Secret as it was read: the password is that one's, so only that very
+    version may be written over."""
     scheme = "smtps" if endpoint.implicit_tls else "smtp"
     login = f"{quote(username, safe='')}:{quote(password, safe='')}"
     data = {
@@ -114,26 +103,37 @@ def binding_secret_update(
         "host": endpoint.host,
         "port": str(endpoint.port),
         "username": username,
+        "password": password,
         "tls": "implicit" if endpoint.implicit_tls else "starttls",
         "uri": f"{scheme}://{login}@{endpoint.host}:{endpoint.port}",
     }
     if endpoint.authority:
         data["ca.crt"] = endpoint.authority
+    metadata = _binding_metadata(sender, name=name, relay=relay)
+    metadata["annotations"] = {ANNOTATION_MINTED: minted}
+    if revoked:
+        metadata["annotations"][ANNOTATION_REVOKE] = revoked
+    if read is not None:
+        metadata["uid"] = uid_of(read)
+        metadata["resourceVersion"] = version_of(read)
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {
-            "name": name,
-            "namespace": namespace_of(sender),
-            "uid": uid,
-            "labels": {
-                LABEL_NAME: "mailrelay",
-                LABEL_MANAGED_BY: FIELD_MANAGER,
-                LABEL_RELAY: relay,
-                LABEL_SENDER: label_value(name_of(sender)),
-            },
-            "ownerReferences": [owner_reference(sender)],
-        },
+        "metadata": metadata,
         "type": SECRET_TYPE_BINDING,
         "data": encoded({key: value.encode() for key, value in data.items()}),
+    }
+
+
+def _binding_metadata(sender: Manifest, *, name: str, relay: str) -> Manifest:
+    return {
+        "name": name,
+        "namespace": namespace_of(sender),
+        "labels": {
+            LABEL_NAME: "mailrelay",
+            LABEL_MANAGED_BY: FIELD_MANAGER,
+            LABEL_RELAY: relay,
+            LABEL_SENDER: label_value(name_of(sender)),
+        },
+        "ownerReferences": [owner_reference(sender)],
     }

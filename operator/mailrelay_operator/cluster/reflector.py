@@ -1,0 +1,103 @@
+"""List, then watch: keeps a copy of one kind of object up to date, as long as the process lives.
+
+Whatever goes wrong, it goes on: from where the watch was, or with a whole list when that
+is too old. A list replaces the copy as a whole, so that what was deleted while nobody watched
+is gone from it too. The API server may be away for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+import structlog
+
+from mailrelay_operator.cluster.port import Cluster, ClusterError, Expired, Kind
+from mailrelay_operator.plan.objects import Manifest
+
+log = structlog.get_logger()
+
+#: Seconds between two tries: the first, and the longest, at which doubling ends: what was revoked
+#: while the API server was away shall act soon after it is back.
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 5.0
+
+
+class Sink(Protocol):
+    """Where a reflector puts what it sees."""
+
+    def replaced(self, kind: str, namespace: str | None, objects: Iterable[Manifest]) -> None:
+        """A whole list."""
+        ...
+
+    def changed(self, kind: str, found: Manifest) -> None:
+        """One object, as it is now."""
+        ...
+
+    def removed(self, kind: str, found: Manifest) -> None:
+        """One object, gone."""
+        ...
+
+
+class Reflector:
+    """Reflects one kind, of one namespace or (None) of all. `run` ends only by cancellation."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        sink: Sink,
+        kind: Kind,
+        namespace: str | None,
+        labels: Mapping[str, str],
+        rng: random.Random,
+        beat: Callable[[str], None],
+    ) -> None:
+        """Read from `cluster` into `sink`; `beat` is told at each turn that this one is alive."""
+        self._cluster = cluster
+        self._sink = sink
+        self._kind = kind
+        self._namespace = namespace
+        self._labels = labels
+        self._rng = rng
+        self._beat = beat
+        self._name = f"{kind.plural} in {namespace or 'all namespaces'}"
+
+    async def run(self) -> None:
+        """List and watch until cancelled."""
+        version = ""  # empty: list first
+        pause = FIRST_PAUSE
+        while True:
+            self._beat(self._name)
+            try:
+                if not version:
+                    version = await self._list()
+                async for event in self._cluster.watch(
+                    self._kind, self._namespace, version=version, labels=self._labels
+                ):
+                    self._beat(self._name)
+                    pause = FIRST_PAUSE
+                    version = event.version
+                    if event.found is not None and event.gone:
+                        self._sink.removed(self._kind.name, event.found)
+                    elif event.found is not None:
+                        self._sink.changed(self._kind.name, event.found)
+            except Expired:
+                version = ""
+            except ClusterError as error:
+                log.warning("watch-broken", watch=self._name, detail=str(error))
+                await asyncio.sleep(pause * self._rng.uniform(0.75, 1.0))
+                pause = min(LONGEST_PAUSE, pause * 2)
+            else:
+                # The API server ends watches as a matter of course; one that it ends at once, again
+                # and again, must not become a busy loop.
+                await asyncio.sleep(FIRST_PAUSE * self._rng.uniform(0.2, 0.4))
+
+    async def _list(self) -> str:
+        objects, version = await self._cluster.list(
+            self._kind, self._namespace, labels=self._labels
+        )
+        self._sink.replaced(self._kind.name, self._namespace, objects)
+        return version

@@ -1,0 +1,230 @@
+"""Doing what a plan says, action by action. One that fails stops none but those that need it, and
+is told, so that the next plan can say so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from mailrelay_operator.api.names import ANNOTATION_APPLIED
+from mailrelay_operator.cluster.port import (
+    EVENT,
+    KINDS,
+    Cluster,
+    ClusterError,
+    Conflict,
+    NotFound,
+    Unavailable,
+)
+from mailrelay_operator.engine.contents import Contents
+from mailrelay_operator.engine.store import Store
+from mailrelay_operator.plan.actions import (
+    Action,
+    Announce,
+    Apply,
+    ApplyStatus,
+    Create,
+    Delete,
+    Patch,
+)
+from mailrelay_operator.plan.facts import Failure, ObjectKey
+from mailrelay_operator.plan.objects import Manifest, version_of
+
+log = structlog.get_logger()
+
+REPORTING_CONTROLLER = "mailrelay.dev/operator"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a list of actions went: which objects could not be written and why, by object. `error` is
+    the first of them; `silent` says that the API server did not answer, so that the rest was left
+    for later."""
+
+    failures: dict[ObjectKey, Failure] = field(default_factory=dict)
+    error: ClusterError | None = None
+    silent: bool = False
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether nothing failed but that somebody else wrote meanwhile."""
+        return bool(self.failures) and all(one.conflict for one in self.failures.values())
+
+
+class Actor:
+    """Writes to the cluster, and tells contents and store what came of it."""
+
+    def __init__(
+        self, *, cluster: Cluster, contents: Contents, store: Store, now: Callable[[], datetime]
+    ) -> None:
+        """Write by `cluster`."""
+        self._cluster = cluster
+        self._contents = contents
+        self._store = store
+        self._now = now
+        # What the API server made of what we applied, where it wrote it in another way.
+        self._rewritten: dict[ObjectKey, tuple[str, str]] = {}
+
+    async def do(self, actions: Iterable[Action]) -> Outcome:
+        """Do them in order."""
+        outcome = Outcome()
+        for action in actions:
+            after = action.after if isinstance(action, Apply) else None
+            if after is not None and after in outcome.failures:
+                continue
+            try:
+                await self._do(action)
+            except ClusterError as error:
+                self._contents.forget(action.target)
+                conflict = isinstance(error, Conflict)
+                outcome.failures[action.target] = Failure(message=str(error), conflict=conflict)
+                outcome.error = outcome.error or error
+                if isinstance(error, Unavailable) and not error.answered:
+                    outcome.silent = True
+                    break
+                if isinstance(action, Create):
+                    break  # what follows was planned with what was to be created
+        return outcome
+
+    async def _do(self, action: Action) -> None:
+        match action:
+            case Create():
+                self._contents.note(await self._cluster.create(action.manifest))
+                log.info("created", object=str(action.target))
+            case Apply():
+                await self._apply(action)
+            case ApplyStatus():
+                try:
+                    self._store.note(await self._cluster.apply_status(action.manifest))
+                except NotFound:
+                    return  # deleted meanwhile
+            case Patch():
+                await self._patch(action)
+            case Delete():
+                kind, target = KINDS[action.target.kind], action.target
+                await self._cluster.delete(
+                    kind, target.namespace, target.name, uid=action.uid, orphan=action.orphan
+                )
+                self._contents.forget(target)
+            case Announce():
+                await self._announce(action)
+
+    async def _apply(self, action: Apply) -> None:
+        key, manifest = action.target, marked(action.manifest)
+        there = self._contents.known(key) or self._store.find(key.kind, key.namespace, key.name)
+        if there is not None and self._holds(key, there, manifest):
+            return
+        result = await self._cluster.apply(manifest)
+        said, seen = _said(manifest), projected(result, _said(manifest))
+        if seen != said:  # a quantity in another notation, say
+            self._rewritten[key] = (_mark_of(manifest), _digest(seen))
+        if self._store.find(key.kind, key.namespace, key.name) is not None:
+            self._store.note(result)
+            self._contents.forget(key)
+        else:
+            self._contents.note(result)
+        if there is None or version_of(result) != version_of(there):
+            log.info("applied", object=str(key))
+
+    def _holds(self, key: ObjectKey, there: Manifest, manifest: Manifest) -> bool:
+        """Whether the object holds what we say: it was the last thing that was applied, and nobody
+        changed it since."""
+        mark, said = _mark_of(manifest), _said(manifest)
+        if _mark_of(there) != mark:
+            return False
+        seen = projected(there, said)
+        return bool(seen == said) or self._rewritten.get(key) == (mark, _digest(seen))
+
+    async def _patch(self, action: Patch) -> None:
+        target = action.target
+        patch = dict(action.patch)
+        if action.uid:
+            patch["metadata"] = {**patch.get("metadata", {}), "uid": action.uid}
+        try:
+            result = await self._cluster.merge(
+                KINDS[target.kind], target.namespace, target.name, patch
+            )
+        except (NotFound, Conflict):
+            if action.optional:
+                return  # gone or another one: it will be seen
+            raise
+        self._store.note({"kind": target.kind, **result})
+        if target.kind != "Pod":
+            self._contents.forget(target)
+            log.info("patched", object=str(target))
+
+    async def _announce(self, event: Announce) -> None:
+        log.info("event", object=str(event.owner), reason=event.reason, note=event.note)
+        try:
+            await self._cluster.create(event_object(event, now=self._now()))
+        except ClusterError as error:
+            log.warning("event-not-posted", detail=str(error))
+
+
+def marked(manifest: Manifest) -> Manifest:
+    """The object with the hash of what we say of it, by which the next round sees that nothing is
+    left that we said before and say no more."""
+    annotations = {
+        **(manifest["metadata"].get("annotations") or {}),
+        ANNOTATION_APPLIED: _digest(_said(manifest))[:32],
+    }
+    return {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
+
+
+def projected(found: Any, said: Any) -> Any:
+    """The part of `found` that `said` speaks of."""
+    if isinstance(said, Mapping) and isinstance(found, Mapping):
+        return {key: projected(found.get(key), value) for key, value in said.items()}
+    if isinstance(said, list) and isinstance(found, list) and len(said) == len(found):
+        return [projected(one, other) for one, other in zip(found, said, strict=True)]
+    return found
+
+
+def event_object(event: Announce, *, now: datetime) -> Manifest:
+    """An Event as `kubectl describe` shows it."""
+    regarding = event.regarding
+    return {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.name,
+        "metadata": {
+            # A name of our own, not generateName: a POST that is repeated makes no second Event.
+            "name": f"{str(regarding['name'])[:200]}.{secrets.token_hex(8)}",
+            "namespace": str(regarding["namespace"]),
+        },
+        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "type": "Warning" if event.warning else "Normal",
+        "reason": event.reason,
+        "action": "Reconcile",
+        "note": event.note,
+        "regarding": regarding,
+        "reportingController": REPORTING_CONTROLLER,
+        "reportingInstance": socket.gethostname()[:128],
+    }
+
+
+def _said(manifest: Manifest) -> Manifest:
+    """What we say of the object, without which version of it is meant."""
+    metadata = {
+        key: value
+        for key, value in manifest["metadata"].items()
+        if key not in ("uid", "resourceVersion")
+    }
+    return {**manifest, "metadata": metadata}
+
+
+def _mark_of(manifest: Manifest) -> str:
+    annotations = manifest["metadata"].get("annotations") or {}
+    return str(annotations.get(ANNOTATION_APPLIED, ""))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

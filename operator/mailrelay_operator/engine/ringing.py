@@ -1,0 +1,123 @@
+"""PURE: whom a change concerns, and how urgent it is. One that leaves what a plan reads as it was
+(a status that we wrote ourselves, a foreign annotation) concerns nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mailrelay_operator.engine.backlog import Key
+from mailrelay_operator.engine.store import Change, Name, Store, relay_of_pod, relay_of_sender
+from mailrelay_operator.plan.objects import (
+    Manifest,
+    annotations_of,
+    generation_of,
+    labels_of,
+    name_of,
+    namespace_of,
+    uid_of,
+)
+
+#: A key, and whether it comes before those that are not.
+Ring = tuple[Key, bool]
+
+
+def concerned(change: Change, store: Store) -> Iterator[Ring]:
+    """The keys to look at after this change."""
+    if change.old is None and change.new is None:
+        return
+    match change.kind:
+        case "MailRelay":
+            if _is_news(change):
+                yield relay_key(*_name(change.either)), True
+        case "MailSender":
+            yield from _of_sender(change)
+        case "MailDomain":
+            if _is_news(change):
+                yield _key("MailDomain", _name(change.either)), False
+        case "Namespace":
+            yield from _of_namespace(change, store)
+        case "Pod" | "StatefulSet":
+            yield from _of_running(change)
+        case _:
+            return
+
+
+def relay_key(namespace: str, name: str) -> Key:
+    """The key of a relay, be there such a MailRelay or only MailSenders that name it."""
+    return Key(kind="MailRelay", namespace=namespace, name=name)
+
+
+def sender_key(sender: Manifest) -> Key:
+    """The key of a MailSender."""
+    return _key("MailSender", _name(sender))
+
+
+def _of_sender(change: Change) -> Iterator[Ring]:
+    """A new sender waits for its first login; one that is gone or changed may have lost a right."""
+    if _is_news(change):
+        relays = {relay_of_sender(one) for one in (change.old, change.new) if one is not None}
+        for relay in sorted(relays):
+            yield relay_key(*relay), True
+        yield sender_key(change.either), change.new is not None
+        return
+    assert change.old is not None  # else it were news
+    assert change.new is not None
+    # Of annotations only ours are in the store: they revoke and adopt.
+    if annotations_of(change.old) != annotations_of(change.new):
+        yield sender_key(change.new), True
+
+
+def _of_namespace(change: Change, store: Store) -> Iterator[Ring]:
+    """Labels decide who may send: losing one revokes."""
+    before = labels_of(change.old) if change.old is not None else {}
+    after = labels_of(change.new) if change.new is not None else {}
+    if before != after:
+        for relay in store.relays_with_senders_in(name_of(change.either)):
+            yield relay_key(*relay), True
+
+
+def _of_running(change: Change) -> Iterator[Ring]:
+    relays = {relay_of_pod(change.old), relay_of_pod(change.new)}
+    if _running(change.old) != _running(change.new):
+        for relay in relays:
+            if relay is not None:
+                yield relay_key(*relay), False
+
+
+def _running(found: Manifest | None) -> tuple[object, ...] | None:
+    """What a plan reads of a pod or StatefulSet, stamps left out: they are our own."""
+    if found is None:
+        return None
+    status = found.get("status") or {}
+    return (
+        uid_of(found),
+        generation_of(found),
+        found["metadata"].get("deletionTimestamp"),
+        found["metadata"].get("ownerReferences"),
+        status.get("podIP"),
+        [one.get("status") for one in status.get("conditions") or () if one.get("type") == "Ready"],
+        [
+            status.get(key)
+            for key in ("replicas", "updatedReplicas", "currentRevision", "updateRevision")
+        ],
+        status.get("observedGeneration"),
+    )
+
+
+def _is_news(change: Change) -> bool:
+    if change.old is None or change.new is None:
+        return True
+    return _identity(change.old) != _identity(change.new)
+
+
+def _identity(found: Manifest) -> tuple[object, ...]:
+    return uid_of(found), generation_of(found), found["metadata"].get("deletionTimestamp")
+
+
+def _name(found: Manifest) -> Name:
+    return namespace_of(found), name_of(found)
+
+
+def _key(kind: str, name: Name) -> Key:
+    return Key(kind=kind, namespace=name[0], name=name[1])

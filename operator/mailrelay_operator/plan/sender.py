@@ -1,0 +1,215 @@
+"""PURE: the plan of one MailSender: its Secret, once every ready replica knows its password, and
+its status. Nothing in it depends on another sender.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from mailrelay_gateway.config import Sha256Verifier, Verifier
+from mailrelay_operator.api.mailsender import MailSender
+from mailrelay_operator.api.names import ANNOTATION_MINTED
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.plan.actions import Action, Announce, Apply, Create, SenderPlan, key_of
+from mailrelay_operator.plan.credentials import (
+    REVOKED_WITHIN,
+    Credentials,
+    SecretState,
+    ends_at,
+    find_credentials,
+    login_of,
+    newly_ending,
+    revocation_mark,
+)
+from mailrelay_operator.plan.facts import (
+    Absence,
+    Failure,
+    Lookup,
+    ObjectKey,
+    SenderLogin,
+    SenderMaterial,
+)
+from mailrelay_operator.plan.gateway_config import token_hash
+from mailrelay_operator.plan.manifests.secrets import binding_secret, empty_binding_secret
+from mailrelay_operator.plan.objects import (
+    Manifest,
+    annotations_of,
+    created_at,
+    name_of,
+    namespace_of,
+    timestamp,
+)
+from mailrelay_operator.plan.ownership import adoption
+from mailrelay_operator.plan.sender_status import Situation, report
+from mailrelay_operator.plan.senders import sender_uid
+from mailrelay_operator.plan.status import regarding
+from mailrelay_operator.plan.verdicts import Trouble
+from mailrelay_operator.plan.view import Admission, RelayView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderFacts:
+    """All that a MailSender's plan depends on: itself, its relay as it sees it, its Secret, the
+    login that was found out before, and what could not be written."""
+
+    manifest: Manifest
+    model: MailSender | Trouble
+    view: RelayView
+    now: datetime
+    secret: Lookup = Absence.MISSING
+    login: SenderLogin | None = None
+    failures: Mapping[ObjectKey, Failure] = field(default_factory=dict)
+
+    @property
+    def admission(self) -> Admission:
+        """The relay's side of the handshake."""
+        return admission_of(self.view, self.manifest)
+
+    @property
+    def verifiers(self) -> Sequence[Verifier]:
+        """Those that are known so far: found out by the last plan or, after a start, in force."""
+        if self.login is not None:
+            return self.login.verifiers
+        entry = self.admission.entry
+        return entry.verifiers if entry is not None else ()
+
+
+def admission_of(view: RelayView, manifest: Manifest) -> Admission:
+    """What the relay says of this sender; nothing yet where it has not seen it."""
+    return view.admissions.get(sender_uid(manifest)) or Admission(is_newest=False)
+
+
+def secret_to_read(view: RelayView, manifest: Manifest) -> ObjectKey | None:
+    """The Secret that the sender's plan depends on; None: none."""
+    credential = admission_of(view, manifest).credential
+    if credential is None or not credential.secret:
+        return None
+    return ObjectKey(kind="Secret", namespace=namespace_of(manifest), name=credential.secret)
+
+
+def look(facts: SenderFacts) -> Credentials:
+    """What is found of the sender's Secret, and so what has to be minted or computed."""
+    return find_credentials(
+        facts.manifest, facts.admission.credential, facts.secret, facts.verifiers
+    )
+
+
+def plan_sender(facts: SenderFacts, found: Credentials, material: SenderMaterial) -> SenderPlan:
+    """What to do for this sender now. `material` answers what `found` wants."""
+    login: SenderLogin | None = None
+    if found.state is not SecretState.NONE or facts.admission.entry is None:
+        login = login_of(facts.manifest, found, material, facts.verifiers, now=facts.now)
+    situation = Situation(
+        manifest=facts.manifest,
+        model=facts.model,
+        view=facts.view,
+        admission=facts.admission,
+        credentials=found,
+        is_known=sender_uid(facts.manifest) in facts.view.known,
+        failure=_failure(facts, found),
+        last_rotated=_minted_at(found),
+        now=facts.now,
+    )
+    return SenderPlan(
+        actions=(
+            *_revoked(facts, found, login),
+            *_secret(facts, found, material),
+            *report(situation),
+        ),
+        login=login if login != facts.login else None,
+        look_again_at=ends_at(login.verifiers) if login is not None else None,
+        problems=tuple(_problems(facts, found)),
+    )
+
+
+def _secret(facts: SenderFacts, found: Credentials, material: SenderMaterial) -> Iterator[Action]:
+    """The tenant's Secret. A new password is shown when every ready replica knows it, never
+    before; the rest follows the relay at once."""
+    endpoint, entry = facts.view.endpoint, facts.admission.entry
+    if entry is None or endpoint is None or facts.view.unusable is not None:
+        return
+    owner = key_of(facts.manifest)
+    if found.secret is not None and found.state in (SecretState.PRESENT, SecretState.EMPTY):
+        adopted = adoption(found.secret, facts.manifest)
+        if adopted is not None:
+            yield adopted
+            return  # the rest follows when it is seen to be ours
+    password = found.password
+    if found.wants_password:
+        shown = Sha256Verifier(hash=token_hash(material.password)) if material.password else None
+        if shown not in entry.verifiers or sender_uid(facts.manifest) not in facts.view.known:
+            return
+        password = material.password
+    elif found.state is not SecretState.PRESENT:
+        return
+    if found.state is SecretState.MISSING:
+        empty = empty_binding_secret(facts.manifest, name=found.name, relay=facts.view.name)
+        yield Create(owner=owner, manifest=empty)
+    secret = ObjectKey(kind="Secret", namespace=namespace_of(facts.manifest), name=found.name)
+    yield Apply(
+        owner=owner,
+        after=secret,
+        manifest=binding_secret(
+            facts.manifest,
+            name=found.name,
+            relay=facts.view.name,
+            endpoint=endpoint,
+            username=entry.username,
+            password=password,
+            minted=timestamp(facts.now) if found.wants_password else _minted_at(found) or "",
+            revoked=revocation_mark(facts.manifest),
+            read=found.secret,
+        ),
+    )
+
+
+def _minted_at(found: Credentials) -> str | None:
+    """When the password in the Secret was minted."""
+    if found.secret is None or found.state is not SecretState.PRESENT:
+        return None
+    return annotations_of(found.secret).get(ANNOTATION_MINTED) or created_at(found.secret) or None
+
+
+def _failure(facts: SenderFacts, found: Credentials) -> Failure | None:
+    namespace = namespace_of(facts.manifest)
+    return facts.failures.get(ObjectKey(kind="Secret", namespace=namespace, name=found.name))
+
+
+def _revoked(
+    facts: SenderFacts, found: Credentials, login: SenderLogin | None
+) -> Iterator[Announce]:
+    """Say that a password ends, to whoever looks why a workload cannot log in any more."""
+    if login is None or facts.admission.entry is None:
+        return
+    before = facts.verifiers
+    if found.state is SecretState.REVOKED and login.verifiers != tuple(before):
+        note = "All passwords ended, as the annotation says; a new one is minted."
+    elif (end := newly_ending(before, login.verifiers)) is not None:
+        if found.state is SecretState.PRESENT or found.moved:
+            note = f"The password before this one ends at {timestamp(end)}."
+        else:
+            seconds = REVOKED_WITHIN.seconds
+            note = (
+                f"Secret {found.name} was deleted: a new password is minted, and the one that it"
+                f" held ends within {seconds} s, at {timestamp(end)}."
+            )
+    else:
+        return
+    yield Announce(
+        owner=key_of(facts.manifest),
+        regarding=regarding(facts.manifest),
+        warning=False,
+        reason=Reason.CREDENTIAL_REVOKED,
+        note=note,
+    )
+
+
+def _problems(facts: SenderFacts, found: Credentials) -> Iterator[str]:
+    who = f"MailSender {namespace_of(facts.manifest)}/{name_of(facts.manifest)}"
+    refused = facts.admission.refused
+    if facts.view.trouble is None:
+        for trouble in (refused, found.not_ours, found.trouble):
+            if trouble is not None:
+                yield f"{who}: {trouble.reason}: {trouble.message}"

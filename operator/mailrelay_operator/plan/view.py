@@ -1,0 +1,64 @@
+"""PURE: what a sender's plan needs to know of its relay: whether it is admitted, where it connects,
+and whether the gateways know it. Made by the relay's plan, handed on by the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mailrelay_gateway import config
+from mailrelay_operator.plan.endpoint import Endpoint
+from mailrelay_operator.plan.verdicts import Trouble
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """The credential that is in force: a Secret that we write (`minted`) or one that is brought."""
+
+    secret: str
+    minted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """The relay's side of the handshake with one sender.
+
+    `refused` is why the newest spec is not in force; `credential` says by which Secret it logs in
+    (None: not at all), `entry` what the gateways' configuration holds of it, `is_newest` that this
+    is the newest spec.
+    """
+
+    refused: Trouble | None = None
+    credential: Credential | None = None
+    entry: config.Sender | None = None
+    is_newest: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayView:
+    """A relay as its senders see it. `trouble` is why it takes none at all; `unusable` why clients
+    could not connect; `known` are the UIDs of those whose entry every ready pod runs."""
+
+    namespace: str
+    name: str
+    trouble: Trouble | None = None
+    endpoint: Endpoint | None = None
+    unusable: Trouble | None = None
+    admissions: Mapping[str, Admission] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
+
+
+def changed_for(old: RelayView | None, new: RelayView) -> frozenset[str]:
+    """The UIDs of the senders for whom the new view says something else than the old one."""
+    if old is None or _common(old) != _common(new):
+        return frozenset(new.admissions)
+    return frozenset(
+        uid
+        for uid, admission in new.admissions.items()
+        if (uid in new.known) != (uid in old.known) or old.admissions.get(uid) != admission
+    )
+
+
+def _common(view: RelayView) -> tuple[object, ...]:
+    return view.trouble, view.endpoint, view.unusable

@@ -1,0 +1,121 @@
+"""One tenant's trouble is that tenant's: it is said on its own status, it backs off, and nobody
+else waits for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mailrelay_operator.cluster.port import (
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    Unavailable,
+)
+from mailrelay_operator.engine.minting import mint_authority, mint_leaf
+from mailrelay_operator.engine.scope import Scope
+from mailrelay_operator.plan.facts import LeafWanted
+from tests.integration.operator.world import World, relay, secret, sender, usernames
+
+REFUSALS = [
+    Forbidden("creating Secret three-smtp", "exceeded quota: secrets=10"),
+    Forbidden("creating Secret three-smtp", "namespace team is being terminated"),
+    Invalid("creating Secret three-smtp", "denied by policy"),
+    Unavailable("creating Secret three-smtp", 'failed calling webhook "x"', answered=True),
+]
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+async def test_a_tenant_whose_secret_is_refused_holds_up_nobody(
+    world: World, error: ClusterError
+) -> None:
+    world.cluster.put(relay(), sender("one"), sender("two"))
+    await world.settle()
+    world.cluster.put(sender("three"), sender("four"))
+    world.cluster.refuse("create", "Secret", error, name="three-smtp")
+    await world.settle()
+    assert usernames(world) == {"mail.one", "mail.two", "mail.three", "mail.four"}
+    for name in ("one", "two", "four"):
+        assert world.condition("Ready", "MailSender", name) == ("True", "Ready")
+    assert world.condition("Programmed", "MailSender", "three") == ("False", "ApplyFailed")
+    assert error.detail in world.cluster.message("MailSender", "mail", "three", "Programmed")
+    assert ("MailSender", "ApplyFailed") in world.cluster.events()
+    tried = len(world.unfinished)
+    world.pass_time(300)
+    await world.work()
+    assert len(world.unfinished) == tried + 1  # it backs off, and nobody's round is repeated
+    world.cluster.refuse("create", "Secret", None, name="three-smtp")
+    world.pass_time(120)
+    await world.settle()
+    assert world.condition("Ready", "MailSender", "three") == ("True", "Ready")
+
+
+async def test_conflicts_on_one_tenants_secret_end(world: World) -> None:
+    world.cluster.put(relay(), sender("one"), sender("two"))
+    world.cluster.refuse("apply", "Secret", Conflict("applying", "changed"), name="one-smtp")
+    await world.settle()
+    assert world.condition("Ready", "MailSender", "two") == ("True", "Ready")
+    before = len(world.unfinished)
+    world.pass_time(3600)
+    await world.work()
+    assert len(world.unfinished) - before <= 2
+
+
+async def test_an_immutable_secret_is_said_in_the_api_servers_words(world: World) -> None:
+    world.cluster.put(relay(), sender())
+    await world.settle()
+    frozen = world.cluster.objects["Secret", "mail", "app-smtp"]
+    world.cluster.put(frozen | {"immutable": True})
+    world.edit("MailRelay", "out", listeners=[{"name": "tls", "port": 465}])
+    await world.settle()
+    assert world.condition("Programmed", "MailSender", "app") == ("False", "ApplyFailed")
+    message = world.cluster.message("MailSender", "mail", "app", "Programmed")
+    assert "immutable" in message
+
+
+@pytest.mark.parametrize("spec", [{"port": 2525, "tls": {"mode": "None"}}, {}])
+async def test_a_sender_that_cannot_connect_is_no_reason_to_look_again(
+    world: World, spec: dict[str, Any]
+) -> None:
+    if not spec:  # a certificate without the Service's name
+        chain = mint_leaf(
+            LeafWanted(dns_names=("other.example",), addresses=()),
+            mint_authority("somebody", now=world.now),
+            now=world.now,
+        )
+        certificate = {"tls.crt": chain.chain, "tls.key": chain.key}
+        world.cluster.put(secret("cert", type_="kubernetes.io/tls", **certificate))
+        spec = {"port": 587, "tls": {"certificateRefs": [{"name": "cert"}]}}
+    else:
+        spec["authentication"] = {"mode": "None", "clientCIDRs": ["10.0.0.0/8"]}
+    world.cluster.put(relay(listeners=[{"name": "only", **spec}]), sender())
+    await world.settle()
+    rounds = len(world.rounds)
+    world.pass_time(59)
+    await world.work()
+    assert len(world.rounds) == rounds
+    found = world.condition("ResolvedRefs", "MailSender", "app")
+    assert found[1] in ("NoLoginListener", "CertificateNameMismatch")
+
+
+async def test_newcomers_get_their_secret_although_something_changes_all_the_time(
+    world: World,
+) -> None:
+    world.cluster.put(relay())
+    await world.settle()
+    for number in range(12):
+        world.cluster.put(sender(f"preview-{number}"))
+        world.pass_time(2)
+        await world.work()  # the kubelet is always one change behind
+        world.kubelet.run()
+    assert world.cluster.find("Secret", "mail", "preview-3-smtp") is not None
+
+
+async def test_a_relay_outside_the_watched_namespaces_is_said(world: World) -> None:
+    world = World(Scope(namespaces=("team",)))
+    world.cluster.put(sender(namespace="team"))
+    await world.settle()
+    assert world.condition("Accepted", "MailSender", "app", "team") == ("False", "RelayNotWatched")
+    assert world.unfinished == []
