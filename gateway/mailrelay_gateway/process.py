@@ -397,7 +397,7 @@ class Gateway:
             return self.problem
         if not self._ingress.serving() and self._ingress.problems():
             return " ".join(self._ingress.problems())
-        return self.alive()
+        return self.alive() or self._spool.too_small()
 
     def status(self) -> GatewayStatus:
         """The picture for the operator and for people."""

@@ -231,6 +231,17 @@ class Spool:
             free = min(free, self._size - _octets_in(self.folder) - _octets_in(self.bodies))
         return free + self._reusable
 
+    def too_small(self) -> str:
+        """Why no message can ever be taken, however empty the queue is; empty if that is not so."""
+        total = shutil.disk_usage(self.folder).total
+        total = total if self._size is None else min(total, self._size)
+        if total > self._low_water:
+            return ""
+        return (
+            f"the queue's volume has {total >> 20} MiB, and below {self._low_water >> 20} MiB of"
+            " free space nothing is taken: make it larger"
+        )
+
     def body_path(self, queue_id: str) -> Path:
         """Where the body of a large message is written."""
         return self.bodies / queue_id
