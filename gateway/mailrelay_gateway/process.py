@@ -269,6 +269,7 @@ class Gateway:
         if failed is not None:
             self._refuse_config(f"{type(failed).__name__}: {failed}")
             return
+        await self._ingress.open_ports()
         self._in_force = ready
         self.problem = ""
         self.metrics.config_reloads("ok").inc()
@@ -281,7 +282,6 @@ class Gateway:
             listeners=[listener.name for listener in ready.config.relay.listeners],
             upstreams=[upstream.name for upstream in ready.config.relay.upstreams],
         )
-        await self._ingress.open_ports()
         if before is None:
             if self._ingress.problems():
                 raise Stop(EXIT_ADDRESS, " ".join(self._ingress.problems()))

@@ -318,7 +318,7 @@ class Ingress:
                 self._ports[key] = Port(bind(self._bind, number), self._commons)
                 self._ports[key].hand_to(self._open[name])
             await self._ports[key].serve()
-        except OSError as error:
+        except Exception as error:  # an OSError, or a defect of ours, which stops no other listener
             where = shown(self._bind, number)
             why = f"Listener {name} cannot listen on {where}: {explain(error)}"
             stand_in = self._ports.get(self._stand_ins.get(name, ""))
@@ -350,7 +350,11 @@ class Ingress:
 
     def ports(self) -> dict[str, int]:
         """The bound port of each listener that serves, by name."""
-        keys = {name: key for name, key in self._wanted.items() if name not in self._problems}
+        keys = {
+            name: key
+            for name, key in self._wanted.items()
+            if key in self._ports and name not in self._problems
+        }
         return {name: self._ports[key].number for name, key in (keys | self._stand_ins).items()}
 
     @property

@@ -170,8 +170,10 @@ def shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def explain(error: OSError) -> str:
+def explain(error: Exception) -> str:
     """Why a port cannot be bound, and what to do."""
+    if not isinstance(error, OSError):
+        return f"{type(error).__name__}: {error}."
     if error.errno == errno.EADDRINUSE:
         return "another program has the port. Stop it, or give the listener another port."
     if error.errno == errno.EACCES:

@@ -75,7 +75,7 @@ def send(
         folder = find_folder(data)
         endpoint = read_endpoint(folder)
         login = _choose_login(endpoint, sender)
-        target = _target(endpoint, login, folder)
+        target = _target(_as_it_runs(endpoint), login, folder)
     recipients = list(to) or _default_recipients(endpoint)
     address = from_ or sender_address(login)
     message = _compose(address, recipients, subject, sys.stdin.read() if body == "-" else body)
@@ -112,6 +112,23 @@ def _choose_login(endpoint: Endpoint, wanted: str | None) -> Login | None:
         f"No MailSender with a minted password (known: {known}); add one as examples/1-sandbox.yaml"
         " does, or use --url with a password of your own."
     )
+
+
+def _as_it_runs(endpoint: Endpoint) -> Endpoint:
+    """The endpoint with the listeners that serve, at the ports where they do: an edit may have
+    moved one to a port that is taken. As it is written where no gateway answers."""
+    try:
+        running = endpoint.admin.status()
+    except AdminUnreachable:
+        return endpoint
+    doors = tuple(
+        door.model_copy(update={"port": running.ports[door.name]})
+        for door in endpoint.doors
+        if door.name in running.ports
+    )
+    if not doors and running.not_serving:
+        raise NotUsable(" ".join(running.not_serving))
+    return endpoint.model_copy(update={"doors": doors}) if doors else endpoint
 
 
 def _target(endpoint: Endpoint, login: Login | None, folder: DataFolder) -> Target:

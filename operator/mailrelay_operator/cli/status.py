@@ -55,6 +55,8 @@ def summary_table(endpoint: Endpoint, answer: GatewayStatus, *, now: datetime) -
     table.add_row("Version", f"{answer.version}, up for {age(answer.started_at, now=now)}")
     table.add_row("Mail", mail)
     table.add_row("Listeners", ", ".join(answer.listeners) or "none")
+    for sentence in answer.not_serving:
+        table.add_row("", Text(printable(sentence)), style="red")
     waiting = str(answer.queue.messages)
     if answer.queue.oldest:
         waiting += f", the oldest for {age(answer.queue.oldest, now=now)}"

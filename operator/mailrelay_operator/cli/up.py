@@ -264,7 +264,7 @@ def _what_became_of(picture: Picture) -> str:
     deadline = time.monotonic() + RELOAD_PATIENCE
     while True:
         if picture.endpoint.admin.runs(picture.digest):
-            return "The change is in force."
+            return " ".join(["The change is in force.", *_not_serving(picture)])
         if time.monotonic() >= deadline:
             break
         time.sleep(RELOAD_POLL)
@@ -272,6 +272,14 @@ def _what_became_of(picture: Picture) -> str:
         if problem := picture.endpoint.admin.status().problem:
             return f"The gateway does not take the change: {problem} {_KEPT.capitalize()}"
     return "The gateway has not taken the change yet; its log says why."
+
+
+def _not_serving(picture: Picture) -> tuple[str, ...]:
+    """What the gateway says of listeners whose port it cannot open, and tries again."""
+    with contextlib.suppress(AdminUnreachable):
+        if sentences := picture.endpoint.admin.status().not_serving:
+            return (*sentences, "It is tried again until it can.")
+    return ()
 
 
 def _stop_signals() -> tuple[asyncio.Event, asyncio.Event]:

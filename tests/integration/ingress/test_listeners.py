@@ -153,6 +153,21 @@ async def test_a_renamed_listener_and_two_that_swap_find_their_sockets_open(gate
     await client.close()
 
 
+async def test_a_configuration_is_prepared_in_any_thread_and_changes_nothing(gate: Gate) -> None:
+    before = gate.ports
+    config = configuration(on=listeners()[:1], of=[])
+    prepared = await asyncio.to_thread(gate.ingress.prepare, config)
+    assert gate.ingress.ports() == before
+    client = await Client.connect(gate.ports["implicit"], trusting(gate_certificate()))
+    await client.reply()
+    await client.ask("EHLO c")
+    token = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode()
+    assert (await client.ask(f"AUTH PLAIN {token}")).startswith("235")
+    await client.close()
+    gate.ingress.apply(prepared)
+    assert set(gate.ingress.ports()) == {listeners()[0].name}
+
+
 async def test_two_listeners_of_one_port_are_refused(gate: Gate) -> None:
     with pytest.raises(ConfigError, match="listeners submission and open have the same port 2525"):
         gate.ingress.prepare(configuration(on=moved(("open", 2525), ("submission", 2525))))

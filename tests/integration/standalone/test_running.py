@@ -62,16 +62,25 @@ def test_an_edit_acts_at_once_and_a_broken_one_changes_nothing(own_relay: Relay)
     own_relay.wait_for_line("The edit changes nothing that runs.")
 
 
-def test_a_change_that_the_gateway_cannot_take_is_said(own_relay: Relay) -> None:
+def test_a_listener_that_moves_to_a_taken_port_is_said_and_send_uses_what_runs(
+    own_relay: Relay,
+) -> None:
     own_relay.start()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         own_relay.edit(sandbox_yaml(port))
-        said = own_relay.wait_for_line("The gateway does not take the change:")
-    assert str(port) in said
-    own_relay.edit(sandbox_yaml(own_relay.port))
-    own_relay.wait_for_line("The change is in force.")
-    assert mailrelay("send", "--data", own_relay.data).returncode == 0
+        said = own_relay.wait_for_line("The change is in force. Listener submission cannot listen")
+        assert f"127.0.0.1:{port}: another program has the port." in said
+        assert f"Until then it stays on port {own_relay.port}." in said
+        done = mailrelay("send", "--data", own_relay.data)
+        assert done.returncode == 0, done.stderr
+        assert f"Submitting to 127.0.0.1:{own_relay.port} " in done.stdout
+        status = mailrelay("status", "--data", own_relay.data)
+        assert "another program has the port" in " ".join(status.stdout.split())
+    wait_for(lambda: is_listening(port), "the port that is free now")
+    done = mailrelay("send", "--data", own_relay.data)
+    assert done.returncode == 0, done.stderr
+    assert f"Submitting to 127.0.0.1:{port} " in done.stdout
 
 
 def test_a_second_one_on_the_same_folder_is_kept_out_and_changes_nothing(own_relay: Relay) -> None:
