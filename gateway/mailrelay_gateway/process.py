@@ -35,8 +35,8 @@ from mailrelay_gateway.delivery.courier import Courier
 from mailrelay_gateway.delivery.routing import route
 from mailrelay_gateway.descriptors import sessions_for
 from mailrelay_gateway.folder import ConfigFolder
-from mailrelay_gateway.ingress.commons import Caps
 from mailrelay_gateway.ingress.listeners import Ingress, Prepared
+from mailrelay_gateway.ingress.places import Caps
 from mailrelay_gateway.ingress.tls import CertificateError, CertificateStore
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.scheduler import Scheduler

@@ -52,7 +52,10 @@ class Reason(StrEnum):
         "LoginRevoked",
         "The login was revoked, or its password changed, in mid-session.",
     )
-    AUTH_BUSY = "AuthBusy", "More logins are being checked than may be at once; try again."
+    AUTH_BUSY = (
+        "AuthBusy",
+        "More logins are waiting to be checked than may, most of them of this client; try again.",
+    )
     AUTH_MECHANISM = "AuthMechanism", "The AUTH mechanism is not offered."
     CLIENT_NOT_ALLOWED = (
         "ClientNotAllowed",

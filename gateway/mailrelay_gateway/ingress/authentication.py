@@ -10,6 +10,7 @@ would: it is checked against a decoy like one of the verifiers in use.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import hmac
 import secrets
@@ -22,6 +23,7 @@ from enum import StrEnum
 import structlog
 
 from mailrelay_gateway.config import ScryptVerifier, Sha256Verifier
+from mailrelay_gateway.ingress.login_queue import LoginQueue
 from mailrelay_gateway.policy.senders import Directory, SenderEntry
 from mailrelay_gateway.smtp.sasl import Credentials
 
@@ -29,8 +31,6 @@ log = structlog.get_logger()
 
 #: Threads that compute scrypt: at N = 2^15 each takes about 80 ms and 32 MiB.
 SCRYPT_THREADS = 2
-#: Logins that may wait for a thread, those computed included; beyond, 454 AuthBusy.
-SCRYPT_WAITING = 16
 #: Seconds that a success is remembered, and how many are.
 REMEMBER_SECONDS = 300.0
 REMEMBER_COUNT = 4096
@@ -58,6 +58,18 @@ class Login:
 
 
 Done = Callable[[Verdict, Login | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Slow:
+    """A login that needs scrypt."""
+
+    entry: SenderEntry | None
+    verifiers: list[ScryptVerifier]
+    password: bytes
+    wanted: Callable[[], bool]  # whether somebody still waits for the verdict
+    done: Done
+
 
 _DECOY_SHA256 = Sha256Verifier(hash="00" * 32)
 
@@ -87,14 +99,24 @@ class Authenticator:
         """Make the pool; its threads begin with the first scrypt."""
         self._loop = loop
         self._pool = ThreadPoolExecutor(SCRYPT_THREADS, thread_name_prefix="scrypt")
-        self._waiting = 0
+        self._computing = 0
+        self._waiting: LoginQueue[_Slow] = LoginQueue()
         self._secret = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, float] = OrderedDict()  # until when, by keyed hash
         #: From the verifiers in use, so that unknown usernames look like known ones (`decoys_of`).
         self.decoys: tuple[Verifier, ...] = (_DECOY_SHA256,)
 
-    def check(self, directory: Directory, credentials: Credentials, done: Done) -> None:
-        """Call `done` in the loop, at once or later, with the verdict."""
+    def check(
+        self,
+        directory: Directory,
+        credentials: Credentials,
+        client: str,
+        wanted: Callable[[], bool],
+        done: Done,
+    ) -> None:
+        """Call `done` in the loop, at once or later, with the verdict on what `client` (an IP
+        address) sent; not at all when nobody wants it any more.
+        """
         entry = directory.by_username.get(credentials.username)
         password = credentials.password.encode()
         verifiers = entry.verifiers if entry else (self._decoy(credentials.username),)
@@ -110,12 +132,26 @@ class Authenticator:
                 return
         if not slow:
             done(Verdict.FAILED, None)
-        elif self._waiting >= SCRYPT_WAITING:
-            done(Verdict.BUSY, None)
-        else:
-            self._waiting += 1
-            job = self._loop.run_in_executor(self._pool, _find_scrypt, slow, password)
-            job.add_done_callback(lambda job: self._computed(job, entry, password, done))
+            return
+        job = _Slow(entry, slow, password, wanted, done)
+        displaced = self._waiting.add(client, credentials.username, job)
+        if displaced is not None and displaced.wanted():
+            displaced.done(Verdict.BUSY, None)
+        self._compute()
+
+    def _compute(self) -> None:
+        """Give the threads that are free the logins whose turn it is."""
+        while self._computing < SCRYPT_THREADS:
+            job = self._waiting.take()
+            if job is None:
+                return
+            if not job.wanted():
+                continue
+            self._computing += 1
+            result = self._loop.run_in_executor(
+                self._pool, _find_scrypt, job.verifiers, job.password
+            )
+            result.add_done_callback(functools.partial(self._computed, job))
 
     def alias(self, username: str) -> str:
         """An unknown username in the log: the same for the same name, and nothing of it."""
@@ -126,24 +162,20 @@ class Authenticator:
         """Let the threads end; what they compute is dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _computed(
-        self,
-        job: asyncio.Future[ScryptVerifier | None],
-        entry: SenderEntry | None,
-        password: bytes,
-        done: Done,
-    ) -> None:
-        self._waiting -= 1
-        if job.cancelled():
-            done(Verdict.BUSY, None)
-        elif (error := job.exception()) is not None:
+    def _computed(self, job: _Slow, result: asyncio.Future[ScryptVerifier | None]) -> None:
+        self._computing -= 1
+        if result.cancelled():
+            job.done(Verdict.BUSY, None)
+            return  # the threads are gone
+        if (error := result.exception()) is not None:
             log.error("login_check_failed", error=repr(error))
-            done(Verdict.ERROR, None)
-        elif (verifier := job.result()) is None or entry is None:
-            done(Verdict.FAILED, None)
+            job.done(Verdict.ERROR, None)
+        elif (verifier := result.result()) is None or job.entry is None:
+            job.done(Verdict.FAILED, None)
         else:
-            self._remember(verifier, password)
-            done(Verdict.OK, Login(entry, verifier))
+            self._remember(verifier, job.password)
+            job.done(Verdict.OK, Login(job.entry, verifier))
+        self._compute()
 
     def _decoy(self, username: str) -> Verifier:
         """One of the decoys, always the same for a username, unpredictable from outside."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from mailrelay_gateway.ingress.authentication import Authenticator
 from mailrelay_gateway.ingress.budget import InFlightBudget
 from mailrelay_gateway.ingress.intake import Intake
-from mailrelay_gateway.ingress.ledger import Ledger
+from mailrelay_gateway.ingress.ledger import Account, Ledger
+from mailrelay_gateway.ingress.places import Caps, Tally
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.limits import Limits
 from mailrelay_gateway.policy.problem import Problem
@@ -34,6 +35,10 @@ class Timeouts:
         300.0  # without any octet from the client: RFC 5321 section 4.5.3.2.7, at least 5 minutes
     )
     handshake: float = 30.0
+    # from the connection to a login, where one is required: OpenSSH's LoginGraceTime
+    login: float = 120.0
+    # for our own answer, a commit above all: if it has not come by then, it never will
+    waiting: float = 900.0
     content: float = (
         600.0  # for a message, plus a second for each `content_rate` octets of it that came
     )
@@ -47,22 +52,6 @@ class Timeouts:
         may not.
         """
         return self.content + octets / self.content_rate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
-    """How many sessions a listener serves at once, in all and from one client address, and how
-    much of what is refused it takes.
-    """
-
-    connections: int = 1000
-    #: By all listeners together: as many as there are file descriptors for, says the process.
-    total: int = 4000
-    # Postfix, smtpd_client_connection_count_limit: 50. Here a node's pods may share one address.
-    per_client: int = 100
-    # Octets beyond `limits.message.maxSize` that are taken and dropped before the session ends.
-    # Postfix takes any number.
-    drain: int = 256 * 1024 * 1024
 
 
 class Commons:
@@ -85,7 +74,7 @@ class Commons:
         self.timeouts = timeouts
         self.caps = caps
         self.budget = budget
-        self.sessions = 0  # of all listeners
+        self.tally = Tally()
         self.limits = Limits()
         self.ledger = Ledger()
         self.authenticator = Authenticator(loop=loop)
@@ -101,9 +90,9 @@ class Commons:
             self.metrics.smtp_commands(verb.decode()).inc(count)
             self.verbs[verb] = 0
 
-    def problem(self) -> Problem | None:
-        """Why no message can be taken now, whoever sends it: no storage, no memory."""
-        return self.intake.problem() or self.budget.problem()
+    def problem(self, account: Account | None = None) -> Problem | None:
+        """Why no message can be taken now (for that account): no storage, no memory."""
+        return self.intake.problem() or self.budget.problem(account)
 
     def close(self) -> None:
         """Let the threads end."""

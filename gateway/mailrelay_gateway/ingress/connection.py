@@ -17,10 +17,12 @@ import structlog
 from aiosmtpd.smtp import Session as SmtpSession
 
 from mailrelay_gateway.ingress.answers import Answers
+from mailrelay_gateway.ingress.budget import too_much_kept
 from mailrelay_gateway.ingress.mode import CLOSING, CONTENT, LINES, WAITING, Mode
-from mailrelay_gateway.policy.refusals import refuse
+from mailrelay_gateway.ingress.places import MAKE_ROOM, Place, too_many
+from mailrelay_gateway.policy.refusals import internal_error, refuse
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.commands import MAX_AUTH_LINE, line_too_long
+from mailrelay_gateway.smtp.commands import MAX_AUTH_LINE, MAX_LINE, line_too_long
 
 if TYPE_CHECKING:
     from mailrelay_gateway.ingress.commons import Commons
@@ -31,6 +33,9 @@ log = structlog.get_logger()
 #: Octets of input that may be kept while a commit or a login is pending; beyond, the socket is not
 #: read. One read of uvloop (256 KiB) may come on top.
 KEPT_LIMIT = 64 * 1024
+#: The same of a client that has not logged in yet, and is to wait for the answer to AUTH (RFC 4954
+#: section 4).
+KEPT_BY_STRANGERS = 16 * 1024
 #: Commands of one session before the others have their turn: a read holds thousands.
 TURN = 64
 
@@ -52,6 +57,9 @@ class Connection(Answers):
     _stopping = False
     _reading = True
     _congested = False  # the client does not read our replies
+    place: Place | None = None
+    _held = 0  # octets of the budget that the kept input takes
+    _since = 0.0  # when it began
     _heard_at = 0.0
     _content_since = 0.0
     _clock: asyncio.TimerHandle | None = None
@@ -102,7 +110,7 @@ class Connection(Answers):
         """
         self.transport = cast("asyncio.Transport", transport)
         self._begin_session()
-        self._heard_at = self._time()
+        self._since = self._heard_at = self._time()
         problem = self.listener.enter(self)
         if problem is not None:
             self.refuse("connect", problem)
@@ -111,7 +119,9 @@ class Connection(Answers):
             self.mode = CLOSING
             self.transport.close()
             return
-        self._clock = self.loop.call_later(self.commons.timeouts.idle, self._look_at_clock)
+        timeouts = self.commons.timeouts
+        first = min(timeouts.idle, timeouts.login) if self.stranger else timeouts.idle
+        self._clock = self.loop.call_later(first, self._look_at_clock)
         self.transport.write(self.settings.banner)
 
     def _begin_session(self) -> None:
@@ -121,7 +131,7 @@ class Connection(Answers):
         assert self.transport is not None  # the caller set it
         self.session = SmtpSession(self.loop)
         self.session.peer = peer = self.transport.get_extra_info("peername")
-        self.client = _unmapped(peer[0]) if peer else ""
+        self.client = unmapped(peer[0]) if peer else ""
         # The listener's settings say whether to ask: asking costs as much as all the rest here.
         tls = self.transport.get_extra_info("ssl_object") if self.settings.tls is not None else None
         if tls is not None:
@@ -139,6 +149,7 @@ class Connection(Answers):
             self._kept = b""
         if mode is WAITING or self._resuming:
             self._kept = data
+            self._account_for_kept()
             self.adjust_reading()
             return
         self._work(data)
@@ -160,6 +171,7 @@ class Connection(Answers):
         if self._clock is not None:
             self._clock.cancel()
         self._kept = b""
+        self._account_for_kept()
         self.listener.leave(self)
         self.on_lost()
         self.transport = None
@@ -206,12 +218,32 @@ class Connection(Answers):
             elif self.mode is LINES and length - position > MAX_AUTH_LINE + 1:
                 self.refuse("session", line_too_long())
                 self.hang_up()
+        if self._held or len(self._kept) > MAX_LINE:
+            self._account_for_kept()
         if self._ended and self.mode is not WAITING and not self._resuming:
             self.hang_up()
         if self._out:
             self.flush()
         if self.mode is CONTENT or not self._reading or self._resuming:
             self.adjust_reading()
+
+    def _account_for_kept(self) -> None:
+        """Take the budget for input that is kept, beyond a line of a command. Whoever has not
+        logged in has no business sending more while we wait, and goes when there is no room.
+        """
+        octets = len(self._kept)
+        octets = octets if octets > MAX_LINE else 0
+        more, self._held = octets - self._held, octets
+        if more == 0:
+            return
+        budget, account = self.commons.budget, self.commons.ledger.of(self.client)
+        if more < 0:
+            budget.give_back(-more, account)
+        elif not self.stranger:
+            budget.take_anyway(more, account)
+        elif octets > KEPT_BY_STRANGERS or not budget.take(more, account):
+            self._held -= more
+            self.refuse("session", too_much_kept())
 
     def _resume(self) -> None:
         """The others had their turn."""
@@ -233,6 +265,7 @@ class Connection(Answers):
         if self.mode is not WAITING:
             return
         self.mode = mode
+        self._heard_at = self._time()
         if self._working:
             return  # the wait ended before it began: _work goes on by itself
         if self._stopping and mode is LINES:
@@ -274,7 +307,7 @@ class Connection(Answers):
         """
         log.error("internal_error", listener=self.listener.name, client=self.client, exc_info=error)
         self.commons.metrics.rejected(self.listener.name, "session", Reason.INTERNAL_ERROR).inc()
-        problem = refuse(Reason.INTERNAL_ERROR, 451, "4.3.0", "Internal error: try again later")
+        problem = internal_error()
         if self.mode is not CLOSING:
             self._out.append(problem.reply.encode())
             self.hang_up()
@@ -290,6 +323,7 @@ class Connection(Answers):
             return
         self.mode = CLOSING
         self._kept = b""
+        self._account_for_kept()
         self.on_lost()
         self.flush()
         transport = self.transport
@@ -310,6 +344,24 @@ class Connection(Answers):
             self._upgrade.cancel()
         if self.transport is not None:
             self.transport.abort()
+
+    @property
+    def stranger(self) -> bool:
+        """Whether a login is required and has not come yet."""
+        place = self.place
+        return place is not None and place.stranger and self.listener.settings.auth_required
+
+    def make_room(self) -> None:
+        """The place is needed by somebody else."""
+        if self.mode is CLOSING:
+            self.abort()
+            return
+        problem = too_many(MAKE_ROOM)
+        self.log_refused("session", problem)
+        self.refuse_again("session", problem)
+        self.hang_up(at_once=True)
+        if self.tls or self._handshaking:
+            self.abort()  # nobody waits for the end of TLS
 
     def say_goodbye(self) -> None:
         """The gateway stops: 421 now if nothing is under way, otherwise as soon as that is done."""
@@ -339,18 +391,25 @@ class Connection(Answers):
         if self.mode is CLOSING:
             self.abort()
             return
-        if self.mode is WAITING:
-            self._heard_at = now  # we let the client wait, not it us
-        due = self._heard_at + self.commons.timeouts.idle
-        if self.mode is CONTENT:
-            allowed = self.commons.timeouts.content_seconds(self.content_octets())
-            due = min(due, self._content_since + allowed)
-        if now >= due:
-            self.refuse(
-                "session",
-                refuse(Reason.IDLE_TIMEOUT, 421, "4.4.2", "Nothing came for too long: closing"),
-            )
-            due = now + self.commons.timeouts.idle
+        timeouts = self.commons.timeouts
+        if self.mode is WAITING:  # we let the client wait, not it us
+            due = self._heard_at + timeouts.waiting
+            if now >= due:
+                log.error("no_answer", listener=self.listener.name, client=self.client)
+                self.abort()
+                return
+        else:
+            due = self._heard_at + timeouts.idle
+            sentence = "Nothing came for too long: closing"
+            if self.mode is CONTENT:
+                allowed = timeouts.content_seconds(self.content_octets())
+                due = min(due, self._content_since + allowed)
+            if self.stranger and self._since + timeouts.login < due:
+                due = self._since + timeouts.login
+                sentence = f"No login came within {timeouts.login:g} s: closing"
+            if now >= due:
+                self.refuse("session", refuse(Reason.IDLE_TIMEOUT, 421, "4.4.2", sentence))
+                due = now + timeouts.idle
         self._clock = self.loop.call_at(due, self._look_at_clock)
 
     # --- TLS
@@ -395,6 +454,6 @@ class Connection(Answers):
         self.carry_on()
 
 
-def _unmapped(ip: str) -> str:
+def unmapped(ip: str) -> str:
     """An IPv4 address that came over an IPv6 socket, as IPv4."""
     return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip

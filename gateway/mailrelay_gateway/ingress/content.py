@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mailrelay_gateway.ingress.body_file import BodyFile
 from mailrelay_gateway.ingress.budget import InFlightBudget, too_much_in_flight
+from mailrelay_gateway.ingress.ledger import Account
 from mailrelay_gateway.message.envelope import INLINE_BODY_LIMIT
 from mailrelay_gateway.message.trace import MAX_TRACE
 from mailrelay_gateway.policy.chain import too_big
@@ -36,6 +37,7 @@ class Content:
     """A message being received. After a problem it only counts what still comes."""
 
     __slots__ = (
+        "_account",
         "_begin",
         "_budget",
         "_file",
@@ -53,6 +55,7 @@ class Content:
         *,
         max_size: int,
         budget: InFlightBudget,
+        account: Account,
         begin: Begin,
         open_file: Callable[[Callable[[int], None]], BodyFile],
     ) -> None:
@@ -63,6 +66,7 @@ class Content:
         self.problem: Problem | None = None
         self._max_size = max_size
         self._budget = budget
+        self._account = account
         self._begin = begin
         self._open_file = open_file
         self._parts: list[bytes] = []
@@ -88,7 +92,7 @@ class Content:
             return
         if self.octets > self._max_size:
             self.refuse(too_big(self._max_size))
-        elif not self._budget.take(size):
+        elif not self._budget.take(size, self._account):
             self.refuse(too_much_in_flight())
         else:
             self._held += size
@@ -119,7 +123,7 @@ class Content:
     def release(self) -> None:
         """Let go of what is held in memory: the message is stored, or refused."""
         self._parts.clear()
-        self._budget.give_back(self._held)
+        self._budget.give_back(self._held, self._account)
         self._held = 0
 
     def finish(self, then: Finished) -> None:
@@ -159,7 +163,7 @@ class Content:
             return
         body = begun[0] + begun[1]
         self._grown = len(body) - len(content)
-        if not self._budget.take(self._grown):
+        if not self._budget.take(self._grown, self._account):
             self.refuse(too_much_in_flight())
             return
         self._held += self._grown
@@ -170,7 +174,7 @@ class Content:
     def _written(self, octets: int) -> None:
         """The file took `octets`: they are no longer in memory."""
         self._held -= octets
-        self._budget.give_back(octets)
+        self._budget.give_back(octets, self._account)
 
 
 def _file_problem(error: OSError) -> Problem:

@@ -87,13 +87,11 @@ class EnvelopeDialog(LoginDialog):
         )
 
     def still_welcome(self, transaction: Transaction) -> Problem | None:
-        """Whether MAIL would still be taken, or why not: asked at DATA and before storing, since a
-        reload may have revoked the login, suspended the sender or taken addresses away.
+        """Whether MAIL would still be taken, or why not: asked at DATA and before storing when
+        there are new settings, since a reload may have revoked the login, suspended the sender or
+        taken addresses away.
         """
-        settings = self.listener.settings
-        if settings is transaction.settings:
-            return None
-        self.settings = settings
+        self.settings = self.listener.settings
         transaction.entry = entry = self.sender_entry() if self.login is not None else None
         return self._judge_mail(entry, transaction.sender, 0)
 

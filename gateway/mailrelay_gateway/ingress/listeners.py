@@ -27,16 +27,16 @@ from mailrelay_gateway.config import (
 )
 from mailrelay_gateway.ingress.authentication import Verifier, decoys_of
 from mailrelay_gateway.ingress.budget import InFlightBudget
-from mailrelay_gateway.ingress.commons import Caps, Commons, Timeouts
+from mailrelay_gateway.ingress.commons import Commons, Timeouts
 from mailrelay_gateway.ingress.connection import Connection
 from mailrelay_gateway.ingress.intake import Intake
+from mailrelay_gateway.ingress.places import Caps, Place, Places, too_many
 from mailrelay_gateway.ingress.port import Port, bind, explain, shown
 from mailrelay_gateway.ingress.settings import ListenerSettings, compile_settings
 from mailrelay_gateway.ingress.tls import CertificateError, CertificateStore
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.chain import client_not_allowed
 from mailrelay_gateway.policy.problem import Problem
-from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.policy.senders import Directory, compile_directory
 from mailrelay_gateway.reasons import Reason
 
@@ -82,7 +82,7 @@ class OpenListener:
         self.name = settings.name
         self.sessions: set[Connection] = set()
         self._commons = commons
-        self._clients: dict[str, int] = {}  # sessions by client address
+        self.places = Places(commons.caps, commons.tally)
         self._admitted: dict[str, bool] = {}  # what `admits` found with the present settings
         self._empty: asyncio.Future[None] | None = None  # someone waits for the last session
 
@@ -91,27 +91,32 @@ class OpenListener:
         self.settings = settings
         self._admitted.clear()
 
-    def is_full(self, handshakes: int = 0) -> bool:
-        """Whether no further session may be served, `handshakes` being on their way."""
-        caps = self._commons.caps
-        return (
-            len(self.sessions) + handshakes >= caps.connections
-            or self._commons.sessions + handshakes >= caps.total
-        )
-
     def handshake_failed(self, client: str, error: BaseException) -> None:
         """Count and log a handshake that did not succeed."""
         metrics = self._commons.metrics
         metrics.tls_handshakes(self.name, "failed").inc()
-        metrics.rejected(self.name, "starttls", Reason.TLS_FAILED).inc()
-        log.info(
-            "refused",
-            reason=Reason.TLS_FAILED,
-            stage="starttls",
-            listener=self.name,
-            client=client,
-            detail=str(error) or type(error).__name__,
-        )
+        self.refused("starttls", Reason.TLS_FAILED, client, str(error) or type(error).__name__)
+
+    def no_place(self, client: str, why: str) -> None:
+        """Count and log a connection that had no place, or lost it, before there was TLS."""
+        self._commons.metrics.connections_total(self.name, "refused").inc()
+        self.refused("connect", Reason.TOO_MANY_CONNECTIONS, client, why)
+
+    def refused(self, stage: str, reason: Reason, client: str, detail: str) -> None:
+        """Count and log what ended without a word to the client."""
+        self._commons.metrics.rejected(self.name, stage, reason).inc()
+        account = self._commons.ledger.of(client)
+        if account.may_log(self._commons.loop.time()):
+            log.info(
+                "refused",
+                reason=reason,
+                stage=stage,
+                listener=self.name,
+                client=client,
+                detail=detail,
+            )
+        else:
+            account.unlogged += 1
 
     def admits(self, client: str) -> bool:
         """Whether a client's address may use this listener."""
@@ -124,23 +129,26 @@ class OpenListener:
 
     def enter(self, session: Connection) -> Problem | None:
         """Count a session that connected, or say why it may not stay."""
-        caps, metrics = self._commons.caps, self._commons.metrics
-        client = session.client
+        metrics, place = self._commons.metrics, session.place
         problem: Problem | None = None
-        if len(self.sessions) >= caps.connections:
-            problem = _too_many(f"This listener serves {caps.connections} sessions at once")
-        elif self._commons.sessions >= caps.total:
-            problem = _too_many(f"This gateway serves {caps.total} sessions at once")
-        elif self._clients.get(client, 0) >= caps.per_client:
-            problem = _too_many(f"Your address has {caps.per_client} sessions open")
-        elif not self.admits(client):
+        if not self.admits(session.client):
             problem = client_not_allowed(554)
+        elif place is None:
+            found = self.places.take(
+                session.client, session.make_room, stranger=self.settings.auth_required
+            )
+            if isinstance(found, Place):
+                session.place = found
+            else:
+                problem = too_many(found)
+        else:
+            place.evict = session.make_room
         if problem is not None:
+            if place is not None:
+                place.give_back()
             metrics.connections_total(self.name, "refused").inc()
             return problem
         self.sessions.add(session)
-        self._commons.sessions += 1
-        self._clients[client] = self._clients.get(client, 0) + 1
         metrics.connections_total(self.name, "accepted").inc()
         metrics.connections(self.name).inc()
         return None
@@ -150,12 +158,8 @@ class OpenListener:
         if session not in self.sessions:
             return
         self.sessions.discard(session)
-        self._commons.sessions -= 1
-        left = self._clients[session.client] - 1
-        if left:
-            self._clients[session.client] = left
-        else:
-            del self._clients[session.client]
+        if session.place is not None:
+            session.place.give_back()
         if self._empty is not None and not self.sessions and not self._empty.done():
             self._empty.set_result(None)
         self._commons.metrics.connections(self.name).dec()
@@ -419,10 +423,6 @@ class Ingress:
 
 def _sessions(listeners: list[OpenListener]) -> list[Connection]:
     return [session for each in listeners for session in each.sessions]
-
-
-def _too_many(sentence: str) -> Problem:
-    return refuse(Reason.TOO_MANY_CONNECTIONS, 421, "4.7.0", f"{sentence}: try again later")
 
 
 def _port_key(listener: Listener) -> PortKey:

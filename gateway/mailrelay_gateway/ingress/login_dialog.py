@@ -83,6 +83,8 @@ class LoginDialog(Connection):
             self.commons.authenticator.check(
                 directory,
                 step,
+                self.client,
+                lambda: self.mode is WAITING,
                 lambda verdict, login: self._decided(step, began, verdict, login),
             )
 
@@ -104,6 +106,8 @@ class LoginDialog(Connection):
     def _login_decided(self, verdict: Verdict, login: Login | None) -> None:
         if login is not None:
             self.login = login
+            if self.place is not None:
+                self.place.settle()
             self.protocol = transmission(extended=True, tls=True, authenticated=True)
             assert self.session is not None  # there is one as long as the connection
             self.session.authenticated = True

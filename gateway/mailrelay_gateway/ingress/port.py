@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from mailrelay_gateway.config import TlsMode
+from mailrelay_gateway.ingress.connection import unmapped
+from mailrelay_gateway.ingress.places import MAKE_ROOM
 from mailrelay_gateway.ingress.session import Session
 
 if TYPE_CHECKING:
@@ -115,33 +117,71 @@ class Port:
             short = False
             listener = self._listener
             assert listener is not None
-            if listener.is_full(len(self._handshakes)):
-                self._commons.metrics.connections_total(listener.name, "refused").inc()
-                client.close()
-                continue
-            handshake = loop.create_task(self._shake_hands(listener, client, address[0]))
-            self._handshakes.add(handshake)
-            handshake.add_done_callback(self._handshakes.discard)
+            self._begin_handshake(listener, client, unmapped(address[0]))
+
+    def _begin_handshake(self, listener: OpenListener, client: socket.socket, address: str) -> None:
+        """Give the connection a place before the handshake, which costs us more than the client."""
+        session = Session(listener, self._commons)
+        handshake: asyncio.Task[None] | None = None
+
+        def evict() -> None:
+            if handshake is not None:
+                handshake.cancel()
+
+        place = listener.places.take(address, evict, stranger=listener.settings.auth_required)
+        if isinstance(place, str):
+            client.close()  # without TLS there are no words
+            listener.no_place(address, place)
+            return
+        session.place = place
+        handshake = self._commons.loop.create_task(
+            self._shake_hands(listener, client, address, session)
+        )
+        self._handshakes.add(handshake)
+        handshake.add_done_callback(self._handshakes.discard)
 
     async def _shake_hands(
-        self, listener: OpenListener, client: socket.socket, address: str
+        self, listener: OpenListener, client: socket.socket, address: str, session: Session
     ) -> None:
-        tls = listener.settings.tls
+        tls, place = listener.settings.tls, session.place
+        assert place is not None  # it was given one
         try:
             client.setblocking(False)
             if tls is None:  # it became a listener of another mode meanwhile
                 raise ConnectionAbortedError("the listener has no TLS any more")
+            if not await self._hears_from(client):
+                client.close()  # a probe, or nobody: no octet, no failure
+                place.give_back()
+                return
             await self._commons.loop.connect_accepted_socket(
-                lambda: Session(listener, self._commons),
+                lambda: session,
                 client,
                 ssl=tls.context,
                 ssl_handshake_timeout=self._commons.timeouts.handshake,
             )
         except (Exception, asyncio.CancelledError) as error:  # whatever it was, no TLS came of it
             client.close()
-            listener.handshake_failed(address, error)
+            if place.gone:  # somebody else needed it
+                listener.no_place(address, MAKE_ROOM)
+            else:
+                place.give_back()
+                listener.handshake_failed(address, error)
         else:
             self._commons.metrics.tls_handshakes(listener.name, "ok").inc()
+
+    async def _hears_from(self, client: socket.socket) -> bool:
+        """Wait for the first octet: False when the client closes, resets or stays silent."""
+        loop = self._commons.loop
+        heard = asyncio.Event()
+        loop.add_reader(client, heard.set)
+        try:
+            async with asyncio.timeout(self._commons.timeouts.handshake):
+                await heard.wait()
+            return client.recv(1, socket.MSG_PEEK) != b""
+        except OSError:  # a reset, or (TimeoutError is one) nothing at all
+            return False
+        finally:
+            loop.remove_reader(client)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -17,6 +17,7 @@ import structlog
 from mailrelay_gateway.ingress.body_file import BodyFile
 from mailrelay_gateway.ingress.commons import Commons
 from mailrelay_gateway.ingress.content import Content
+from mailrelay_gateway.ingress.ledger import Account
 from mailrelay_gateway.ingress.settings import ListenerSettings
 from mailrelay_gateway.message import trace
 from mailrelay_gateway.message.envelope import ANONYMOUS, Identity, Message
@@ -30,7 +31,7 @@ from mailrelay_gateway.policy.chain import (
     too_many_recipients,
 )
 from mailrelay_gateway.policy.problem import Problem
-from mailrelay_gateway.policy.refusals import refuse
+from mailrelay_gateway.policy.refusals import internal_error, refuse
 from mailrelay_gateway.policy.senders import SenderEntry
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.data_reader import (
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+#: Whose account is not known yet: nothing is taken for it.
+_NOBODY = Account()
+
 #: The queue id, and None or why the message is refused.
 Stored = Callable[[str, Problem | None], None]
 
@@ -53,6 +57,7 @@ class Transaction:
     """From MAIL to the outcome."""
 
     __slots__ = (
+        "_account",
         "_commons",
         "_complete",
         "_content",
@@ -92,6 +97,7 @@ class Transaction:
         self.last_chunk = False
         self.entry = entry
         self._commons = commons
+        self._account = _NOBODY
         self._session: Session | None = None
         self._reader: DataReader | ChunkReader | None = None
         self._content: Content | None = None
@@ -137,7 +143,11 @@ class Transaction:
     def begin(self, session: Session, reader: DataReader | ChunkReader) -> Problem | None:
         """The content is about to come: charge the limits, or say why it may not."""
         commons = self._commons
-        problem = commons.problem() or session.still_welcome(self)
+        key = session.client if self.entry is None else self.identity.uid
+        self._account = account = commons.ledger.of(key)
+        problem = commons.problem(account)
+        if problem is None and session.listener.settings is not self.settings:
+            problem = session.still_welcome(self)
         if problem is not None:
             return problem
         if self.surplus and not self.settings.defers_surplus:
@@ -237,26 +247,43 @@ class Transaction:
             content.refuse(_malformed(reader))
 
     def _held(self, body: bytes | Path | None, size: int, problem: Problem | None) -> None:
-        """The content is whole, in memory or in a durable file: let the queue store it."""
-        done, reader = self._done, self._reader
-        assert done is not None  # finish set it
-        assert reader is not None
-        session, content = self._session, self._content
-        assert session is not None  # begin set both
+        """The content is whole, in memory or in a durable file: let the queue store it. An error of
+        ours is an answer too: whoever waits is never forgotten.
+        """
+        try:
+            if body is None:
+                self._finished("", problem)
+            else:
+                self._hand_over(body, size)
+        except Exception as error:
+            log.error("internal_error", listener=self.settings.name, exc_info=error)
+            if self._content is not None:
+                self._content.drop()
+            self._finished("", internal_error())
+
+    def _finished(self, queue_id: str, problem: Problem | None) -> None:
+        """Tell the outcome, once."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(queue_id, problem)
+
+    def _hand_over(self, body: bytes | Path, size: int) -> None:
+        reader, session, content = self._reader, self._session, self._content
+        assert reader is not None  # begin set all three
+        assert session is not None
         assert content is not None
-        if body is None:
-            done("", problem)
-            return
         # The configuration may have changed since MAIL: ask again, before anything is promised.
         entry = self.entry
-        problem = session.still_welcome(self)
-        if problem is None and self.entry is not entry:
-            assert self._header is not None  # it was read when the content began
-            problem = decide(CONTENT_CHAIN, ContentFacts(header=self._header, sender=self.entry))
-        if problem is not None:
-            content.refuse(problem)
-            done("", problem)
-            return
+        if session.listener.settings is not self.settings:
+            problem = session.still_welcome(self)
+            if problem is None and self.entry is not entry:
+                assert self._header is not None  # it was read when the content began
+                facts = ContentFacts(header=self._header, sender=self.entry)
+                problem = decide(CONTENT_CHAIN, facts)
+            if problem is not None:
+                content.refuse(problem)
+                self._finished("", problem)
+                return
         message = Message(
             queue_id=self.queue_id,
             sender=self.sender,
@@ -273,18 +300,24 @@ class Transaction:
 
     def _committed(self, message: Message, problem: Problem | None) -> None:
         """From the queue: stored, or not. Raises nothing into it."""
-        content, done, session = self._content, self._done, self._session
+        content, session = self._content, self._session
         assert content is not None  # until here
-        assert done is not None
         assert session is not None
         # What refers to each other would wait for the garbage collector, and there is one for each
         # message.
-        self._content = self._done = self._session = None
+        self._content = self._session = None
         if problem is not None:
             content.drop()
-            done("", problem)
+            self._finished("", problem)
             return
-        content.release()
+        try:
+            content.release()
+            self._tell_accepted(message, session)
+        except Exception as error:  # it is stored all the same, and answered so
+            log.error("internal_error", listener=message.listener, exc_info=error)
+        self._finished(message.queue_id, None)
+
+    def _tell_accepted(self, message: Message, session: Session) -> None:
         metrics, identity, listener = self._commons.metrics, message.identity, message.listener
         metrics.received_messages(listener, identity.namespace).inc()
         metrics.received_bytes(listener, identity.namespace).inc(message.size)
@@ -300,7 +333,6 @@ class Transaction:
             message_id=message.message_id,
             listener=listener,
         )
-        done(message.queue_id, None)
 
     # --- what goes in front
 
@@ -317,7 +349,7 @@ class Transaction:
             return problem
         if reader.long_line and has_long_line(octets, header.end):
             return _malformed(reader)
-        claims = claims_to_be_another(header, entry)
+        claims = bool(header.senders) and claims_to_be_another(header, entry)
         if header.mend or claims or reader.long_line:
             mended = mend(octets, header, without_sender=claims)
             if isinstance(mended, str):
@@ -348,6 +380,7 @@ class Transaction:
         return Content(
             max_size=self.settings.max_size,
             budget=self._commons.budget,
+            account=self._account,
             begin=self._begin,
             open_file=self._open_file,
         )
@@ -358,7 +391,7 @@ class Transaction:
 
         def progressed(octets: int) -> None:
             on_progress(octets)
-            session.adjust_reading()
+            session.guard(session.adjust_reading)
 
         return BodyFile(
             commons.intake.body_path(self.queue_id),

@@ -25,16 +25,24 @@ MAX_MAILBOXES = 50
 #: (Postfix, message_drop_headers).
 REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
 
+#: Fields of which a header has at most one (RFC 5322 section 3.6).
+ONCE = frozenset(
+    b"from sender reply-to to cc message-id in-reply-to references subject date".split()
+)
+
 # RFC 5322 section 2.2: field = name ":" body, folded where a line begins with a blank; blanks
 # before ":" are obsolete syntax (section 4.5) that some readers still take. One pass finds the
 # fields we look for, and lines that are none.
 _NO_FIELD = rb"\r\n(?![!-9;-~]+[ \t]*:|[ \t]|\Z)"
 _FIELDS = re.compile(
-    rb"\r\n(?:(from|to|subject|date|message-id|re(?:ceived|ply-to|ferences|turn-path|sent-bcc)"
-    rb"|sender|in-reply-to|b?cc)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)"
-    rb"|(?![!-9;-~]+[ \t]*:|[ \t]|\Z))",
+    rb"\r\n(?:(from|date|message-id|received|sender|bcc|resent-bcc|return-path)"
+    rb"[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)|(?![!-9;-~]+[ \t]*:|[ \t]|\Z))",
     re.IGNORECASE,
 )
+# The others that stand once: how many there are is all we need, and counting is cheaper.
+_COUNTED = (b"to", b"cc", b"subject", b"reply-to", b"in-reply-to", b"references")
+_STARTS = tuple(b"\r\n" + name + b":" for name in _COUNTED)
+_NAMES = re.compile(rb"\r\n(" + rb"|".join(_COUNTED) + rb")[ \t]*:")
 # RFC 5322 section 3.6.4: msg-id, perhaps with a comment after it. Lenient inside the brackets, as
 # ids in the wild are.
 _MESSAGE_ID = re.compile(rb"<[^<>]*[^<> \t][^<>]*>[ \t]*(?:\(.*\))?")
@@ -51,7 +59,6 @@ class Header(NamedTuple):
     received: int  # how many Received fields
     fault: str  # what is broken about it, as a sentence; "" when nothing is
     senders: tuple[bytes, ...] = ()  # the bodies of all Sender fields, unfolded
-    repeated: frozenset[bytes] = frozenset()  # fields that stand there twice and may not
     mend: bool = False  # whether something has to be mended (submission.py)
     begin: int = 0  # where it begins: after the line of a mailbox file, if there is one
     end: int = 0  # where it ends: at the empty line, or with the message
@@ -65,7 +72,7 @@ def read_header(content: bytes) -> Header:
     A message may end with its header. The header is everything before the first empty line.
     """
     begin = 0
-    if content[:1] in (b"F", b">"):
+    if content[:5] == b"From " or content[:6] == b">From ":
         mailbox_line = _MAILBOX_LINE.match(content)
         if mailbox_line is not None:
             begin = mailbox_line.end()
@@ -80,64 +87,68 @@ def read_header(content: bytes) -> Header:
     header += line_end
     froms: list[bytes] = []
     senders: list[bytes] = []
-    message_id, has_date, received, mend = "", False, 0, begin > 0
-    kinds: list[bytes] = []
+    message_id, received, ids, dates, empty = "", 0, 0, 0, 0
+    removed = False
     fault = "" if header[2:3] not in (b" ", b"\t") else _fault(1)
     for name, body in _FIELDS.findall(header):
         kind = name.lower()
-        if kind in _LOOKED_AT:
-            if kind == b"received":
-                received += 1
-                continue
-            if kind == b"from":
-                froms.append(unfold(body))
-            elif kind == b"date":
-                has_date = has_date or bool(unfold(body))
-                mend = mend or not has_date
-            elif kind == b"message-id":
-                value = unfold(body)
-                if not is_message_id(value):
-                    mend = True
-                elif not message_id:
-                    message_id = value.decode("ascii", "replace")[:255]
-            elif kind == b"sender":
-                senders.append(unfold(body))
-            else:  # to be removed
-                mend = True
-        elif not kind:
-            if not fault:
-                line = re.search(_NO_FIELD, header)
-                assert line is not None  # the other pattern found it
-                fault = _fault(header.count(b"\r\n", 0, line.start()) + (2 if begin else 1))
-            continue
-        kinds.append(kind)
-    once = set(kinds)
-    repeated = _NONE
-    if len(once) < len(kinds):
-        repeated = frozenset(kind for kind in once if kinds.count(kind) > 1)
-        mend = True
+        if kind == b"received":
+            received += 1
+        elif kind == b"from":
+            froms.append(unfold(body))
+        elif kind == b"date":
+            dates += 1
+            if not unfold(body):
+                empty += 1
+        elif kind == b"message-id":
+            ids += 1
+            value = unfold(body)
+            if not message_id and is_message_id(value):
+                message_id = value.decode("ascii", "replace")[:255]
+        elif kind == b"sender":
+            senders.append(unfold(body))
+        elif kind:
+            removed = True
+        elif not fault:
+            line = re.search(_NO_FIELD, header)
+            assert line is not None  # the other pattern found it
+            fault = _fault(header.count(b"\r\n", 0, line.start()) + (2 if begin else 1))
     return Header(
         tuple(froms),
         message_id,
-        has_date,
+        dates > empty,
         received,
         fault,
         tuple(senders),
-        repeated,
-        mend,
+        # What is missing is not mended here: it is put in front.
+        removed
+        or begin > 0
+        or empty > 0
+        or (ids > 0 and (ids > 1 or not message_id))
+        or dates > 1
+        or len(froms) > 1
+        or len(senders) > 1
+        or _is_repetitive(header),
         begin,
         end,
         line_end,
     )
 
 
-_NONE: frozenset[bytes] = frozenset()
-# Of these the body or the mere presence says something; of the others only how many there are.
-_LOOKED_AT = REMOVED | {b"received", b"from", b"date", b"message-id", b"sender"}
+def _is_repetitive(header: bytes) -> bool:
+    """Whether a field that is only counted stands there twice."""
+    lowered = header.lower()
+    if b" :" in lowered or b"\t:" in lowered:
+        names = _NAMES.findall(lowered)
+        return len(set(names)) < len(names)
+    return any(lowered.count(start) > 1 for start in _STARTS)
 
 
 def is_message_id(value: bytes) -> bool:
     """Whether the unfolded body of a Message-ID field names an id."""
+    # What almost every one looks like, before what is legal besides.
+    if value[:1] == b"<" and value.find(b">") == len(value) - 1 and value.find(b"<", 1) < 0:
+        return value[1:-1].strip(b" \t") != b""
     return _MESSAGE_ID.fullmatch(value) is not None
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 
 from mailrelay_gateway.message.headers import (
+    ONCE,
     REMOVED,
     Header,
     is_message_id,
@@ -49,7 +50,7 @@ def mend(content: bytes, header: Header, *, without_sender: bool) -> bytes | str
         if kind in REMOVED or (kind == b"sender" and without_sender) or _says_nothing(kind, body):
             continue
         at = first.setdefault(kind, len(fields))
-        if at == len(fields) or kind not in header.repeated:
+        if at == len(fields) or kind not in ONCE:
             fields.append((kind, match[0][:-2]))
         elif kind in _COMBINED:
             fields[at] = (kind, _combine(fields[at][1], body))

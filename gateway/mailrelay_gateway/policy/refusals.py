@@ -12,3 +12,8 @@ def refuse(reason: Reason, code: int, enhanced: str, sentence: str, detail: str 
     the log only.
     """
     return Problem(reason, Reply(code, enhanced, f"{sentence} ({reason})"), detail)
+
+
+def internal_error() -> Problem:
+    """The refusal of what an error of ours ended: the client may try again."""
+    return refuse(Reason.INTERNAL_ERROR, 451, "4.3.0", "Internal error: try again later")

@@ -38,8 +38,9 @@ from mailrelay_gateway.config import (
     Sha256Verifier,
 )
 from mailrelay_gateway.ingress.budget import InFlightBudget
-from mailrelay_gateway.ingress.commons import Caps, Timeouts
+from mailrelay_gateway.ingress.commons import Timeouts
 from mailrelay_gateway.ingress.listeners import Ingress
+from mailrelay_gateway.ingress.places import Caps
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.problem import Problem
@@ -73,6 +74,7 @@ class MemoryIntake:
         self.refusal: Problem | None = None
         self.full: Problem | None = None
         self.broken = False
+        self.raises = False
         self._numbers = itertools.count(1)
 
     def problem(self) -> Problem | None:
@@ -87,6 +89,9 @@ class MemoryIntake:
         return self.folder / queue_id
 
     def accept(self, message: Message, done: Callable[[Problem | None], None]) -> None:
+        if self.raises:
+            raise OSError(5, "Input/output error")
+
         def commit() -> None:
             if self.refusal is None:
                 self.messages.append(message)
@@ -303,9 +308,16 @@ class Client:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> Client:
+    async def connect(
+        cls, port: int, tls: ssl.SSLContext | None = None, *, address: str = "127.0.0.1"
+    ) -> Client:
+        """Connect from `address`."""
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls else None
+            "127.0.0.1",
+            port,
+            ssl=tls,
+            server_hostname="localhost" if tls else None,
+            local_addr=(address, 0),
         )
         client = cls(reader, writer)
         _clients.append(client)

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from mailrelay_gateway.ingress.commons import Timeouts
 from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.reasons import Reason
 from tests.integration.ingress.gate import Client, Gate, open_gate, until
@@ -133,4 +136,32 @@ async def test_input_during_a_commit_is_kept_in_order_and_bounded(tmp_path: Path
         assert said == ["250", "250", "250", "354", "250", "221"]
         assert len(gate.intake.messages) == 2
         assert gate.intake.messages[1].size > more
+        await client.close()
+
+
+@pytest.mark.parametrize("size", [10, 4000])
+async def test_an_error_of_ours_at_the_end_of_a_message_is_answered(gate: Gate, size: int) -> None:
+    """A store that raises must not leave the session waiting for ever, nor its file behind."""
+    client = await Client.connect(gate.ports["open"])
+    await to_data(client)
+    gate.intake.raises = True
+    said = await client.ask("Subject: one", "", *["x" * 98] * size, ".")
+    assert said == "451 4.3.0 Internal error: try again later (InternalError)"
+    await until(lambda: list(gate.intake.folder.iterdir()) == [])
+    gate.intake.raises = False
+    await to_data(client, greeted=False)
+    assert (await client.ask("Subject: two", ".")).startswith("250")
+    assert gate.ingress._commons.budget.used == 0
+    await client.close()
+
+
+async def test_a_commit_that_never_comes_does_not_keep_a_session(tmp_path: Path) -> None:
+    async with open_gate(tmp_path, timeouts=Timeouts(idle=0.1, waiting=0.3)) as gate:
+        client = await Client.connect(gate.ports["open"])
+        await to_data(client)
+        gate.intake.hold = True
+        await client.send("Subject: one", ".")
+        await until(lambda: len(gate.intake.pending) == 1)
+        assert await client.ended()
+        await until(lambda: gate.ingress.sessions == 0)
         await client.close()

@@ -35,7 +35,7 @@ from pathlib import Path
 import pytest
 
 from mailrelay_gateway.config import Rate
-from mailrelay_gateway.ingress.commons import Caps
+from mailrelay_gateway.ingress.places import Caps
 from tests.integration.ingress.gate import (
     HOSTNAME,
     PASSWORD,

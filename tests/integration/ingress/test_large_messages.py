@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailrelay_gateway.ingress.budget import InFlightBudget
-from mailrelay_gateway.ingress.commons import Caps
+from mailrelay_gateway.ingress.places import Caps
 from mailrelay_gateway.message.envelope import INLINE_BODY_LIMIT
 from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.reasons import Reason
@@ -112,21 +112,47 @@ async def test_a_disk_that_fails_is_a_451(tmp_path: Path) -> None:
         await client.close()
 
 
-async def test_what_is_in_flight_is_bounded_for_all_sessions_together(tmp_path: Path) -> None:
+async def test_what_is_in_flight_is_bounded_and_nobody_has_it_all(tmp_path: Path) -> None:
     async with open_gate(tmp_path, budget=InFlightBudget(100_000)) as gate:
+        budget = gate.ingress._commons.budget
+        lines = ["x" * 98] * 450
         first = await Client.connect(gate.ports["open"])
         await to_data(first)
-        await first.send("Subject: one", "", *["x" * 900] * 100)
-        await until(lambda: gate.ingress._commons.budget.used > 90_000)
-        second = await Client.connect(gate.ports["open"])
+        await first.send("Subject: one", "", *lines)
+        await until(lambda: budget.used > 44_000)
+        second = await Client.connect(gate.ports["open"])  # of the same client
         await to_data(second)
-        said = await second.ask("Subject: two", "", *["y" * 900] * 22, ".")
+        said = await second.ask("Subject: two", "", *lines, ".")
         assert said.startswith("452 4.3.1 ") and said.endswith("(TooMuchInFlight)")
+        other = await Client.connect(gate.ports["open"], address="127.0.0.2")
+        await to_data(other)
+        assert (await other.ask("Subject: three", "", *lines[:200], ".")).startswith("250")
         assert (await first.ask(".")).startswith("250")
         await to_data(second, greeted=False)
-        assert (await second.ask("Subject: two", "", *["y" * 900] * 22, ".")).startswith("250")
-        await first.close()
-        await second.close()
+        assert (await second.ask("Subject: two", "", *lines, ".")).startswith("250")
+        assert budget.used == 0
+        for client in (first, second, other):
+            await client.close()
+
+
+async def test_uploads_that_stall_leave_room_for_other_clients(tmp_path: Path) -> None:
+    """All of them together, from one address, once made everybody else wait for minutes."""
+    async with open_gate(tmp_path, budget=InFlightBudget(1 << 20)) as gate:
+        budget = gate.ingress._commons.budget
+        stalled = []
+        for _ in range(20):
+            client = await Client.connect(gate.ports["open"])
+            await to_data(client)
+            await client.send("Subject: stalled", "", *["x" * 98] * 900)
+            stalled.append(client)
+        sessions = gate.ingress._open["open"].sessions
+        await until(lambda: all(each.content_octets() > 90_000 for each in sessions))
+        assert budget.used <= budget.limit // 2
+        other = await Client.connect(gate.ports["open"], address="127.0.0.2")
+        await to_data(other)
+        assert (await other.ask("Subject: one", "", *["x" * 98] * 2000, ".")).startswith("250")
+        for client in (*stalled, other):
+            client.reset()
 
 
 @pytest.mark.parametrize(

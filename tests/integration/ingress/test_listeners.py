@@ -8,6 +8,7 @@ import asyncio
 import base64
 import socket
 import ssl
+import struct
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from mailrelay_gateway.config import (
     Scope,
     TlsMode,
 )
-from mailrelay_gateway.ingress.commons import Caps, Timeouts
+from mailrelay_gateway.ingress.commons import Timeouts
+from mailrelay_gateway.ingress.places import Caps
 from tests.integration.ingress.gate import (
     HOSTNAME,
     PASSWORD,
@@ -332,6 +334,7 @@ def has_failed_handshake(gate: Gate, listener: str) -> bool:
 async def test_a_handshake_that_does_not_come_has_a_deadline(tmp_path: Path) -> None:
     async with open_gate(tmp_path, timeouts=Timeouts(handshake=0.1)) as gate:
         implicit = await Client.connect(gate.ports["implicit"])
+        await implicit.send(b"\x16\x03\x01")  # the beginning of one
         submission = await Client.connect(gate.ports["submission"])
         await submission.reply()
         await submission.ask("EHLO c")
@@ -341,6 +344,49 @@ async def test_a_handshake_that_does_not_come_has_a_deadline(tmp_path: Path) -> 
             await until(partial(has_failed_handshake, gate, name))
             await client.close()
         await until(lambda: gate.ingress.sessions == 0)
+
+
+@pytest.mark.parametrize("listener", ["implicit", "submission", "open"])
+@pytest.mark.parametrize("how", ["close", "reset", "silence"])
+async def test_a_probe_that_says_nothing_is_no_failure(
+    tmp_path: Path, listener: str, how: str
+) -> None:
+    """Load balancers and kubelets connect and leave all day."""
+    quick = Timeouts(handshake=0.3, linger=0.1)
+    with capture_logs() as lines:
+        async with open_gate(tmp_path, timeouts=quick) as gate:
+            for _ in range(5):
+                client = await Client.connect(gate.ports[listener])
+                if how == "reset":
+                    client.reset()
+                elif how == "close":
+                    await client.close()
+                elif listener == "implicit":
+                    assert await client.ended()
+                await client.close()
+            # One that speaks is served, and all before it are done.
+            trust = trusting(certificate("localhost", HOSTNAME))
+            last = await Client.connect(
+                gate.ports[listener], trust if listener == "implicit" else None
+            )
+            assert (await last.reply()).startswith("220")
+            await last.ask("QUIT")
+            await last.close()
+            await until(lambda: gate.ingress.sessions == 0)
+            assert not any(port._handshakes for port in gate.ingress._ports.values())
+            assert gate.count("tls_handshakes_total", listener=listener, result="failed") == 0
+    assert [line for line in lines if line["event"] == "refused"] == []
+
+
+async def test_the_kernel_keeps_as_many_connections_as_we_ask_for(gate: Gate) -> None:
+    """asyncio's and uvloop's default is 100, which a burst of pods exceeds."""
+    with open("/proc/sys/net/core/somaxconn") as file:
+        most = min(1024, int(file.read()))
+    for listener in ("open", "implicit"):
+        key = gate.ingress._wanted[listener]
+        info = gate.ingress._ports[key]._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        # struct tcp_info: of a listening socket tcpi_sacked is the length of its queue
+        assert struct.unpack_from("I", info, 28)[0] >= most
 
 
 async def test_stopping_lets_messages_finish_and_sends_the_idle_away(tmp_path: Path) -> None:

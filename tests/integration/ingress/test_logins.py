@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mailrelay_gateway.config import GatewayConfig, ListenerAuthentication
-from mailrelay_gateway.ingress.authentication import SCRYPT_WAITING
+from mailrelay_gateway.ingress.login_queue import MAX_WAITING
+from mailrelay_gateway.ingress.places import Caps
 from tests.integration.ingress.gate import (
     HOSTNAME,
     PASSWORD,
@@ -37,9 +38,9 @@ def plain(username: str, password: str) -> str:
     return f"AUTH PLAIN {token}"
 
 
-async def connected(gate: Gate) -> Client:
+async def connected(gate: Gate, address: str = "127.0.0.1") -> Client:
     client = await Client.connect(
-        gate.ports["implicit"], trusting(certificate("localhost", HOSTNAME))
+        gate.ports["implicit"], trusting(certificate("localhost", HOSTNAME)), address=address
     )
     await client.reply()
     await client.ask("EHLO c")
@@ -97,20 +98,38 @@ async def test_a_suspended_sender_logs_in_and_has_to_wait(gate: Gate) -> None:
     await client.close()
 
 
-async def test_more_slow_logins_than_may_wait_are_asked_to_come_again(gate: Gate) -> None:
-    """454 and never 535: a busy gateway must not look like a wrong password."""
-    many = 3 * SCRYPT_WAITING
-    clients = await asyncio.gather(*(connected(gate) for _ in range(many)))
-    await asyncio.gather(
-        *(client.send(plain(SCRYPT_USERNAME, f"wrong {n}")) for n, client in enumerate(clients))
-    )
-    said = [(await client.reply())[:9] for client in clients]
-    assert set(said) <= {"454 4.7.0", "535 5.7.8"}
-    assert said.count("535 5.7.8") >= SCRYPT_WAITING
-    assert (await clients[0].ask(plain(SCRYPT_USERNAME, SCRYPT_PASSWORD)))[:3] == "235"
-    busy = gate.count("auth_attempts_total", mechanism="PLAIN", result="busy")
-    assert busy == said.count("454 4.7.0")
-    for client in clients:
+async def test_the_owner_of_a_login_is_let_in_amid_guesses(tmp_path: Path) -> None:
+    """Whoever guesses waits for their own guesses; the owner, elsewhere, is not told 454."""
+    many = MAX_WAITING + 40  # more than may wait
+    async with open_gate(tmp_path, caps=Caps(connections=4 * many, per_client=2 * many)) as gate:
+        guessers = [await connected(gate) for _ in range(many)]
+        owner = await connected(gate, "127.0.0.2")
+        for n, client in enumerate(guessers):
+            client.writer.write(f"{plain(SCRYPT_USERNAME, f'wrong {n}')}\r\n".encode())
+        await until(lambda: len(gate.ingress._commons.authenticator._waiting) >= MAX_WAITING // 2)
+        assert (await owner.ask(plain(SCRYPT_USERNAME, SCRYPT_PASSWORD)))[:3] == "235"
+        waiting = len(gate.ingress._commons.authenticator._waiting)
+        assert waiting > MAX_WAITING // 4  # the owner did not wait for all of them
+        said = [(await client.reply())[:9] for client in guessers]
+        assert set(said) <= {"454 4.7.0", "535 5.7.8"}
+        assert said.count("535 5.7.8") >= MAX_WAITING
+        busy = gate.count("auth_attempts_total", mechanism="PLAIN", result="busy")
+        assert busy == said.count("454 4.7.0")
+        for client in (*guessers, owner):
+            await client.close()
+
+
+async def test_sixty_guessers_do_not_shut_out_whoever_is_behind_the_same_address(
+    gate: Gate,
+) -> None:
+    guessers = [await connected(gate) for _ in range(60)]
+    for n, client in enumerate(guessers):
+        client.writer.write(f"{plain(SCRYPT_USERNAME, f'wrong {n}')}\r\n".encode())
+    owner = await connected(gate)
+    assert (await owner.ask(plain(SCRYPT_USERNAME, SCRYPT_PASSWORD)))[:3] == "235"
+    said = [(await client.reply())[:3] for client in guessers]
+    assert said == ["535"] * 60
+    for client in (*guessers, owner):
         await client.close()
 
 

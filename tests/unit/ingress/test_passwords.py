@@ -47,6 +47,8 @@ class Asked:
         authenticator.check(
             directory,
             Credentials("PLAIN", username, password),
+            "192.0.2.1",
+            lambda: True,
             lambda verdict, login: self._done.set_result((verdict, login)),
         )
         self.at_once = self._done.done()
