@@ -235,9 +235,11 @@ class Gateway:
 
     async def _watch_config(self) -> None:
         """Read the configuration now, whenever its files change, and on SIGHUP."""
+        loop = asyncio.get_running_loop()
         seen: object = None
         while True:
-            fingerprint = self._folder.fingerprint()
+            # in a thread: a folder that does not answer must not stop the mail
+            fingerprint = await loop.run_in_executor(self._preparing, self._folder.fingerprint)
             if fingerprint != seen or self._reload_asked.is_set():
                 self._reload_asked.clear()
                 seen = fingerprint

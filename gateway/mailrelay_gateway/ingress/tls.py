@@ -14,9 +14,14 @@ import ssl
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
 
 from mailrelay_gateway.config import Certificate
-from mailrelay_gateway.contract.pem import PemProblem, read_pair
+from mailrelay_gateway.contract.pem import PemProblem, read_pair, serving_problem
+
+log = structlog.get_logger()
 
 #: Suites of TLS 1.2: Mozilla's intermediate list without DHE, for which parameters would have to be
 #: made. No CBC. TLS 1.3 has suites of its own.
@@ -104,6 +109,9 @@ def _load(certificate: Certificate) -> _Loaded:
         )
     except PemProblem as problem:
         raise CertificateError(str(problem)) from None
+    if refused := serving_problem(pair, now=datetime.now(UTC)):
+        # No reason to serve nobody: some clients do not look.
+        log.warning("certificate_refused_by_clients", names=pair.dns_names, error=refused)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)

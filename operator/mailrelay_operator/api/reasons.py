@@ -219,6 +219,14 @@ class Reason(StrEnum):
             " its own."
         ),
     )
+    LISTENER_NOT_SERVING = (
+        "ListenerNotServing",
+        "Programmed",
+        (
+            "A replica runs the newest configuration and cannot open the port of a listener; it"
+            " tries again. The message is its own."
+        ),
+    )
     REPLICAS_PENDING = (
         "ReplicasPending",
         "Programmed",

@@ -81,6 +81,10 @@ def programmed_trouble(
     if refusing:
         message = f"Pod {refusing[0].name}: {_problem(refusing[0])}"
         return Trouble(reason=Reason.CONFIGURATION_REFUSED, message=message).verdict()
+    deaf = [pod for pod in living if pod.status is not None and pod.status.not_serving]
+    if deaf and deaf[0].status is not None:
+        message = f"Pod {deaf[0].name}: {' '.join(deaf[0].status.not_serving)}"
+        return Trouble(reason=Reason.LISTENER_NOT_SERVING, message=message).verdict()
     if len(living) < replicas:
         message = f"{len(living)} of {replicas} pods exist."
         return Trouble(reason=Reason.REPLICAS_PENDING, message=message).verdict()

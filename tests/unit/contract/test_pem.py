@@ -7,6 +7,7 @@ import ssl
 from functools import cache
 
 import pytest
+from structlog.testing import capture_logs
 
 from mailrelay_gateway.config import Certificate, UpstreamTls
 from mailrelay_gateway.contract.pem import (
@@ -217,6 +218,16 @@ def test_a_key_that_is_taken_serves_clients_and_others_are_refused(name: str) ->
 @pytest.mark.parametrize("text", READABLE.values(), ids=READABLE)
 def test_a_listener_and_an_upstream_take_what_the_reader_takes(text: str) -> None:
     accepted_by_openssl(text, KEY)
+
+
+def test_a_gateway_serves_what_has_expired_and_says_so() -> None:
+    old, key = make(ends=dt.timedelta(minutes=-1))
+    with capture_logs() as lines:
+        CertificateStore().load((Certificate(chain=old, key=key),))
+    (line,) = lines
+    assert line["event"] == "certificate_refused_by_clients"
+    assert line["names"] == ("localhost",)
+    assert line["error"].startswith("expired on ")
 
 
 def test_a_listener_offers_no_suite_with_cbc() -> None:

@@ -167,6 +167,7 @@ def pod(ordinal: int = 0, *, digest: str | None = None, **more: Any) -> PodFacts
             files=more.pop("files", {"relay": digest}),
             started_at=STARTED,
             problem=problem,
+            not_serving=more.pop("not_serving", ()),
             upstreams=upstreams,
         )
     fields: dict[str, Any] = {

@@ -43,6 +43,10 @@ ROLLED_OUT = {
         ),
         ([pod(0, digest="new"), pod(1, digest="new", problem="older")], None),
         (
+            [pod(0, digest="new"), pod(1, digest="new", not_serving=("Listener a ...",))],
+            ("False", "ListenerNotServing"),
+        ),
+        (
             [pod(0, digest="new"), pod(1, digest="new", terminating=True)],
             ("False", "ReplicasPending"),
         ),
