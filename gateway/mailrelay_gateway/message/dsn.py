@@ -50,6 +50,7 @@ class FailedRecipient:
     reply: Reply | None = None
     host: str = ""
     detail: str = ""
+    uncertain: bool = False  # it may have been delivered all the same
 
 
 def build_notice(
@@ -149,9 +150,12 @@ def _why(recipient: FailedRecipient, room: int, age: float) -> list[str]:
         said = f"The server {host} answered: {_words(recipient, room)}"
     else:
         said = f"The last trouble with the server {host}: {_words(recipient, room)}"
+    lines = [said]
     if recipient.reason is Reason.GAVE_UP:
-        return [said, f"It was tried for {_duration(age)}."]
-    return [said]
+        lines.append(f"It was tried for {_duration(age)}.")
+    if recipient.uncertain:
+        lines.append("It may have arrived all the same: the server's last answer was lost.")
+    return lines
 
 
 def _duration(seconds: float) -> str:

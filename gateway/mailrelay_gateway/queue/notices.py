@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mailrelay_gateway.message.dsn import FailedRecipient, build_notice
-from mailrelay_gateway.message.envelope import POSTMASTER, Message
+from mailrelay_gateway.message.envelope import POSTMASTER, Message, Result
 from mailrelay_gateway.message.trace import message_id
 from mailrelay_gateway.queue.item import Move
 
@@ -55,6 +55,7 @@ def _failed(move: Move) -> FailedRecipient:
         reply=outcome.reply if outcome is not None else None,
         host=outcome.host if outcome is not None else "",
         detail=outcome.detail if outcome is not None else move.reply,
+        uncertain=outcome is not None and outcome.result is Result.UNCERTAIN,
     )
 
 

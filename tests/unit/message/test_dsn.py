@@ -4,6 +4,7 @@ recipient, plain ASCII, and nothing in it that made the message fail.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
@@ -172,6 +173,11 @@ def test_the_first_two_lines_say_what_happened() -> None:
     text, _, _ = parts(octets(failed(None, detail="was silent for 300 s")))
     assert text.splitlines()[1] == (
         "The last trouble with the server mx.example.net: was silent for 300 s"
+    )
+    lost = failed(None, detail="closed the connection", reason=Reason.GAVE_UP)
+    text, _, _ = parts(octets(replace(lost, uncertain=True)))
+    assert text.splitlines()[3] == (
+        "It may have arrived all the same: the server's last answer was lost."
     )
     text, _, _ = parts(octets(failed(None, host="", reason=Reason.GAVE_UP)))
     assert text.splitlines()[1] == Reason.GAVE_UP.sentence

@@ -63,6 +63,13 @@ def test_a_move_without_an_outcome_still_says_what_is_known() -> None:
     assert b"Diagnostic-Code: x-mailrelay; the lease was found\r\n" in found.body
 
 
+def test_what_may_have_arrived_is_not_said_to_be_lost() -> None:
+    lost = Outcome(0, Result.UNCERTAIN, Reason.REPLY_LOST, None, "mx.example.net:25")
+    found = notice(message(b"Subject: x\r\n\r\n"), move(lost))
+    assert isinstance(found.body, bytes)
+    assert b"It may have arrived all the same" in found.body
+
+
 def test_a_sender_that_is_not_ascii_can_be_answered() -> None:
     found = notice(message(b"Subject: x\r\n\r\n", sender="jörg@bücher.example"), move(REFUSED))
     assert (found.eight_bit, found.smtputf8) == (True, True)
