@@ -7,9 +7,18 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
+from mailrelay_gateway.config import TlsMode
 from tests.integration.gateway.test_process import eventually
 from tests.peers.client import MESSAGE, send_plain
-from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, sandbox
+from tests.peers.gateway import (
+    GatewayProcess,
+    free_port,
+    plain_listener,
+    relay,
+    sandbox,
+    tls_listener,
+    trusting,
+)
 
 
 async def test_more_clients_than_descriptors_cost_neither_spool_nor_listener(
@@ -29,21 +38,17 @@ async def test_more_clients_than_descriptors_cost_neither_spool_nor_listener(
                 stack.enter_context(client)
             await eventually(lambda: _sessions(gateway, 64))
             assert (await gateway.get("/livez"))[0] == 200
-            # one of those who came first sends a message that needs a file
-            body = MESSAGE + (b"x" * 70 + b"\r\n") * 5000
+            # who came first sends a message that needs a file
             reader, writer = first
-            await reader.readuntil(b"\r\n")
+            await reader.readline()
             for command in (
                 b"EHLO c\r\n",
                 b"MAIL FROM:<app@example.com>\r\n",
                 b"RCPT TO:<someone@example.net>\r\n",
                 b"DATA\r\n",
-                body + b".\r\n",
+                MESSAGE + (b"x" * 70 + b"\r\n") * 5000 + b".\r\n",
             ):
-                writer.write(command)
-                reply = b"-"
-                while reply[3:4] == b"-" or reply == b"-":
-                    reply = await reader.readline()
+                reply = await _say(reader, writer, command)
             assert reply.startswith(b"250 2.0.0"), reply
             writer.close()
         await eventually(lambda: _sessions(gateway, 0))
@@ -51,6 +56,76 @@ async def test_more_clients_than_descriptors_cost_neither_spool_nor_listener(
         assert await gateway.stop() == 0
     finally:
         await gateway.kill()
+
+
+async def test_without_a_descriptor_left_mail_waits_and_everything_recovers(
+    tmp_path: Path,
+) -> None:
+    """Admin connections take them here; whoever does, nothing of it may be for good."""
+    gateway = GatewayProcess(tmp_path, under=("prlimit", "--nofile=64:64"))
+    plain, implicit = free_port(), free_port()
+    gateway.write(
+        relay([plain_listener(plain), tls_listener(implicit, TlsMode.IMPLICIT)], [sandbox()])
+    )
+    await gateway.start()
+    assert gateway.process is not None
+    files = Path(f"/proc/{gateway.process.pid}/fd")
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", plain)
+        await _say(reader, writer, b"EHLO c\r\n", greeted=False)
+        with ExitStack() as stack:
+            for _ in range(60):
+                client = socket.create_connection(("127.0.0.1", gateway.admin_port))
+                stack.enter_context(client)
+            await eventually(lambda: _as_many(files, 64))
+            for port in (plain, implicit):  # they wait in the kernel, or are hung up on
+                stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            replies = [
+                await _say(reader, writer, command)
+                for command in (
+                    b"MAIL FROM:<app@example.com>\r\n",
+                    b"RCPT TO:<someone@example.net>\r\n",
+                    b"DATA\r\n",
+                    MESSAGE + (b"x" * 70 + b"\r\n") * 5000 + b".\r\n",
+                )
+            ]
+            assert replies[-1].startswith(b"451 4.3.0"), replies
+        writer.close()
+        await eventually(lambda: _fewer(files, 50))
+        await send_plain(plain)
+        with socket.create_connection(("127.0.0.1", implicit)) as sock:
+            context = trusting()
+            secure = await asyncio.to_thread(context.wrap_socket, sock, server_hostname="localhost")
+            assert (await asyncio.to_thread(secure.recv, 100)).startswith(b"220 ")
+            secure.close()
+        await eventually(lambda: _has_captured(gateway, 1))
+        assert await gateway.stop() == 0
+    finally:
+        await gateway.kill()
+
+
+async def _as_many(files: Path, count: int) -> bool:
+    return len(list(files.iterdir())) >= count
+
+
+async def _fewer(files: Path, count: int) -> bool:
+    return len(list(files.iterdir())) < count
+
+
+async def _say(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    octets: bytes,
+    *,
+    greeted: bool = True,
+) -> bytes:
+    """Send, and return the last line of the reply."""
+    if not greeted:
+        await reader.readline()
+    writer.write(octets)
+    while (line := await reader.readline())[3:4] == b"-":
+        pass
+    return line
 
 
 async def _sessions(gateway: GatewayProcess, count: int) -> bool:
