@@ -110,6 +110,7 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
         metrics=metrics,
         rng=rng,
         ready=watching.complete,
+        beat=pulse.beat,
     )
     resync = Resync(
         store=store,

@@ -157,12 +157,14 @@ def client(kubectl: Kubectl, app: Binding, team: str) -> Client:
 
 
 def await_binding(kubectl: Kubectl, name: str, namespace: str, *, deadline: float = 60) -> Binding:
-    """What the Secret holds that the operator writes for a MailSender, once it is there."""
-    secret = eventually(
-        lambda: kubectl.get("secret", name, namespace),
-        deadline=deadline,
-        what=f"Secret {namespace}/{name}",
-    )
+    """What the Secret holds that the operator writes for a MailSender, once it is filled: it is
+    created empty."""
+
+    def filled() -> Manifest | None:
+        found = kubectl.get("secret", name, namespace)
+        return found if found is not None and "password" in (found.get("data") or {}) else None
+
+    secret = eventually(filled, deadline=deadline, what=f"Secret {namespace}/{name}")
     assert secret is not None
     return Binding.of(secret)
 

@@ -26,6 +26,8 @@ RELAY_WORKERS = 4
 SENDER_WORKERS = 8
 #: Seconds for one round: a relay's first one writes 25 objects, each within its own deadline.
 ROUND_DEADLINE = 120.0
+#: Seconds after which a worker without work says that it is alive.
+IDLE = 60.0
 
 
 class Doorbell:
@@ -54,12 +56,14 @@ class Doorbell:
                 waiter.set_result(None)
 
     async def wait(self, backlog: Backlog) -> None:
-        """Return when a backlog has changed or the next key of this one is due."""
+        """Return when a backlog has changed, the next key of this one is due, or nothing happened
+        for IDLE seconds."""
         due = backlog.next_due()
+        pause = IDLE if due is None else min(IDLE, max(0.0, due - self.monotonic()))
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
         try:
-            async with asyncio.timeout(None if due is None else max(0.0, due - self.monotonic())):
+            async with asyncio.timeout(pause):
                 await waiter
         except TimeoutError:
             return
@@ -83,27 +87,30 @@ class Workers:
         metrics: OperatorMetrics,
         rng: random.Random,
         ready: Callable[[], Awaitable[object]] | None = None,
+        beat: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Take keys where `doorbell` puts them; `reconcile` returns the seconds until the next
-        look. Nothing is done before `ready` returns."""
+        look. Nothing is done before `ready` returns; `beat` is told at each turn of a worker."""
         self._doorbell = doorbell
         self._reconcile = reconcile
         self._metrics = metrics
         self._rng = rng
         self._ready = ready
+        self._beat = beat
 
     async def run(self) -> None:
         """Work until cancelled."""
         if self._ready is not None:
             await self._ready()
         async with asyncio.TaskGroup() as group:
-            for _ in range(RELAY_WORKERS):
-                group.create_task(self._work(self._doorbell.relays))
-            for _ in range(SENDER_WORKERS):
-                group.create_task(self._work(self._doorbell.senders))
+            for number in range(RELAY_WORKERS):
+                group.create_task(self._work(f"relay worker {number}", self._doorbell.relays))
+            for number in range(SENDER_WORKERS):
+                group.create_task(self._work(f"sender worker {number}", self._doorbell.senders))
 
-    async def _work(self, backlog: Backlog) -> None:
+    async def _work(self, name: str, backlog: Backlog) -> None:
         while True:
+            self._beat(name)
             key = backlog.take(now=self._doorbell.monotonic())
             if key is None:
                 self._metrics.backlog(self._doorbell.waiting())
