@@ -130,8 +130,9 @@ async def calls(cluster: Kube) -> Counter[str]:
         "GET", "/metrics", header_params={"Accept": "text/plain"}, auth_settings=["BearerToken"]
     )
     response = await cluster._client.call_api(*request)
+    octets: bytes = await response.read()  # type: ignore[no-untyped-call]
     found: Counter[str] = Counter()
-    for labels, value in _SERIES.findall((await response.read()).decode()  # type: ignore[no-untyped-call]):
+    for labels, value in _SERIES.findall(octets.decode()):
         known = dict(re.findall(r'(\w+)="([^"]*)"', labels))
         if known.get("resource") in COUNTED:
             found[f"{known['verb']} {known['resource']}"] += int(float(value))

@@ -269,6 +269,14 @@ class Reason(StrEnum):
         "Programmed",
         "The MailSender's Secret is not written yet.",
     )
+    QUEUE_STRANDED = (
+        "QueueStranded",
+        "Programmed",
+        (
+            "A volume of an earlier relay of this name exists beyond the replicas: mail may be in"
+            " it. Raise replicas to have it delivered, or delete the claim if it is not needed."
+        ),
+    )
     RELAY_NOT_PROGRAMMED = (
         "RelayNotProgrammed",
         "Programmed",

@@ -39,7 +39,11 @@ def relay_document(
             _listener(listener, resolved, own_certificate, standalone=standalone)
             for listener in spec.listeners
         ),
-        upstreams=tuple(_upstream(upstream, resolved) for upstream in spec.upstreams),
+        upstreams=tuple(
+            _upstream(upstream, resolved)
+            for upstream in spec.upstreams
+            if upstream.name not in resolved.omitted
+        ),
         limits=_limits(spec),
         retry=config.Retry(
             give_up_after=spec.retry.give_up_after.seconds,

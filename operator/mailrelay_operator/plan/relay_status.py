@@ -28,7 +28,7 @@ from mailrelay_operator.plan.running import figures, programmed_trouble, upstrea
 from mailrelay_operator.plan.status import judged, ready, relay_status_of, transitions, written
 from mailrelay_operator.plan.survey import InForce, Survey
 from mailrelay_operator.plan.verdicts import Trouble, joined
-from mailrelay_operator.plan.volumes import size_trouble
+from mailrelay_operator.plan.volumes import size_trouble, stranded_trouble
 
 #: While all is well: how often pods are asked for their queues and upstreams.
 LOOK_EVERY = timedelta(seconds=60)
@@ -163,6 +163,15 @@ def _objects_could_be_written(at: RelaySituation) -> Iterator[Trouble]:
             yield Trouble(reason=Reason.APPLY_FAILED, message=failure.message)
 
 
+def _no_queue_is_left(at: RelaySituation) -> Iterator[Trouble]:
+    in_force = at.found.in_force
+    if in_force is None or in_force.spec.queue.kind != "storage" or at.facts.place.standalone:
+        return
+    found = stranded_trouble(at.facts, at.replicas)
+    if found is not None:
+        yield found
+
+
 OBSTACLES: Sequence[Obstacle] = (
     _objects_are_ours,  # make sure that no object of another's is in the way
     _something_is_in_force,  # make sure that there is a spec to act upon
@@ -171,6 +180,7 @@ OBSTACLES: Sequence[Obstacle] = (
     _volumes_have_the_size,  # make sure that volumes are what is asked for
     _objects_could_be_written,  # make sure that what the API server refuses is said in its words
     _replicas_are_not_fewer,  # make sure that no queue is left behind
+    _no_queue_is_left,  # make sure that an earlier relay's mail is not forgotten
 )
 
 

@@ -30,14 +30,16 @@ SECRET_TYPE_TLS = "kubernetes.io/tls"  # noqa: S105 - a type, not a password
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """What a spec's references hold, by the name of upstream or listener. `troubles` are those of
-    the references as they are now; `complete` says that nothing is lacking, since what is wrong
-    now may be known from before."""
+    the references as they are now, though what is wrong now may be known from before. `omitted`
+    names the upstreams that nothing is known of: the rest of the spec acts without them, unless it
+    is not `complete`, with no upstream left or a listener without its certificate."""
 
     logins: Mapping[str, Login] = field(default_factory=dict)
     authorities: Mapping[str, str] = field(default_factory=dict)
     certificates: Mapping[str, tuple[Certificate, ...]] = field(default_factory=dict)
     given_authorities: Mapping[str, str] = field(default_factory=dict)
     troubles: tuple[Trouble, ...] = ()
+    omitted: frozenset[str] = frozenset()
     complete: bool = True
 
 
@@ -75,6 +77,7 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
     certificates: dict[str, tuple[Certificate, ...]] = {}
     given: dict[str, str] = {}
     troubles: list[Trouble] = []
+    omitted: set[str] = set()
     complete = True
     for upstream in spec.upstreams:
         login = _login_of(facts, upstream)
@@ -84,7 +87,7 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
             troubles += wrong
             known = _upstream_before(before, upstream)
             if known is None:
-                complete = False
+                omitted.add(upstream.name)
                 continue
             login, authority = known
         if isinstance(login, Login):
@@ -113,7 +116,8 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
         certificates=certificates,
         given_authorities=given,
         troubles=tuple(troubles),
-        complete=complete,
+        omitted=frozenset(omitted),
+        complete=complete and len(omitted) < len(spec.upstreams),
     )
 
 

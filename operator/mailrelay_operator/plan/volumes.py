@@ -37,9 +37,13 @@ def claimed_size(stateful_set: Manifest | None) -> str:
 
 
 def claims_to_read(facts: RelayFacts) -> Iterator[ObjectKey]:
-    """The claims of all replicas, when the size that is asked for is not that of the template."""
+    """The claim after the last replica's, which none of ours should have, and those of all replicas
+    when the size that is asked for is not that of the template."""
     found = facts.find("StatefulSet", facts.namespace, names.stateful_set_name(facts.name))
     newest = read_relay(facts.relay) if facts.relay is not None else None
+    if isinstance(newest, MailRelay) and newest.spec.queue.kind == "storage":
+        running = 0 if isinstance(found, Absence) else int(found["spec"].get("replicas", 1))
+        yield _claim(facts, max(newest.spec.replicas, running))
     if isinstance(found, Absence) or not isinstance(newest, MailRelay):
         return
     octets = volume_octets(found)
@@ -115,6 +119,21 @@ def size_trouble(
                 f" there is; set queue.storage.size back to {has} to end this.",
             )
     return None
+
+
+def stranded_trouble(facts: RelayFacts, replicas: int) -> Trouble | None:
+    """A claim that an earlier relay of this name left beyond the replicas: mail may be in it, and
+    nothing delivers it."""
+    key = _claim(facts, replicas)
+    found = facts.objects.get(key)
+    if found is None or isinstance(found, Absence):
+        return None
+    return Trouble(
+        reason=Reason.QUEUE_STRANDED,
+        message=f"{key} is left of an earlier relay of this name, and mail may be in it: set"
+        f" replicas to at least {replicas + 1} to have it delivered, or delete the claim if it is"
+        " not needed.",
+    )
 
 
 def _claim(facts: RelayFacts, ordinal: int) -> ObjectKey:

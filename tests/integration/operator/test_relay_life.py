@@ -247,6 +247,28 @@ async def test_a_relay_whose_login_was_never_found_starts_nothing(world: World) 
     assert world.cluster.find("StatefulSet", "mail", "out") is None
 
 
+async def test_an_upstream_that_is_not_resolved_keeps_nothing_else_out(world: World) -> None:
+    world.cluster.put(relay())
+    await world.settle()
+    smarthost = {
+        "hosts": [{"host": "smtp.example.net"}],
+        "auth": {"basic": {"secretRef": {"name": "login"}}},
+    }
+    upstreams = [{"name": "up", "smarthost": smarthost}, {"name": "box", "sandbox": {}}]
+    world.edit("MailRelay", "out", upstreams=upstreams, hostname="new.example.com")
+    await world.settle()
+    assert world.condition("ResolvedRefs") == ("False", "SecretNotFound")
+    assert world.condition("Ready") == ("False", "SecretNotFound")
+    loaded = world.kubelet.loaded("out-0").relay
+    assert loaded.hostname == "new.example.com"
+    assert [one.name for one in loaded.upstreams] == ["box"]
+    world.cluster.put(brought("login", username="u", password="p"))
+    await world.settle()
+    loaded = world.kubelet.loaded("out-0").relay
+    assert [one.name for one in loaded.upstreams] == ["up", "box"]
+    assert world.condition("Ready") == ("True", "Ready")
+
+
 async def test_a_changed_login_reaches_the_gateways(world: World) -> None:
     smarthost = {
         "hosts": [{"host": "smtp.example.net"}],

@@ -85,3 +85,15 @@ async def test_volumes_that_cannot_grow_are_said_and_everything_else_goes_on(
     assert "orphan" not in {verb for verb, *_ in world.cluster.writes()}
     assert world.kubelet.loaded("out-0").relay.hostname == "new.example.com"
     assert world.cluster.data("mail", "app-smtp")["username"] == "mail.app"
+
+
+async def test_a_claim_of_an_earlier_relay_beyond_the_replicas_is_said(world: World) -> None:
+    left = claim("10Gi")
+    left["metadata"]["name"] = "spool-out-1"
+    world.cluster.put(relay(), left)
+    await world.settle()
+    assert world.condition("Programmed") == ("False", "QueueStranded")
+    assert "spool-out-1" in world.cluster.message("MailRelay", "mail", "out", "Programmed")
+    world.edit("MailRelay", "out", replicas=2)
+    await world.settle()
+    assert world.condition("Ready") == ("True", "Ready")
