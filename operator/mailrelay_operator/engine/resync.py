@@ -24,8 +24,8 @@ from mailrelay_operator.plan.objects import Manifest, name_of, namespace_of
 #: looks together may be.
 REREAD_EVERY = 5.0
 REREAD_BUDGET = 20.0
-#: The same of what only we write: somebody may still delete it.
-OWN_EVERY = 240.0
+#: The same of what only we write (some 25 objects a relay): somebody may still delete it.
+OWN_EVERY = 20.0
 OWN_BUDGET = 10.0
 
 
