@@ -41,19 +41,16 @@ class Opener:
         #: Why no connection can ever be opened as it is configured.
         self.defect: Failure | None = None
         self._tls_context: ssl.SSLContext | None = None
-        self.configure(upstream, hostname)
+        self._take(upstream, hostname)
 
     def configure(self, upstream: Upstream, hostname: str) -> bool:
         """Go by new settings; True: they say something new about how to reach the upstream."""
-        assert upstream.smarthost is not None  # the courier makes pools for smarthosts only
-        wanted = (upstream.smarthost, hostname)
-        self._messages = upstream.messages_per_connection
-        if hasattr(self, "_settings") and wanted == self._settings:
+        before = (self._smarthost, self._hostname)
+        if (upstream.smarthost, hostname) == before:
+            self._messages = upstream.messages_per_connection
             return False
-        self._settings: tuple[Smarthost, str] = wanted
-        self._smarthost, self._hostname = wanted
         self._shunned.clear()
-        self._prepare()
+        self._take(upstream, hostname)
         return True
 
     def begin(self) -> Opening:
@@ -72,7 +69,11 @@ class Opener:
         for host in opened.failed:
             self._shunned[host] = now + self._around.probing.shun
 
-    def _prepare(self) -> None:
+    def _take(self, upstream: Upstream, hostname: str) -> None:
+        assert upstream.smarthost is not None  # the courier makes pools for smarthosts only
+        self._smarthost: Smarthost = upstream.smarthost
+        self._hostname = hostname
+        self._messages = upstream.messages_per_connection
         self._tls_context = None
         self.defect = None
         login = self._smarthost.login
