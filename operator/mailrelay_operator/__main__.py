@@ -8,6 +8,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from mailrelay_operator.cluster.gateways import GatewayPods
 from mailrelay_operator.cluster.kube import Kube, connect
 from mailrelay_operator.cluster.reflector import Reflector
 from mailrelay_operator.engine.acting import Actor
+from mailrelay_operator.engine.authorities import Authorities
 from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.memory import Memory
 from mailrelay_operator.engine.metrics import OperatorMetrics
@@ -134,6 +136,16 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
         ).run()
         for kind, namespace, labels in watched_kinds(scope)
     }
+    beside: dict[str, Coroutine[Any, Any, None]] = dict(reflectors)
+    if settings.authorities_config_map:
+        beside["authorities"] = Authorities(
+            cluster=cluster,
+            store=store,
+            memory=memory,
+            namespace=settings.namespace,
+            name=settings.authorities_config_map,
+            ready=lambda: store.is_complete,
+        ).run()
     try:
         await handlers.run(
             registry=handlers.framework_registry(stuck=pulse.stuck),
@@ -144,7 +156,7 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
                 "resync": resync.run(),
                 "reread": reread.run(),
                 "metrics": serve_metrics(metrics, port=settings.metrics_port),
-                **reflectors,
+                **beside,
             },
         )
     finally:

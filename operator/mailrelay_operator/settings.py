@@ -35,6 +35,7 @@ class Settings:
     gateway_image_pull_secrets: tuple[str, ...] = ()
     gateway_user: int | None = DEFAULT_USER
     monitoring_namespaces: tuple[str, ...] = ()
+    authorities_config_map: str = ""
     watch_namespaces: tuple[str, ...] | None = None
     namespace: str = "mailrelay-system"
     cluster_domain: str = "cluster.local"
@@ -63,6 +64,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         ),
         gateway_user=_user(environment, "MAILRELAY_GATEWAY_USER"),
         monitoring_namespaces=_names(environment, "MAILRELAY_MONITORING_NAMESPACES", _LABEL),
+        authorities_config_map=environment.get("MAILRELAY_AUTHORITIES_CONFIG_MAP", ""),
         watch_namespaces=names or None,
         namespace=environment.get("MAILRELAY_NAMESPACE", "") or "mailrelay-system",
         cluster_domain=environment.get("MAILRELAY_CLUSTER_DOMAIN", "").strip(".")

@@ -77,7 +77,9 @@ def test_swaks_submits_with_the_secret(kubectl: Kubectl, client: Client, sink: S
 
 def metric(kubectl: Kubectl, name: str, **labels: str) -> float:
     """The sum of a metric's series that carry these labels, of the relay's pod."""
-    text = kubectl.raw(f"/api/v1/namespaces/{RELAY_NAMESPACE}/pods/relay-0:8025/proxy/metrics")
+    text = kubectl.raw(
+        f"/api/v1/namespaces/{RELAY_NAMESPACE}/pods/https:relay-0:8025/proxy/metrics"
+    )
     wanted = [f'{label}="{value}"' for label, value in labels.items()]
     return sum(
         float(line.rsplit(" ", 1)[1])

@@ -56,3 +56,8 @@ app.kubernetes.io/part-of: mailrelay
 {{- range . }}{{ $names = append $names .name }}{{ end }}
 {{- join "," $names }}
 {{- end }}
+
+{{/* The ConfigMap with the CAs of all relays, for Prometheus. */}}
+{{- define "mailrelay.authoritiesName" -}}
+{{- include "mailrelay.fullname" . }}-relay-cas
+{{- end }}

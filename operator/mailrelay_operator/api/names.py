@@ -75,6 +75,10 @@ PORT_NAME_PEER = "peer"
 #: What minted_username gives: a namespace (DNS-1123 label), a dot, an object's name.
 _MINTED = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 
+#: A name that the certificate of every relay carries, so that Prometheus, which knows addresses
+#: only and has one name for all of them, can verify the admin ports.
+ADMIN_SERVER_NAME = "mailrelay-gateway"
+
 CLAIM_TEMPLATE = "spool"
 GATEWAY_CONTAINER = "gateway"
 

@@ -1,9 +1,11 @@
-"""The admin port of the gateway's pods, asked over HTTP at their IP addresses. Nothing of the API
-server is here."""
+"""The admin port of the gateway's pods, asked over HTTPS at their IP addresses and verified by the
+CA of their relay. Nothing of the API server is here."""
 
 from __future__ import annotations
 
 import ipaddress
+import ssl
+from functools import lru_cache
 
 import aiohttp
 from pydantic import ValidationError
@@ -16,6 +18,8 @@ from mailrelay_operator.cluster.port import Forbidden, Unavailable
 DEADLINE = 2.0
 #: Octets of an answer: 64 upstreams with a reply each are under 64 KiB.
 MAX_ANSWER = 256 * 1024
+#: CAs whose contexts are kept: one for each relay, some 20 KiB each.
+MAX_TRUSTED = 512
 
 
 class GatewayPods:
@@ -32,9 +36,9 @@ class GatewayPods:
         if self._session is not None:
             await self._session.close()
 
-    async def status(self, address: str, token: str) -> GatewayStatus:
+    async def status(self, address: str, token: str, *, authority: str, name: str) -> GatewayStatus:
         """GET /status; Unavailable within the deadline, Forbidden when the token is not (yet) the
-        pod's."""
+        pod's. The token goes only to whoever has a certificate for `name` by this CA."""
         doing = f"asking the gateway at {address} for its status"
         if self._session is None:
             # trust_env is off: a proxy has no business between us and our pods.
@@ -43,9 +47,11 @@ class GatewayPods:
             )
         try:
             async with self._session.get(
-                f"http://{_in_url(address)}:{self._port}/status",
+                f"https://{_in_url(address)}:{self._port}/status",
                 headers={"Authorization": f"Bearer {token}"},
                 allow_redirects=False,
+                ssl=_trust(authority),
+                server_hostname=name,
             ) as response:
                 if response.status in (401, 403):
                     raise Forbidden(doing, "it does not know our token yet")
@@ -64,6 +70,15 @@ class GatewayPods:
             return GatewayStatus.model_validate_json(octets)
         except ValidationError:
             raise Unavailable(doing, "the answer is not a gateway's status") from None
+
+
+@lru_cache(maxsize=MAX_TRUSTED)
+def _trust(authority: str) -> ssl.SSLContext:
+    """A context that trusts this CA alone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=authority)
+    return context
 
 
 def _in_url(address: str) -> str:

@@ -183,6 +183,7 @@ class Cluster(Protocol):
 class Gateways(Protocol):
     """The admin port of the gateway's pods."""
 
-    async def status(self, address: str, token: str) -> GatewayStatus:
-        """GET /status of the pod at this IP address, within two seconds; Unavailable, Forbidden."""
+    async def status(self, address: str, token: str, *, authority: str, name: str) -> GatewayStatus:
+        """GET /status of the pod at this IP address, within two seconds, from whoever has a
+        certificate for `name` by this CA (PEM); Unavailable, Forbidden."""
         ...

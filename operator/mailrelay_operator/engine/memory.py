@@ -22,9 +22,11 @@ MAX_VERSIONS = 128
 @dataclass(slots=True)
 class RelayMemory:
     """One relay's part: how its senders see it, which shares were written lately, what could not be
-    written, and since when gateways are on their way to the newest configuration."""
+    written, since when gateways are on their way to the newest configuration, and its CA (None: not
+    looked at yet)."""
 
     view: RelayView | None = None
+    authority: str | None = None
     versions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     encodings: Encodings = field(default_factory=Encodings)
     failures: dict[ObjectKey, Failure] = field(default_factory=dict)

@@ -143,17 +143,22 @@ class Reader:
         secret = facts.objects[_key(facts, "Secret", names.admin_secret_name(facts.name))]
         token = "" if isinstance(secret, Absence) else _token(secret)
 
+        authority = survey.known_authority(facts)
+        host = names.service_host(facts.name, facts.namespace)
+
         async def ask(pod: Manifest) -> PodFacts:
-            return await self._ask(pod, token)
+            return await self._ask(pod, token, authority=authority, name=host)
 
         return tuple(await gather_bounded(ask, ours))
 
-    async def _ask(self, pod: Manifest, token: str) -> PodFacts:
+    async def _ask(self, pod: Manifest, token: str, *, authority: str, name: str) -> PodFacts:
         known = _pod_facts(pod)
-        if not known.address or known.terminating or not token:
+        if not known.address or known.terminating or not token or not authority:
             return replace(known, trouble="It has no address yet.")
         try:
-            status = await self.gateways.status(known.address, token)
+            status = await self.gateways.status(
+                known.address, token, authority=authority, name=name
+            )
         except ClusterError as error:
             return replace(known, trouble=error.detail)
         return replace(known, status=status)

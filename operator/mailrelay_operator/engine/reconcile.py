@@ -122,6 +122,8 @@ class Reconciler:
         found = await _in_background(lambda: survey(facts, relay), many=len(facts.senders))
         material = await self._mint(key, found)
         plan = await self._plan(found, material, memory)
+        minted = material.authority
+        memory.authority = minted.certificate if minted else found.authority_certificate
         memory.note_versions(plan.versions)
         memory.settling_since = None if plan.settled else memory.settling_since or facts.now
         outcome = await self._actor.do(_writes(plan))

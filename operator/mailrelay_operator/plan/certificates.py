@@ -23,6 +23,7 @@ from mailrelay_gateway.contract.pem import (
     serving_problem,
     trust_problem,
 )
+from mailrelay_operator.api.names import ADMIN_SERVER_NAME
 
 #: A CA outlives the relay; Kubernetes' own (kubeadm) has ten years too.
 AUTHORITY_LIFE = timedelta(days=3650)
@@ -50,6 +51,8 @@ def names_of_relay(
         f"{name}.{namespace}.svc.{cluster_domain}",
     ]
     addresses: list[str] = []
+    if not standalone:
+        dns.append(ADMIN_SERVER_NAME)
     if standalone:
         dns.append("localhost")
         addresses += ["127.0.0.1", "::1"]

@@ -50,6 +50,8 @@ def relay_document(
             max_interval=spec.retry.max_interval.seconds,
         ),
         admin_token_sha256=admin_token_sha256,
+        # In a cluster only: on this machine the admin port is plain HTTP on loopback.
+        admin_certificate=None if standalone else own_certificate,
     )
 
 

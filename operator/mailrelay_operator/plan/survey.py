@@ -190,7 +190,9 @@ def wanted(found: Survey) -> Wanted:
     if found.in_force is None:
         return Wanted()
     may_mint = found.authority is not None or _is_missing(facts, names.ca_secret_name(facts.name))
-    needs_own = needs_own_certificate(found.in_force.spec) and may_mint
+    # In a cluster the admin port has TLS, whatever the listeners have.
+    uses_own = needs_own_certificate(found.in_force.spec) or not facts.place.standalone
+    needs_own = uses_own and may_mint
     leaf = None
     if needs_own and found.leaf is None:
         dns, addresses = _names(facts, found.in_force.spec)
@@ -360,6 +362,15 @@ def _damaged(facts: RelayFacts, secret: str, what: str) -> Trouble:
     )
 
 
+def known_authority(facts: RelayFacts) -> str:
+    """The certificate of the relay's private CA, by which its admin ports are verified; empty while
+    there is none."""
+    if facts.relay is None:
+        return ""
+    found = _authority(facts, facts.relay)
+    return found.certificate if isinstance(found, Authority) else _authority_before(facts)
+
+
 def _authority_before(facts: RelayFacts) -> str:
     """The CA's certificate where its Secret is there and cannot be used."""
     remembered = _remembered_relay(facts)
@@ -378,17 +389,19 @@ def _leaf_before(
     if in_force is None or not authority or existing is None:
         return None
     dns, addresses = _names(facts, in_force.spec)
-    for listener in existing.relay.listeners:
-        for certificate in listener.tls.certificates:
-            due = why_leaf_is_due(
-                certificate,
-                authority=authority,
-                dns_names=dns,
-                addresses=addresses,
-                now=facts.now,
-            )
-            if due is None:
-                return certificate
+    shown = [one for listener in existing.relay.listeners for one in listener.tls.certificates]
+    if existing.relay.admin_certificate is not None:
+        shown.insert(0, existing.relay.admin_certificate)
+    for certificate in shown:
+        due = why_leaf_is_due(
+            certificate,
+            authority=authority,
+            dns_names=dns,
+            addresses=addresses,
+            now=facts.now,
+        )
+        if due is None:
+            return certificate
     return None
 
 

@@ -10,9 +10,18 @@ import base64
 import copy
 from typing import Any
 
+from cryptography.exceptions import InvalidSignature
+
 from mailrelay_gateway import config
-from mailrelay_gateway.config import FILE_NAME, GatewayStatus, QueueStatus, UpstreamStatus
+from mailrelay_gateway.config import (
+    FILE_NAME,
+    Certificate,
+    GatewayStatus,
+    QueueStatus,
+    UpstreamStatus,
+)
 from mailrelay_operator.cluster.port import Forbidden, Unavailable
+from mailrelay_operator.plan.certificates import carries, parse_chain
 from mailrelay_operator.plan.gateway_config import token_hash
 from mailrelay_operator.plan.objects import Manifest, name_of
 from tests.integration.operator.fake_cluster import CREATED, FakeCluster
@@ -32,6 +41,7 @@ class FakeKubelet:
         self.silent: set[str] = set()
         self.slow: set[str] = set()
         self.problem = ""
+        self.asked: list[str] = []  # the addresses that were sent a token
         self._loaded: dict[str, config.GatewayConfig] = {}
         self._seen: dict[str, object] = {}
         self._addresses: dict[str, str] = {}
@@ -43,11 +53,14 @@ class FakeKubelet:
             if kind == "StatefulSet" and "template" in one["spec"]:
                 self._run_stateful_set(namespace, name, one)
 
-    async def status(self, address: str, token: str) -> GatewayStatus:
-        pod = next(name for name, known in self._addresses.items() if known == address)
+    async def status(self, address: str, token: str, *, authority: str, name: str) -> GatewayStatus:
+        self.asked.append(address)
+        pod = next(one for one, known in self._addresses.items() if known == address)
         loaded = self._loaded.get(pod)
         if pod in self.silent or loaded is None:
             raise Unavailable(f"asking {pod}", "no answer within 2 s")
+        if not _is_verified(loaded.relay.admin_certificate, authority, name):
+            raise Unavailable(f"asking {pod}", "certificate verify failed")
         if loaded.relay.admin_token_sha256 != token_hash(token):
             raise Forbidden(f"asking {pod}", "it does not know our token yet")
         return GatewayStatus(
@@ -147,3 +160,14 @@ def _owner(stateful_set: Manifest) -> Manifest:
 
 def _is_ready(pod: Manifest) -> bool:
     return any(one["type"] == "Ready" for one in pod["status"]["conditions"])
+
+
+def _is_verified(certificate: Certificate | None, authority: str, name: str) -> bool:
+    """Whether TLS would come about: by this CA, and for this name."""
+    if certificate is None or not carries(certificate.chain, name):
+        return False
+    try:
+        parse_chain(certificate.chain)[0].verify_directly_issued_by(parse_chain(authority)[0])
+    except (ValueError, InvalidSignature, IndexError):
+        return False
+    return True

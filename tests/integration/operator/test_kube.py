@@ -13,9 +13,7 @@ from aiohttp import web
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from mailrelay_gateway.config import GatewayStatus
 from mailrelay_operator.cluster import kube as kube_module
-from mailrelay_operator.cluster.gateways import GatewayPods
 from mailrelay_operator.cluster.kube import Kube
 from mailrelay_operator.cluster.port import (
     MAIL_RELAY,
@@ -282,28 +280,3 @@ async def test_no_server_is_no_answer() -> None:
 
 def test_every_call_has_a_deadline_shorter_than_the_api_servers_own() -> None:
     assert 0 < kube_module.CONNECT_DEADLINE < kube_module.CALL_DEADLINE < 60
-
-
-async def test_a_gateway_is_asked_with_its_token(server: Server) -> None:
-    pods = GatewayPods(port=server.port, deadline=0.2)
-    status = GatewayStatus(version="1", digest="abc", started_at="2026-01-01T00:00:00Z")
-    server.answers = [
-        (200, status.model_dump(mode="json", by_alias=True)),
-        (401, {}),
-        (503, {}),
-        (200, {"nonsense": True}),
-        (200, None),
-    ]
-    try:
-        assert await pods.status("127.0.0.1", "token") == status
-        assert server.headers[0]["Authorization"] == "Bearer token"
-        for error, words in (
-            (Forbidden, "does not know our token"),
-            (Unavailable, "HTTP 503"),
-            (Unavailable, "not a gateway's status"),
-            (Unavailable, "no answer within 0.2 s"),
-        ):
-            with pytest.raises(error, match=words):
-                await pods.status("127.0.0.1", "token")
-    finally:
-        await pods.close()

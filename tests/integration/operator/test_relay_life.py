@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.config import GatewayStatus, UpstreamState, UpstreamStatus
+from mailrelay_gateway.config import UpstreamState, UpstreamStatus
 from mailrelay_operator.cluster.port import Forbidden, Invalid, Unavailable
 from mailrelay_operator.engine.minting import mint_authority, mint_leaf
+from mailrelay_operator.plan.certificates import carries
 from mailrelay_operator.plan.facts import LeafWanted
 from tests.integration.operator.world import World, brought, relay, secret, sender
 
@@ -357,14 +358,8 @@ async def test_an_api_server_that_is_silent_changes_no_condition(world: World) -
 async def test_a_pod_that_nobody_controls_is_none_of_ours(world: World) -> None:
     world.cluster.put(relay())
     await world.settle()
-    asked: list[str] = []
-    status = world.kubelet.status
-
-    async def remember(address: str, token: str) -> GatewayStatus:
-        asked.append(address)
-        return await status(address, token)
-
-    world.kubelet.status = remember  # type: ignore[method-assign]
+    asked = world.kubelet.asked
+    asked.clear()
     labels = world.cluster.objects["Pod", "mail", "out-0"]["metadata"]["labels"]
     for name in ("debug-4999", "out-4999"):
         world.cluster.put(
@@ -469,3 +464,36 @@ async def test_a_relay_that_is_gone_leaves_nothing_to_do(world: World) -> None:
     assert not world.memory.relays
     assert not world.memory.senders
     assert len(world.contents) == 0
+
+
+async def test_the_admin_port_has_a_certificate_of_the_relay_s_ca_whatever_the_listeners_have(
+    world: World,
+) -> None:
+    listener = {
+        "name": "open",
+        "port": 2525,
+        "tls": {"mode": "None"},
+        "authentication": {"mode": "None", "clientCIDRs": ["10.0.0.0/8"]},
+    }
+    world.cluster.put(relay(listeners=[listener]))
+    await world.settle()
+    assert world.condition("Ready") == ("True", "Ready")
+    certificate = world.kubelet.loaded("out-0").relay.admin_certificate
+    assert certificate is not None
+    assert carries(certificate.chain, "out.mail.svc")
+    assert carries(certificate.chain, "mailrelay-gateway")
+    stateful_set = world.cluster.find("StatefulSet", "mail", "out")
+    assert stateful_set is not None
+    (container,) = stateful_set["spec"]["template"]["spec"]["containers"]
+    assert "--admin-tls" in container["args"]
+    probes = [container[f"{one}Probe"]["httpGet"] for one in ("startup", "liveness", "readiness")]
+    assert {probe["scheme"] for probe in probes} == {"HTTPS"}
+    # Kept over restarts, until it is due.
+    world.restart()
+    await world.settle()
+    assert world.kubelet.loaded("out-0").relay.admin_certificate == certificate
+    world.pass_time(61 * 86400)
+    await world.settle()
+    renewed = world.kubelet.loaded("out-0").relay.admin_certificate
+    assert renewed is not None
+    assert renewed != certificate

@@ -13,6 +13,7 @@ from mailrelay_operator.api import names
 from mailrelay_operator.api.parsing import parse
 from mailrelay_operator.api.surroundings import DEFAULT_USER
 from mailrelay_operator.cluster.port import KINDS
+from mailrelay_operator.engine import authorities
 from mailrelay_operator.settings import Settings, read_settings
 from tests.unit.chart.conftest import NAMESPACE, Manifest, Render, of_kind
 
@@ -113,13 +114,14 @@ def test_every_policy_is_bound_and_denies(render: Render) -> None:
 OPERATIONS = {"create": "CREATE", "patch": "UPDATE", "update": "UPDATE", "delete": "DELETE"}
 
 
-def test_every_write_of_the_operator_s_role_is_fenced(render: Render) -> None:
-    manifests = render()
+@pytest.mark.parametrize("monitored", [False, True])
+def test_every_write_of_the_operator_s_role_is_fenced(render: Render, *, monitored: bool) -> None:
+    manifests = render(podMonitor={"enabled": monitored})
     asked = {
         (f"{OPERATIONS[verb]} {resource.partition('/')[0]}" + (f".{group}" if group else ""))
         + "".join(resource.partition("/")[1:])
-        for role in of_kind(manifests, "ClusterRole")
-        if role["metadata"]["name"].endswith(":operator")
+        for role in (*of_kind(manifests, "ClusterRole"), *of_kind(manifests, "Role"))
+        if role["metadata"]["name"].endswith((":operator", ":relay-cas"))
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
@@ -180,6 +182,21 @@ def test_the_pod_monitor_finds_the_gateways_and_nothing_else(render: Render) -> 
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert not wanted.items() <= labels.items()
     assert operator["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_pod_monitor_verifies_the_gateways_by_what_the_operator_keeps(render: Render) -> None:
+    manifests = render(podMonitor={"enabled": True})
+    gateways, _ = of_kind(manifests, "PodMonitor")
+    (endpoint,) = gateways["spec"]["podMetricsEndpoints"]
+    (config_map,) = of_kind(manifests, "ConfigMap")
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"] == {
+        "serverName": names.ADMIN_SERVER_NAME,
+        "ca": {"configMap": {"name": config_map["metadata"]["name"], "key": authorities.KEY}},
+    }
+    assert "data" not in config_map  # Helm leaves alone what it never wrote
+    assert settings_of(manifests).authorities_config_map == config_map["metadata"]["name"]
+    assert settings_of(render()).authorities_config_map == ""
 
 
 def test_there_is_a_rule_for_every_kind_that_the_operator_touches(render: Render) -> None:

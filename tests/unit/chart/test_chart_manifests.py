@@ -58,7 +58,7 @@ def without_generated(manifests: list[Manifest]) -> list[Manifest]:
     for manifest in manifests:
         if manifest["kind"] == "CustomResourceDefinition":
             continue
-        if manifest["kind"] == "ConfigMap":
+        if manifest["kind"] == "ConfigMap" and "data" in manifest:
             manifest = {**manifest, "data": sorted(manifest["data"])}
         shown.append(manifest)
     return shown

@@ -76,7 +76,7 @@ def pods_service(relay: Manifest) -> Manifest:
                     "port": ADMIN_PORT,
                     "targetPort": ADMIN_PORT,
                     "protocol": "TCP",
-                    "appProtocol": "http",
+                    "appProtocol": "https",
                 }
             ],
         }

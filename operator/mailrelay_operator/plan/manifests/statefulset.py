@@ -154,6 +154,7 @@ def _container(spec: MailRelaySpec, place: Place) -> Manifest:
             SPOOL_FOLDER,
             "--admin",
             f"any:{ADMIN_PORT}",
+            "--admin-tls",
             "--bind",
             "any",
             *bound,
@@ -183,7 +184,7 @@ def _container(spec: MailRelaySpec, place: Place) -> Manifest:
 
 def _probe(path: str, *, period: int, failures: int) -> Manifest:
     return {
-        "httpGet": {"path": path, "port": PORT_NAME_ADMIN},
+        "httpGet": {"path": path, "port": PORT_NAME_ADMIN, "scheme": "HTTPS"},
         "periodSeconds": period,
         "timeoutSeconds": 2,
         "failureThreshold": failures,
