@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from mailrelay_gateway.config import Certificate
+from mailrelay_operator.cluster.gateways import GatewayPods
+from mailrelay_operator.cluster.port import Forbidden
 from mailrelay_operator.engine.minting import mint_authority, mint_leaf
 from mailrelay_operator.plan.facts import LeafWanted
-from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, sandbox
+from tests.peers.gateway import TOKEN, GatewayProcess, free_port, plain_listener, relay, sandbox
 
 NAME = "out.mail.svc"
 AUTHORITY = mint_authority("mail/out", now=datetime.now(UTC))
@@ -137,4 +139,24 @@ async def test_handshakes_that_never_begin_keep_no_probe_out(tmp_path: Path) -> 
                 stack.enter_context(socket.create_connection(("127.0.0.1", gateway.admin_port)))
             assert await ask(gateway, "/livez", as_a_kubelet_does()) == 200
     finally:
+        await gateway.kill()
+
+
+async def test_the_operator_s_own_client_gets_the_status(
+    tmp_path: Path, document_port: int
+) -> None:
+    gateway = GatewayProcess(tmp_path, "--admin-tls")
+    document = relay([plain_listener(document_port)], [sandbox()])
+    gateway.write(document.model_copy(update={"admin_certificate": leaf()}))
+    pods = GatewayPods(port=gateway.admin_port)
+    try:
+        await gateway.start(wait=False)
+        await until(gateway, "/readyz", as_a_kubelet_does(), 200)
+        trust = {"authority": AUTHORITY.certificate, "name": NAME}
+        found = await pods.status("127.0.0.1", TOKEN, **trust)
+        assert found.accepting
+        with pytest.raises(Forbidden):
+            await pods.status("127.0.0.1", "another token", **trust)
+    finally:
+        await pods.close()
         await gateway.kill()
