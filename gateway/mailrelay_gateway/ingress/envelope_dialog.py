@@ -111,7 +111,7 @@ class EnvelopeDialog(LoginDialog):
             self.refuse("rcpt", problem)
             return
         recipient, settings = path[0], transaction.settings
-        if transaction.has(recipient):
+        if transaction.recipients and transaction.has(recipient):
             transaction.doubles += 1
             if transaction.doubles > OVERSHOOT and not self.count_junk():
                 return

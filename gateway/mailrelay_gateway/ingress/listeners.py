@@ -47,6 +47,8 @@ log = structlog.get_logger()
 HOUSEKEEPING = 1.0
 
 
+#: Alerts by which a client says that it does not trust the certificate, as OpenSSL calls them.
+DISTRUST = ("UNKNOWN_CA", "UNKNOWN CA", "CERTIFICATE_UNKNOWN", "CERTIFICATE UNKNOWN")
 #: Client addresses of which it is remembered whether they are admitted: a few nodes' worth of pods.
 ADMITTED_LIMIT = 4096
 
@@ -95,7 +97,10 @@ class OpenListener:
         """Count and log a handshake that did not succeed."""
         metrics = self._commons.metrics
         metrics.tls_handshakes(self.name, "failed").inc()
-        self.refused("starttls", Reason.TLS_FAILED, client, str(error) or type(error).__name__)
+        detail = str(error) or type(error).__name__
+        if any(alert in detail.upper() for alert in DISTRUST):
+            detail = f"The client does not trust the certificate: give it ca.crt ({detail})"
+        self.refused("starttls", Reason.TLS_FAILED, client, detail)
 
     def no_place(self, client: str, why: str) -> None:
         """Count and log a connection that had no place, or lost it, before there was TLS."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from mailrelay_gateway.ingress.authentication import Login, Verdict
 from mailrelay_gateway.ingress.connection import Connection
 from mailrelay_gateway.ingress.mode import WAITING
+from mailrelay_gateway.ingress.places import too_many
 from mailrelay_gateway.message.trace import transmission
 from mailrelay_gateway.policy.chain import tls_required
 from mailrelay_gateway.policy.problem import Problem
@@ -104,10 +105,12 @@ class LoginDialog(Connection):
             self.guard(lambda: self._login_decided(verdict, login))
 
     def _login_decided(self, verdict: Verdict, login: Login | None) -> None:
-        if login is not None:
+        uid = "" if login is None else login.entry.identity.uid
+        no_place = self.place.settle(uid) if uid and self.place is not None else ""
+        if no_place:
+            self.refuse("auth", too_many(no_place))
+        elif login is not None:
             self.login = login
-            if self.place is not None:
-                self.place.settle()
             self.protocol = transmission(extended=True, tls=True, authenticated=True)
             assert self.session is not None  # there is one as long as the connection
             self.session.authenticated = True

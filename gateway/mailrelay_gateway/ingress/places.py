@@ -18,6 +18,10 @@ from mailrelay_gateway.reasons import Reason
 #: Why a stranger goes.
 MAKE_ROOM = "Your place is needed, and you have not logged in"
 
+#: How many times what is left free the sessions of one login may be: one login alone gets three
+#: quarters of the places, two get three sevenths each, and there is always one for another.
+LOGIN_SHARE = 3
+
 Evict = Callable[[], None]
 
 
@@ -54,12 +58,13 @@ class Caps:
 class Place:
     """One connection's place: given back once, whoever does it."""
 
-    __slots__ = ("_places", "client", "evict")
+    __slots__ = ("_places", "client", "evict", "login")
 
     def __init__(self, places: Places, client: str, evict: Evict) -> None:
         """`evict` ends the connection when its place is needed."""
         self._places: Places | None = places
         self.client = client
+        self.login = ""  # the UID of the sender that logged in
         self.evict = evict
 
     @property
@@ -72,10 +77,9 @@ class Place:
         """Whether it was given back."""
         return self._places is None
 
-    def settle(self) -> None:
-        """Somebody logged in: the place is theirs."""
-        if self._places is not None:
-            self._places.strangers.pop(self, None)
+    def settle(self, login: str) -> str:
+        """Somebody logged in, and the place is theirs: "", or why it is not."""
+        return "" if self._places is None else self._places.settle(self, login)
 
     def give_back(self) -> None:
         """The connection is gone."""
@@ -98,7 +102,7 @@ class Tally:
 class Places:
     """The places of one listener."""
 
-    __slots__ = ("_all", "_by_client", "_caps", "_taken", "strangers")
+    __slots__ = ("_all", "_by_client", "_by_login", "_caps", "_taken", "strangers")
 
     def __init__(self, caps: Caps, tally: Tally) -> None:
         """All are free; `tally` is shared by all listeners."""
@@ -106,6 +110,7 @@ class Places:
         self._all = tally
         self._taken = 0
         self._by_client: dict[str, int] = {}
+        self._by_login: dict[str, int] = {}
         self.strangers: dict[Place, None] = {}  # in the order they came
 
     def take(self, client: str, evict: Evict, *, stranger: bool) -> Place | str:
@@ -133,13 +138,30 @@ class Places:
             strangers[place] = None
         return place
 
+    def settle(self, place: Place, login: str) -> str:
+        """Called by the place."""
+        has = self._by_login.get(login, 0)
+        free = min(self._caps.connections - self._taken, self._caps.total - self._all.taken)
+        if has > LOGIN_SHARE * max(free, 0):
+            return f"Your login has {has} sessions open, and others need the rest"
+        self.strangers.pop(place, None)
+        self._by_login[login] = has + 1
+        place.login = login
+        return ""
+
     def give_back(self, place: Place) -> None:
         """Called by the place."""
         self._taken -= 1
         self._all.taken -= 1
         self.strangers.pop(place, None)
-        left = self._by_client[place.client] - 1
-        if left:
-            self._by_client[place.client] = left
-        else:
-            del self._by_client[place.client]
+        _one_less(self._by_client, place.client)
+        if place.login:
+            _one_less(self._by_login, place.login)
+
+
+def _one_less(counts: dict[str, int], key: str) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]

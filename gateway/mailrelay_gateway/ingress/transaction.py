@@ -126,8 +126,6 @@ class Transaction:
         """Whether that recipient is there already: whoever is named twice gets one copy. Domains
         are the same in any case, local parts are not (RFC 5321 section 2.4).
         """
-        if not self.recipients:
-            return False
         if self._known is None:
             self._known = {_key(each) for each in self.recipients}
         return _key(recipient) in self._known

@@ -39,10 +39,8 @@ _FIELDS = re.compile(
     rb"[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)|(?![!-9;-~]+[ \t]*:|[ \t]|\Z))",
     re.IGNORECASE,
 )
-# The others that stand once: how many there are is all we need, and counting is cheaper.
-_COUNTED = (b"to", b"cc", b"subject", b"reply-to", b"in-reply-to", b"references")
-_STARTS = tuple(b"\r\n" + name + b":" for name in _COUNTED)
-_NAMES = re.compile(rb"\r\n(" + rb"|".join(_COUNTED) + rb")[ \t]*:")
+# The others that stand once, in lower case: only how often they stand there matters.
+_OTHERS = re.compile(rb"\r\n(?:to|cc|subject|reply-to|in-reply-to|references)(?=[ \t]*:)")
 # RFC 5322 section 3.6.4: msg-id, perhaps with a comment after it. Lenient inside the brackets, as
 # ids in the wild are.
 _MESSAGE_ID = re.compile(rb"<[^<>]*[^<> \t][^<>]*>[ \t]*(?:\(.*\))?")
@@ -137,11 +135,8 @@ def read_header(content: bytes) -> Header:
 
 def _is_repetitive(header: bytes) -> bool:
     """Whether a field that is only counted stands there twice."""
-    lowered = header.lower()
-    if b" :" in lowered or b"\t:" in lowered:
-        names = _NAMES.findall(lowered)
-        return len(set(names)) < len(names)
-    return any(lowered.count(start) > 1 for start in _STARTS)
+    names = _OTHERS.findall(header.lower())
+    return len(set(names)) < len(names)
 
 
 def is_message_id(value: bytes) -> bool:

@@ -346,6 +346,21 @@ async def test_a_handshake_that_does_not_come_has_a_deadline(tmp_path: Path) -> 
         await until(lambda: gate.ingress.sessions == 0)
 
 
+async def test_a_client_that_does_not_trust_us_is_told_apart(gate: Gate) -> None:
+    """The most frequent mistake of all: the words of OpenSSL tell nobody what to do."""
+
+    def connect() -> None:  # not by asyncio, whose clients leave without the alert
+        with socket.create_connection(("127.0.0.1", gate.ports["implicit"])) as sock:
+            ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
+
+    with capture_logs() as lines:
+        with pytest.raises(ssl.SSLError):
+            await asyncio.to_thread(connect)
+        await until(partial(has_failed_handshake, gate, "implicit"))
+    (refused,) = [line for line in lines if line["event"] == "refused"]
+    assert refused["detail"].startswith("The client does not trust the certificate: give it ca.crt")
+
+
 @pytest.mark.parametrize("listener", ["implicit", "submission", "open"])
 @pytest.mark.parametrize("how", ["close", "reset", "silence"])
 async def test_a_probe_that_says_nothing_is_no_failure(

@@ -12,6 +12,8 @@ from mailrelay_gateway.ingress.places import Caps
 from tests.integration.ingress.gate import (
     HOSTNAME,
     PASSWORD,
+    SCRYPT_PASSWORD,
+    SCRYPT_USERNAME,
     USERNAME,
     Client,
     Gate,
@@ -102,15 +104,16 @@ async def test_handshakes_that_do_not_go_on_make_room(tmp_path: Path) -> None:
 
 
 async def test_whoever_logged_in_keeps_the_place(tmp_path: Path) -> None:
-    caps = Caps(connections=4, per_client=4)
+    caps = Caps(connections=6, per_client=4)
     async with open_gate(tmp_path, caps=caps) as gate:
         owners = [await connected(gate) for _ in range(2)]
         for owner in owners:
             assert (await owner.ask(plain(USERNAME, PASSWORD))).startswith("235")
         strangers = [await connected(gate, "127.0.0.2") for _ in range(4)]
+        strangers += [await connected(gate, "127.0.0.3") for _ in range(4)]
         for owner in owners:
             assert (await owner.ask("NOOP")).startswith("250")
-        assert taken(gate, "implicit") == 4
+        assert taken(gate, "implicit") == len(owners) + caps.strangers
         for client in (*owners, *strangers):
             await client.close()
 
@@ -160,3 +163,24 @@ async def test_input_that_is_kept_is_part_of_the_budget(gate: Gate) -> None:
     await until(lambda: budget.used > 10_000)
     client.reset()
     await until(lambda: budget.used == 0)
+
+
+async def test_one_login_leaves_places_for_others(tmp_path: Path) -> None:
+    """However many addresses its pods have."""
+    async with open_gate(tmp_path, caps=Caps(connections=12, per_client=3)) as gate:
+        mine, said = [], ""
+        for n in range(12):
+            client = await connected(gate, f"127.0.0.{2 + n // 3}")
+            mine.append(client)
+            said = await client.ask(plain(USERNAME, PASSWORD))
+            if not said.startswith("235"):
+                break
+        assert said.startswith("421 4.7.0 Your login has 9 sessions open")
+        assert len(mine) == 10
+        other = await connected(gate, "127.0.1.1")
+        assert (await other.ask(plain(SCRYPT_USERNAME, SCRYPT_PASSWORD))).startswith("235")
+        await mine[0].close()
+        await until(lambda: gate.ingress._open["implicit"].places._by_login["uid-billing"] == 8)
+        for client in (*mine, other):
+            await client.close()
+        await until(lambda: gate.ingress._open["implicit"].places._by_login == {})
