@@ -10,6 +10,7 @@ import hmac
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -136,7 +137,12 @@ class AdminServer:
                 continue
             connecting = loop.create_task(self._connect(client, tls))
             self._connecting[connecting] = None
-            connecting.add_done_callback(lambda done: self._connecting.pop(done, None))
+            connecting.add_done_callback(partial(self._connected, client))
+
+    def _connected(self, client: socket.socket, connecting: asyncio.Task[None]) -> None:
+        self._connecting.pop(connecting, None)
+        if connecting.cancelled():  # before its first step: it closed nothing itself
+            client.close()
 
     def _make_room(self) -> bool:
         """Whether one more may connect. Where there are too many, the oldest goes that asks nothing

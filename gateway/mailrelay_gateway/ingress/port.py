@@ -10,13 +10,14 @@ import asyncio
 import errno
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from mailrelay_gateway.config import TlsMode
 from mailrelay_gateway.ingress.connection import unmapped
-from mailrelay_gateway.ingress.places import MAKE_ROOM
+from mailrelay_gateway.ingress.places import MAKE_ROOM, Place
 from mailrelay_gateway.ingress.session import Session
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class Port:
         )
         self._handshakes.add(handshake)
         handshake.add_done_callback(self._handshakes.discard)
+        handshake.add_done_callback(partial(_never_begun, client, place))
 
     async def _shake_hands(
         self, listener: OpenListener, client: socket.socket, address: str, session: Session
@@ -182,6 +184,14 @@ class Port:
             return False
         finally:
             loop.remove_reader(client)
+
+
+def _never_begun(client: socket.socket, place: Place, handshake: asyncio.Task[None]) -> None:
+    """A task that is cancelled before its first step closes nothing by itself."""
+    if handshake.cancelled():
+        client.close()
+        if not place.gone:
+            place.give_back()
 
 
 def bind(host: str, port: int) -> socket.socket:

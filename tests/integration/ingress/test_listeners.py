@@ -170,6 +170,18 @@ async def test_a_configuration_is_prepared_in_any_thread_and_changes_nothing(gat
     assert set(gate.ingress.ports()) == {listeners()[0].name}
 
 
+async def test_a_connection_cut_off_before_its_handshake_leaves_nothing(gate: Gate) -> None:
+    ours, theirs = socket.socketpair()
+    listener = gate.ingress._open["implicit"]
+    port = gate.ingress._ports["implicit"]
+    port._begin_handshake(listener, ours, "192.0.2.1")
+    assert len(listener.places.strangers) == 1
+    port.close()
+    await until(lambda: ours.fileno() == -1)
+    assert not listener.places.strangers
+    theirs.close()
+
+
 async def test_two_listeners_of_one_port_are_refused(gate: Gate) -> None:
     with pytest.raises(ConfigError, match="listeners submission and open have the same port 2525"):
         gate.ingress.prepare(configuration(on=moved(("open", 2525), ("submission", 2525))))

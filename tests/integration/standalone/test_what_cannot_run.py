@@ -49,7 +49,7 @@ spec:
         ),
         (
             sandbox_yaml(2525).replace(
-                "upstreams:", "routes: [{upstreams: [{name: capture}]}]\n  upstreams:"
+                "upstreams:", "routes: [{name: all, upstreams: [{name: capture}]}]\n  upstreams:"
             ),
             "Unsupported: Not supported in this version: spec.routes.",
         ),
