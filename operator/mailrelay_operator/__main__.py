@@ -9,7 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -85,6 +85,8 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
         image_pull_secrets=settings.gateway_image_pull_secrets,
         monitoring_namespaces=settings.monitoring_namespaces,
         user=settings.gateway_user,
+        started=clock.now(),
+        rollout=timedelta(seconds=settings.rollout_seconds),
     )
     verifiers = Verifiers(lambda key: doorbell.add(key, urgent=True))
     reconciler = Reconciler(

@@ -36,6 +36,7 @@ class Settings:
     gateway_user: int | None = DEFAULT_USER
     monitoring_namespaces: tuple[str, ...] = ()
     authorities_config_map: str = ""
+    rollout_seconds: float = 0.0
     watch_namespaces: tuple[str, ...] | None = None
     namespace: str = "mailrelay-system"
     cluster_domain: str = "cluster.local"
@@ -65,6 +66,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         gateway_user=_user(environment, "MAILRELAY_GATEWAY_USER"),
         monitoring_namespaces=_names(environment, "MAILRELAY_MONITORING_NAMESPACES", _LABEL),
         authorities_config_map=environment.get("MAILRELAY_AUTHORITIES_CONFIG_MAP", ""),
+        rollout_seconds=_number(environment, "MAILRELAY_ROLLOUT_SECONDS", 0.0, 0.0, 86400.0),
         watch_namespaces=names or None,
         namespace=environment.get("MAILRELAY_NAMESPACE", "") or "mailrelay-system",
         cluster_domain=environment.get("MAILRELAY_CLUSTER_DOMAIN", "").strip(".")

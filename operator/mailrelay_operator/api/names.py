@@ -53,6 +53,8 @@ ANNOTATION_REVOKE = f"{GROUP}/revoke"
 ANNOTATION_ADOPT = f"{GROUP}/adopt-secret"
 #: On every object that we apply: the hash of what was applied last.
 ANNOTATION_APPLIED = f"{GROUP}/applied"
+#: On a StatefulSet: a hash of what its owner asked for, to tell a new operator's changes from his.
+ANNOTATION_PLANNED_FROM = f"{GROUP}/planned-from"
 #: On a tenant's Secret: when its password was minted.
 ANNOTATION_MINTED = f"{GROUP}/minted"
 

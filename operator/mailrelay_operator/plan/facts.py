@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from mailrelay_gateway.config import Certificate, GatewayStatus, ScryptVerifier, Sender, Verifier
@@ -61,6 +61,10 @@ class Place:
     monitoring_namespaces: tuple[str, ...] = ()
     #: User and group of the gateway's pods; None: the platform chooses them (OpenShift).
     user: int | None = DEFAULT_USER
+    #: Since when this operator runs, and over what time it gives a new image to one relay after the
+    #: other.
+    started: datetime | None = None
+    rollout: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from mailrelay_operator.plan.objects import Manifest, name_of, uid_of
 from mailrelay_operator.plan.ownership import adoption, is_ours
 from mailrelay_operator.plan.relay_status import RelaySituation, report
 from mailrelay_operator.plan.remembered import OWN_AUTHORITY, RememberedRelay, encode_relay
+from mailrelay_operator.plan.rollout import is_postponed
 from mailrelay_operator.plan.running import everybody_runs, known_senders, stamps
 from mailrelay_operator.plan.senders import sender_uid
 from mailrelay_operator.plan.shares import Encodings, pack
@@ -198,7 +199,10 @@ def _actions(
     # Pods that would mount another's Secret are not started; those that run go on.
     if not replaced and (found.stateful_set is not None or not found.obstructed):
         one = _stateful_set(found, in_force, replicas)
-        if _may_write(facts, relay, one):
+        postponed = is_postponed(
+            found.stateful_set, one, uid=uid_of(relay), place=facts.place, now=facts.now
+        )
+        if _may_write(facts, relay, one) and not postponed:
             yield Apply(owner=owner, manifest=one)
 
 

@@ -55,6 +55,7 @@ def test_the_operator_reads_the_environment_that_the_chart_gives(render: Render)
         gateway_image_pull_secrets=("a", "b"),
         gateway_user=None,
         monitoring_namespaces=("monitoring", "observability"),
+        rollout_seconds=600,
         probe_host="192.0.2.1",
         watch_namespaces=("mail", "team-a"),
         namespace=NAMESPACE,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from mailrelay_gateway.config import ADMIN_PORT, FILE_NAME
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.names import (
+    ANNOTATION_PLANNED_FROM,
     CLAIM_TEMPLATE,
     GATEWAY_CONTAINER,
     LABEL_ACCEPTING,
@@ -25,6 +26,7 @@ from mailrelay_operator.plan.facts import Place
 from mailrelay_operator.plan.manifests.metadata import child
 from mailrelay_operator.plan.manifests.services import by_port, port_name
 from mailrelay_operator.plan.objects import Manifest, name_of
+from mailrelay_operator.plan.rollout import planned_from
 
 CONFIG_FOLDER = "/etc/mailrelay"
 SPOOL_FOLDER = "/var/spool/mailrelay"
@@ -69,9 +71,14 @@ def stateful_set(
             "whenScaled": "Retain",
         }
         body["volumeClaimTemplates"] = [_claim_template(name, spec, volume_size)]
-    return child(relay, api_version="apps/v1", kind="StatefulSet", name=stateful_set_name(name)) | {
-        "spec": body
-    }
+    origin = planned_from(spec, replicas=replicas, volume_size=volume_size)
+    return child(
+        relay,
+        api_version="apps/v1",
+        kind="StatefulSet",
+        name=stateful_set_name(name),
+        annotations={ANNOTATION_PLANNED_FROM: origin},
+    ) | {"spec": body}
 
 
 def _claim_template(name: str, spec: MailRelaySpec, size: str) -> Manifest:
