@@ -139,12 +139,14 @@ async def calls(cluster: Kube) -> Counter[str]:
     return found
 
 
-async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> float:
+async def until(
+    holds: Callable[[], Awaitable[bool]], seconds: float, *, every: float = 0.2
+) -> float:
     began = time.monotonic()
     while not await holds():
         if time.monotonic() - began > seconds:
             raise SystemExit(f"not within {seconds:g} s")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(every)
     return time.monotonic() - began
 
 
@@ -213,7 +215,7 @@ async def main() -> None:
         async with Phase(f"nothing to Ready ({len(names)})", cluster, operator):
             await revoke(cluster, names.pop())
             if not options.padding:
-                await until(lambda: ready(cluster, len(names)), 600)
+                await until(lambda: ready(cluster, len(names)), 600, every=3.0)
         await asyncio.sleep(20)
         async with Phase("60 s at rest", cluster, operator):
             await asyncio.sleep(60)

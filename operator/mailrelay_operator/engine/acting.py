@@ -182,6 +182,8 @@ def marked(manifest: Manifest) -> Manifest:
 
 def projected(found: Any, said: Any) -> Any:
     """The part of `found` that `said` speaks of."""
+    if found is None and said in ({}, []):
+        return said  # the API server keeps no empty map or list
     if isinstance(said, Mapping) and isinstance(found, Mapping):
         return {key: projected(found.get(key), value) for key, value in said.items()}
     if isinstance(said, list) and isinstance(found, list) and len(said) == len(found):

@@ -278,6 +278,8 @@ class FakeCluster:
         return copy.deepcopy(self.objects[key])
 
     def store(self, manifest: Manifest) -> None:
+        if not manifest.get("data", True):
+            del manifest["data"]  # as the real one: no empty map is kept
         manifest["metadata"]["resourceVersion"] = str(next(self._numbers))
         self.objects[_key(manifest)] = manifest
         self._tell(manifest, gone=False)
