@@ -21,6 +21,7 @@ from mailrelay_operator.cluster.gateways import GatewayPods
 from mailrelay_operator.cluster.kube import Kube, connect
 from mailrelay_operator.cluster.reflector import Reflector
 from mailrelay_operator.engine.acting import Actor
+from mailrelay_operator.engine.announcing import Announcer
 from mailrelay_operator.engine.authorities import Authorities
 from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.memory import Memory
@@ -88,6 +89,7 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
         started=clock.now(),
         rollout=timedelta(seconds=settings.rollout_seconds),
     )
+    announcer = Announcer(cluster=cluster, now=clock.now)
     verifiers = Verifiers(lambda key: doorbell.add(key, urgent=True))
     reconciler = Reconciler(
         store=store,
@@ -100,7 +102,7 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
             place=place,
             scope=scope,
         ),
-        actor=Actor(cluster=cluster, contents=contents, store=store, now=clock.now),
+        actor=Actor(cluster=cluster, contents=contents, store=store, announcer=announcer),
         verifiers=verifiers,
         memory=memory,
         clock=clock,
@@ -155,6 +157,7 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
             probe_port=settings.probe_port,
             beside={
                 "workers": workers.run(),
+                "events": announcer.run(),
                 "resync": resync.run(),
                 "reread": reread.run(),
                 "metrics": serve_metrics(metrics, port=settings.metrics_port),

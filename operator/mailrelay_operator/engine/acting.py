@@ -6,18 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
-import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import structlog
 
 from mailrelay_operator.api.names import ANNOTATION_APPLIED
 from mailrelay_operator.cluster.port import (
-    EVENT,
     KINDS,
     Cluster,
     ClusterError,
@@ -25,6 +21,7 @@ from mailrelay_operator.cluster.port import (
     NotFound,
     Unavailable,
 )
+from mailrelay_operator.engine.announcing import Announcer
 from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.store import Store
 from mailrelay_operator.plan.actions import (
@@ -40,8 +37,6 @@ from mailrelay_operator.plan.facts import Failure, ObjectKey
 from mailrelay_operator.plan.objects import Manifest, version_of
 
 log = structlog.get_logger()
-
-REPORTING_CONTROLLER = "mailrelay.dev/operator"
 
 
 @dataclass(slots=True)
@@ -64,13 +59,13 @@ class Actor:
     """Writes to the cluster, and tells contents and store what came of it."""
 
     def __init__(
-        self, *, cluster: Cluster, contents: Contents, store: Store, now: Callable[[], datetime]
+        self, *, cluster: Cluster, contents: Contents, store: Store, announcer: Announcer
     ) -> None:
-        """Write by `cluster`."""
+        """Write by `cluster`; Events go to `announcer`."""
         self._cluster = cluster
         self._contents = contents
         self._store = store
-        self._now = now
+        self._announcer = announcer
         # What the API server made of what we applied, where it wrote it in another way.
         self._rewritten: dict[ObjectKey, tuple[str, str]] = {}
 
@@ -116,7 +111,7 @@ class Actor:
                 )
                 self._contents.forget(target)
             case Announce():
-                await self._announce(action)
+                self._announcer.announce(action)
 
     async def _apply(self, action: Apply) -> None:
         key, manifest = action.target, marked(action.manifest)
@@ -162,13 +157,6 @@ class Actor:
             self._contents.forget(target)
             log.info("patched", object=str(target))
 
-    async def _announce(self, event: Announce) -> None:
-        log.info("event", object=str(event.owner), reason=event.reason, note=event.note)
-        try:
-            await self._cluster.create(event_object(event, now=self._now()))
-        except ClusterError as error:
-            log.warning("event-not-posted", detail=str(error))
-
 
 def marked(manifest: Manifest) -> Manifest:
     """The object with the hash of what we say of it, by which the next round sees that nothing is
@@ -189,28 +177,6 @@ def projected(found: Any, said: Any) -> Any:
     if isinstance(said, list) and isinstance(found, list) and len(said) == len(found):
         return [projected(one, other) for one, other in zip(found, said, strict=True)]
     return found
-
-
-def event_object(event: Announce, *, now: datetime) -> Manifest:
-    """An Event as `kubectl describe` shows it."""
-    regarding = event.regarding
-    return {
-        "apiVersion": EVENT.api_version,
-        "kind": EVENT.name,
-        "metadata": {
-            # A name of our own, not generateName: a POST that is repeated makes no second Event.
-            "name": f"{str(regarding['name'])[:200]}.{secrets.token_hex(8)}",
-            "namespace": str(regarding["namespace"]),
-        },
-        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "type": "Warning" if event.warning else "Normal",
-        "reason": event.reason,
-        "action": "Reconcile",
-        "note": event.note,
-        "regarding": regarding,
-        "reportingController": REPORTING_CONTROLLER,
-        "reportingInstance": socket.gethostname()[:128],
-    }
 
 
 def _said(manifest: Manifest) -> Manifest:

@@ -44,10 +44,11 @@ class RelayMemory:
 
 @dataclass(slots=True)
 class SenderMemory:
-    """One sender's part, of the object with this UID: how it logs in, the password that is minted
-    but not shown yet, and what could not be written."""
+    """One sender's part, of the object with this UID: since when it is seen, how it logs in, the
+    password that is minted but not shown yet, and what could not be written."""
 
     uid: str = ""
+    since: datetime | None = None
     login: SenderLogin | None = None
     password: str = field(default="", repr=False)
     failures: dict[ObjectKey, Failure] = field(default_factory=dict)

@@ -179,6 +179,7 @@ class Reconciler:
         if sender_uid(seen.manifest) not in part.view.admissions:
             return None  # it is newer than the view; the relay was rung when it came
         memory = self._memory.sender(key, sender_uid(seen.manifest))
+        memory.since = memory.since or self._clock.now()
         secret = secret_to_read(part.view, seen.manifest)
         self._contents.reads(key, soon=() if secret is None else (secret,))
         facts = SenderFacts(
@@ -189,6 +190,7 @@ class Reconciler:
             secret=await self._contents.get(secret) if secret else Absence.MISSING,
             login=memory.login,
             failures=memory.failures,
+            since=memory.since,
         )
         found = look(facts)
         material = self._sender_material(key, found, memory)

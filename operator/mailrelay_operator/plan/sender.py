@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from mailrelay_gateway.config import Sha256Verifier, Verifier
 from mailrelay_operator.api.mailsender import MailSender
@@ -48,11 +48,14 @@ from mailrelay_operator.plan.status import regarding
 from mailrelay_operator.plan.verdicts import Trouble
 from mailrelay_operator.plan.view import Admission, RelayView
 
+#: How long a newcomer may take to its Secret before it is said that it waits.
+SETTLES_IN = timedelta(seconds=10)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderFacts:
     """All that a MailSender's plan depends on: itself, its relay as it sees it, its Secret, the
-    login that was found out before, and what could not be written."""
+    login that was found out before, what could not be written, and when it was first seen."""
 
     manifest: Manifest
     model: MailSender | Trouble
@@ -61,6 +64,12 @@ class SenderFacts:
     secret: Lookup = Absence.MISSING
     login: SenderLogin | None = None
     failures: Mapping[ObjectKey, Failure] = field(default_factory=dict)
+    since: datetime | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was first seen so short a time ago that there is nothing to say yet."""
+        return self.since is not None and self.now - self.since < SETTLES_IN
 
     @property
     def admission(self) -> Admission:
@@ -110,6 +119,7 @@ def plan_sender(facts: SenderFacts, found: Credentials, material: SenderMaterial
         is_known=sender_uid(facts.manifest) in facts.view.known,
         failure=_failure(facts, found),
         last_rotated=_minted_at(found),
+        is_new=facts.is_new,
         now=facts.now,
     )
     return SenderPlan(
@@ -119,7 +129,7 @@ def plan_sender(facts: SenderFacts, found: Credentials, material: SenderMaterial
             *report(situation),
         ),
         login=login if login != facts.login else None,
-        look_again_at=ends_at(login.verifiers) if login is not None else None,
+        look_again_at=_look_again_at(facts, found, login),
         problems=tuple(_problems(facts, found)),
     )
 
@@ -170,6 +180,16 @@ def _minted_at(found: Credentials) -> str | None:
     if found.secret is None or found.state is not SecretState.PRESENT:
         return None
     return annotations_of(found.secret).get(ANNOTATION_MINTED) or created_at(found.secret) or None
+
+
+def _look_again_at(
+    facts: SenderFacts, found: Credentials, login: SenderLogin | None
+) -> datetime | None:
+    """When a password ends, or when it is time to say that a newcomer still waits."""
+    times = [ends_at(login.verifiers) if login is not None else None]
+    if facts.since is not None and facts.is_new and found.state is not SecretState.PRESENT:
+        times.append(facts.since + SETTLES_IN)
+    return min((one for one in times if one is not None), default=None)
 
 
 def _failure(facts: SenderFacts, found: Credentials) -> Failure | None:

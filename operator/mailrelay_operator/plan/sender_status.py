@@ -23,7 +23,7 @@ from mailrelay_operator.plan.view import Admission, RelayView
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """All that the conditions of a sender speak of. `failure` is why its Secret could not be
-    written the last time."""
+    written the last time, `is_new` that it was first seen a few seconds ago."""
 
     manifest: Manifest
     model: MailSender | Trouble
@@ -33,6 +33,7 @@ class Situation:
     is_known: bool
     failure: Failure | None
     last_rotated: str | None
+    is_new: bool
     now: datetime
 
 
@@ -47,6 +48,9 @@ def report(at: Situation) -> tuple[ApplyStatus | Announce, ...]:
         "ResolvedRefs": _judge(at, RESOLVED_REFS, Reason.RESOLVED_REFS),
         "Programmed": _judge(at, PROGRAMMED, Reason.PROGRAMMED, _PROGRAMMED),
     }
+    fine = all(verdicts[one].status == "True" for one in ("Accepted", "ResolvedRefs"))
+    if at.is_new and fine and _is_on_its_way(at, verdicts["Programmed"], old):
+        return ()
     verdicts["Ready"] = ready(
         verdicts, tuple(verdicts), otherwise=_judge(at, READY, Reason.READY, _usable(at))
     )
@@ -65,6 +69,15 @@ def report(at: Situation) -> tuple[ApplyStatus | Announce, ...]:
         usage=old.usage,
     )
     return *written(at.manifest, status, old), *transitions(at.manifest, old.conditions, conditions)
+
+
+def _is_on_its_way(at: Situation, programmed: Verdict, old: MailSenderStatus) -> bool:
+    """Whether nothing was said of it yet and the next thing to say is, in a second or two, that it
+    is ready: a thousand newcomers are a thousand writes fewer."""
+    passing = programmed.reason in (Reason.RELAY_NOT_PROGRAMMED, Reason.SECRET_PENDING)
+    waiting = at.admission.credential is not None and at.admission.entry is None
+    unsaid = old.observed_generation is None
+    return unsaid and (passing or waiting) and at.failure is None
 
 
 def _in_force(at: Situation, old: MailSenderStatus, generation: int) -> int | None:

@@ -60,7 +60,7 @@ async def test_the_verifier_comes_first_and_the_secret_second(world: World) -> N
     await world.settle()
     world.kubelet.slow.add("out-1")
     world.cluster.put(sender())
-    for _ in range(3):
+    for _ in range(7):
         await world.round()
         world.pass_time(2)
     assert usernames(world) == {"mail.app"}

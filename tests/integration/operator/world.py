@@ -9,6 +9,7 @@ from typing import Any
 
 from mailrelay_gateway.config import ScryptVerifier
 from mailrelay_operator.engine.acting import Actor
+from mailrelay_operator.engine.announcing import Announcer
 from mailrelay_operator.engine.backlog import REST, Key
 from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.memory import Memory
@@ -121,6 +122,7 @@ class World:
         if self.verifiers is not None:
             self.verifiers.close()
         self.verifiers = Verifiers(lambda key: self.doorbell.add(key, urgent=True))
+        self.announcer = Announcer(cluster=self.cluster, now=clock.now)
         self.reread = Reread(
             cluster=self.cluster,
             doorbell=self.doorbell,
@@ -139,7 +141,10 @@ class World:
                 scope=self.scope,
             ),
             actor=Actor(
-                cluster=self.cluster, contents=self.contents, store=self.store, now=clock.now
+                cluster=self.cluster,
+                contents=self.contents,
+                store=self.store,
+                announcer=self.announcer,
             ),
             verifiers=self.verifiers,
             memory=self.memory,
@@ -225,6 +230,7 @@ class World:
             backlog.done(key, look_again_at=again, now=self.seconds)
         assert self.verifiers is not None
         await self.verifiers.idle()
+        await self.announcer.drain()
 
     async def settle(self) -> int:
         """Rounds until nothing is due within a minute; how many it took. What fails and is tried

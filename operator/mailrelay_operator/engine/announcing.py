@@ -1,0 +1,80 @@
+"""Events: posted beside the rounds, since nothing depends on them.
+
+What does not fit is dropped: the conditions say the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from mailrelay_operator.cluster.port import EVENT, Cluster, ClusterError
+from mailrelay_operator.plan.actions import Announce
+from mailrelay_operator.plan.objects import Manifest
+
+log = structlog.get_logger()
+
+REPORTING_CONTROLLER = "mailrelay.dev/operator"
+#: Events that wait to be posted: those of five thousand tenants who become ready at once.
+MAX_WAITING = 5000
+
+
+class Announcer:
+    """Posts Events, one after the other."""
+
+    def __init__(self, *, cluster: Cluster, now: Callable[[], datetime]) -> None:
+        """Post to `cluster`."""
+        self._cluster = cluster
+        self._now = now
+        self._waiting: asyncio.Queue[Manifest] = asyncio.Queue(MAX_WAITING)
+
+    def announce(self, event: Announce) -> None:
+        """Log it, and have it posted."""
+        log.info("event", object=str(event.owner), reason=event.reason, note=event.note)
+        try:
+            self._waiting.put_nowait(event_object(event, now=self._now()))
+        except asyncio.QueueFull:
+            log.warning("event-not-posted", object=str(event.owner), detail="too many wait")
+
+    async def run(self) -> None:
+        """Post until cancelled."""
+        while True:
+            await self._post(await self._waiting.get())
+
+    async def drain(self) -> None:
+        """Post what waits now."""
+        while not self._waiting.empty():
+            await self._post(self._waiting.get_nowait())
+
+    async def _post(self, event: Manifest) -> None:
+        try:
+            await self._cluster.create(event)
+        except ClusterError as error:
+            log.warning("event-not-posted", detail=str(error))
+
+
+def event_object(event: Announce, *, now: datetime) -> Manifest:
+    """An Event as `kubectl describe` shows it."""
+    regarding = event.regarding
+    return {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.name,
+        "metadata": {
+            # A name of our own, not generateName: a POST that is repeated makes no second Event.
+            "name": f"{str(regarding['name'])[:200]}.{secrets.token_hex(8)}",
+            "namespace": str(regarding["namespace"]),
+        },
+        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "type": "Warning" if event.warning else "Normal",
+        "reason": event.reason,
+        "action": "Reconcile",
+        "note": event.note,
+        "regarding": regarding,
+        "reportingController": REPORTING_CONTROLLER,
+        "reportingInstance": socket.gethostname()[:128],
+    }
