@@ -27,7 +27,7 @@ from mailrelay_gateway.delivery.restraint import Restraint
 from mailrelay_gateway.delivery.stalls import Waiting, describe, more_patience, stalled_at
 from mailrelay_gateway.delivery.surroundings import Surroundings
 from mailrelay_gateway.delivery.transport import Opened, Opening
-from mailrelay_gateway.message.effect import Effect, PauseUntil, Split
+from mailrelay_gateway.message.effect import Cap, Effect, PauseUntil, Split
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
@@ -41,6 +41,8 @@ log = structlog.get_logger()
 MAX_DETAIL = 1000
 #: So often we look whether anything moves before silence counts as a stall.
 LOOKS = 4
+#: Seconds that we give ourselves to read what has come, before we call it silence.
+READ_FIRST = 0.05
 #: Seconds between two looks at an upstream that has stalled: whether one of its connections got on.
 LISTEN_INTERVAL = 0.25
 
@@ -68,6 +70,8 @@ class Pool:
         self._restraint = Restraint(self._lane, surroundings)
         #: Opened and not yet closed: with the openings under way, at most `connections`.
         self._connections: set[Connection] = set()
+        #: Of settings that are no longer in force: they finish their message, and count no more.
+        self._former: set[Connection] = set()
         self._idle: list[Connection] = []
         self._openings: dict[asyncio.Task[None], Opening] = {}
         self._empty = asyncio.Event()  # no connection and no opening is left
@@ -75,6 +79,7 @@ class Pool:
         self._probe_at = 0.0  # while held, in the loop's time
         self._failed_at = 0.0  # when an opening last failed
         self._stalled_at = 0.0
+        self._suspected = False  # of having stalled
         self._patience = surroundings.deadlines.stall
         self._alarm: asyncio.TimerHandle | None = None
         self._decision_due = False
@@ -106,7 +111,9 @@ class Pool:
             self._patience = self._around.deadlines.stall
             for opening in self._openings:
                 opening.cancel()
-            for connection in list(self._connections):
+            self._former |= self._connections
+            self._connections.clear()
+            for connection in list(self._former):
                 connection.retire()
             self._happened(Happening.CHANGED)
         self._decide_soon()
@@ -130,13 +137,13 @@ class Pool:
             self._alarm.cancel()
         for opening in self._openings:
             opening.cancel()
-        for connection in list(self._connections):
+        for connection in [*self._connections, *self._former]:
             connection.retire()
         try:
             async with asyncio.timeout(grace):
                 await self._empty.wait()
         except TimeoutError:
-            for connection in list(self._connections):
+            for connection in [*self._connections, *self._former]:
                 connection.abort()
             try:
                 async with asyncio.timeout(self._around.deadlines.quit):
@@ -168,6 +175,9 @@ class Pool:
             self._note_fruit(connection)
             self._count()
             self._decide_soon()
+        elif connection in self._former:
+            self._former.remove(connection)
+            self._count()
 
     def backlog(self) -> None:
         """See Owner. Said for every message of a busy connection: a few comparisons at most."""
@@ -295,8 +305,15 @@ class Pool:
         at = stalled_at(waiting, self._patience)
         if now < at - 0.001:  # timers may ring a clock tick early
             # Octets on their way out are only seen to move when looked at.
+            self._suspected = False
             self._look_again(min(at, now + self._patience / LOOKS), now)
             return
+        if not self._suspected:
+            # It may be we who were busy: what has come meanwhile is read first.
+            self._suspected = True
+            self._look_again(now + READ_FIRST, now)
+            return
+        self._suspected = False
         self._stalled_at = now
         self._happened(Happening.STALLED, describe(waiting, now))
 
@@ -366,12 +383,13 @@ class Pool:
         held = health.state is UpstreamState.HELD
         if held and not health.stalled and began_at < before:
             return
-        if failure.effect is not None:
+        if failure.effect is not None and not isinstance(failure.effect, Cap):
             self._hear(failure.effect, failure.retry_after)
         if not self._connections:
             self._happened(Happening.FAILED, failure)
         elif held or failure.reason is not Reason.UPSTREAM_TIMEOUT:
             # Silence is no refusal: the next one may be luckier, and there is room for it.
+            # One more was too many, whatever it says of their number.
             self._restraint.cap(len(self._connections), now)
             self._happened(Happening.FAILED_EXTRA, failure)
 
@@ -448,14 +466,17 @@ class Pool:
         return pause(max(1, self._health.failures), around.probing, around.rng.random())
 
     def _release(self, before: Health) -> None:
+        if self._stopping:
+            return  # as above
         log.info("upstream_up", upstream=self.name, was=before.state.value)
         self._around.metrics.upstream_up(self.name).set(1)
         self._around.work.release(self.name)
 
     def _count(self) -> None:
         if not self._stopping:  # then the upstream may be gone from the configuration
-            self._around.metrics.upstream_connections(self.name).set(len(self._connections))
-        if not self._connections and not self._openings:
+            open_now = len(self._connections) + len(self._former)
+            self._around.metrics.upstream_connections(self.name).set(open_now)
+        if not self._connections and not self._former and not self._openings:
             self._empty.set()
         else:
             self._empty.clear()

@@ -267,6 +267,20 @@ async def test_silence_on_all_connections_holds_and_an_answer_releases(
     assert rig.state() is UpstreamState.UP
 
 
+async def test_silence_under_tls_is_noticed_as_well(rig: Rig) -> None:
+    gate = asyncio.Event()
+    server = await rig.serve(lambda peer: at_dot(peer, gate), tls=("127.0.0.1",))
+    config = rig.config(server.port, mode=TlsMode.IMPLICIT)
+    rig.run(config, deadlines=STALLING, probing=NEVER)
+    rig.work.add(attempt(1), attempt(2))
+    await rig.work.until(lambda: bool(rig.work.holds))
+    assert rig.work.holds[0][1].endswith("the final dot, on the only connection")
+    gate.set()
+    await rig.work.until_finished(2)
+    assert rig.work.results == [DELIVERED] * 2
+    assert rig.state() is UpstreamState.UP
+
+
 async def test_the_only_connection_may_stall_as_well(rig: Rig) -> None:
     gate = asyncio.Event()
     await stall(rig, at_dot, gate, connections=1)

@@ -220,6 +220,29 @@ async def test_a_changed_upstream_finishes_its_message_and_moves(rig: Rig) -> No
     assert old.peers[0].heard[-1] == "QUIT"
 
 
+async def test_what_the_old_one_still_holds_does_not_keep_the_new_one_waiting(rig: Rig) -> None:
+    gate = asyncio.Event()
+
+    async def stuck(peer: Peer) -> None:
+        await peer.greet()
+        await peer.take_envelope()
+        await peer.hear_body()
+        await gate.wait()
+        await peer.say("250 stored")
+        await peer.until_quit()
+
+    old, new = await rig.serve(stuck), await rig.serve(polite)
+    courier = rig.run(rig.config(old.port))
+    rig.work.add(attempt(1), attempt(2))
+    await old.until_body()
+    courier.configure(rig.config(new.port))
+    await rig.work.until_finished(1)
+    assert rig.work.outcomes[0].host == f"127.0.0.1:{new.port}"
+    gate.set()
+    await rig.work.until_finished(2)
+    assert rig.work.results == [DELIVERED] * 2
+
+
 async def test_an_unchanged_upstream_keeps_its_connections(rig: Rig) -> None:
     server = await rig.serve(polite)
     courier = rig.run(rig.config(server.port))
