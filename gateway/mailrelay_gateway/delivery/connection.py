@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
         self._began_at = 0.0
         self._replies = 0  # of the client's, when it last was given time
         self._progress: Progress | None = None  # once TCP is up
-        self._retired = False
+        self.retired = False  # we ourselves are done with it
         self._closed = False
         self._connect_seconds = 0.0
         self.completed = 0  # transactions
@@ -118,18 +118,13 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether `next` may be called: the session is up and no transaction is under way."""
-        over = self._closed or self._retired
+        over = self._closed or self.retired
         return not over and self._attempt is None and self._client.state is State.READY
 
     @property
     def connected(self) -> bool:
         """Whether TCP is up, or was."""
         return self._progress is not None
-
-    @property
-    def retired(self) -> bool:
-        """Whether we ourselves are done with it."""
-        return self._retired
 
     @property
     def waiting(self) -> Waiting:
@@ -152,15 +147,15 @@ class Connection(asyncio.Protocol):
 
     def retire(self) -> None:
         """Take no more attempts; leave after the one that is under way."""
-        if not self._retired:
+        if not self.retired:
             if self.usable:
                 self._leave()
                 self._flush()
-            self._retired = True
+            self.retired = True
 
     def abort(self, ending: Ending = Ending.STOPPED) -> None:
         """Break the connection now; a transaction under way ends as `ending`."""
-        self._retired = True
+        self.retired = True
         if self._attempt is not None:
             self._end_transaction(ending, self._client.transcript)
         if self._transport is not None:
@@ -302,13 +297,13 @@ class Connection(asyncio.Protocol):
 
     def _leave(self) -> None:
         self._client.quit()
-        self._retired = True
+        self.retired = True
         self._owner.connection_leaving(self)
 
     # --- attempts
 
     def _next(self) -> bool:
-        if self._retired or self.completed >= self._settings.messages:
+        if self.retired or self.completed >= self._settings.messages:
             self._leave()
             self._owner.backlog()  # what we do not take, another has to
             return False
@@ -389,7 +384,7 @@ class Connection(asyncio.Protocol):
 
     def _heed(self, verdict: Verdict, transcript: Transcript) -> None:
         """What the upstream's words mean for this connection, or for all."""
-        self._retired = self._retired or isinstance(verdict.effect, Reconnect)
+        self.retired = self.retired or isinstance(verdict.effect, Reconnect)
         self._owner.heed(verdict, transcript)
 
     def _outcomes(self, attempt: Attempt, verdict: Verdict) -> list[Outcome]:
@@ -416,7 +411,7 @@ class Connection(asyncio.Protocol):
         """The pool is told before the queue gets the attempt back, so that it does not try it here
         again.
         """
-        self._retired = True
+        self.retired = True
         self._owner.login_refused(
             replace(failure, detail=f"{self._settings.host} {failure.detail}")
         )
@@ -494,6 +489,8 @@ class Connection(asyncio.Protocol):
         # Not 0: TLS transports compare with `size >= high`, and would pause whenever empty.
         transport.set_write_buffer_limits(high=1, low=0)
         self.tls_version = tls_version(transport)
+        assert self._progress is not None
+        self._progress.heard_at = self._loop.time()
         self._client.tls_established()
         self._flush()
         self._give_time()

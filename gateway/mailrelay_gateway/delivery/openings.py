@@ -35,7 +35,7 @@ class Scene:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What follows: `open` one now; or look `again` then, if nothing happens before. `full`: work
-    waits, and there may be no more connections than there are.
+    waits, and there may be no more connections.
     """
 
     open: bool = False

@@ -41,8 +41,6 @@ log = structlog.get_logger()
 MAX_DETAIL = 1000
 #: So often we look whether anything moves before silence counts as a stall.
 LOOKS = 4
-#: Seconds that we give ourselves to read what has come, before we call it silence.
-READ_FIRST = 0.05
 #: Seconds between two looks at an upstream that has stalled: whether one of its connections got on.
 LISTEN_INTERVAL = 0.25
 
@@ -80,6 +78,7 @@ class Pool:
         self._failed_at = 0.0  # when an opening last failed
         self._stalled_at = 0.0
         self._suspected = False  # of having stalled
+        self._watched_at = 0.0  # when to look whether anything moves
         self._patience = surroundings.deadlines.stall
         self._alarm: asyncio.TimerHandle | None = None
         self._decision_due = False
@@ -248,12 +247,20 @@ class Pool:
                 self._probe_at = now + self._pause()
             self._open()
         self._look_again(plan.again, now)
-        if plan.full:
+        if ready and self._health.state is not UpstreamState.HELD:
             self._watch(now)
         if self._health.stalled:
             self._listen(now)
-        elif not ready and (moment := work.not_before(lane)) is not None:
+        elif not ready:
+            self._await_turn(now)
+
+    def _await_turn(self, now: float) -> None:
+        """Nothing may start: look again when the lane's time has come."""
+        moment = self._around.work.not_before(self._lane)
+        if moment is not None:
             self._look_again(now + max(0.0, moment - self._around.clock()), now)
+        elif self._around.work.ready(self._lane):  # it has come just now, between two questions
+            self._decide_soon()
 
     def _plan(self, ready: bool, now: float) -> Plan:
         held = self._health.state is UpstreamState.HELD
@@ -292,35 +299,44 @@ class Pool:
 
     # --- stalls
 
-    def _waiting(self) -> list[Waiting]:
-        """All that wait for the upstream."""
-        return [
-            *[connection.waiting for connection in self._connections],
-            *[opening.waiting for opening in self._openings.values()],
-        ]
+    def _waiting(self) -> tuple[list[Waiting], list[Waiting]]:
+        """All that wait for the upstream: connections, and openings."""
+        busy = [connection.waiting for connection in self._connections]
+        return busy, [opening.waiting for opening in self._openings.values()]
 
     def _watch(self, now: float) -> None:
-        """Work waits, and there may be no more connections: if none gets on, it has stalled."""
-        waiting = self._waiting()
-        at = stalled_at(waiting, self._patience)
+        """Work waits, and no connection is free: if none gets on, the upstream has stalled."""
+        if now < self._watched_at:
+            self._look_again(self._watched_at, now)
+            return
+        busy, openings = self._waiting()
+        if not busy and not openings:
+            return
+        at = stalled_at(busy, openings, self._patience)
         if now < at - 0.001:  # timers may ring a clock tick early
             # Octets on their way out are only seen to move when looked at.
             self._suspected = False
-            self._look_again(min(at, now + self._patience / LOOKS), now)
+            self._watched_at = min(at, now + self._patience / LOOKS)
+            self._look_again(self._watched_at, now)
             return
         if not self._suspected:
-            # It may be we who were busy: what has come meanwhile is read first.
+            # It may be we who were busy: what has come meanwhile is read before the next turn.
             self._suspected = True
-            self._look_again(now + READ_FIRST, now)
+            self._look_again(now, now)
             return
         self._suspected = False
         self._stalled_at = now
-        self._happened(Happening.STALLED, describe(waiting, now))
+        silence = now - at + self._patience
+        # One that was opened just now, since the others are silent, says nothing yet of its own.
+        waiting = [one for one in busy + openings if now - one.since >= self._patience / 2]
+        self._happened(Happening.STALLED, describe(waiting, silence))
 
     def _listen(self, now: float) -> None:
         """It has stalled: one that gets on is enough to go on with all."""
-        waiting = self._waiting()
-        heard = [one for one in waiting if one.heard > self._stalled_at]
+        busy, openings = self._waiting()
+        # What is opened meanwhile may get as far as the others did: only if it opens is it news.
+        old = [one for one in openings if one.since <= self._stalled_at]
+        heard = [one for one in busy + old if one.heard > self._stalled_at]
         if not heard:
             self._look_again(now + LISTEN_INTERVAL, now)
             return

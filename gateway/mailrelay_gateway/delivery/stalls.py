@@ -1,5 +1,5 @@
-"""When an upstream has stalled: work waits, every connection that may exist is opening or busy, and
-none of them gets on. Pure.
+"""When an upstream has stalled: work waits, every connection is opening or busy, and none of them
+gets on. Pure.
 
 Deadlines are long, since patience with one connection costs little: ten minutes for the reply to a
 final dot. When all of them wait, everybody waits, so the upstream is held after seconds and the
@@ -20,6 +20,9 @@ from mailrelay_gateway.smtp.client_states import Phase
 #: fail-over must not come later than this.
 MOST_PATIENCE = 15.0
 
+#: The part of the patience that a new opening has for itself.
+MOMENT = 1 / 8
+
 _AWAITED = {
     **AWAITED,
     Phase.RESOLVE: "the address of its host from DNS",
@@ -35,16 +38,27 @@ class Waiting(NamedTuple):
     heard: float  # when octets last came, or went; 0: never
 
 
-def stalled_at(waiting: Sequence[Waiting], patience: float) -> float:
-    """When the upstream counts as stalled, unless one of them gets on before."""
-    return max(one.since for one in waiting) + patience
+def stalled_at(busy: Sequence[Waiting], openings: Sequence[Waiting], patience: float) -> float:
+    """When the upstream counts as stalled, unless one of them gets on before.
+
+    Each transaction has its time. Of the openings the oldest one does: the others were begun
+    because it is silent, and if they get no further than it did, that changes nothing. The newest
+    one has a moment to do better.
+    """
+    moments = [one.since + patience for one in busy]
+    if openings:
+        oldest = min(openings, key=lambda one: one.since)
+        moments.append(max(oldest.since, oldest.heard) + patience)
+        moments.append(max(one.since for one in openings) + patience * MOMENT)
+    return max(moments)
 
 
-def describe(waiting: Sequence[Waiting], now: float) -> Failure:
-    """The stall in words; its phase is the one that most of them are in, or the furthest."""
+def describe(waiting: Sequence[Waiting], seconds: float) -> Failure:
+    """So many seconds of silence in words; its phase is the one that most of them are in, or the
+    furthest.
+    """
     counted = Counter(one.phase for one in waiting)
     phases = sorted(counted, key=lambda phase: (counted[phase], phase), reverse=True)
-    seconds = now - max(one.since for one in waiting)
     where = " and ".join(_where(phase, counted[phase], len(waiting)) for phase in phases)
     return Failure(
         phases[0], Reason.UPSTREAM_TIMEOUT, f"has been silent for {seconds:.0f} s when we {where}"

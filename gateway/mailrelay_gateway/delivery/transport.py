@@ -84,13 +84,13 @@ class Opening:
 
     @property
     def waiting(self) -> Waiting:
-        """How far it is, and since when: the leg that got furthest, by the latest that moved."""
+        """How far the leg is that got furthest, and when any of them last got on."""
         legs = [leg.waiting for leg in self._running.values()]
         if not legs:
             return Waiting(Phase.RESOLVE, self.began_at, 0.0)
         return Waiting(
             max(leg.phase for leg in legs),
-            max(leg.since for leg in legs),
+            self.began_at,
             max(leg.heard for leg in legs),
         )
 
@@ -169,7 +169,7 @@ class Opening:
         late = self._loop.time() - self._deadlines.stagger
         running = list(self._running.values())
         alive = {won, *(leg.host for leg in self._waiting if leg.address)}
-        alive.update(leg.host for leg in running if leg.waiting.since > late)
+        alive.update(leg.host for leg in running if max(leg.began_at, leg.waiting.heard) > late)
         tried = self._failures.keys() | {leg.host for leg in running}
         return [host for host in self._hosts if host in tried and host not in alive]
 

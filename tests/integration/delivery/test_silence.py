@@ -290,6 +290,15 @@ async def test_the_only_connection_may_stall_as_well(rig: Rig) -> None:
     assert rig.work.results == [DELIVERED] * 2
 
 
+async def test_many_connections_need_not_all_be_tried_first(rig: Rig) -> None:
+    server = await rig.serve(lambda peer: peer.silence())
+    rig.run(rig.config(server.port, connections=100), deadlines=STALLING, probing=NEVER)
+    rig.work.add(attempt(1))
+    await rig.work.until(lambda: bool(rig.work.holds))
+    assert "when we awaited its greeting, on all " in rig.work.holds[0][1]
+    assert len(server.peers) < 20
+
+
 async def test_a_port_that_takes_no_connection_is_a_stall(rig: Rig) -> None:
     with black_hole("127.0.0.1") as port:
         rig.run(rig.config(port, connections=2), deadlines=STALLING, probing=NEVER)
