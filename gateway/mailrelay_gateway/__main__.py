@@ -25,7 +25,7 @@ from mailrelay_gateway import log as logging
 from mailrelay_gateway.config import ADMIN_PORT
 from mailrelay_gateway.descriptors import raise_limit
 from mailrelay_gateway.process import Arguments, Gateway, Stop
-from mailrelay_gateway.queue.spool import LOW_WATER
+from mailrelay_gateway.queue.disk.space import LOW_WATER
 
 #: A thread waits this long for the interpreter lock, instead of 5 ms: the spool's thread must not
 #: wait for the loop.

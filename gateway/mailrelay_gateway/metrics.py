@@ -87,6 +87,7 @@ class Metrics:
         # A counter's age, which no query of ours asks for, would double the number of series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self.upstreams: list[str] = []  # those that are configured
 
         def counter(name: str, text: str, *labels: str) -> Family[Counter]:
             return Family(Counter(f"mailrelay_{name}", text, labels, registry=self.registry))
@@ -169,6 +170,21 @@ class Metrics:
             "Free octets of the spool's volume.",
             registry=self.registry,
         )
+        self.spool_quarantined_databases = Gauge(
+            "mailrelay_spool_quarantined_databases",
+            "Damaged databases put apart.",
+            registry=self.registry,
+        )
+        self.spool_quarantined_bodies = Gauge(
+            "mailrelay_spool_quarantined_bodies",
+            "Bodies put apart because no message names them.",
+            registry=self.registry,
+        )
+        self.spool_quarantined_bytes = Gauge(
+            "mailrelay_spool_quarantined_bytes",
+            "Octets of what was put apart.",
+            registry=self.registry,
+        )
         # --- out
         self.delivery_attempts = counter(
             "delivery_attempts_total",
@@ -225,6 +241,7 @@ class Metrics:
         """
         listeners = [listener.name for listener in config.relay.listeners]
         upstreams = [upstream.name for upstream in config.relay.upstreams]
+        self.upstreams = upstreams
         for listener in listeners:
             for stage, reason in COMMON_REFUSALS:
                 self.rejected(listener, stage, reason)

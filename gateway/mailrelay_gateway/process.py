@@ -32,15 +32,16 @@ from mailrelay_gateway.config import (
     load,
 )
 from mailrelay_gateway.delivery.courier import Courier
-from mailrelay_gateway.delivery.routing import route
 from mailrelay_gateway.descriptors import sessions_for
 from mailrelay_gateway.folder import ConfigFolder
 from mailrelay_gateway.ingress.listeners import Ingress, Prepared
 from mailrelay_gateway.ingress.places import Caps
 from mailrelay_gateway.ingress.tls import CertificateError, CertificateStore
 from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.queue.disk.store import DiskStore
+from mailrelay_gateway.queue.retry import UNCERTAIN_DELAY
 from mailrelay_gateway.queue.scheduler import Scheduler
-from mailrelay_gateway.queue.spool import Spool, SpoolError
+from mailrelay_gateway.queue.store import StoreError
 from mailrelay_gateway.sandbox.courier import SandboxCourier
 from mailrelay_gateway.sandbox.store import SandboxStore
 from mailrelay_gateway.watchdog import end_after
@@ -173,22 +174,22 @@ class Gateway:
 
     def _make_parts(self) -> None:
         arguments = self.arguments
-        self._spool = Spool(
+        self._store = DiskStore(
             arguments.spool,
             metrics=self.metrics,
             on_failure=self._spool_failed,
             low_water=arguments.low_water,
             size=arguments.queue_size,
         )
+        now = time.time()
         try:
-            self._recovered = self._spool.open()
-        except SpoolError as error:
+            self._opened = self._store.open(now=now, uncertain_until=now + UNCERTAIN_DELAY)
+        except StoreError as error:
             raise Stop(EXIT_SPOOL, str(error)) from None
-        self._spool.start(asyncio.get_running_loop())
+        self._store.start(asyncio.get_running_loop())
         self._scheduler = Scheduler(
-            self._spool,
+            self._store,
             metrics=self.metrics,
-            route=route,
             rng=random.Random(),  # noqa: S311 - ids and jitter, no secrets
         )
         self._courier = Courier(self._scheduler, self.metrics)
@@ -333,7 +334,7 @@ class Gateway:
             self._scheduler.configure(config)
         else:
             self._scheduling = True
-            self._scheduler.start(asyncio.get_running_loop(), config, self._recovered)
+            self._scheduler.start(asyncio.get_running_loop(), config, self._opened)
 
     def _refuse_config(self, why: str) -> None:
         self.problem = why
@@ -371,12 +372,13 @@ class Gateway:
             _ended("courier", self._courier.stop(grace), grace + CLOSING),
         )
         await _ended("sandbox", self._sandbox.stop(), CLOSING / 3)
-        await _ended("spool", self._spool.close(), CLOSING / 3)
+        await _ended("spool", self._store.close(CLOSING / 3), CLOSING / 3)
         await _ended("admin", self._admin.stop(), CLOSING / 3)
         log.info("stopped")
 
     def _spool_failed(self, why: str) -> None:
         log.critical("spool_failed", error=why)
+        self._scheduler.stop_taking()
         if not self._failure.done():
             self._failure.set_result(
                 f"the spool has failed: {why}; what it holds is tried after a restart"
@@ -388,7 +390,7 @@ class Gateway:
         """The loop answers this itself; the spool must be able to write."""
         if self._failure.done():
             return "the spool has failed"
-        waits = self._spool.waiting_seconds()
+        waits = self._store.waiting_seconds()
         return f"the spool has not answered for {waits:.0f} s" if waits > STUCK_AFTER else ""
 
     def ready(self) -> str:
@@ -399,7 +401,7 @@ class Gateway:
             return self.problem
         if not self._ingress.serving() and self._ingress.problems():
             return " ".join(self._ingress.problems())
-        return self.alive() or self._spool.too_small()
+        return self.alive() or self._store.too_small()
 
     def status(self) -> GatewayStatus:
         """The picture for the operator and for people."""

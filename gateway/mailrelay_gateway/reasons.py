@@ -116,6 +116,7 @@ class Reason(StrEnum):
         "LeaseFound",
         "The gateway died during an attempt: the message may have been taken.",
     )
+    NOT_STARTED = "NotStarted", "The lease was given back before its attempt began."
     CONNECTION_LOST = "ConnectionLost", "The connection broke before the message was handed over."
     # --- on the way out: the upstream
     UPSTREAM_UNREACHABLE = "UpstreamUnreachable", "No connection to any host of the upstream."

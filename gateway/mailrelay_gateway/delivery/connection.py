@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import assert_type, cast
 
 import structlog
@@ -21,7 +20,7 @@ import structlog
 from mailrelay_gateway.config import TlsMode
 from mailrelay_gateway.delivery import parting
 from mailrelay_gateway.delivery.addressing import set_apart
-from mailrelay_gateway.delivery.body_file import UnreadableBody, stream_body
+from mailrelay_gateway.delivery.body_stream import UnreadableBody, stream_body
 from mailrelay_gateway.delivery.classify import (
     ENDING_OF,
     Ending,
@@ -44,7 +43,7 @@ from mailrelay_gateway.delivery.tls import (
 )
 from mailrelay_gateway.delivery.work import Work
 from mailrelay_gateway.message.effect import Reconnect
-from mailrelay_gateway.message.envelope import Attempt, AttemptRecipient, Outcome
+from mailrelay_gateway.message.envelope import Attempt, AttemptRecipient, Message, Outcome
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client import SmtpClient
 from mailrelay_gateway.smtp.client_commands import UnsendableAddress
@@ -423,18 +422,18 @@ class Connection(asyncio.Protocol):
             return
         message = self._attempt.message
         if isinstance(message.body, bytes):
-            if len(message.body) != message.size:  # a defect of ours must never go out as mail
-                octets = len(message.body)
-                log.error("body_damaged", queue_id=message.queue_id, octets=octets)
+            content = message.prelude + message.body
+            if len(content) != message.size:  # a defect of ours must never go out as mail
+                log.error("body_damaged", queue_id=message.queue_id, octets=len(content))
                 self.abort(Ending.OUR_FAULT)
                 return
-            self._client.send_body(message.body)
+            self._client.send_body(content)
         else:
-            self._task = self._loop.create_task(self._stream(message.body, message.size))
+            self._task = self._loop.create_task(self._stream(message))
 
-    async def _stream(self, path: Path, size: int) -> None:
+    async def _stream(self, message: Message) -> None:
         try:
-            dot = await stream_body(path, size, self._send_chunk)
+            dot = await stream_body(message, self._send_chunk)
         except UnreadableBody as error:
             if self._attempt is not None:
                 queue_id = self._attempt.message.queue_id

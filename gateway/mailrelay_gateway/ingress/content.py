@@ -8,12 +8,11 @@ welcome is policy's (through `begin`), and what happens to it then is the queue'
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from mailrelay_gateway.ingress.body_file import BodyFile
 from mailrelay_gateway.ingress.budget import InFlightBudget, too_much_in_flight
 from mailrelay_gateway.ingress.ledger import Account
-from mailrelay_gateway.message.envelope import INLINE_BODY_LIMIT
+from mailrelay_gateway.message.body import INLINE_BODY_LIMIT, Body, FileBody
 from mailrelay_gateway.message.trace import MAX_TRACE
 from mailrelay_gateway.policy.chain import too_big
 from mailrelay_gateway.policy.problem import Problem
@@ -29,8 +28,8 @@ MAX_PARTS = 64
 #: What goes in front of a message, and its first octets (its whole header, if that is of legal
 #: size) as they are to be stored, given those that came; or why it is refused.
 Begin = Callable[[bytes], tuple[bytes, bytes] | Problem]
-#: The message with what was put in front, or why it is refused.
-Finished = Callable[[bytes | Path | None, int, Problem | None], None]
+#: What goes in front of the message, and the message; or why it is refused.
+Finished = Callable[[bytes, Body | None, Problem | None], None]
 
 
 class Content:
@@ -46,6 +45,7 @@ class Content:
         "_max_size",
         "_open_file",
         "_parts",
+        "_prelude",
         "octets",
         "problem",
     )
@@ -72,7 +72,8 @@ class Content:
         self._parts: list[bytes] = []
         self._held = 0  # octets of the budget that are ours now
         self._file: BodyFile | None = None
-        self._grown = 0  # octets that `begin` added
+        self._grown = 0  # octets by which `begin` changed the message
+        self._prelude = b""
 
     @property
     def crowded(self) -> bool:
@@ -127,7 +128,7 @@ class Content:
         self._held = 0
 
     def finish(self, then: Finished) -> None:
-        """Everything came: call `then(body, size, problem)`, at once or when the file
+        """Everything came: call `then(prelude, body, problem)`, at once or when the file
         is durable.
         """
         if self.problem is None and self._file is None:
@@ -136,21 +137,20 @@ class Content:
             if isinstance(begun, Problem):
                 self.refuse(begun)
             else:
-                body = begun[0] + begun[1]
-                then(body, len(body), None)
+                then(*begun, None)
                 return
         if self._file is None:
-            then(None, 0, self.problem)
+            then(b"", None, self.problem)
             return
         file = self._file
         size = self._grown + self.octets
 
         def written(error: OSError | None) -> None:
             if error is None:
-                then(file.path, size, None)
+                then(self._prelude, FileBody(file.path, size), None)
             else:
                 self.refuse(_file_problem(error))
-                then(None, 0, self.problem)
+                then(b"", None, self.problem)
 
         file.finish(written)
 
@@ -161,12 +161,12 @@ class Content:
         if isinstance(begun, Problem):
             self.refuse(begun)
             return
-        body = begun[0] + begun[1]
+        self._prelude, body = begun
         self._grown = len(body) - len(content)
-        if not self._budget.take(self._grown, self._account):
+        if self._grown > 0 and not self._budget.take(self._grown, self._account):
             self.refuse(too_much_in_flight())
             return
-        self._held += self._grown
+        self._held += max(0, self._grown)
         self._parts = []
         self._file = self._open_file(self._written)
         self._file.write(body)

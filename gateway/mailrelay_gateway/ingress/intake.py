@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,9 +15,9 @@ from mailrelay_gateway.policy.problem import Problem
 class Intake(Protocol):
     """Takes messages and stores them durably."""
 
-    def problem(self) -> Problem | None:
-        """Why nothing can be accepted now, such as 452 4.3.1 below the low-water mark;
-        else None.
+    def problem(self, octets: int = 0) -> Problem | None:
+        """Why a message of so many octets (0: not known yet) cannot be accepted now, such as
+        452 4.3.1 below the low-water mark; else None.
         """
 
     def new_id(self) -> str:
@@ -26,8 +26,10 @@ class Intake(Protocol):
     def body_path(self, queue_id: str) -> Path:
         """Where the body of a message above INLINE_BODY_LIMIT is to be written, by us."""
 
-    def accept(self, message: Message, done: Callable[[Problem | None], None]) -> None:
-        """Store the message; never raises.
+    def accept(
+        self, message: Message, addresses: Sequence[str], done: Callable[[Problem | None], None]
+    ) -> None:
+        """Store the message for these recipients; never raises.
 
         `done` is called exactly once, in the event loop, whatever became of the session: with None
         once the message is committed with fsync, otherwise with the problem to answer. A body that

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +19,7 @@ from mailrelay_gateway.ingress.content import Content
 from mailrelay_gateway.ingress.ledger import Account
 from mailrelay_gateway.ingress.settings import ListenerSettings
 from mailrelay_gateway.message import trace
+from mailrelay_gateway.message.body import Body
 from mailrelay_gateway.message.envelope import ANONYMOUS, Identity, Message
 from mailrelay_gateway.message.headers import Header, read_header
 from mailrelay_gateway.message.submission import mend
@@ -244,7 +244,7 @@ class Transaction:
         if reader.bare_newline or reader.nul or content.spilled:
             content.refuse(_malformed(reader))
 
-    def _held(self, body: bytes | Path | None, size: int, problem: Problem | None) -> None:
+    def _held(self, prelude: bytes, body: Body | None, problem: Problem | None) -> None:
         """The content is whole, in memory or in a durable file: let the queue store it. An error of
         ours is an answer too: whoever waits is never forgotten.
         """
@@ -252,7 +252,7 @@ class Transaction:
             if body is None:
                 self._finished("", problem)
             else:
-                self._hand_over(body, size)
+                self._hand_over(prelude, body)
         except Exception as error:
             log.error("internal_error", listener=self.settings.name, exc_info=error)
             if self._content is not None:
@@ -265,7 +265,7 @@ class Transaction:
         if done is not None:
             done(queue_id, problem)
 
-    def _hand_over(self, body: bytes | Path, size: int) -> None:
+    def _hand_over(self, prelude: bytes, body: Body) -> None:
         reader, session, content = self._reader, self._session, self._content
         assert reader is not None  # begin set all three
         assert session is not None
@@ -285,16 +285,19 @@ class Transaction:
         message = Message(
             queue_id=self.queue_id,
             sender=self.sender,
-            recipients=tuple(self.recipients),
+            recipient_count=len(self.recipients),
             identity=self.identity,
             listener=self.settings.name,
             received_at=time.time(),
-            size=size,
+            size=len(prelude) + (len(body) if isinstance(body, bytes) else body.size),
+            prelude=prelude,
             body=body,
             eight_bit=reader.eight_bit,
             message_id=self._message_id,
         )
-        self._commons.intake.accept(message, lambda problem: self._committed(message, problem))
+        self._commons.intake.accept(
+            message, self.recipients, lambda problem: self._committed(message, problem)
+        )
 
     def _committed(self, message: Message, problem: Problem | None) -> None:
         """From the queue: stored, or not. Raises nothing into it."""
@@ -305,7 +308,10 @@ class Transaction:
         # message.
         self._content = self._session = None
         if problem is not None:
-            content.drop()
+            if problem.reason is Reason.SPOOL_FAILED:
+                content.release()  # the disk may hold it all the same: the next start decides
+            else:
+                content.drop()
             self._finished("", problem)
             return
         try:
@@ -323,7 +329,7 @@ class Transaction:
             "accepted",
             queue_id=message.queue_id,
             sender=message.sender,
-            recipients=message.recipients,
+            recipients=self.recipients,
             identity=str(identity),
             client=session.client,
             tls=session.tls,

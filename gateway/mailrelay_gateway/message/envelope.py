@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
+from mailrelay_gateway.message.body import Body
 from mailrelay_gateway.message.effect import Effect, Scope
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
-
-#: Up to this many octets of a message stay in memory and in the spool's row; larger ones are files.
-INLINE_BODY_LIMIT = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,19 +43,20 @@ POSTMASTER = Identity(namespace="", name="postmaster", uid="postmaster", usernam
 class Message:
     """A message as accepted: what is stored before 250 and what each attempt sends.
 
-    `body` holds header and body with CRLF line ends, trace headers included, not dot-stuffed:
-    octets up to INLINE_BODY_LIMIT, otherwise the path of a file in the spool that the queue owns
-    once it took the message.
+    `prelude` is what we put in front (trace header fields), `body` the client's header and body;
+    both with CRLF line ends, not dot-stuffed. They are kept apart because a DKIM signature has to
+    stand in front of what it signs. A stored body belongs to the queue once it took the message.
     """
 
     queue_id: str  # 26 characters, time-ordered, unique over replicas
     sender: str  # reverse-path without angle brackets; "" is the null sender
-    recipients: tuple[str, ...]  # forward-paths without angle brackets
+    recipient_count: int  # as accepted
     identity: Identity
     listener: str
     received_at: float  # Unix seconds
-    size: int  # octets of `body`
-    body: bytes | Path
+    size: int  # octets of `prelude` and `body` together
+    prelude: bytes = b""
+    body: Body
     eight_bit: bool  # an octet above 127 stands in it: BODY=8BITMIME towards upstreams that know it
     smtputf8: bool = False
     message_id: str = ""  # for logs; with angle brackets
@@ -66,8 +64,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecipient:
-    """One recipient of an attempt: `index` in Message.recipients, and how often it was tried
-    before.
+    """One recipient of an attempt: `index` among the message's recipients, and how often it was
+    tried before.
     """
 
     index: int

@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
 from datetime import UTC, datetime
+from typing import Protocol
 
 from mailrelay_gateway.config import QueueStatus
+from mailrelay_gateway.message.route import Route
 from mailrelay_gateway.metrics import Metrics
-from mailrelay_gateway.queue.lane import Lane
-from mailrelay_gateway.queue.pages import Count
+from mailrelay_gateway.queue.item import State
+from mailrelay_gateway.queue.store import Counts
+
+#: What people wait for, by what the store says. A leased recipient is as good as ready.
+_STATES = {
+    State.READY: "ready",
+    State.LEASED: "ready",
+    State.DEFERRED: "deferred",
+    State.UNCERTAIN: "deferred",
+}
 
 
-def show(count: Count, lanes: Mapping[str, Lane], metrics: Metrics, now: float) -> QueueStatus:
-    """Publish a count made at Unix time `now`: what is ready at a held upstream shows as held."""
-    for name, lane in lanes.items():
-        ready, deferred, octets, oldest = count.by_upstream.get(name, (0, 0, 0, now))
-        metrics.queue_messages(name, "ready").set(0 if lane.held else ready)
-        metrics.queue_messages(name, "held").set(ready if lane.held else 0)
-        metrics.queue_messages(name, "deferred").set(deferred)
-        metrics.queue_bytes(name).set(octets)
-        metrics.queue_oldest_seconds(name).set(max(0.0, now - oldest))
-    metrics.dead_letters.set(count.dead_letters)
+class Homes(Protocol):
+    """Under whose name a route's messages are counted."""
+
+    def home(self, route: Route) -> str:
+        """The upstream."""
+
+    def is_held(self, upstream: str) -> bool:
+        """Whether it is held."""
+
+
+def show(counts: Counts, homes: Homes, metrics: Metrics, now: float) -> QueueStatus:
+    """Publish a count at Unix time `now`: what is ready at a held upstream shows as held."""
+    waiting: defaultdict[tuple[str, str], int] = defaultdict(int)
+    octets: defaultdict[str, int] = defaultdict(int)
+    oldest: dict[str, float] = {}
+    for (route, state), figures in counts.by_route.items():
+        upstream = homes.home(route)
+        label = _STATES[state]
+        if label == "ready" and homes.is_held(upstream):
+            label = "held"
+        waiting[upstream, label] += figures.recipients
+        octets[upstream] += figures.octets
+        if figures.oldest is not None:
+            oldest[upstream] = min(oldest.get(upstream, now), figures.oldest)
+    for name in metrics.upstreams:
+        for label in ("ready", "deferred", "held"):
+            metrics.queue_messages(name, label).set(waiting[name, label])
+        metrics.queue_bytes(name).set(octets[name])
+        metrics.queue_oldest_seconds(name).set(max(0.0, now - oldest.get(name, now)))
+    metrics.dead_letters.set(counts.dead_letters)
     return QueueStatus(
-        messages=count.messages,
-        oldest="" if count.oldest is None else _rfc3339(count.oldest),
-        dead_letters=count.dead_letters,
+        messages=counts.messages,
+        oldest="" if counts.oldest is None else _rfc3339(counts.oldest),
+        dead_letters=counts.dead_letters,
     )
 
 

@@ -1,18 +1,21 @@
 """A recipient's life in the queue: its states, and which outcome leads where. Pure.
 
-READY ──lease──> LEASED ──delivered──> (removed)
+READY ──claim──> LEASED ──delivered──> (removed)
   ^                │ ├──failed──────> (dead letter)
-  │<──held─────────┤ ├──deferred────> DEFERRED ──due──> READY
+  │<──held, split──┤ ├──deferred────> DEFERRED ──due──> READY
   │                │ └──uncertain───> UNCERTAIN ──due──> READY, bound to its upstream
   └── found LEASED at start ──> UNCERTAIN
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from mailrelay_gateway.message.effect import Split
 from mailrelay_gateway.message.envelope import Message, Outcome, Result
+from mailrelay_gateway.message.route import Route
 from mailrelay_gateway.queue.retry import RetryPolicy
 from mailrelay_gateway.reasons import Reason
 
@@ -42,30 +45,31 @@ AFTER_ATTEMPT: dict[Result, State | None] = {
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One recipient as the spool knows it. Times are Unix seconds."""
+    """One recipient as the store knows it. Times are Unix seconds."""
 
     index: int
     address: str
     attempts: int = 0
-    # When the first attempt ended that counts; held time moves it on
-    first_tried_at: float | None = None
-    pinned: bool = False  # uncertain: no upstream but the one it was tried at
+    first_tried_at: float | None = None  # when the first attempt that counts ended
+    #: Seconds that our own schedule made it wait: what counts towards `giveUpAfter`. Time that it
+    #: spent because its upstream was held, its lane was paced, its relay suspended or its gateway
+    #: stopped, and jumps of the clock, are no part of it.
+    waited: float = 0.0
+    pinned: bool = False  # perhaps delivered: no upstream but the one it was tried at
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Recipients of one message that are to be tried together at one upstream.
+    """Recipients of one message that are leased for one attempt on one lane. Never stored.
 
-    `body` may lie on disk only.
+    All of them are pinned, or none.
     """
 
     seq: int
     message: Message
+    route: Route  # what is on disk
     recipients: tuple[Recipient, ...]
-    body_loaded: bool
-    upstream: str = ""  # what its rows say on disk
-    held_before: float = 0.0  # what the lane's held clock said when the job came to it
-    kept: int = 0  # octets of its body that count against the budget
+    upstream: str  # at which they are leased
 
     @property
     def pinned(self) -> bool:
@@ -73,51 +77,101 @@ class Job:
         return self.recipients[0].pinned
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """What becomes of one recipient: `state` None removes it; `failed` says that it goes to the
-    dead letters. `outcome` is the attempt's that led here, for the notice: its reply is typed and
-    names the host.
+    """What becomes of one recipient.
+
+    `state` None removes it; `failed` says that it goes to the dead letters. `route` is where it
+    waits. `outcome` is the attempt's that led here, for the notice; None where no attempt was made.
     """
 
     recipient: Recipient
     state: State | None
-    next_at: float | None
+    route: Route
     reason: Reason
-    reply: str
+    next_at: float | None = None
+    reply: str = ""
     failed: bool = False
     outcome: Outcome | None = None
 
 
-def decide_move(
-    recipient: Recipient, outcome: Outcome, *, now: float, policy: RetryPolicy, jitter: float
-) -> Move:
-    """The next state of a recipient whose leased attempt came to `outcome`; `jitter` is random in
-    [0, 1).
+def decide_moves(
+    job: Job,
+    outcomes: Sequence[Outcome],
+    *,
+    route: Route,
+    now: float,
+    policy: RetryPolicy,
+    jitter: float,
+) -> list[Move]:
+    """The next state of each recipient of a job whose attempt ended at `now`, in the job's order.
 
-    A deferral that comes later than the policy's `give_up_after` since the first attempt ends as a
-    failure. Raises IllegalMove for a result that the table does not have.
+    `route` is theirs by the configuration in force; `jitter`, random in [0, 1), is one for all of
+    them, so that those who wait equally long stay together. Raises IllegalMove for a result that
+    the table does not have, and KeyError for a recipient without an outcome.
     """
+    by_index = {outcome.index: outcome for outcome in outcomes}
+    return [
+        _decide(recipient, by_index[recipient.index], job, route, now, policy, jitter)
+        for recipient in job.recipients
+    ]
+
+
+def _decide(
+    recipient: Recipient,
+    outcome: Outcome,
+    job: Job,
+    route: Route,
+    now: float,
+    policy: RetryPolicy,
+    jitter: float,
+) -> Move:
     if outcome.result not in AFTER_ATTEMPT:
         raise IllegalMove(f"recipient {recipient.index}: {outcome.result}")
     state = AFTER_ATTEMPT[outcome.result]
+    if state is State.DEFERRED and isinstance(outcome.effect, Split):
+        state = State.READY  # too many for one transaction: in the next, and not counted
     reply = str(outcome.reply) if outcome.reply else outcome.detail
+    reason = outcome.reason
+    pinned_route = job.route.pinned_to(job.upstream)
     if state is None:
         failed = outcome.result is Result.FAILED
-        return Move(recipient, None, None, outcome.reason, reply, failed, outcome)
+        return Move(
+            recipient=recipient,
+            state=None,
+            route=job.route,
+            reason=reason,
+            reply=reply,
+            failed=failed,
+            outcome=outcome,
+        )
     if state is State.READY:
-        return Move(recipient, state, None, outcome.reason, reply, outcome=outcome)
-    first = recipient.first_tried_at if recipient.first_tried_at is not None else now
+        return Move(
+            recipient=recipient,
+            state=state,
+            route=pinned_route if recipient.pinned else route,
+            reason=reason,
+            reply=reply,
+            outcome=outcome,
+        )
+    pinned = recipient.pinned or state is State.UNCERTAIN
+    attempts = recipient.attempts + 1
+    gave_up = recipient.waited >= policy.give_up_after
+    delay = 0.0 if gave_up else policy.pause(outcome, attempts, jitter)
     tried = replace(
         recipient,
-        attempts=recipient.attempts + 1,
-        first_tried_at=first,
-        pinned=recipient.pinned or state is State.UNCERTAIN,
+        attempts=attempts,
+        first_tried_at=now if recipient.first_tried_at is None else recipient.first_tried_at,
+        waited=recipient.waited + delay,
+        pinned=pinned,
     )
-    if policy.charged(now - first, tried.attempts) >= policy.give_up_after:
-        return Move(tried, None, None, Reason.GAVE_UP, reply, failed=True, outcome=outcome)
-    if state is State.UNCERTAIN:
-        delay = policy.uncertain_delay(tried.attempts, jitter)
-    else:
-        delay = policy.delay(tried.attempts, jitter)
-    return Move(tried, state, now + delay, outcome.reason, reply, outcome=outcome)
+    return Move(
+        recipient=tried,
+        state=None if gave_up else state,
+        route=pinned_route if pinned else route,
+        reason=Reason.GAVE_UP if gave_up else reason,
+        next_at=None if gave_up else now + delay,
+        reply=reply,
+        failed=gave_up,
+        outcome=outcome,
+    )

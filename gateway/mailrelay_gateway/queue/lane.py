@@ -1,44 +1,74 @@
-"""One upstream's part of the queue in memory: what may start, what waits for a lease, what still
-lies on disk.
+"""One lane in memory: the jobs that are leased ahead for it, and what it was told about its pace.
+Pure.
 
-A lane holds a window of the queue, never the queue. It shares its upstream fairly: senders take
-turns, whatever each of them has waiting. It decides nothing about time or disk; the scheduler does.
+A lane holds what its connections need next, never the queue. Senders take turns in it, whatever
+each of them has waiting.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.queue.item import Job
 
-#: Jobs of one upstream in memory; the rest stays on disk until there is room.
-WINDOW = 2000
-#: Below so many waiting jobs the next page is read from disk.
-REFILL_BELOW = 500
+#: Recipients of one attempt, at most: Postfix's smtpd_recipient_limit, which RFC 5321 section
+#: 4.5.3.1.8 wants to be at least 100.
+MAX_RECIPIENTS = 1000
+#: Seconds by which a lane slows down at the first sign of throttling, and at most.
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 300.0
 
 
 class FairQueue:
-    """Jobs by sender; each pop serves the sender whose turn it is."""
+    """Jobs by sender; each pop serves the sender whose turn it is.
 
-    __slots__ = ("_by_sender", "_length", "_turns")
+    Recipients of a message that is waiting here already join it, so that they are one transaction.
+    """
+
+    __slots__ = ("_by_message", "_by_sender", "_length", "_turns", "octets")
 
     def __init__(self) -> None:
         """Start empty."""
         self._by_sender: dict[str, deque[Job]] = {}
+        self._by_message: dict[tuple[int, bool], Job] = {}
         self._turns: deque[str] = deque()
         self._length = 0
+        self.octets = 0  # of bodies in memory
 
     def __len__(self) -> int:
         return self._length
 
-    def push(self, job: Job) -> None:
-        """Add a job behind the others of its sender."""
+    def __contains__(self, sender: str) -> bool:
+        """Whether a job of this sender waits here."""
+        return sender in self._by_sender
+
+    @property
+    def senders(self) -> int:
+        """How many senders have jobs here."""
+        return len(self._by_sender)
+
+    def push(self, job: Job, *, first: bool = False) -> None:
+        """Add a job behind the others of its sender; `first` puts it before them, with the turn."""
+        key = (job.seq, job.pinned)
+        known = self._by_message.get(key)
+        if known is not None and len(known.recipients) + len(job.recipients) <= MAX_RECIPIENTS:
+            known.recipients += job.recipients
+            return
+        self._by_message.setdefault(key, job)
+        self.octets += octets_in_memory(job)
         uid = job.message.identity.uid
         jobs = self._by_sender.get(uid)
         if jobs is None:
             jobs = self._by_sender[uid] = deque()
             self._turns.append(uid)
-        jobs.append(job)
+        if first:
+            jobs.appendleft(job)
+            if self._turns[0] != uid:
+                self._turns.remove(uid)
+                self._turns.appendleft(uid)
+        else:
+            jobs.append(job)
         self._length += 1
 
     def pop(self) -> Job:
@@ -51,6 +81,10 @@ class FairQueue:
         else:
             del self._by_sender[uid]
         self._length -= 1
+        self.octets -= octets_in_memory(job)
+        key = (job.seq, job.pinned)
+        if self._by_message.get(key) is job:
+            del self._by_message[key]
         return job
 
     def clear(self) -> list[Job]:
@@ -61,64 +95,64 @@ class FairQueue:
         return jobs
 
 
+def octets_in_memory(job: Job) -> int:
+    """Octets of the job's message that memory holds."""
+    body = job.message.body
+    return len(body) if isinstance(body, bytes) else 0
+
+
 class Lane:
-    """The window of one upstream."""
+    """The jobs leased ahead for one lane, and when it may start the next."""
 
     __slots__ = (
-        "_held_since",
-        "_held_total",
+        "claiming",
         "depth",
-        "held",
-        "leasing",
-        "name",
-        "on_disk_from",
-        "paging",
-        "ready",
+        "in_turns",
+        "key",
+        "not_before",
+        "pause",
         "startable",
+        "turns",
     )
 
-    def __init__(self, name: str, depth: int) -> None:
-        """A lane that keeps up to `depth` jobs leased ahead of their connections."""
-        self.name = name
+    def __init__(self, key: LaneKey, depth: int) -> None:
+        """A lane that keeps about `depth` jobs leased ahead of its connections."""
+        self.key = key
         self.depth = depth
-        self.ready = FairQueue()
-        self.startable: deque[Job] = deque()
-        self.leasing = 0
-        self.held = False
-        self.paging = False
-        # (seq, n) after which READY rows lie on disk
-        self.on_disk_from: tuple[int, int] | None = None
-        self._held_since = 0.0
-        self._held_total = 0.0
+        self.startable = FairQueue()
+        self.claiming = 0  # jobs that the store was asked for
+        #: Senders with something READY on disk that this lane serves, in the order of their turns.
+        self.turns: deque[str] = deque()
+        self.in_turns: set[str] = set()
+        self.not_before = 0.0  # monotonic seconds
+        self.pause = 0.0  # by how much the last sign of throttling slowed it down
+
+    def __repr__(self) -> str:
+        """What it holds."""
+        return (
+            f"<Lane {self.key} startable={len(self.startable)} claiming={self.claiming}"
+            f" senders={len(self.turns)}>"
+        )
 
     @property
-    def full(self) -> bool:
-        """Whether the window takes no more."""
-        return len(self.ready) + len(self.startable) + self.leasing >= WINDOW
+    def ahead(self) -> int:
+        """Jobs that are leased, or asked for, and have not been started."""
+        return len(self.startable) + self.claiming
 
-    @property
-    def room_to_lease(self) -> int:
-        """How many more jobs may be leased ahead."""
-        return 0 if self.held else self.depth - len(self.startable) - self.leasing
+    def slow(self, now: float, jitter: float) -> None:
+        """The upstream throttles: pause, each time twice as long. Further signs during a pause are
+        of the same moment and change nothing.
+        """
+        if now < self.not_before:
+            return
+        self.pause = min(max(FIRST_PAUSE, self.pause * 2), LONGEST_PAUSE)
+        self.not_before = now + self.pause * (0.75 + jitter / 2)
 
-    def leave_on_disk(self, seq: int, n: int) -> None:
-        """Remember that the READY row (seq, n) is not in memory."""
-        before = (seq, n - 1)
-        if self.on_disk_from is None or before < self.on_disk_from:
-            self.on_disk_from = before
+    def pause_until(self, moment: float) -> None:
+        """Start nothing before `moment` (monotonic seconds)."""
+        self.not_before = max(self.not_before, moment)
 
-    def hold(self, now: float) -> None:
-        """Start holding, at monotonic time `now`."""
-        if not self.held:
-            self.held = True
-            self._held_since = now
-
-    def release(self, now: float) -> None:
-        """Stop holding."""
-        if self.held:
-            self.held = False
-            self._held_total += now - self._held_since
-
-    def held_seconds(self, now: float) -> float:
-        """For how long it was held in all: what waited meanwhile is not charged for it."""
-        return self._held_total + (now - self._held_since if self.held else 0.0)
+    def succeeded(self) -> None:
+        """A message was taken: recover slowly."""
+        if self.pause:
+            self.pause = self.pause / 2 if self.pause > FIRST_PAUSE / 2 else 0.0

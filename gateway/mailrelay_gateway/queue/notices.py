@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mailrelay_gateway.message.body import first_octets
 from mailrelay_gateway.message.dsn import FailedRecipient, build_notice
 from mailrelay_gateway.message.envelope import POSTMASTER, Message, Result
 from mailrelay_gateway.message.trace import message_id
@@ -35,7 +36,7 @@ def write_notice(
     return Message(
         queue_id=queue_id,
         sender="",
-        recipients=(message.sender,),
+        recipient_count=1,
         identity=POSTMASTER,
         listener="",
         received_at=now,
@@ -60,16 +61,12 @@ def _failed(move: Move) -> FailedRecipient:
 
 
 def _header_of(message: Message) -> bytes:
-    """The message's header, or the first whole lines of it; nothing where the file cannot be
+    """The message's header, or the first whole lines of it; ours alone where the body cannot be
     read.
     """
-    if isinstance(message.body, bytes):
-        start = message.body[:QUOTED_HEADER]
-    else:
-        try:
-            with message.body.open("rb") as file:
-                start = file.read(QUOTED_HEADER)
-        except OSError:  # damage to one file must not keep the message from ending
-            start = b""
-    header, blank, _ = start.partition(b"\r\n\r\n")
+    try:
+        start = first_octets(message.body, QUOTED_HEADER)
+    except OSError:  # damage to one file must not keep the message from ending
+        start = b""
+    header, blank, _ = (message.prelude + start)[:QUOTED_HEADER].partition(b"\r\n\r\n")
     return header if blank else header[: header.rfind(b"\r\n") + 1].rstrip(b"\r\n")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mailrelay_gateway.message.envelope import Outcome, Result
+
 #: Seconds before the second attempt. Postfix waits 300 s, exim 15 min, SES asks for 5 s and more;
 #: users wait for password mails, and smarthosts mostly defer for throttling that ends within
 #: seconds.
@@ -26,13 +28,6 @@ class RetryPolicy:
     give_up_after: float
     max_interval: float
 
-    def charged(self, seconds: float, attempts: int) -> float:
-        """How much of the `seconds` since the first attempt counts towards giving up: no more than
-        so many attempts can have waited for each other. The rest was spent held, stopped, or in a
-        jump of the clock.
-        """
-        return min(seconds, attempts * self.max_interval * (1 + SPREAD))
-
     def delay(self, attempts: int, jitter: float) -> float:
         """Seconds until the next attempt after `attempts` of them: doubling, bounded, spread by
         `jitter` in [0, 1).
@@ -48,3 +43,21 @@ class RetryPolicy:
             self.delay(attempts, jitter),
             min(UNCERTAIN_DELAY, self.max_interval) * (1 + SPREAD * jitter),
         )
+
+    def pause(self, outcome: Outcome, attempts: int, jitter: float) -> float:
+        """Seconds until the attempt after `outcome`, the last of `attempts`: as the upstream named
+        them ("try again in 92 seconds"), else by our schedule.
+        """
+        if outcome.result is Result.UNCERTAIN:
+            return self.uncertain_delay(attempts, jitter)
+        if outcome.retry_after is not None:
+            named = min(max(outcome.retry_after, 1.0), self.max_interval)
+            return named * (1 + SPREAD / 4 * jitter)
+        return self.delay(attempts, jitter)
+
+    @property
+    def longest(self) -> float:
+        """No pause is longer, in seconds. What waits for a time twice as far away was given it by
+        a clock that was ahead.
+        """
+        return self.max_interval * (1 + SPREAD)

@@ -1,10 +1,9 @@
-"""Gives each message its turn: takes what ingress accepted, hands attempts to delivery, writes down
-what came of them.
+"""Drives the queue: stores what was accepted, hands attempts to couriers, writes down what came of
+them.
 
-It joins the spool (disk), the lanes (memory) and the clock. An attempt is handed out only once its
-lease is on disk. Memory is bounded: WINDOW jobs a lane and BODY_BUDGET octets of bodies; whatever
-does not fit stays on disk and is read when its turn comes. Everything runs in the event loop's
-thread.
+It decides nothing: whose turn it is stands in `turns`, what an outcome makes of a recipient in
+`item`, and what is durable is the store's business. It joins them with the clock. An attempt is
+handed out only once its lease is durable. Everything runs in the event loop's thread.
 
 Over 500 lines because each callback is half of a step whose other half must be read with it.
 """
@@ -23,119 +22,131 @@ from typing import Protocol
 import structlog
 
 from mailrelay_gateway.config import GatewayConfig, QueueStatus
-from mailrelay_gateway.message.effect import Effect, HoldScope
+from mailrelay_gateway.message.effect import Effect, HoldScope, PauseUntil, Slow
 from mailrelay_gateway.message.envelope import (
     Attempt,
     AttemptRecipient,
+    Identity,
     Message,
     Outcome,
     Result,
 )
 from mailrelay_gateway.message.lane import LaneKey
+from mailrelay_gateway.message.route import Route, Sketch
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.policy.routing import all_routes, chooser, single_route
+from mailrelay_gateway.queue.audit import Audit
+from mailrelay_gateway.queue.duetimes import DueTimes
 from mailrelay_gateway.queue.gauges import show
 from mailrelay_gateway.queue.ids import queue_id
-from mailrelay_gateway.queue.item import Job, Move, Recipient, State, decide_move
-from mailrelay_gateway.queue.lane import REFILL_BELOW, Lane
+from mailrelay_gateway.queue.item import Job, Move, Recipient, State, decide_moves
+from mailrelay_gateway.queue.lane import Lane
 from mailrelay_gateway.queue.notices import write_notice
-from mailrelay_gateway.queue.operations import Call, Finish, Lease, Store
-from mailrelay_gateway.queue.pages import Count, DuePage, FoundLeases, Orphans, ReadyPage
+from mailrelay_gateway.queue.pauses import Pauses
+from mailrelay_gateway.queue.reroutes import Reroutes
 from mailrelay_gateway.queue.retry import RetryPolicy
-from mailrelay_gateway.queue.spool import Recovered, Spool
+from mailrelay_gateway.queue.store import (
+    Backlog,
+    Counts,
+    Ended,
+    Entry,
+    Lease,
+    Opened,
+    Part,
+    QueueStore,
+    Want,
+)
+from mailrelay_gateway.queue.turns import Turns
 from mailrelay_gateway.reasons import Reason
 
 log = structlog.get_logger()
 
-#: Octets of bodies that waiting jobs in memory may keep; beyond, bodies are read again from disk.
-BODY_BUDGET = 64 * 1024 * 1024
-#: Seconds until what is due is looked for again after a look that failed.
-DUE_AGAIN = 30.0
-#: Attempts leased ahead for each connection of an upstream: as many as finish during one commit.
-LEASES_AHEAD = 4
 #: Seconds between two counts of the queue, at least; counting may take this share of the time.
 COUNT_INTERVAL = 1.0
 COUNT_SHARE = 0.02
+#: Seconds for which a lease holds in a store that several gateways share: longer than any attempt.
+LEASE = 3600.0
 
 
 class Courier(Protocol):
     """What delivers: told that there is work, it comes and takes it."""
 
     def wake(self, lane: LaneKey) -> None:
-        """Work is ready in `lane`."""
-
-
-Route = Callable[[GatewayConfig, Message], tuple[str, ...]]
+        """Work may be ready in `lane`."""
 
 
 class Scheduler:
-    """The queue's mind. It is ingress's `Intake` and delivery's `Work`."""
+    """Decides nothing, and sees to it that everybody gets a turn. It is ingress's `Intake` and
+    delivery's `Work`.
+    """
 
     def __init__(
         self,
-        spool: Spool,
+        store: QueueStore,
         *,
         metrics: Metrics,
-        route: Route,
         rng: random.Random,
         clock: Callable[[], float] = time.time,
+        owner: str = "",
+        count_interval: float = COUNT_INTERVAL,
     ) -> None:
-        """Join a spool that is open; `start` begins. `clock` gives Unix seconds."""
-        self._spool = spool
+        """Join a store that is open; `start` begins. `clock` gives Unix seconds; `owner` names us
+        in leases; `count_interval` is the least time (seconds) between two counts.
+        """
+        self._store = store
         self._metrics = metrics
-        self._route = route
         self._rng = rng
         self._clock = clock
+        self._owner = owner
+        self._count_interval = count_interval
+        self._turns = Turns()
+        self._audit = Audit()
         self._couriers: Mapping[str, Courier] = {}
-        self._lanes: dict[str, Lane] = {}
         self._running: dict[int, Job] = {}
-        self._here: set[tuple[int, int]] = set()  # READY rows that are in memory
         self._next_seq = 1
         self._next_attempt = 0
-        self._bodies = 0
         self._suspended = False
+        self._started = False
         self._stopping = False
-        self._loading_due = False
-        self._due_at = float("inf")
-        self._due_timer: asyncio.TimerHandle | None = None
+        self._wake_due: set[LaneKey] = set()
         self._count_timer: asyncio.TimerHandle | None = None
         self._status = QueueStatus()
+        self.corrected = 0  # backlogs whose count in memory was wrong: a defect of ours each
 
     # --- life
 
-    def start(
-        self, loop: asyncio.AbstractEventLoop, config: GatewayConfig, recovered: Recovered
-    ) -> None:
-        """Begin with what the spool holds; couriers are to be there already (`attach`)."""
+    def start(self, loop: asyncio.AbstractEventLoop, config: GatewayConfig, opened: Opened) -> None:
+        """Begin with what the store holds; couriers are to be there already (`attach`)."""
         self._loop = loop
-        self._next_seq = recovered.next_seq
-        retry = config.relay.retry
-        self._policy = RetryPolicy(
-            give_up_after=retry.give_up_after, max_interval=retry.max_interval
+        self._started = True
+        self._next_seq = opened.next_seq
+        self._pauses = Pauses(loop, self._pause_over)
+        self._due = DueTimes(
+            self._store,
+            loop=loop,
+            clock=self._clock,
+            longest=lambda: self._policy.longest,
+            found=self._found,
         )
-        now = self._clock()
-        leases = FoundLeases(now, now + self._policy.uncertain_delay(1, self._rng.random()))
-        self._spool.submit(Call(leases.read, partial(self._found_leases, leases)))
+        self._reroutes = Reroutes(
+            self._store, self._turns, loop=loop, found=self._found, done=self._pump_all
+        )
+        for found in opened.found:
+            self._metrics.delivery_attempts(found.upstream, Result.UNCERTAIN, "none").inc()
+            log.warning(
+                "uncertain",
+                queue_id=found.queue_id,
+                recipient=found.address,
+                upstream=found.upstream,
+                reason=Reason.LEASE_FOUND,
+            )
+        for backlog, recipients in opened.ready.items():
+            self._turns.found(backlog, recipients, loop.time())
         self.configure(config)
-        if recovered.messages:
-            for lane in self._lanes.values():
-                lane.leave_on_disk(0, 0)
-                self._refill(lane)
-            self._load_due()
+        if opened.next_at is not None:
+            self._due.look_at(opened.next_at)
         self._count()
-
-    def _found_leases(self, leases: FoundLeases, problem: Problem | None) -> None:
-        if problem is None and leases.found:
-            for queue_id, address, upstream in leases.found:
-                self._metrics.delivery_attempts(upstream, Result.UNCERTAIN, "none").inc()
-                log.warning(
-                    "uncertain",
-                    queue_id=queue_id,
-                    recipient=address,
-                    upstream=upstream,
-                    reason=Reason.LEASE_FOUND,
-                )
-            self._wait_until(leases.next_at)
 
     def attach(self, couriers: Mapping[str, Courier]) -> None:
         """Say who delivers for which upstream; called before each `configure`."""
@@ -145,53 +156,46 @@ class Scheduler:
                 self.release(name)  # who held it releases it no more
 
     def configure(self, config: GatewayConfig) -> None:
-        """Take a new configuration: lanes for its upstreams; what waits for one that is gone
-        finds another.
-        """
-        self._config = config
+        """Take a new configuration. What waits on a route that it does not have gets another."""
         retry = config.relay.retry
+        self._config = config
         self._policy = RetryPolicy(
             give_up_after=retry.give_up_after, max_interval=retry.max_interval
         )
+        self._choose = chooser(config)
+        self._single_route = single_route(config)
         self._suspended = config.relay.suspend
-        names = [upstream.name for upstream in config.relay.upstreams]
-        gone = [self._lanes.pop(name) for name in [n for n in self._lanes if n not in names]]
-        for upstream in config.relay.upstreams:
-            depth = LEASES_AHEAD * min(upstream.connections, 100)
-            self._lanes.setdefault(upstream.name, Lane(upstream.name, depth)).depth = depth
-        self._adopt()
-        for lane in gone:
-            self._unlease_startable(lane)
-            self._reroute(lane)
-        self._reroute_held()
-        for lane in self._lanes.values():
-            self._pump(lane)
+        connections = {upstream.name: upstream.connections for upstream in config.relay.upstreams}
+        self._give_leases_back(self._turns.configure(connections, self._loop.time()))
+        if self._suspended or self._stopping:
+            self._give_leases_back(self._turns.stop())
+        else:
+            self._turns.resume(self._loop.time())
+        self._reroutes.configure(all_routes(config), connections.keys(), self._choose)
+        self._pump_all()
 
     def stop_taking(self) -> None:
         """Hand out no more attempts; those under way may still finish."""
         self._stopping = True
-        for timer in (self._due_timer, self._count_timer):
-            if timer is not None:
-                timer.cancel()
-        for lane in self._lanes.values():
-            self._unlease_startable(lane)
-
-    def _unlease_startable(self, lane: Lane) -> None:
-        jobs = list(lane.startable)
-        lane.startable.clear()
-        for job in jobs:
-            self._unlease(job)
+        if not self._started:
+            return
+        self._due.stop()
+        self._reroutes.stop()
+        self._pauses.stop()
+        if self._count_timer is not None:
+            self._count_timer.cancel()
+        self._give_leases_back(self._turns.stop())
 
     @property
     def status(self) -> QueueStatus:
-        """What waits, as last counted."""
+        """The queue, as last counted."""
         return self._status
 
     # --- ingress: Intake
 
-    def problem(self) -> Problem | None:
-        """Why no message can be accepted right now, if so."""
-        return self._spool.problem(time.monotonic())
+    def problem(self, octets: int = 0) -> Problem | None:
+        """Why a message of so many octets (0: not known yet) cannot be accepted now, if so."""
+        return self._store.problem(octets)
 
     def new_id(self) -> str:
         """A queue id."""
@@ -199,79 +203,116 @@ class Scheduler:
 
     def body_path(self, queue_id: str) -> Path:
         """Where to write a body that is too large for memory."""
-        return self._spool.body_path(queue_id)
+        return self._store.body_path(queue_id)
 
-    def accept(self, message: Message, done: Callable[[Problem | None], None]) -> None:
-        """Store a message; `done(None)` comes once it is on disk."""
-        problem = self._spool.problem(time.monotonic())
+    def accept(
+        self, message: Message, addresses: Sequence[str], done: Callable[[Problem | None], None]
+    ) -> None:
+        """Store a message for these recipients; `done(None)` comes once it is durable."""
+        problem = self._store.problem(message.size)
         if problem is not None:
             self._loop.call_soon(done, problem)
             return
-        recipients = tuple([Recipient(n, address) for n, address in enumerate(message.recipients)])
-        job = Job(self._next_seq, message, recipients, body_loaded=True)
+        now = self._loop.time()
+        entry = self._entry(message, addresses)
+        leased: list[tuple[Part, Lane]] = []
+        parts: list[Part] = []
+        for part in entry.parts:
+            backlog = Backlog(part.route, message.identity.uid)
+            lane = self._turns.may_lease_at_once(backlog, message.size, now)
+            if lane is not None:
+                part = replace(part, leased_at=lane.key.upstream)
+                self._turns.reserve(lane)
+                leased.append((part, lane))
+            parts.append(part)
+        entry.parts = parts
+        self._store.accept(entry, partial(self._stored, entry, leased, done))
+
+    def _entry(self, message: Message, addresses: Sequence[str]) -> Entry:
+        """A message as the store takes it: its recipients by their routes."""
+        seq = self._next_seq
         self._next_seq += 1
-        lane = self._lane_for(job)
-        job.upstream = lane.name
-        leased = (
-            lane.room_to_lease > 0
-            and not self._suspended
-            and not self._stopping
-            and not len(lane.ready)
-            and lane.on_disk_from is None
-        )
-        if leased:
-            lane.leasing += 1
-        stored = partial(self._stored, job, lane if leased else None, done)
-        self._spool.submit(Store(job, lane.name, leased, stored))
+        recipients = [Recipient(n, address) for n, address in enumerate(addresses)]
+        if self._single_route is not None:
+            return Entry(seq, message, [Part(route=self._single_route, recipients=(*recipients,))])
+        by_route: dict[Route, list[Recipient]] = {}
+        for recipient in recipients:
+            route = self._route(message.sender, recipient.address, message.identity)
+            by_route.setdefault(route, []).append(recipient)
+        parts = [Part(route=route, recipients=(*some,)) for route, some in by_route.items()]
+        return Entry(seq, message, parts)
+
+    def _route(self, sender: str, address: str, identity: Identity) -> Route:
+        return self._choose(Sketch(sender=sender, address=address, identity=identity))
 
     def _stored(
         self,
-        job: Job,
-        leased: Lane | None,
+        entry: Entry,
+        leased: Sequence[tuple[Part, Lane]],
         done: Callable[[Problem | None], None],
         problem: Problem | None,
     ) -> None:
-        if leased is not None:
-            leased.leasing -= 1
+        for _, lane in leased:
+            self._turns.reserved(lane)
         if problem is None:
-            if leased is None:
-                self._enter(job, fresh=True)
-            elif leased.held or self._stopping or self._lanes.get(leased.name) is not leased:
-                self._unlease(job)
-            else:
-                leased.startable.append(job)
-                self._wake(leased)
+            self._enter(entry, leased)
         done(problem)
+
+    def _enter(self, entry: Entry, leased: Sequence[tuple[Part, Lane]]) -> None:
+        """What was stored is startable where it was leased, and READY on disk elsewhere."""
+        message = entry.message
+        for part, lane in leased:
+            upstream = lane.key.upstream
+            job = Job(entry.seq, message, part.route, part.recipients, upstream)
+            if self._turns.lanes.get(lane.key) is lane and self._turns.may_start(lane):
+                self._turns.start_later(lane, job)
+                self._wake(lane)
+            else:
+                self._give_leases_back([job])
+        for part in entry.parts:
+            if part.leased_at is None:
+                self._found(Backlog(part.route, message.identity.uid), len(part.recipients))
 
     # --- delivery: Work
 
     def ready(self, key: LaneKey) -> bool:
-        """Whether an attempt in the lane `key` may start now."""
-        lane = self._lanes.get(key.upstream)
-        return not (lane is None or not lane.startable or self._suspended or self._stopping)
+        """Whether an attempt in this lane may start now."""
+        lane = self._turns.lanes.get(key)
+        return not (
+            lane is None
+            or not len(lane.startable)
+            or self._turns.stopped
+            or self._store.failed
+            or (lane.not_before and lane.not_before > self._loop.time())
+        )
 
     def not_before(self, key: LaneKey) -> float | None:
-        """Lanes have no pace yet."""
-        del key
-        return None
+        """Unix seconds before which nothing may start in this lane; None: now."""
+        lane = self._turns.lanes.get(key)
+        if lane is None or lane.not_before <= self._loop.time():
+            return None
+        return self._clock() + lane.not_before - self._loop.time()
 
     def take(self, key: LaneKey, most: int | None = None) -> Attempt | None:
-        """The next attempt in the lane `key`, its lease on disk; None when nothing may start. Jobs
-        are not parted: `most` counts for nothing.
+        """The next attempt in this lane, its lease durable, for at most so many recipients; None
+        when nothing may start.
         """
-        del most
-        lane = self._lanes.get(key.upstream)
-        if lane is None or not lane.startable or self._suspended or self._stopping:
+        if not self.ready(key):
             return None
-        job = lane.startable.popleft()
-        if len(lane.startable) + lane.leasing <= lane.depth >> 1:
-            self._pump(lane)
+        lane = self._turns.lanes[key]
+        job = self._turns.take(lane)
+        if most is not None and len(job.recipients) > most:
+            rest = replace(job, recipients=job.recipients[most:])
+            job.recipients = job.recipients[:most]
+            self._turns.start_later(lane, rest, first=True)
+        self._pump(lane)
         self._next_attempt += 1
         self._running[self._next_attempt] = job
         return Attempt(
             number=self._next_attempt,
             message=job.message,
             upstream=key.upstream,
+            destination=key.destination,
             recipients=tuple(
                 [AttemptRecipient(r.index, r.address, r.attempts) for r in job.recipients]
             ),
@@ -281,337 +322,199 @@ class Scheduler:
         """Write down what came of an attempt: remove, wait, give up with a notice, or hold."""
         job = self._running.pop(attempt.number)
         now = self._clock()
-        by_index = {outcome.index: outcome for outcome in outcomes}
-        moves = []
-        for recipient in job.recipients:
-            outcome = by_index[recipient.index]
-            jitter = self._rng.random()
-            moves.append(
-                decide_move(recipient, outcome, now=now, policy=self._policy, jitter=jitter)
-            )
+        moves = decide_moves(
+            job,
+            outcomes,
+            route=self._route_of(job),
+            now=now,
+            policy=self._policy,
+            jitter=self._rng.random(),
+        )
+        for outcome in outcomes:
             if outcome.result is Result.DELIVERED:
                 waited = max(0.0, now - job.message.received_at)
                 self._metrics.delivery_seconds(attempt.upstream).observe(waited)
+                lane = self._turns.lanes.get(attempt.lane)
+                if lane is not None:
+                    lane.succeeded()
         notices = self._notices(job, moves, now)
-        done = partial(self._finished, job, moves, notices)
-        self._spool.submit(Finish(job, moves, attempt.upstream, now, notices, done))
+        ended = Ended(job, moves, attempt.upstream, now, notices)
+        self._store.finish(ended, partial(self._finished, ended))
+
+    def _route_of(self, job: Job) -> Route:
+        """The job's route by the configuration in force. All its recipients had the same, and so
+        have, unless routes were changed meanwhile: then `reroute` looks at each.
+        """
+        if self._single_route is not None and not job.route.destination:
+            return self._single_route
+        message = job.message
+        return self._route(message.sender, job.recipients[0].address, message.identity)
 
     def give_back(self, attempt: Attempt) -> None:
         """Nothing was sent for it: it may start again, the lease it has still holds."""
         job = self._running.pop(attempt.number)
-        lane = self._lanes.get(attempt.upstream)
-        if lane is None or lane.held or self._stopping:
-            self._unlease(job)
+        lane = self._turns.lanes.get(attempt.lane)
+        if lane is None or not self._turns.may_start(lane):
+            self._give_leases_back([job])
         else:
-            lane.startable.appendleft(job)
-            self._loop.call_soon(self._wake, lane)
+            self._turns.start_later(lane, job, first=True)
+            self._wake(lane)
 
     def hold(
         self, upstream: str, reason: Reason, detail: str, scope: HoldScope | None = None
     ) -> None:
-        """The upstream is in trouble: what may go elsewhere goes, the rest waits and is not
-        charged for it. Whatever the scope, everybody's does.
+        """The upstream is in trouble: its messages take the next of their route, or wait and are
+        not charged for it.
         """
         del scope
-        lane = self._lanes.get(upstream)
-        if lane is None or lane.held:
+        if self._turns.is_held(upstream):
             return
-        lane.hold(time.monotonic())
         log.warning("upstream_held", upstream=upstream, reason=reason, detail=detail)
-        self._unlease_startable(lane)
-        self._reroute(lane)
+        self._give_leases_back(self._turns.hold(upstream, self._loop.time()))
+        self._pump_all()
 
     def release(self, upstream: str) -> None:
         """The upstream works again."""
-        lane = self._lanes.get(upstream)
-        if lane is None or not lane.held:
+        if not self._turns.is_held(upstream):
             return
-        lane.release(time.monotonic())
         log.info("upstream_released", upstream=upstream)
-        self._pump(lane)
-        self._reroute_held()
+        self._turns.release(upstream, self._loop.time())
+        self._pump_all()
 
-    def slow(self, key: LaneKey, effect: Effect, retry_after: float | None) -> None:
-        """Lanes have no pace yet."""
+    def slow(self, key: LaneKey, effect: Effect, retry_after: float | None = None) -> None:
+        """The upstream wants less, or nothing for a while, in this lane."""
+        lane = self._turns.lanes.get(key)
+        if lane is None:
+            return
+        now = self._loop.time()
+        if isinstance(effect, PauseUntil):
+            lane.pause_until(now + effect.moment(self._clock()) - self._clock())
+        elif isinstance(effect, Slow):
+            lane.slow(now, self._rng.random())
+        if retry_after is not None:
+            lane.pause_until(now + min(retry_after, self._policy.longest))
+        if lane.not_before > now:
+            self._turns.assign(now)
+            self._pauses.watch(lane)
+            self._pump_all()
 
-    def _reroute_held(self) -> None:
-        """A way has opened: what waits in held lanes may go there."""
-        for lane in list(self._lanes.values()):
-            if lane.held:
-                self._reroute(lane)
-
-    def _reroute(self, lane: Lane) -> None:
-        """Look for a lane again for each job of this one's window; held time is credited before."""
-        now = time.monotonic()
-        for job in lane.ready.clear():
-            _credit(job, lane.held_seconds(now))
-            self._enter(job)
+    def _pause_over(self) -> None:
+        self._turns.assign(self._loop.time())
+        self._pump_all()
 
     # --- turns
 
-    def _lane_for(self, job: Job) -> Lane:
-        """The first lane of the message's route that is not held; the first of all if every one
-        is.
-        """
-        if job.recipients[0].pinned and job.upstream in self._lanes:
-            return self._lanes[job.upstream]
-        names = self._route(self._config, job.message)
-        for name in names:
-            lane = self._lanes[name]
-            if not lane.held:
-                return lane
-        return self._lanes[names[0]]
+    def _found(self, backlog: Backlog, recipients: int) -> None:
+        """So many recipients are READY on disk: lease them when their turn comes."""
+        self._turns.found(backlog, recipients, self._loop.time())
+        lane = self._turns.serving(backlog.route)
+        if lane is not None:
+            self._pump(lane)
+        elif self._turns.is_lost(backlog.route):
+            self._reroutes.check()
 
-    def _enter(self, job: Job, *, fresh: bool = False) -> None:
-        """Put a job whose rows are READY on disk into a lane; where there is no room, leave it on
-        disk.
-
-        A fresh one never overtakes what was left on disk before it. Rows that a page brought here
-        already are skipped.
-        """
-        lane = self._lane_for(job)
-        if lane.full or (fresh and lane.on_disk_from is not None):
-            first = self._config.relay.upstreams[0].name  # which orphans are given to
-            at_home = self._lanes.get(job.upstream) or self._lanes[first]
-            for recipient in job.recipients:
-                self._here.discard((job.seq, recipient.index))
-                at_home.leave_on_disk(job.seq, recipient.index)
-            self._forget_body(job)
-            return
-        if fresh and (job.seq, 0) in self._here:
-            return
-        for recipient in job.recipients:
-            self._here.add((job.seq, recipient.index))
-        job.held_before = lane.held_seconds(time.monotonic())
-        self._keep_body(job)
-        lane.ready.push(job)
-        self._pump(lane)
-
-    def _admit(self, job: Job) -> None:
-        """Take in a job that was read from disk, as far as it is not in memory already."""
-        missing = [r for r in job.recipients if (job.seq, r.index) not in self._here]
-        if missing:
-            job.recipients = tuple(missing)
-            self._enter(job)
+    def _pump_all(self) -> None:
+        for lane in list(self._turns.lanes.values()):
+            self._pump(lane)
 
     def _pump(self, lane: Lane) -> None:
-        """Lease ahead what the connections will need next, and read on from disk when memory
-        runs low.
-        """
-        room = 0 if self._suspended or self._stopping else lane.room_to_lease
-        if room > 0 and len(lane.ready):
-            now = time.monotonic()
-            jobs = [lane.ready.pop() for _ in range(min(room, len(lane.ready)))]
-            for job in jobs:
-                _credit(job, lane.held_seconds(now))
-            lane.leasing += len(jobs)
-            self._spool.submit(Lease(jobs, lane.name, partial(self._leased, lane, jobs)))
-        if lane.on_disk_from is not None and len(lane.ready) < REFILL_BELOW:
-            self._refill(lane)
-        if lane.startable:
+        """Lease ahead what the connections of a lane will need next."""
+        now = self._loop.time()
+        wants = self._turns.wants(lane, now)
+        if wants:
+            lease = Lease(owner=self._owner, ends_at=self._clock() + LEASE)
+            self._store.claim(wants, lease, partial(self._claimed, lane, wants))
+        if len(lane.startable):
             self._wake(lane)
 
-    def _leased(self, lane: Lane, jobs: Sequence[Job], problem: Problem | None) -> None:
-        lane.leasing -= len(jobs)
-        if problem is not None:
-            return  # the spool has failed; the process ends
-        for job in jobs:
-            job.upstream = lane.name
-            self._bodies -= job.kept
-            job.kept = 0
-            for recipient in job.recipients:
-                self._here.discard((job.seq, recipient.index))
-            if lane.held or self._stopping or self._lanes.get(lane.name) is not lane:
-                self._unlease(job)
-            else:
-                lane.startable.append(job)
-        self._wake(lane)
-
-    def _unlease(self, job: Job) -> None:
-        """Take a lease back whose attempt never began."""
-        moves = [Move(r, State.READY, None, Reason.CONNECTION_LOST, "") for r in job.recipients]
-        done = partial(self._finished, job, moves, ())
-        self._spool.submit(Finish(job, moves, job.upstream, self._clock(), (), done))
-
-    def _finished(
-        self,
-        job: Job,
-        moves: Sequence[Move],
-        notices: Sequence[Store],
-        problem: Problem | None,
-    ) -> None:
-        for notice in notices:
-            notice.done(problem)
-        if problem is not None:
-            return  # the spool has failed; the process ends
-        back = []
-        for move in moves:
-            if move.state is State.READY:
-                back.append(move.recipient)
-            elif move.next_at is not None:
-                self._wait_until(move.next_at)
-        if back:
-            job.recipients = tuple(back)
-            self._admit(job)
+    def _claimed(self, lane: Lane, wants: Sequence[Want], jobs: Sequence[Job] | Problem) -> None:
+        if isinstance(jobs, Problem):
+            self._turns.claimed(lane, wants, None)
+            return  # the store has failed and the process ends, or it is asked again by the count
+        self._give_leases_back(self._turns.claimed(lane, wants, jobs))
+        self._pump(lane)
 
     def _wake(self, lane: Lane) -> None:
-        courier = self._couriers.get(lane.name)
-        if courier is not None and lane.startable and not self._suspended and not self._stopping:
-            courier.wake(LaneKey(lane.name))
+        """Tell the courier in a turn of its own: it may be in the midst of `take`."""
+        if lane.key not in self._wake_due:
+            self._wake_due.add(lane.key)
+            self._loop.call_soon(self._wake_now, lane.key)
 
-    # --- what lies on disk
+    def _wake_now(self, key: LaneKey) -> None:
+        self._wake_due.discard(key)
+        courier = self._couriers.get(key.upstream)
+        if courier is not None and self.ready(key):
+            courier.wake(key)
 
-    def _refill(self, lane: Lane) -> None:
-        if lane.on_disk_from is None or lane.paging or lane.full or self._stopping:
-            return
-        lane.paging = True
-        page = ReadyPage(lane.name, lane.on_disk_from)
-        self._spool.submit(Call(page.read, partial(self._refilled, lane, page)))
+    def _give_leases_back(self, jobs: Sequence[Job]) -> None:
+        """Take leases back whose attempts never began."""
+        for job in jobs:
+            route = job.route if job.pinned else self._route_of(job)
+            moves = [
+                Move(recipient=r, state=State.READY, route=route, reason=Reason.NOT_STARTED)
+                for r in job.recipients
+            ]
+            ended = Ended(job, moves, job.upstream, self._clock())
+            self._store.finish(ended, partial(self._finished, ended))
 
-    def _refilled(self, lane: Lane, page: ReadyPage, problem: Problem | None) -> None:
-        """A short page saw every READY row that was committed: then nothing is left on disk,
-        unless it did not fit.
-        """
-        lane.paging = False
+    def _finished(self, ended: Ended, problem: Problem | None) -> None:
         if problem is not None:
-            return
-        if lane.on_disk_from == page.after:
-            lane.on_disk_from = None if page.short else page.last
-        for job in page.jobs:
-            self._admit(job)
-        if lane.on_disk_from is None or lane.on_disk_from > page.after:
-            self._pump(lane)  # otherwise nothing fitted: looked at again with the next count
+            return  # the store has failed; the process ends
+        ready: dict[Backlog, int] = {}
+        for move in ended.moves:
+            if move.state is State.READY:
+                backlog = Backlog(move.route, ended.job.message.identity.uid)
+                ready[backlog] = ready.get(backlog, 0) + 1
+            elif move.next_at is not None:
+                self._due.look_at(move.next_at)
+        for backlog, recipients in ready.items():
+            self._found(backlog, recipients)
+        for notice in ended.notices:
+            self._enter(notice, ())
 
-    def _wait_until(self, at: float) -> None:
-        """See to it that what is due at Unix time `at` is looked for then."""
-        if at >= self._due_at or self._stopping:
-            return
-        self._due_at = at
-        if self._due_timer is not None:
-            self._due_timer.cancel()
-        self._due_timer = self._loop.call_later(max(0.0, at - self._clock()), self._load_due)
-
-    def _load_due(self) -> None:
-        self._due_at = float("inf")
-        if self._loading_due:
-            self._wait_until(self._clock() + 0.05)
-            return
-        self._loading_due = True
-        page = DuePage(self._clock())
-        self._spool.submit(Call(page.read, partial(self._loaded_due, page)))
-
-    def _loaded_due(self, page: DuePage, problem: Problem | None) -> None:
-        self._loading_due = False
-        if problem is not None:  # a failed spool ends the process; a damaged row must not end this
-            self._wait_until(self._clock() + DUE_AGAIN)
-            return
-        for job in page.jobs:
-            self._admit(job)
-        if page.next_at is not None:
-            self._wait_until(page.next_at)
-
-    def _adopt(self) -> None:
-        """Give the first upstream the rows of those that are gone and run no attempt."""
-        orphans = Orphans([upstream.name for upstream in self._config.relay.upstreams])
-        self._spool.submit(Call(orphans.read, partial(self._adopted, orphans)))
-
-    def _adopted(self, orphans: Orphans, problem: Problem | None) -> None:
-        if problem is None and orphans.found:
-            first = self._lanes.get(orphans.names[0])
-            log.warning(
-                "rerouted",
-                reason=Reason.UPSTREAM_GONE,
-                recipients=orphans.found,
-                upstream=orphans.names[0],
-            )
-            if first is not None:
-                first.leave_on_disk(0, 0)
-                self._refill(first)
+    # --- counting
 
     def _count(self) -> None:
-        count = Count()
-        self._spool.submit(Call(count.read, partial(self._counted, count)))
+        self._store.count(self._counted)
 
-    def _counted(self, count: Count, problem: Problem | None) -> None:
-        if problem is None:
-            self._status = show(count, self._lanes, self._metrics, self._clock())
-            self._spool.note_reusable(count.reusable)
-            if not count.by_upstream.keys() <= self._lanes.keys():
-                self._adopt()
-        for lane in self._lanes.values():
-            if len(lane.ready) < REFILL_BELOW:
-                self._refill(lane)
+    def _counted(self, counts: Counts | Problem) -> None:
+        seconds = 0.0
+        if isinstance(counts, Counts):
+            seconds = counts.seconds
+            self._status = show(counts, self._turns, self._metrics, self._clock())
+            for backlog, difference in self._audit.compare(counts.ready, self._turns).items():
+                self.corrected += 1
+                log.error(
+                    "queue_count_corrected", route=backlog.route.upstreams, recipients=difference
+                )
+                if difference > 0:
+                    self._found(backlog, difference)
+                else:
+                    self._turns.gone(backlog, -difference)
+        self._reroutes.check()  # nothing waits for an event that was missed
+        self._pump_all()
         if not self._stopping:
-            pause = max(COUNT_INTERVAL, count.seconds / COUNT_SHARE)
+            pause = max(self._count_interval, seconds / COUNT_SHARE)
             self._count_timer = self._loop.call_later(pause, self._count)
-
-    # --- bodies in memory
-
-    def _keep_body(self, job: Job) -> None:
-        body = job.message.body
-        if not job.body_loaded or job.kept or isinstance(body, Path):
-            return
-        if self._bodies + len(body) > BODY_BUDGET:
-            self._forget_body(job)
-        else:
-            job.kept = len(body)
-            self._bodies += job.kept
-
-    def _forget_body(self, job: Job) -> None:
-        self._bodies -= job.kept
-        job.kept = 0
-        if job.body_loaded and isinstance(job.message.body, bytes):
-            job.message = replace(job.message, body=b"")
-            job.body_loaded = False
 
     # --- giving up
 
-    def _notices(self, job: Job, moves: Sequence[Move], now: float) -> list[Store]:
-        """The notification to the sender about recipients that have failed; none about a
-        notification.
-        """
-        message = job.message
+    def _notices(self, job: Job, moves: Sequence[Move], now: float) -> list[Entry]:
+        """The notice about recipients that have failed, as it is stored."""
         failed = [move for move in moves if move.failed]
         for move in failed:
             log.warning(
                 "dead_letter",
-                queue_id=message.queue_id,
+                queue_id=job.message.queue_id,
                 recipient=move.recipient.address,
                 reason=move.reason,
                 reply=move.reply,
             )
-        if not failed or not message.sender:
-            return []
+        if not failed or not job.message.sender:
+            return []  # never a notice about a notice
+        hostname = self._config.relay.hostname
         notice = write_notice(
-            message,
-            failed,
-            queue_id=self.new_id(),
-            hostname=self._config.relay.hostname,
-            now=now,
+            job.message, failed, queue_id=self.new_id(), hostname=hostname, now=now
         )
-        notice_job = Job(self._next_seq, notice, (Recipient(0, message.sender),), body_loaded=True)
-        self._next_seq += 1
-        lane = self._lane_for(notice_job)
-        notice_job.upstream = lane.name
         self._metrics.dsn("failed").inc()
-        done = partial(self._stored, notice_job, None, _ignore)
-        return [Store(notice_job, lane.name, leased=False, done=done)]
-
-
-def _ignore(_problem: Problem | None) -> None:
-    """Nobody waits for a notice to be stored."""
-
-
-def _credit(job: Job, held_seconds: float) -> None:
-    """Excuse a job for the time for which its lane was held since it came to it."""
-    held = held_seconds - job.held_before
-    if held > 0:
-        job.held_before = held_seconds
-        job.recipients = tuple([_excuse(r, held) for r in job.recipients])
-
-
-def _excuse(recipient: Recipient, held: float) -> Recipient:
-    """A recipient whose clock does not count the seconds for which its upstream was held."""
-    if recipient.first_tried_at is None:
-        return recipient
-    return replace(recipient, first_tried_at=recipient.first_tried_at + held)
+        return [self._entry(notice, [job.message.sender])]

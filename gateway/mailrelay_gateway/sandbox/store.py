@@ -18,6 +18,7 @@ from typing import Any
 
 import apsw
 
+from mailrelay_gateway.message.body import whole
 from mailrelay_gateway.message.envelope import Attempt
 
 #: Octets of captured mail kept in all, whatever `keep` says: a sandbox is no archive.
@@ -27,10 +28,10 @@ MAX_TEXT = 256 * 1024
 
 
 class UnreadableBody(Exception):
-    """The file of attempt `number`'s message cannot be read; nothing was captured."""
+    """The body of attempt `number`'s message cannot be read; nothing was captured."""
 
-    def __init__(self, number: int, error: OSError) -> None:
-        super().__init__(str(error))
+    def __init__(self, number: int, detail: str) -> None:
+        super().__init__(detail)
         self.number = number
 
 
@@ -66,13 +67,12 @@ class SandboxStore:
             for attempt in attempts:
                 message = attempt.message
                 try:
-                    body = (
-                        message.body
-                        if isinstance(message.body, bytes)
-                        else message.body.read_bytes()
-                    )
+                    body = message.prelude + whole(message.body)
                 except OSError as error:
-                    raise UnreadableBody(attempt.number, error) from None
+                    raise UnreadableBody(attempt.number, str(error)) from None
+                if len(body) != message.size:
+                    detail = f"{len(body)} octets, and the message has {message.size}"
+                    raise UnreadableBody(attempt.number, detail)
                 self._connection.execute(
                     "INSERT INTO captured (upstream, queue_id, sender, recipients, namespace, name,"
                     " received_at, size, subject, body) VALUES (?,?,?,?,?,?,?,?,?,?)",

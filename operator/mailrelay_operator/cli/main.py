@@ -13,7 +13,7 @@ from mailrelay_operator.cli.folder import FolderUnusable
 from mailrelay_operator.cli.stop import FolderTrouble, NotUsable
 
 #: Each is a module of its name: only the one that is called is loaded, and `send` starts at once.
-_COMMANDS = ("up", "check", "render", "send", "status")
+_COMMANDS = ("up", "check", "render", "send", "status", "queue")
 
 
 class _Program(click.Group):

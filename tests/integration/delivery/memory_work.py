@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mailrelay_gateway.message.body import FileBody
 from mailrelay_gateway.message.effect import Effect, HoldScope
 from mailrelay_gateway.message.envelope import (
     Attempt,
@@ -42,19 +43,19 @@ def attempt(
     uid: str = "uid",
 ) -> Attempt:
     """A first attempt for a message with these recipients, of the MailSender with that uid."""
+    if isinstance(body, bytes):
+        octets = len(body)
+    else:
+        octets = body.stat().st_size if body.exists() else 0
     message = Message(
         queue_id=f"{number:026d}",
         sender=sender,
-        recipients=tuple(recipients),
+        recipient_count=len(recipients),
         identity=replace(IDENTITY, uid=uid),
         listener="submission",
         received_at=0.0,
-        size=size
-        if size is not None
-        else len(body)
-        if isinstance(body, bytes)
-        else body.stat().st_size,
-        body=body,
+        size=octets if size is None else size,
+        body=FileBody(body, octets) if isinstance(body, Path) else body,
         eight_bit=eight_bit,
         smtputf8=smtputf8,
     )

@@ -151,16 +151,16 @@ async def test_a_spool_in_use_is_refused(gateway: GatewayProcess, tmp_path: Path
     assert (await gateway.get("/readyz"))[0] == 200
 
 
-async def test_a_spool_that_is_no_database_is_refused_and_left_alone(
+async def test_a_spool_that_is_no_database_is_put_apart_and_mail_flows(
     gateway: GatewayProcess,
 ) -> None:
     gateway.write(relay([plain_listener(free_port())], [sandbox()]))
     gateway.spool.mkdir()
-    (gateway.spool / "queue.db").write_bytes(b"this is somebody's file" * 1000)
-    code, said = await run_to_end(gateway)
-    assert code == 4
-    assert "queue.db" in said
-    assert (gateway.spool / "queue.db").read_bytes() == b"this is somebody's file" * 1000
+    (gateway.spool / "queue2.db").write_bytes(b"this is somebody's file" * 1000)
+    await gateway.start()
+    assert (await gateway.get("/readyz"))[0] == 200
+    (put_apart,) = gateway.spool.glob("quarantine/*/queue2.db")
+    assert put_apart.read_bytes() == b"this is somebody's file" * 1000
 
 
 async def test_without_a_configuration_it_waits_says_why_and_takes_one_that_comes(

@@ -41,6 +41,7 @@ from mailrelay_gateway.ingress.budget import InFlightBudget
 from mailrelay_gateway.ingress.commons import Timeouts
 from mailrelay_gateway.ingress.listeners import Ingress
 from mailrelay_gateway.ingress.places import Caps
+from mailrelay_gateway.message.body import whole
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.problem import Problem
@@ -69,6 +70,7 @@ class MemoryIntake:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.messages: list[Message] = []
+        self.recipients: list[tuple[str, ...]] = []  # of each message
         self.pending: list[Callable[[], None]] = []
         self.hold = False
         self.refusal: Problem | None = None
@@ -77,7 +79,7 @@ class MemoryIntake:
         self.raises = False
         self._numbers = itertools.count(1)
 
-    def problem(self) -> Problem | None:
+    def problem(self, octets: int = 0) -> Problem | None:
         return self.full
 
     def new_id(self) -> str:
@@ -88,13 +90,16 @@ class MemoryIntake:
     def body_path(self, queue_id: str) -> Path:
         return self.folder / queue_id
 
-    def accept(self, message: Message, done: Callable[[Problem | None], None]) -> None:
+    def accept(
+        self, message: Message, addresses: Sequence[str], done: Callable[[Problem | None], None]
+    ) -> None:
         if self.raises:
             raise OSError(5, "Input/output error")
 
         def commit() -> None:
             if self.refusal is None:
                 self.messages.append(message)
+                self.recipients.append(tuple(addresses))
             done(self.refusal)
 
         if self.hold:
@@ -108,8 +113,7 @@ class MemoryIntake:
             commit()
 
     def body(self, index: int = -1) -> bytes:
-        body = self.messages[index].body
-        return body if isinstance(body, bytes) else body.read_bytes()
+        return self.messages[index].prelude + whole(self.messages[index].body)
 
 
 @cache

@@ -34,7 +34,7 @@ async def test_others_have_their_turn_amid_thousands_of_commands(tmp_path: Path)
         await client.send("DATA", "Subject: one", ".")
         said = [(await client.reply())[:3] for _ in range(many + 2)]
         assert said == ["250"] * many + ["354", "250"]
-        assert list(gate.intake.messages[0].recipients) == [f"{n}@example.org" for n in range(many)]
+        assert list(gate.intake.recipients[0]) == [f"{n}@example.org" for n in range(many)]
         await client.close()
         await other.close()
 

@@ -11,7 +11,7 @@ import pytest
 
 from mailrelay_gateway.ingress.budget import InFlightBudget
 from mailrelay_gateway.ingress.places import Caps
-from mailrelay_gateway.message.envelope import INLINE_BODY_LIMIT
+from mailrelay_gateway.message.body import INLINE_BODY_LIMIT
 from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.reasons import Reason
 from tests.integration.ingress.gate import (

@@ -69,7 +69,7 @@ async def test_log_lines_and_counts(gate: Gate) -> None:
         "log_level": "info",
         "queue_id": "0" * 25 + "1",
         "sender": "billing@example.com",
-        "recipients": ("bob@example.org",),
+        "recipients": ["bob@example.org"],
         "identity": "shop/billing",
         "client": "127.0.0.1",
         "size": gate.intake.messages[0].size,
@@ -136,7 +136,7 @@ async def test_recipients_refused_by_number_are_one_line_a_transaction(tmp_path:
             said = [await client.reply() for _ in range(2 + 3 * (surplus + 5) + 1)]
             assert await client.ended()
         assert said[-1].startswith("221 ")
-        assert len(gate.intake.messages[0].recipients) == 3
+        assert len(gate.intake.recipients[0]) == 3
         refused = [line for line in lines if line["event"] == "refused"]
         assert [(line["stage"], line["count"]) for line in refused] == [("rcpt", surplus)] * 3
         labels = {"listener": "open", "stage": "rcpt", "reason": "TooManyRecipients"}

@@ -14,56 +14,25 @@ from pathlib import Path
 
 import apsw
 
-from mailrelay_gateway.config import (
-    GatewayConfig,
-    HostPort,
-    RelayDocument,
-    RelayReference,
-    Retry,
-    Smarthost,
-    Upstream,
-    encode_files,
-    load,
+from mailrelay_gateway.config import GatewayConfig
+from mailrelay_gateway.message.body import whole
+from mailrelay_gateway.message.envelope import (
+    ANONYMOUS,
+    Attempt,
+    Identity,
+    Message,
+    Outcome,
+    Result,
 )
-from mailrelay_gateway.delivery.routing import route
-from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Outcome, Result
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.queue.disk.schema import DATABASE
+from mailrelay_gateway.queue.disk.store import DiskStore
 from mailrelay_gateway.queue.scheduler import Scheduler
-from mailrelay_gateway.queue.spool import Spool
-from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.reply import Reply
+from tests.models.queue_config import REPLIES, config
 
-REPLIES = {
-    Result.DELIVERED: (Reason.DELIVERED, Reply(250, "2.0.0", "ok")),
-    Result.DEFERRED: (Reason.UPSTREAM_DEFERRED, Reply(451, "4.3.0", "later")),
-    Result.FAILED: (Reason.UPSTREAM_REJECTED, Reply(550, "5.1.1", "no such user")),
-    Result.UNCERTAIN: (Reason.REPLY_LOST, None),
-    Result.HELD: (Reason.UPSTREAM_UNREACHABLE, None),
-}
-
-
-def config(
-    *upstreams: str, suspend: bool = False, connections: int = 10, **retry: float
-) -> GatewayConfig:
-    """A configuration with smarthosts of these names."""
-    document = RelayDocument(
-        relay=RelayReference(namespace="mail", name="relay"),
-        hostname="relay.example.com",
-        suspend=suspend,
-        upstreams=tuple(
-            Upstream(
-                name=name,
-                smarthost=Smarthost(hosts=(HostPort(host="192.0.2.1", port=25),)),
-                connections=connections,
-            )
-            for name in upstreams
-        ),
-        retry=Retry(**({"give_up_after": 3600.0, "max_interval": 0.05} | retry)),
-    )
-    return load(encode_files(document, ()))
-
+__all__ = ["REPLIES", "config"]
 
 Choose = Callable[[Attempt, int], Result]
 
@@ -108,7 +77,7 @@ class ChosenCourier:
         assert self.work is not None
         outcomes = []
         body = attempt.message.body
-        octets = body if isinstance(body, bytes) else body.read_bytes()
+        octets = attempt.message.prelude + whole(body)
         self.bodies[attempt.message.queue_id] = octets
         if len(octets) != attempt.message.size:
             self.damaged.append(attempt.message.queue_id)
@@ -126,37 +95,41 @@ class Rig:
     """One running queue."""
 
     def __init__(
-        self, scheduler: Scheduler, courier: ChosenCourier, spool: Spool, metrics: Metrics
+        self, scheduler: Scheduler, courier: ChosenCourier, store: DiskStore, metrics: Metrics
     ) -> None:
         self.scheduler = scheduler
         self.courier = courier
-        self.spool = spool
+        self.store = store
         self.metrics = metrics
         self.failures: list[str] = []
 
     async def submit(
-        self, *recipients: str, sender: str = "app@example.com", body: bytes = b"A: b\r\n\r\nhi\r\n"
+        self,
+        *recipients: str,
+        sender: str = "app@example.com",
+        body: bytes = b"A: b\r\n\r\nhi\r\n",
+        identity: Identity = ANONYMOUS,
     ) -> str:
         """Store one message; its queue id. Raises Refused with the problem."""
         queue_id = self.scheduler.new_id()
         message = Message(
             queue_id=queue_id,
             sender=sender,
-            recipients=recipients,
-            identity=ANONYMOUS,
+            recipient_count=len(recipients),
+            identity=identity,
             listener="submission",
             received_at=time.time(),
             size=len(body),
             body=body,
             eight_bit=False,
         )
-        await self.store(message)
+        await self.accept(message, *recipients)
         return queue_id
 
-    async def store(self, message: Message) -> None:
+    async def accept(self, message: Message, *recipients: str) -> None:
         """Store this message. Raises Refused with the problem."""
         answer: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
-        self.scheduler.accept(message, answer.set_result)
+        self.scheduler.accept(message, recipients, answer.set_result)
         problem = await answer
         if problem is not None:
             raise Refused(problem)
@@ -184,7 +157,7 @@ async def running(
     metrics = Metrics()
     metrics.configure(found)
     failures: list[str] = []
-    spool = Spool(
+    store = DiskStore(
         folder,
         metrics=metrics,
         on_failure=failures.append,
@@ -192,21 +165,21 @@ async def running(
         size=size,
         reserve=65536,
     )
-    recovered = spool.open()
+    opened = store.open(now=time.time(), uncertain_until=time.time() + 0.1)
     loop = asyncio.get_running_loop()
-    spool.start(loop)
-    scheduler = Scheduler(spool, metrics=metrics, route=route, rng=random.Random(seed))
+    store.start(loop)
+    scheduler = Scheduler(store, metrics=metrics, rng=random.Random(seed))
     courier = ChosenCourier(choose)
     courier.work = scheduler
     scheduler.attach({upstream.name: courier for upstream in found.relay.upstreams})
-    scheduler.start(loop, found, recovered)
-    rig = Rig(scheduler, courier, spool, metrics)
+    scheduler.start(loop, found, opened)
+    rig = Rig(scheduler, courier, store, metrics)
     rig.failures = failures
     try:
         yield rig
     finally:
         scheduler.stop_taking()
-        await spool.close()
+        await store.close(10.0)
 
 
 async def until(question: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -225,7 +198,7 @@ async def eventually(answer: Callable[[], Awaitable[bool]], seconds: float = 10.
 
 def rows(folder: Path, sql: str) -> Sequence[tuple[object, ...]]:
     """What the database says, read from outside."""
-    connection = apsw.Connection(str(folder / "queue.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    connection = apsw.Connection(str(folder / DATABASE), flags=apsw.SQLITE_OPEN_READONLY)
     try:
         return list(connection.execute(sql))
     finally:

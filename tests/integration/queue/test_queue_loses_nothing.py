@@ -10,12 +10,19 @@ from pathlib import Path
 import apsw
 import pytest
 
+from mailrelay_gateway.message.body import FileBody
 from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Result
 from mailrelay_gateway.policy.problem import Problem
-from mailrelay_gateway.queue import lane as lane_module
+from mailrelay_gateway.queue.disk.schema import DATABASE
 from mailrelay_gateway.queue.item import State
+from mailrelay_gateway.queue.turns import WINDOW
 from mailrelay_gateway.reasons import Reason
 from tests.integration.queue.rig import Choose, Refused, config, rows, running, until
+
+DEAD = (
+    "SELECT m.id, d.address FROM dead_letters d JOIN dead_messages m ON m.n = d.message"
+    " ORDER BY d.message, d.recipient"
+)
 
 
 def always(result: Result) -> Choose:
@@ -62,7 +69,7 @@ async def test_random_outcomes_and_restarts(tmp_path: Path, seed: int) -> None:
     async with running(tmp_path, config("u", "v"), choose, seed=seed) as rig:
         await until(lambda: not rows(tmp_path, "SELECT 1 FROM messages LIMIT 1"))
     ended += [entry for entry in rig.courier.delivered if entry in expected]
-    dead = [(str(a), str(b)) for a, b in rows(tmp_path, "SELECT id, address FROM dead_letters")]
+    dead = [(str(a), str(b)) for a, b in rows(tmp_path, DEAD)]
     assert sorted(ended + dead) == sorted(expected)
 
 
@@ -78,7 +85,7 @@ async def test_a_lease_found_at_start_is_uncertain_and_stays_with_its_upstream(
         ]
     # An orderly stop gives leases back; a killed process leaves them.
     assert rows(tmp_path, "SELECT state FROM recipients") == [(int(State.READY),)]
-    apsw.Connection(str(tmp_path / "queue.db")).execute(
+    apsw.Connection(str(tmp_path / DATABASE)).execute(
         "UPDATE recipients SET state=?", (int(State.LEASED),)
     )
     async with running(tmp_path, found, always(Result.DELIVERED)) as rig:
@@ -116,13 +123,13 @@ async def test_with_nowhere_to_go_held_mail_waits_without_being_charged(tmp_path
 
 
 async def test_a_queue_larger_than_memory_is_delivered_in_full(tmp_path: Path) -> None:
-    count = lane_module.WINDOW + 700
+    count = WINDOW + 700
     async with running(tmp_path, config("only"), always(Result.DELIVERED)) as rig:
         rig.scheduler.hold("only", Reason.UPSTREAM_UNREACHABLE, "down")
         answers: list[Problem | None] = []
         for n in range(count):
-            message = _message(rig.scheduler.new_id(), f"{n}@x.example")
-            rig.scheduler.accept(message, answers.append)
+            message = _message(rig.scheduler.new_id())
+            rig.scheduler.accept(message, [f"{n}@x.example"], answers.append)
         await until(lambda: len(answers) == count)
         assert answers == [None] * count
         rig.scheduler.release("only")
@@ -133,11 +140,12 @@ async def test_a_queue_larger_than_memory_is_delivered_in_full(tmp_path: Path) -
 
 
 async def test_a_queue_larger_than_memory_survives_a_restart(tmp_path: Path) -> None:
-    count = lane_module.WINDOW + 700
+    count = WINDOW + 700
     async with running(tmp_path, config("only", suspend=True), always(Result.DELIVERED)) as rig:
         answers: list[Problem | None] = []
         for n in range(count):
-            rig.scheduler.accept(_message(rig.scheduler.new_id(), f"{n}@x.example"), answers.append)
+            message = _message(rig.scheduler.new_id())
+            rig.scheduler.accept(message, [f"{n}@x.example"], answers.append)
         await until(lambda: len(answers) == count)
     async with running(tmp_path, config("only"), always(Result.DELIVERED)) as rig:
         await until(lambda: len(rig.courier.delivered) == count)
@@ -157,7 +165,7 @@ async def test_failed_recipients_get_a_notice_and_a_dead_letter(tmp_path: Path) 
     assert "Final-Recipient: rfc822; bad@x.example" in notice
     assert "Diagnostic-Code: smtp; 550 5.1.1 no such user" in notice
     assert "good@x.example" not in notice
-    assert rows(tmp_path, "SELECT id, address, reply FROM dead_letters") == [
+    assert rows(tmp_path, DEAD.replace("address", "address, reply")) == [
         (queue_id, "bad@x.example", "550 5.1.1 no such user")
     ]
 
@@ -175,7 +183,7 @@ async def test_large_bodies_are_files_that_go_with_their_message(tmp_path: Path)
         queue_id = rig.scheduler.new_id()
         path = rig.scheduler.body_path(queue_id)
         path.write_bytes(body)
-        await rig.store(_message(queue_id, "a@x.example", body=path))
+        await rig.accept(_message(queue_id, body=path), "a@x.example")
         await until(lambda: len(rig.courier.delivered) == 1)
         await until(lambda: not path.exists())
     assert rig.courier.bodies[queue_id] == body
@@ -186,7 +194,7 @@ async def test_stray_files_are_removed_at_start_and_known_ones_kept(tmp_path: Pa
         queue_id = rig.scheduler.new_id()
         known = rig.scheduler.body_path(queue_id)
         known.write_bytes(b"S: x\r\n\r\nkept\r\n")
-        await rig.store(_message(queue_id, "a@x.example", body=known))
+        await rig.accept(_message(queue_id, body=known), "a@x.example")
         stray = rig.scheduler.body_path("NEVERCOMMITTED")
         stray.write_bytes(b"half a mess")
     async with running(tmp_path, config("u", suspend=True), always(Result.DELIVERED)):
@@ -238,7 +246,7 @@ async def test_a_queue_of_a_size_refuses_before_it_is_reached(
     held = config("u"), always(Result.DEFERRED)
     async with running(tmp_path, *held, low_water=octets, size=4 * octets) as rig:
         for number in range(others):  # as many as a large body's file holds
-            (rig.spool.bodies / f"other-{number}").write_bytes(bytes(octets))
+            ((tmp_path / "bodies") / f"other-{number}").write_bytes(bytes(octets))
         problem = rig.scheduler.problem()
         assert (problem is not None) is full
         if problem is not None:
@@ -247,15 +255,16 @@ async def test_a_queue_of_a_size_refuses_before_it_is_reached(
                 await rig.submit("a@x.example")
 
 
-def _message(queue_id: str, address: str, body: bytes | Path = b"A: b\r\n\r\nhi\r\n") -> Message:
+def _message(queue_id: str, body: bytes | Path = b"A: b\r\n\r\nhi\r\n") -> Message:
+    kept = FileBody(body, body.stat().st_size) if isinstance(body, Path) else body
     return Message(
         queue_id=queue_id,
         sender="app@example.com",
-        recipients=(address,),
+        recipient_count=1,
         identity=ANONYMOUS,
         listener="submission",
         received_at=0.0,
-        size=len(body) if isinstance(body, bytes) else body.stat().st_size,
-        body=body,
+        size=len(kept) if isinstance(kept, bytes) else kept.size,
+        body=kept,
         eight_bit=False,
     )

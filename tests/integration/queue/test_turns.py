@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from mailrelay_gateway.message.body import FileBody
 from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Outcome, Result
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.queue.item import State
-from mailrelay_gateway.queue.lane import WINDOW
-from mailrelay_gateway.queue.operations import Call
+from mailrelay_gateway.queue.turns import WINDOW
 from mailrelay_gateway.reasons import Reason
 from tests.integration.queue.rig import (
     REPLIES,
@@ -36,7 +36,7 @@ async def fill_window(rig: Rig) -> None:
         message = Message(
             queue_id=rig.scheduler.new_id(),
             sender="app@example.com",
-            recipients=(f"{n}@x.example",),
+            recipient_count=1,
             identity=ANONYMOUS,
             listener="submission",
             received_at=time.time(),
@@ -44,7 +44,7 @@ async def fill_window(rig: Rig) -> None:
             body=b"A: b\r\n\r\n\r\n",
             eight_bit=False,
         )
-        rig.scheduler.accept(message, answers.append)
+        rig.scheduler.accept(message, [f"{n}@x.example"], answers.append)
     await until(lambda: len(answers) == WINDOW + 10)
 
 
@@ -115,15 +115,15 @@ async def test_a_large_message_whose_file_is_gone_ends_without_harm_to_others(
             message = Message(
                 queue_id=queue_id,
                 sender=sender,
-                recipients=("a@x.example",),
+                recipient_count=1,
                 identity=ANONYMOUS,
                 listener="submission",
                 received_at=time.time(),
                 size=path.stat().st_size,
-                body=path,
+                body=FileBody(path, path.stat().st_size),
                 eight_bit=False,
             )
-            await rig.store(message)
+            await rig.accept(message, "a@x.example")
             attempt = await take(rig, "u")
             path.unlink()
             rig.scheduler.finish(
@@ -171,16 +171,3 @@ async def test_time_held_before_a_restart_is_not_charged(tmp_path: Path) -> None
     async with running(tmp_path, found, choose) as rig:
         await until(lambda: not rows(tmp_path, "SELECT 1 FROM messages"))
     assert rows(tmp_path, "SELECT reason FROM dead_letters") == []
-
-
-async def test_one_operation_that_cannot_be_done_takes_no_other_along(tmp_path: Path) -> None:
-    def fail(_: object) -> None:
-        raise ValueError("this operation is broken")
-
-    async with running(tmp_path, config("u"), always(Result.DELIVERED)) as rig:
-        answers: list[object] = []
-        rig.spool.submit(Call(fail, answers.append))
-        await rig.submit("a@x.example")
-        await until(lambda: len(rig.courier.delivered) == 1)
-        assert answers != [None]
-        assert rig.failures == []

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from mailrelay_gateway.message.body import FileBody
 from mailrelay_gateway.message.envelope import POSTMASTER, Identity, Message, Outcome, Result
 from mailrelay_gateway.queue.item import Move, Recipient
 from mailrelay_gateway.queue.notices import QUOTED_HEADER, write_notice
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
+from tests.unit.queue.build import ROUTE
 
 NOBODY = Reply(550, "5.1.1", "nobody")
 
@@ -19,19 +21,27 @@ def message(body: bytes | Path, sender: str = "app@example.com") -> Message:
     return Message(
         queue_id="01ORIGINAL",
         sender=sender,
-        recipients=("ann@example.net",),
+        recipient_count=1,
         identity=Identity(namespace="shop", name="web", uid="u", username="shop.web"),
         listener="submission",
         received_at=0.0,
         size=len(body) if isinstance(body, bytes) else 0,
-        body=body,
+        body=FileBody(body, 0) if isinstance(body, Path) else body,
         eight_bit=False,
     )
 
 
 def move(outcome: Outcome | None, reply: str = "") -> Move:
     recipient = Recipient(0, "ann@example.net")
-    return Move(recipient, None, None, Reason.UPSTREAM_REJECTED, reply, True, outcome)
+    return Move(
+        recipient=recipient,
+        state=None,
+        route=ROUTE,
+        reason=Reason.UPSTREAM_REJECTED,
+        reply=reply,
+        failed=True,
+        outcome=outcome,
+    )
 
 
 def notice(of: Message, *moves: Move) -> Message:
@@ -43,11 +53,7 @@ REFUSED = Outcome(0, Result.FAILED, Reason.UPSTREAM_REJECTED, NOBODY, "mx.exampl
 
 def test_it_comes_from_nobody_and_goes_to_the_sender() -> None:
     found = notice(message(b"Subject: x\r\n\r\nbody\r\n"), move(REFUSED))
-    assert (found.sender, found.recipients, found.identity) == (
-        "",
-        ("app@example.com",),
-        POSTMASTER,
-    )
+    assert (found.sender, found.recipient_count, found.identity) == ("", 1, POSTMASTER)
     assert isinstance(found.body, bytes)
     assert found.size == len(found.body)
     assert (found.eight_bit, found.smtputf8) == (False, False)

@@ -6,21 +6,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailrelay_gateway.message.effect import Split
 from mailrelay_gateway.message.envelope import Outcome, Result
-from mailrelay_gateway.queue.item import IllegalMove, Move, Recipient, State, decide_move
+from mailrelay_gateway.message.route import Route
+from mailrelay_gateway.queue.item import IllegalMove, Move, Recipient, State, decide_moves
 from mailrelay_gateway.queue.retry import FIRST_DELAY, UNCERTAIN_DELAY, RetryPolicy
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
+from tests.unit.queue.build import job
 
 POLICY = RetryPolicy(give_up_after=1000.0, max_interval=3600.0)
 LATER = Reply(451, "4.3.0", "later")
+NEW_ROUTE = Route(("third",))
 
 
-def move(
-    recipient: Recipient, result: Result, now: float = 0.0, policy: RetryPolicy = POLICY
-) -> Move:
-    outcome = Outcome(recipient.index, result, Reason.UPSTREAM_DEFERRED, LATER)
-    return decide_move(recipient, outcome, now=now, policy=policy, jitter=0.5)
+def outcome(result: Result = Result.DEFERRED, index: int = 0) -> Outcome:
+    return Outcome(index, result, Reason.UPSTREAM_DEFERRED, LATER)
+
+
+def moves(recipients: list[Recipient], outcomes: list[Outcome], now: float = 0.0) -> list[Move]:
+    return decide_moves(
+        job(1, "u", *recipients),
+        outcomes,
+        route=NEW_ROUTE,
+        now=now,
+        policy=POLICY,
+        jitter=0.5,
+    )
+
+
+def move(recipient: Recipient, result: Result, now: float = 0.0) -> Move:
+    [found] = moves([recipient], [outcome(result, recipient.index)], now)
+    return found
 
 
 def test_delivered_goes() -> None:
@@ -36,72 +53,101 @@ def test_failed_goes_to_the_dead_letters_with_the_reply() -> None:
     assert found.reply == "451 4.3.0 later"
 
 
-def test_deferred_waits_and_counts() -> None:
+def test_deferred_waits_and_counts_and_takes_the_route_in_force() -> None:
     found = move(Recipient(0, "a@b"), Result.DEFERRED, now=100.0)
     assert found.state is State.DEFERRED
     assert found.recipient.attempts == 1
     assert found.recipient.first_tried_at == 100.0
+    assert found.recipient.waited == FIRST_DELAY
     assert found.next_at == 100.0 + FIRST_DELAY
+    assert found.route == NEW_ROUTE
 
 
 def test_held_costs_nothing() -> None:
-    before = Recipient(0, "a@b", attempts=3, first_tried_at=5.0)
+    before = Recipient(0, "a@b", attempts=3, first_tried_at=5.0, waited=900.0)
     found = move(before, Result.HELD, now=1e9)
     assert found.state is State.READY
     assert found.recipient == before
     assert found.next_at is None
 
 
+def test_too_many_recipients_go_at_once_in_the_next_transaction() -> None:
+    split = Outcome(0, Result.DEFERRED, Reason.UPSTREAM_DEFERRED, LATER, effect=Split())
+    [found] = moves([Recipient(0, "a@b")], [split])
+    assert found.state is State.READY
+    assert found.recipient == Recipient(0, "a@b")
+
+
 def test_uncertain_is_bound_to_its_upstream_and_waits_longer() -> None:
     found = move(Recipient(0, "a@b"), Result.UNCERTAIN)
     assert found.state is State.UNCERTAIN
     assert found.recipient.pinned
+    assert found.route == Route(("first",), pinned=True)
     assert found.next_at is not None
     assert found.next_at >= UNCERTAIN_DELAY
 
 
-def test_once_uncertain_a_message_stays_with_its_upstream() -> None:
-    found = move(Recipient(0, "a@b", attempts=1, first_tried_at=0.0, pinned=True), Result.DEFERRED)
+@pytest.mark.parametrize("result", [Result.DEFERRED, Result.HELD])
+def test_once_uncertain_a_message_stays_with_its_upstream(result: Result) -> None:
+    found = move(Recipient(0, "a@b", attempts=1, first_tried_at=0.0, pinned=True), result)
     assert found.recipient.pinned
+    assert found.route == Route(("first",), pinned=True)
 
 
-def test_gives_up_when_the_time_is_over_and_not_before() -> None:
-    tried = Recipient(0, "a@b", attempts=9, first_tried_at=0.0)
-    assert move(tried, Result.DEFERRED, now=999.0).state is State.DEFERRED
-    over = move(tried, Result.DEFERRED, now=1000.0)
+def test_gives_up_when_its_waiting_is_over_and_not_before() -> None:
+    assert move(Recipient(0, "a@b", attempts=9, waited=999.0), Result.DEFERRED).failed is False
+    over = move(Recipient(0, "a@b", attempts=9, waited=1000.0), Result.DEFERRED)
     assert over.failed
     assert over.reason is Reason.GAVE_UP
     assert over.reply == "451 4.3.0 later"
 
 
-def test_the_first_deferral_never_gives_up_however_old_the_message() -> None:
-    found = move(Recipient(0, "a@b"), Result.DEFERRED, now=1e9)
+@pytest.mark.parametrize("now", [-1e9, 0.0, 1e9, 4e9])
+def test_no_step_of_the_clock_makes_it_give_up(now: float) -> None:
+    """Only pauses of our own schedule count: not a hold, a stop, nor a clock that jumped."""
+    found = move(
+        Recipient(0, "a@b", attempts=1, first_tried_at=0.0, waited=30.0), Result.DEFERRED, now
+    )
     assert found.state is State.DEFERRED
 
 
+def test_recipients_deferred_together_come_back_together() -> None:
+    recipients = [Recipient(n, f"{n}@b") for n in range(50)]
+    found = moves(recipients, [outcome(index=n) for n in range(50)])
+    assert len({move.next_at for move in found}) == 1
+
+
+def test_the_time_that_the_upstream_names_is_kept_to() -> None:
+    named = Outcome(0, Result.DEFERRED, Reason.UPSTREAM_DEFERRED, LATER, retry_after=92.0)
+    [found] = moves([Recipient(0, "a@b")], [named])
+    assert found.next_at is not None
+    assert 92.0 <= found.next_at <= 92.0 * 1.1
+
+
+def test_a_named_time_is_bounded() -> None:
+    named = Outcome(0, Result.DEFERRED, Reason.UPSTREAM_DEFERRED, LATER, retry_after=1e12)
+    [found] = moves([Recipient(0, "a@b")], [named])
+    assert found.next_at is not None
+    assert found.next_at <= POLICY.longest
+
+
 def test_a_move_keeps_the_outcome_that_led_to_it() -> None:
-    outcome = Outcome(0, Result.FAILED, Reason.UPSTREAM_REJECTED, LATER, "mx.example.net:25")
-    found = decide_move(Recipient(0, "a@b"), outcome, now=0.0, policy=POLICY, jitter=0.5)
-    assert found.outcome is outcome
+    failed = Outcome(0, Result.FAILED, Reason.UPSTREAM_REJECTED, LATER, "mx.example.net:25")
+    [found] = moves([Recipient(0, "a@b")], [failed])
+    assert found.outcome is failed
 
 
 def test_what_came_instead_of_a_reply_stands_in_the_queue() -> None:
-    outcome = Outcome(
+    odd = Outcome(
         0, Result.DEFERRED, Reason.UPSTREAM_PROTOCOL_ERROR, detail="not an SMTP reply: '250OK'"
     )
-    found = decide_move(Recipient(0, "a@b"), outcome, now=0.0, policy=POLICY, jitter=0.5)
+    [found] = moves([Recipient(0, "a@b")], [odd])
     assert found.reply == "not an SMTP reply: '250OK'"
 
 
 def test_unknown_result_is_an_illegal_move() -> None:
     with pytest.raises(IllegalMove):
-        decide_move(
-            Recipient(0, "a@b"),
-            Outcome(0, "lost", Reason.REPLY_LOST),  # type: ignore[arg-type]
-            now=0.0,
-            policy=POLICY,
-            jitter=0.0,
-        )
+        moves([Recipient(0, "a@b")], [Outcome(0, "lost", Reason.REPLY_LOST)])  # type: ignore[arg-type]
 
 
 @given(

@@ -1,0 +1,94 @@
+"""Looks for what waits for a time, when its time has come.
+
+Level-triggered: each answer of the store says when to look again, and one timer is set from all
+that is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.queue.store import Backlog, Due, QueueStore
+
+#: Recipients that are made READY in one transaction: a few milliseconds.
+PAGE = 500
+#: Seconds until it is looked again after a look that failed.
+AGAIN = 30.0
+#: The timer is never set for longer (seconds): the clock may step meanwhile.
+LONGEST_SLEEP = 30.0
+_NEVER = float("inf")
+
+
+class DueTimes:
+    """When the store is to be asked what is due."""
+
+    def __init__(
+        self,
+        store: QueueStore,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        longest: Callable[[], float],
+        found: Callable[[Backlog, int], None],
+    ) -> None:
+        """`clock` gives Unix seconds, `longest` the longest pause that may be (what waits for
+        twice as long was given its time by a clock that was ahead); `found` is told what has
+        become READY.
+        """
+        self._store = store
+        self._loop = loop
+        self._clock = clock
+        self._longest = longest
+        self._found = found
+        self._at = _NEVER
+        self._timer: asyncio.TimerHandle | None = None
+        self._looking = False
+        self._stopped = False
+
+    def look_at(self, at: float) -> None:
+        """See to it that what is due at Unix time `at` is looked for then."""
+        if at < self._at:
+            self._at = at
+            self._set_timer()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped = True
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """While a look is under way its answer sets the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._stopped or self._looking or self._at == _NEVER:
+            return
+        pause = max(0.0, self._at - self._clock())
+        if pause > 2 * self._longest():
+            pause = 0.0
+        self._timer = self._loop.call_later(min(pause, LONGEST_SLEEP), self._look)
+
+    def _look(self) -> None:
+        now = self._clock()
+        latest = now + 2 * self._longest()
+        if now < self._at <= latest:
+            self._set_timer()  # slept LONGEST_SLEEP only, or the clock was set back
+            return
+        self._looking = True
+        self._at = _NEVER
+        self._store.due(now=now, latest=latest, most=PAGE, done=self._looked)
+
+    def _looked(self, due: Due | Problem) -> None:
+        self._looking = False
+        now = self._clock()
+        if isinstance(due, Problem):
+            next_at: float | None = now + AGAIN
+        else:
+            next_at = now if due.more else due.next_at
+            for backlog, recipients in due.ready.items():
+                self._found(backlog, recipients)
+        if next_at is not None:
+            self._at = min(self._at, next_at)
+        self._set_timer()

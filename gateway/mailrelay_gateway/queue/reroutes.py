@@ -1,0 +1,121 @@
+"""Gives what waits on a route that the configuration does not have one that it has, page by page.
+
+Which routes those are is decided anew before each page, from what is known then: it may be asked at
+any time, and asking too often costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Set
+
+import structlog
+
+from mailrelay_gateway.message.route import Choose, Route
+from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.queue.store import Backlog, QueueStore, Rerouted
+from mailrelay_gateway.queue.turns import Turns
+from mailrelay_gateway.reasons import Reason
+
+log = structlog.get_logger()
+
+#: Recipients that are given another route in one transaction: a few milliseconds.
+PAGE = 500
+#: Seconds until it is tried again after a page that failed.
+AGAIN = 30.0
+#: Seconds for which a configuration is in force before what is pinned to an upstream that it does
+#: not have is given another: it might be taken back at once.
+PINNED_GRACE = 60.0
+
+
+def stale_routes(
+    waiting: Iterable[Route], *, valid: Set[Route], names: Collection[str], pinned_too: bool
+) -> list[Route]:
+    """Of the routes on which something waits, those that the configuration does not have. A pinned
+    one is stale if its upstream is gone, and only when `pinned_too`. Pure.
+    """
+    return [
+        route
+        for route in waiting
+        if route not in valid
+        and (not route.pinned or (pinned_too and route.upstreams[0] not in names))
+    ]
+
+
+class Reroutes:
+    """The pages of one gateway's queue."""
+
+    def __init__(
+        self,
+        store: QueueStore,
+        turns: Turns,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        found: Callable[[Backlog, int], None],
+        done: Callable[[], None],
+    ) -> None:
+        """`found` is told what is READY on another route now; `done` that a run has ended."""
+        self._store = store
+        self._turns = turns
+        self._loop = loop
+        self._found = found
+        self._done = done
+        self._valid: Set[Route] = frozenset()
+        self._names: Collection[str] = ()
+        self._choose: Choose = lambda _sketch: Route(())
+        self._since = 0.0  # that configuration's, in the loop's time
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def configure(self, valid: Set[Route], names: Collection[str], choose: Choose) -> None:
+        """The routes, upstreams and choice of the configuration in force."""
+        self._valid, self._names, self._choose = valid, names, choose
+        self._since = self._loop.time()
+        self.check()
+
+    def stop(self) -> None:
+        """Begin no further page."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def check(self) -> None:
+        """Begin a page if there is anything to do."""
+        if self._busy or self._stopped:
+            return
+        grace = self._since + PINNED_GRACE - self._loop.time()
+        waiting = self._turns.routes()
+        stale = stale_routes(waiting, valid=self._valid, names=self._names, pinned_too=grace <= 0)
+        self._turns.mark_stale(stale, self._loop.time())
+        if stale:
+            self._busy = True
+            self._store.reroute(stale, self._choose, PAGE, self._page)
+        elif grace > 0 and stale_routes(
+            waiting, valid=self._valid, names=self._names, pinned_too=True
+        ):
+            self._check_later(grace)
+
+    def _check_later(self, seconds: float) -> None:
+        if self._timer is None and not self._stopped:
+            self._timer = self._loop.call_later(seconds, self._check_now)
+
+    def _check_now(self) -> None:
+        self._timer = None
+        self.check()
+
+    def _page(self, page: Rerouted | Problem) -> None:
+        self._busy = False
+        if isinstance(page, Problem):
+            self._check_later(AGAIN)
+            return
+        if page.recipients:
+            log.info("rerouted", reason=Reason.UPSTREAM_GONE, recipients=page.recipients)
+        for (before, after), recipients in page.ready.items():
+            self._turns.gone(before, recipients)
+            self._found(after, recipients)
+        if page.more:
+            self.check()
+        else:
+            self._turns.mark_stale((), self._loop.time())
+            self._done()

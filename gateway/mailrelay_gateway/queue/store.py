@@ -1,0 +1,297 @@
+"""What the scheduler needs of a queue store: meanings, no statements. The Protocol and its values.
+
+A store keeps messages and their recipients durably. It knows nothing of turns, paces or retries: it
+is told what to mark, and answers what is there. Every method but `open` is called in the event loop
+and returns at once; the answer comes by a callback in the loop, exactly once. An answer of Problem
+(or `problem` set) says that nothing of the request has happened and nothing will.
+
+One suite (tests/integration/store) is passed by every implementation.
+
+    READY ──claim──> LEASED ──finish──> removed | dead | READY | DEFERRED | UNCERTAIN
+      ^                                                             │
+      └────────────────────────────── due ──────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from mailrelay_gateway.message.envelope import Message
+from mailrelay_gateway.message.route import Choose, Route
+from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.queue.item import Job, Move, Recipient, State
+
+Done = Callable[[Problem | None], None]
+
+
+class StoreError(RuntimeError):
+    """The store cannot be used; the text is a sentence that says where and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who tries, and until when nobody else may (Unix seconds): in a store that several gateways
+    share, leases past their end are uncertain. A store with one owner at a time needs neither.
+    """
+
+    owner: str
+    ends_at: float
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A message to be stored: its recipients, by the route each of them takes. No recipient twice.
+
+    `leased_at` names the upstream at which the first attempt of a part begins at once: its lease
+    rides in the same transaction.
+    """
+
+    seq: int
+    message: Message
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The recipients of a message that take one route."""
+
+    route: Route
+    recipients: tuple[Recipient, ...]
+    leased_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """A claim: the oldest READY messages of a sender (Identity.uid) on a route, at most `messages`
+    of them and at most `octets` of bodies that are kept in memory (but one message always), to be
+    tried at `upstream`.
+    """
+
+    route: Route
+    sender: str
+    upstream: str
+    messages: int
+    octets: int
+
+
+@dataclass(slots=True, eq=False)
+class Ended:
+    """What an attempt came to: a move for each of its recipients, and notices that are stored in
+    the same transaction.
+    """
+
+    job: Job
+    moves: Sequence[Move]
+    upstream: str
+    now: float
+    notices: Sequence[Entry] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Whose recipients wait: of one sender on one route."""
+
+    route: Route
+    sender: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """Recipients that have become READY because their time has come, counted by backlog; `next_at`
+    is when to ask again (Unix seconds; None: nothing waits for a time). `more`: ask again at once.
+    """
+
+    ready: Mapping[Backlog, int]
+    next_at: float | None
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What one route has in one state."""
+
+    recipients: int = 0
+    messages: int = 0
+    octets: int = 0  # of the messages, once for each recipient
+    oldest: float | None = None  # Unix seconds at which the oldest of them was accepted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """The queue counted, as of a moment that is committed but may be past.
+
+    `ready` are recipients by backlog; `seconds` is what counting took.
+    """
+
+    by_route: Mapping[tuple[Route, State], Figures]
+    ready: Mapping[Backlog, int]
+    messages: int
+    oldest: float | None
+    dead_letters: int
+    free_octets: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLease:
+    """An attempt that was under way when its gateway died: perhaps delivered."""
+
+    queue_id: str
+    address: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """What lies apart because it was damaged or belongs to nothing: see `mailrelay queue
+    salvage`.
+    """
+
+    databases: int = 0
+    bodies: int = 0
+    octets: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What was found at the start. Leases found have become UNCERTAIN, pinned to the upstream at
+    which they were tried (their route is that upstream alone).
+    """
+
+    next_seq: int
+    ready: Mapping[Backlog, int]
+    next_at: float | None
+    messages: int
+    found: Sequence[FoundLease] = ()
+    quarantine: Quarantine = field(default_factory=Quarantine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerouted:
+    """One page of `reroute`: READY recipients that changed backlog (from -> to, how many), and
+    whether there are more to look at.
+    """
+
+    ready: Mapping[tuple[Backlog, Backlog], int]
+    recipients: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the store knows of a queue id: its waiting recipients, or that it left."""
+
+    message: Message | None
+    recipients: Sequence[tuple[Recipient, State, Route]]
+    left_at: float | None = None
+
+
+class QueueStore(Protocol):
+    """Keeps the queue."""
+
+    # --- life
+
+    def open(self, *, now: float, uncertain_until: float) -> Opened:
+        """Make ready and take stock. Blocks; called before the loop serves.
+
+        Leases of a gateway that died become UNCERTAIN until `uncertain_until`. Raises StoreError.
+        """
+        ...
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve requests; callbacks run in `loop`."""
+        ...
+
+    async def close(self, deadline: float) -> None:
+        """Commit what was asked for, and end; after `deadline` seconds end without."""
+        ...
+
+    @property
+    def failed(self) -> bool:
+        """Whether it can go on no more: the process is to end. No new attempt may begin."""
+        ...
+
+    # --- accepting
+
+    def problem(self, octets: int = 0) -> Problem | None:
+        """Why a message of so many octets (0: not known yet) cannot be accepted now, if so. Asked
+        before each message; looks at the volume seldom.
+        """
+        ...
+
+    def body_path(self, queue_id: str) -> Path:
+        """Where to write a body above INLINE_BODY_LIMIT before `accept`; fsynced by the writer."""
+        ...
+
+    def accept(self, entry: Entry, done: Done) -> None:
+        """Store a message. `done(None)` comes once it is durable.
+
+        A body that is a FileBody at `body_path` belongs to the store from then on. After a Problem
+        the store has not kept it, whatever a later start finds.
+        """
+        ...
+
+    # --- delivering
+
+    def claim(
+        self, wants: Sequence[Want], lease: Lease, done: Callable[[Sequence[Job] | Problem], None]
+    ) -> None:
+        """Lease READY messages and give them, bodies included, in the order of `wants`.
+
+        All READY recipients of a message on one route make one job (at most 1,000; pinned ones
+        apart from others). A message whose body cannot be read is not given but deferred with
+        InternalError for an hour, and logged. Fewer jobs than wanted: there are no more.
+        """
+        ...
+
+    def finish(self, ended: Ended, done: Done) -> None:
+        """Carry out what an attempt came to. Needs nothing that `ended` does not hold."""
+        ...
+
+    def due(
+        self, *, now: float, latest: float, most: int, done: Callable[[Due | Problem], None]
+    ) -> None:
+        """Make READY what waits for a time up to `now`, at most `most` recipients, the most overdue
+        first; and what waits for one after `latest`, since a clock was ahead when it was written.
+        """
+        ...
+
+    # --- looking
+
+    def count(self, done: Callable[[Counts | Problem], None]) -> None:
+        """Count, without delaying anything else."""
+        ...
+
+    def find(self, queue_id: str, done: Callable[[Known | Problem | None], None]) -> None:
+        """What is known of a queue id; None: nothing."""
+        ...
+
+    def reroute(
+        self,
+        stale: Sequence[Route],
+        choose: Choose,
+        most: int,
+        done: Callable[[Rerouted | Problem], None],
+    ) -> None:
+        """Give up to `most` waiting recipients (READY, DEFERRED or UNCERTAIN, never LEASED) on
+        these routes the route that `choose` says, which unpins them. One for which a stale route is
+        chosen stays, and is not looked at again in this run of pages.
+        """
+        ...
+
+    def adopt(self, entry: Entry, states: Mapping[int, Move], done: Done) -> None:
+        """Take a message over from a peer, with the state of each recipient as it was there (by
+        index). A queue id that is here or was (tombstones: 7 days, at most 100,000) is answered
+        None and not stored again.
+        """
+        ...
+
+    def waiting_seconds(self) -> float:
+        """For how long the commit that runs now has been running, for liveness; 0 when none does,
+        and while it only waits for somebody else's lock.
+        """
+        ...

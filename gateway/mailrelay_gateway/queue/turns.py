@@ -1,0 +1,385 @@
+"""Decides whose turn it is: what to lease next for which lane, and which lanes may start. Pure.
+
+The queue lies on disk by route and sender, and only the counts of what is READY there are known
+here. A lane serves a route if it is the first of the route's lanes that works: an upstream that is
+held or released changes nothing on disk. Each lane keeps a few jobs leased ahead; who gets the next
+lease goes by turns between senders, so a sender with one message is not kept waiting by one with a
+million.
+
+Nothing is triggered by an edge: `wants` says what to lease from what is known now, however it came
+about, and may be asked at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mailrelay_gateway.message.body import INLINE_BODY_LIMIT
+from mailrelay_gateway.message.lane import LaneKey
+from mailrelay_gateway.message.route import Route
+from mailrelay_gateway.queue.item import Job
+from mailrelay_gateway.queue.lane import Lane
+from mailrelay_gateway.queue.store import Backlog, Want
+
+#: Jobs leased ahead in all lanes together, and octets of their bodies.
+WINDOW = 2000
+WINDOW_OCTETS = 64 * 1024 * 1024
+#: Jobs leased ahead for each connection, and in a lane at most: as many as finish during one
+#: commit. More would only make others wait behind them.
+AHEAD_PER_CONNECTION = 4
+AHEAD_PER_LANE = 64
+#: While so few senders have jobs leased in a lane, another one is given a lease at once.
+FEW_SENDERS = 8
+#: A lane that pauses for longer (seconds) leaves its messages to the next upstream of their route.
+LONG_PAUSE = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class RouteBacklog:
+    """What is READY on disk on one route, by sender; never an entry of 0."""
+
+    route: Route
+    ready: dict[str, int] = field(default_factory=dict)
+    lane: LaneKey | None = None  # that serves it now
+
+
+class Turns:
+    """The queue as far as it is known in memory."""
+
+    def __init__(self, *, window: int = WINDOW, window_octets: int = WINDOW_OCTETS) -> None:
+        """Know of nothing yet."""
+        self._window = window
+        self._window_octets = window_octets
+        self._depths: dict[str, int] = {}  # by upstream
+        self._held: set[str] = set()
+        self._stale: set[Route] = set()
+        self._routes: dict[Route, RouteBacklog] = {}
+        self._fed: dict[LaneKey, list[RouteBacklog]] = {}  # by the lane that serves them
+        self._claimed: dict[Backlog, int] = {}  # being claimed: what was READY when it was asked
+        self._asked_octets = 0
+        self._ahead = 0  # jobs leased ahead or asked for, in all lanes
+        self.lanes: dict[LaneKey, Lane] = {}
+        self.stopped = False  # suspended, or stopping: nothing may start
+
+    # --- what is told
+
+    def configure(self, connections: Mapping[str, int], now: float) -> list[Job]:
+        """Upstreams and how many connections each may have. Returns the jobs whose lane is gone:
+        their leases are to be given back.
+        """
+        self._depths = {
+            name: min(AHEAD_PER_CONNECTION * count, AHEAD_PER_LANE)
+            for name, count in connections.items()
+        }
+        self._held &= self._depths.keys()
+        orphans: list[Job] = []
+        for key in list(self.lanes):
+            depth = self._depths.get(key.upstream)
+            if depth is None:
+                orphans += self._empty(self.lanes.pop(key))
+            else:
+                self.lanes[key].depth = depth
+        self.assign(now)
+        return orphans
+
+    def hold(self, upstream: str, now: float) -> list[Job]:
+        """The upstream can take nothing. Returns the jobs whose leases are to be given back."""
+        self._held.add(upstream)
+        jobs: list[Job] = []
+        for key, lane in self.lanes.items():
+            if key.upstream == upstream:
+                jobs += self._empty(lane)
+        self.assign(now)
+        return jobs
+
+    def release(self, upstream: str, now: float) -> None:
+        """The upstream works again."""
+        self._held.discard(upstream)
+        self.assign(now)
+
+    def is_held(self, upstream: str) -> bool:
+        """Whether the upstream is held."""
+        return upstream in self._held
+
+    def mark_stale(self, routes: Iterable[Route], now: float) -> None:
+        """These routes are no longer the configuration's: nothing on them starts until it has
+        been given another.
+        """
+        self._stale = set(routes)
+        self.assign(now)
+
+    def found(self, backlog: Backlog, recipients: int, now: float) -> None:
+        """So many more recipients are READY on disk."""
+        if recipients <= 0:
+            return
+        known = self._routes.get(backlog.route)
+        if known is None:
+            known = self._routes[backlog.route] = RouteBacklog(backlog.route)
+            self._assign(known, now)
+        before = known.ready.get(backlog.sender, 0)
+        known.ready[backlog.sender] = before + recipients
+        if not before and known.lane is not None:
+            self._give_turn(self.lanes[known.lane], backlog.sender)
+
+    def gone(self, backlog: Backlog, recipients: int) -> None:
+        """So many recipients fewer are READY on disk."""
+        known = self._routes.get(backlog.route)
+        if known is None:
+            return
+        left = known.ready.get(backlog.sender, 0) - recipients
+        if left > 0:
+            known.ready[backlog.sender] = left
+        else:
+            known.ready.pop(backlog.sender, None)
+            if not known.ready:
+                self._forget(known)
+
+    def ready(self, backlog: Backlog) -> int:
+        """How many recipients of this backlog are known to be READY on disk."""
+        known = self._routes.get(backlog.route)
+        return 0 if known is None else known.ready.get(backlog.sender, 0)
+
+    def backlogs(self) -> dict[Backlog, int]:
+        """All that is known to be READY on disk."""
+        return {
+            Backlog(route, sender): count
+            for route, known in self._routes.items()
+            for sender, count in known.ready.items()
+        }
+
+    def routes(self) -> list[Route]:
+        """The routes on which something is READY on disk."""
+        return list(self._routes)
+
+    def is_busy(self, backlog: Backlog) -> bool:
+        """Whether a claim on this backlog is under way, so that its count is about to change."""
+        return backlog in self._claimed
+
+    # --- which lane
+
+    def lane_for(self, route: Route, now: float) -> Lane | None:
+        """The lane that serves a route now: the first that is configured, not held, and makes no
+        long pause. None: it has to wait.
+        """
+        if route in self._stale:
+            return None
+        paused: LaneKey | None = None
+        for key in route.lanes:
+            if key.upstream not in self._depths or key.upstream in self._held:
+                continue
+            lane = self.lanes.get(key)
+            if lane is not None and lane.not_before - now > LONG_PAUSE:
+                paused = paused or key
+                continue
+            return lane or self._make(key)
+        return self.lanes[paused] if paused is not None else None
+
+    def serving(self, route: Route) -> Lane | None:
+        """The lane that serves what is READY on this route, if any."""
+        known = self._routes.get(route)
+        return None if known is None or known.lane is None else self.lanes.get(known.lane)
+
+    def is_lost(self, route: Route) -> bool:
+        """Whether no upstream of the route is configured (and nobody is looking for another)."""
+        return route not in self._stale and not any(n in self._depths for n in route.upstreams)
+
+    def home(self, route: Route) -> str:
+        """The upstream under whose name a route's messages are counted: the one that serves it,
+        else the first that is configured, else the first.
+        """
+        known = self._routes.get(route)
+        if known is not None and known.lane is not None:
+            return known.lane.upstream
+        for name in route.upstreams:
+            if name in self._depths and name not in self._held:
+                return name
+        for name in route.upstreams:
+            if name in self._depths:
+                return name
+        return route.upstreams[0] if route.upstreams else ""
+
+    def assign(self, now: float) -> None:
+        """Find for each route anew which lane serves it: after holds, releases, long pauses and
+        new configurations.
+        """
+        self._fed = {}
+        for lane in self.lanes.values():
+            lane.turns.clear()
+            lane.in_turns.clear()
+        for known in self._routes.values():
+            self._assign(known, now)
+            if known.lane is not None:
+                lane = self.lanes[known.lane]
+                for sender in known.ready:
+                    self._give_turn(lane, sender)
+
+    def _assign(self, known: RouteBacklog, now: float) -> None:
+        lane = self.lane_for(known.route, now)
+        known.lane = lane.key if lane is not None else None
+        if lane is not None:
+            self._fed.setdefault(lane.key, []).append(known)
+
+    def _make(self, key: LaneKey) -> Lane:
+        lane = self.lanes[key] = Lane(key, self._depths[key.upstream])
+        return lane
+
+    def _forget(self, known: RouteBacklog) -> None:
+        del self._routes[known.route]
+        if known.lane is not None:
+            self._fed[known.lane].remove(known)
+
+    def _give_turn(self, lane: Lane, sender: str) -> None:
+        if sender not in lane.in_turns:
+            lane.in_turns.add(sender)
+            lane.turns.append(sender)
+
+    def _empty(self, lane: Lane) -> list[Job]:
+        jobs = lane.startable.clear()
+        self._ahead -= len(jobs)
+        return jobs
+
+    # --- leases
+
+    def may_lease_at_once(self, backlog: Backlog, octets: int, now: float) -> Lane | None:
+        """The lane in which a fresh message may be leased by the very transaction that stores it;
+        None: it goes to disk, behind what its sender has there already.
+        """
+        if self.stopped or self.ready(backlog) or backlog in self._claimed:
+            return None
+        lane = self.lane_for(backlog.route, now)
+        if lane is None or now < lane.not_before or not self._has_room(lane, backlog.sender):
+            return None
+        if self._ahead >= self._window or self._octets_left() < octets:
+            return None
+        return lane
+
+    def reserve(self, lane: Lane) -> None:
+        """Keep a place for a fresh message that is being stored."""
+        lane.claiming += 1
+        self._ahead += 1
+
+    def reserved(self, lane: Lane) -> None:
+        """Give that place back: the message is stored, or was refused."""
+        lane.claiming -= 1
+        self._ahead -= 1
+
+    def _has_room(self, lane: Lane, sender: str) -> bool:
+        """A sender that has nothing leased yet gets a lease even if others fill the lane."""
+        if lane.ahead < lane.depth:
+            return True
+        return sender not in lane.startable and lane.ahead < 2 * lane.depth
+
+    def _octets_left(self) -> int:
+        used = sum(lane.startable.octets for lane in self.lanes.values())
+        return self._window_octets - used - self._asked_octets
+
+    def wants(self, lane: Lane, now: float) -> list[Want]:
+        """What to lease for a lane now, by turns of its senders. The caller makes the claim; what
+        comes of it is `claimed`.
+        """
+        if self.stopped or not lane.turns or now < lane.not_before:
+            return []
+        newcomers_only = lane.ahead > lane.depth >> 1
+        if newcomers_only and lane.startable.senders >= FEW_SENDERS:
+            return []
+        room = 2 * lane.depth if newcomers_only else lane.depth
+        room = min(room - lane.ahead, self._window - self._ahead)
+        octets = self._octets_left()
+        places = min(room, max(1, octets // INLINE_BODY_LIMIT)) if octets > 0 else 0
+        if places <= 0:
+            return []
+        picked: list[tuple[RouteBacklog, str]] = []
+        for _ in range(len(lane.turns)):
+            if len(picked) >= places:
+                break
+            sender = lane.turns.popleft()
+            known = self._ready_route(lane, sender)
+            if known is None:
+                lane.in_turns.discard(sender)
+                continue
+            lane.turns.append(sender)
+            if newcomers_only and sender in lane.startable:
+                continue
+            if Backlog(known.route, sender) not in self._claimed:
+                picked.append((known, sender))
+        if not picked:
+            return []
+        each = 1 if newcomers_only else max(1, places // len(picked))
+        wants = [
+            Want(
+                route=known.route,
+                sender=sender,
+                upstream=lane.key.upstream,
+                messages=min(each, known.ready[sender]),
+                octets=octets // len(picked),
+            )
+            for known, sender in picked
+        ]
+        for want in wants:
+            backlog = Backlog(want.route, want.sender)
+            self._claimed[backlog] = self.ready(backlog)
+            lane.claiming += want.messages
+            self._ahead += want.messages
+            self._asked_octets += want.octets
+        return wants
+
+    def _ready_route(self, lane: Lane, sender: str) -> RouteBacklog | None:
+        for known in self._fed.get(lane.key, ()):
+            if sender in known.ready:
+                return known
+        return None
+
+    def claimed(self, lane: Lane, wants: Iterable[Want], jobs: Iterable[Job] | None) -> list[Job]:
+        """A claim was answered: with jobs, which are startable now, or not at all (None: the store
+        has failed). Returns jobs that may not start after all: their leases are to be given back.
+        """
+        taken: dict[Backlog, int] = {}
+        known: dict[Backlog, int] = {}
+        back: list[Job] = []
+        alive = self.lanes.get(lane.key) is lane
+        for want in wants:
+            backlog = Backlog(want.route, want.sender)
+            known[backlog] = self._claimed.pop(backlog)
+            lane.claiming -= want.messages
+            self._ahead -= want.messages
+            self._asked_octets -= want.octets
+            taken[backlog] = 0
+        for job in jobs or ():
+            backlog = Backlog(job.route, job.message.identity.uid)
+            taken[backlog] = taken.get(backlog, 0) + len(job.recipients)
+            if alive and self.may_start(lane):
+                self.start_later(lane, job)
+            else:
+                back.append(job)
+        for backlog, recipients in taken.items():
+            if jobs is not None:
+                # none at all: our count was too high, and the disk is right
+                self.gone(backlog, recipients or known.get(backlog, 0))
+        return back
+
+    def may_start(self, lane: Lane) -> bool:
+        """Whether jobs of this lane may start at all (its pace apart)."""
+        return not self.stopped and lane.key.upstream not in self._held
+
+    def start_later(self, lane: Lane, job: Job, *, first: bool = False) -> None:
+        """Put a leased job into its lane."""
+        before = len(lane.startable)
+        lane.startable.push(job, first=first)
+        self._ahead += len(lane.startable) - before
+
+    def take(self, lane: Lane) -> Job:
+        """The job whose turn it is."""
+        job = lane.startable.pop()
+        self._ahead -= 1
+        return job
+
+    def stop(self) -> list[Job]:
+        """Nothing may start from now on. Returns the jobs whose leases are to be given back."""
+        self.stopped = True
+        return [job for lane in self.lanes.values() for job in self._empty(lane)]
+
+    def resume(self, now: float) -> None:
+        """Jobs may start again."""
+        self.stopped = False
+        self.assign(now)

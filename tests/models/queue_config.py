@@ -1,0 +1,47 @@
+"""Configurations and replies for tests of the queue."""
+
+from __future__ import annotations
+
+from mailrelay_gateway.config import (
+    GatewayConfig,
+    HostPort,
+    RelayDocument,
+    RelayReference,
+    Retry,
+    Smarthost,
+    Upstream,
+    encode_files,
+    load,
+)
+from mailrelay_gateway.message.envelope import Result
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.reply import Reply
+
+REPLIES = {
+    Result.DELIVERED: (Reason.DELIVERED, Reply(250, "2.0.0", "ok")),
+    Result.DEFERRED: (Reason.UPSTREAM_DEFERRED, Reply(451, "4.3.0", "later")),
+    Result.FAILED: (Reason.UPSTREAM_REJECTED, Reply(550, "5.1.1", "no such user")),
+    Result.UNCERTAIN: (Reason.REPLY_LOST, None),
+    Result.HELD: (Reason.UPSTREAM_UNREACHABLE, None),
+}
+
+
+def config(
+    *upstreams: str, suspend: bool = False, connections: int = 10, **retry: float
+) -> GatewayConfig:
+    """A configuration with smarthosts of these names."""
+    document = RelayDocument(
+        relay=RelayReference(namespace="mail", name="relay"),
+        hostname="relay.example.com",
+        suspend=suspend,
+        upstreams=tuple(
+            Upstream(
+                name=name,
+                smarthost=Smarthost(hosts=(HostPort(host="192.0.2.1", port=25),)),
+                connections=connections,
+            )
+            for name in upstreams
+        ),
+        retry=Retry(**({"give_up_after": 3600.0, "max_interval": 0.05} | retry)),
+    )
+    return load(encode_files(document, ()))

@@ -1,0 +1,300 @@
+"""The scheduler lives through random days: outcomes, holds, reloads, deaths, steps of the clock.
+
+Each seed is one life, repeated exactly: `pytest tests/simulation --seed N`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from mailrelay_gateway.config import GatewayConfig
+from mailrelay_gateway.message.effect import Effect, PauseUntil, Slow, Split
+from mailrelay_gateway.message.envelope import Attempt, Identity, Message, Outcome, Result
+from mailrelay_gateway.message.lane import LaneKey
+from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.queue.scheduler import Scheduler
+from mailrelay_gateway.reasons import Reason
+from tests.models.memory_store import MemoryStore
+from tests.models.queue_config import REPLIES, config
+from tests.simulation.virtual import VirtualLoop
+
+SENDERS = [
+    Identity(namespace="n", name=name, uid=name, username=f"n.{name}") for name in ("a", "b", "c")
+]
+NAMES = ("one", "two", "three", "four")
+#: Virtual seconds in which a healthy queue has to be empty, whatever it went through: retries come
+#: at most so late.
+HEALTHY = 30 * 3600.0
+
+
+class Upstreams:
+    """A courier for all upstreams: takes attempts and ends them as the dice say."""
+
+    def __init__(self, world: World, scheduler: Scheduler) -> None:
+        self.world = world
+        self.scheduler = scheduler
+        self.busy: Counter[LaneKey] = Counter()
+        self.dead = False
+        self._timers: set[LaneKey] = set()
+
+    def wake(self, lane: LaneKey) -> None:
+        loop = asyncio.get_running_loop()
+        while not self.dead and self.busy[lane] < 3:
+            attempt = self.scheduler.take(lane, self.world.dice.choice([None, None, 2]))
+            if attempt is None:
+                break
+            self.busy[lane] += 1
+            self.world.begun(attempt)
+            loop.call_later(self.world.dice.expovariate(5.0), self.end, lane, attempt)
+        wait = self.scheduler.not_before(lane)
+        if wait is not None and lane not in self._timers and not self.dead:
+            self._timers.add(lane)
+            loop.call_later(max(0.001, wait - self.world.clock()), self._again, lane)
+
+    def _again(self, lane: LaneKey) -> None:
+        self._timers.discard(lane)
+        self.wake(lane)
+
+    def end(self, lane: LaneKey, attempt: Attempt) -> None:
+        self.busy[lane] -= 1
+        if self.dead:
+            return
+        self.world.end(self.scheduler, attempt)
+        self.wake(lane)
+
+
+class World:
+    """One seed's world: the queue, its upstreams, and what was promised to whom."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.loop = asyncio.get_running_loop()
+        self.store = MemoryStore(self.dice)
+        self.offset = 1_700_000_000.0
+        self.metrics = Metrics()
+        self.healthy = False
+        self.promised: dict[tuple[str, str], int] = {}  # (queue id, address) answered 250
+        self.delivered: Counter[tuple[str, str]] = Counter()
+        self.uncertain: set[tuple[str, str]] = set()
+        self.under_way: dict[tuple[str, str], str] = {}
+        self.problems: list[str] = []
+        self.held: set[str] = set()
+        self.config = self.new_config()
+        self.lives: list[Scheduler] = []
+        self.begin()
+
+    def clock(self) -> float:
+        return self.loop.time() + self.offset
+
+    def new_config(self) -> GatewayConfig:
+        names = self.dice.sample(NAMES, self.dice.randint(1, 4))
+        return config(
+            *names,
+            suspend=not self.healthy and self.dice.random() < 0.1,
+            connections=3,
+            give_up_after=self.dice.choice([600.0, 86400.0]),
+            max_interval=self.dice.choice([60.0, 3600.0]),
+        )
+
+    def begin(self) -> None:
+        """A gateway starts."""
+        opened = self.store.open(now=self.clock(), uncertain_until=self.clock() + 300.0)
+        for found in opened.found:
+            self.uncertain.add((found.queue_id, found.address))
+        self.under_way.clear()
+        self.store.start(self.loop)
+        self.scheduler = Scheduler(
+            self.store,
+            metrics=self.metrics,
+            rng=random.Random(self.dice.random()),
+            clock=self.clock,
+            count_interval=900.0,
+        )
+        self.lives.append(self.scheduler)
+        self.held.clear()
+        self.upstreams = Upstreams(self, self.scheduler)
+        self.metrics.configure(self.config)
+        self.attach()
+        self.scheduler.start(self.loop, self.config, opened)
+
+    def attach(self) -> None:
+        self.scheduler.attach({u.name: self.upstreams for u in self.config.relay.upstreams})
+
+    # --- what happens
+
+    def submit(self) -> None:
+        recipients = [f"r{n}@x.example" for n in range(self.dice.choice([1, 1, 1, 2, 9]))]
+        body = b"A: b\r\n\r\n" + b"x\r\n" * self.dice.randint(0, 50)
+        message = Message(
+            queue_id=self.scheduler.new_id(),
+            sender="app@example.com",
+            recipient_count=len(recipients),
+            identity=self.dice.choice(SENDERS),
+            listener="submission",
+            received_at=self.clock(),
+            size=len(body),
+            body=body,
+            eight_bit=False,
+        )
+
+        def answered(problem: Problem | None) -> None:
+            assert problem is None
+            for address in recipients:
+                self.promised[message.queue_id, address] = len(body)
+
+        self.scheduler.accept(message, recipients, answered)
+
+    def begun(self, attempt: Attempt) -> None:
+        for recipient in attempt.recipients:
+            key = (attempt.message.queue_id, recipient.address)
+            assert key not in self.under_way, "nobody is tried twice at the same time"
+            self.under_way[key] = attempt.upstream
+        assert len(attempt.message.body) == attempt.message.size  # type: ignore[arg-type]
+
+    def end(self, scheduler: Scheduler, attempt: Attempt) -> None:
+        keys = [(attempt.message.queue_id, r.address) for r in attempt.recipients]
+        for key in keys:
+            self.under_way.pop(key, None)
+        dice = self.dice
+        if not self.healthy and dice.random() < 0.05:
+            scheduler.give_back(attempt)
+            return
+        together = self.result()
+        outcomes = []
+        for n, recipient in enumerate(attempt.recipients):
+            result = together if dice.random() < 0.7 else self.result()
+            effect = None
+            if result is Result.DEFERRED and n and dice.random() < 0.3:
+                effect = Split()
+            if result is Result.DELIVERED:
+                self.delivered[keys[n]] += 1
+            if result is Result.UNCERTAIN:
+                self.uncertain.add(keys[n])
+                if dice.random() < 0.5:
+                    self.delivered[keys[n]] += 1
+            reason, reply = REPLIES[result]
+            retry_after = dice.choice([None, 92.0]) if result is Result.DEFERRED else None
+            outcomes.append(
+                Outcome(recipient.index, result, reason, reply, "h", effect, retry_after)
+            )
+        if any(outcome.result is Result.HELD for outcome in outcomes):
+            self.held.add(attempt.upstream)
+            scheduler.hold(attempt.upstream, Reason.UPSTREAM_REFUSED, "not now")
+        scheduler.finish(attempt, outcomes)
+
+    def result(self) -> Result:
+        if self.healthy:
+            return Result.DELIVERED
+        return self.dice.choices(
+            [
+                Result.DELIVERED,
+                Result.DEFERRED,
+                Result.FAILED,
+                Result.UNCERTAIN,
+                Result.HELD,
+            ],
+            [50, 25, 5, 5, 2],
+        )[0]
+
+    async def disturb(self) -> None:
+        """Something happens."""
+        dice = self.dice
+        names = [upstream.name for upstream in self.config.relay.upstreams]
+        match dice.randrange(9):
+            case 0:
+                for _ in range(dice.randint(1, 40)):
+                    self.submit()
+            case 1:
+                self.config = self.new_config()
+                self.metrics.configure(self.config)
+                self.attach()
+                self.scheduler.configure(self.config)
+                self.held &= {upstream.name for upstream in self.config.relay.upstreams}
+            case 2:
+                name = dice.choice(names)
+                self.held.add(name)
+                self.scheduler.hold(name, Reason.UPSTREAM_UNREACHABLE, "down")
+            case 3:
+                name = dice.choice(names)
+                self.held.discard(name)
+                self.scheduler.release(name)
+            case 4:
+                self.upstreams.dead = True
+                self.store = self.store.crash()
+                self.scheduler.stop_taking()  # its timers are gone with it
+                self.begin()
+            case 5:
+                self.upstreams.dead = True
+                for key in list(self.under_way):
+                    self.uncertain.add(key)
+                self.scheduler.stop_taking()
+                await self.store.close(10.0)
+                self.store = self.store.crash()
+                self.begin()
+            case 6:
+                self.offset += dice.choice([-86400.0, -60.0, 60.0, 86400.0])
+            case 7:
+                lane = LaneKey(dice.choice(names))
+                effects: list[Effect] = [Slow(), PauseUntil(seconds=dice.choice([5.0, 600.0]))]
+                self.scheduler.slow(lane, dice.choice(effects), None)
+            case 8:
+                for _ in range(3):
+                    self.submit()
+
+    def heal(self) -> None:
+        """From now on everything works."""
+        self.healthy = True
+        self.config = self.new_config()
+        self.metrics.configure(self.config)
+        self.attach()
+        self.scheduler.configure(self.config)
+        for upstream in self.config.relay.upstreams:
+            self.scheduler.release(upstream.name)
+
+
+async def live(seed: int) -> World:
+    """One life, then health until the queue is empty."""
+    world = World(seed)
+
+    def broken(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        world.problems.append(str(context.get("exception") or context["message"]))
+
+    world.loop.set_exception_handler(broken)
+    for _ in range(60):
+        await world.disturb()
+        await asyncio.sleep(world.dice.choice([0.0, 0.01, 0.3, 5.0, 100.0, 4000.0]))
+    world.heal()
+    deadline = world.loop.time() + HEALTHY
+    while world.store.messages and world.loop.time() < deadline:
+        await asyncio.sleep(60.0)
+    return world
+
+
+def judge(world: World) -> None:
+    """What was answered 250 was delivered or is a dead letter; twice only if it was uncertain."""
+    assert not world.problems, world.problems[:3]
+    assert not sum(life.corrected for life in world.lives), (
+        "memory counted wrongly, and the audit had to mend it"
+    )
+    assert not world.store.messages, f"left behind: {list(world.store.rows.values())[:3]}"
+    dead = Counter((queue_id, address) for queue_id, address, _ in world.store.dead)
+    for key in world.promised:
+        ended = world.delivered[key] + dead[key]
+        assert ended or key in world.uncertain, f"{key} is lost"
+        assert ended <= 1 or key in world.uncertain, f"{key} twice, without a reason"
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_every_recipient_ends_once(seed: int) -> None:
+    """Invariant: each recipient answered 250 ends once, delivered or as a dead letter, twice only
+    if it was uncertain; and nothing READY or LEASED is forgotten.
+    """
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        world = runner.run(live(seed))
+    judge(world)
