@@ -38,6 +38,9 @@ from mailrelay_operator.plan.objects import Manifest, version_of
 
 log = structlog.get_logger()
 
+#: Objects that the API server holds in another notation and that are remembered: a few a relay.
+MAX_REWRITTEN = 10_000
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -121,6 +124,8 @@ class Actor:
         result = await self._cluster.apply(manifest)
         said, seen = _said(manifest), projected(result, _said(manifest))
         if seen != said:  # a quantity in another notation, say
+            if len(self._rewritten) >= MAX_REWRITTEN:
+                self._rewritten.clear()  # each is then applied once more, and nothing else
             self._rewritten[key] = (_mark_of(manifest), _digest(seen))
         if self._store.find(key.kind, key.namespace, key.name) is not None:
             self._store.note(result)
