@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mailrelay_gateway.config import (
     GatewayConfig,
     HostPort,
@@ -45,3 +47,12 @@ def config(
         retry=Retry(**({"give_up_after": 3600.0, "max_interval": 0.05} | retry)),
     )
     return load(encode_files(document, ()))
+
+
+def changed(found: GatewayConfig, name: str, **fields: object) -> GatewayConfig:
+    """The same configuration, but for these fields of an upstream."""
+    upstreams = tuple(
+        upstream.model_copy(update=fields) if upstream.name == name else upstream
+        for upstream in found.relay.upstreams
+    )
+    return replace(found, relay=found.relay.model_copy(update={"upstreams": upstreams}))

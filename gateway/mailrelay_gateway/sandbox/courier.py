@@ -151,9 +151,10 @@ class SandboxCourier:
             del self._busy[upstream]
 
     def _take(self, upstream: str) -> list[Attempt]:
+        """The next batch; nothing of an upstream that is a sandbox no more."""
         attempts: list[Attempt] = []
         lane = LaneKey(upstream)
-        while not self._stopping and len(attempts) < BATCH:
+        while upstream in self._keep and not self._stopping and len(attempts) < BATCH:
             attempt = self._work.take(lane)
             if attempt is None:
                 break

@@ -30,9 +30,9 @@ from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.disk.schema import DATABASE
 from mailrelay_gateway.queue.disk.store import DiskStore
 from mailrelay_gateway.queue.scheduler import Scheduler
-from tests.models.queue_config import REPLIES, config
+from tests.models.queue_config import REPLIES, changed, config
 
-__all__ = ["REPLIES", "config"]
+__all__ = ["REPLIES", "changed", "config"]
 
 Choose = Callable[[Attempt, int], Result]
 
