@@ -268,6 +268,7 @@ class MemoryStore:
                 ready=self._ready(),
                 messages=len(self.messages),
                 oldest=min((m.received_at for m in self.messages.values()), default=None),
+                next_at=self._next_at(),
                 dead_letters=len(self.dead),
                 free_octets=0,
                 seconds=0.0,

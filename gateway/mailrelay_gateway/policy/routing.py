@@ -25,6 +25,20 @@ def chooser(config: GatewayConfig) -> Choose:
     return choose
 
 
+def changed_upstreams(before: GatewayConfig | None, after: GatewayConfig) -> list[str]:
+    """The upstreams that lead elsewhere, or whose login is another one, than under the same name
+    before: what they said then counts no more.
+    """
+    if before is None:
+        return []
+    known = {u.name: (u.smarthost, u.sandbox) for u in before.relay.upstreams}
+    return [
+        u.name
+        for u in after.relay.upstreams
+        if u.name in known and known[u.name] != (u.smarthost, u.sandbox)
+    ]
+
+
 def single_route(config: GatewayConfig) -> Route | None:
     """The route of all mail, if this configuration has only one: then nobody need be asked."""
     routes = all_routes(config)

@@ -35,7 +35,12 @@ from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.message.route import Route, Sketch
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.problem import Problem
-from mailrelay_gateway.policy.routing import all_routes, chooser, single_route
+from mailrelay_gateway.policy.routing import (
+    all_routes,
+    changed_upstreams,
+    chooser,
+    single_route,
+)
 from mailrelay_gateway.queue.audit import Audit
 from mailrelay_gateway.queue.duetimes import DueTimes
 from mailrelay_gateway.queue.gauges import show
@@ -106,6 +111,7 @@ class Scheduler:
         self._running: dict[int, Job] = {}
         self._next_seq = 1
         self._next_attempt = 0
+        self._config: GatewayConfig | None = None
         self._suspended = False
         self._started = False
         self._stopping = False
@@ -158,6 +164,8 @@ class Scheduler:
     def configure(self, config: GatewayConfig) -> None:
         """Take a new configuration. What waits on a route that it does not have gets another."""
         retry = config.relay.retry
+        for name in changed_upstreams(self._config, config):
+            self._turns.forget_pauses(name)
         self._config = config
         self._policy = RetryPolicy(
             give_up_after=retry.give_up_after, max_interval=retry.max_interval
@@ -264,7 +272,8 @@ class Scheduler:
         for part, lane in leased:
             upstream = lane.key.upstream
             job = Job(entry.seq, message, part.route, part.recipients, upstream)
-            if self._turns.lanes.get(lane.key) is lane and self._turns.may_start(lane):
+            alive = self._turns.lanes.get(lane.key) is lane
+            if alive and self._turns.may_start(lane, self._loop.time()):
                 self._turns.start_later(lane, job)
                 self._wake(lane)
             else:
@@ -354,7 +363,7 @@ class Scheduler:
         """Nothing was sent for it: it may start again, the lease it has still holds."""
         job = self._running.pop(attempt.number)
         lane = self._turns.lanes.get(attempt.lane)
-        if lane is None or not self._turns.may_start(lane):
+        if lane is None or not self._turns.may_start(lane, self._loop.time()):
             self._give_leases_back([job])
         else:
             self._turns.start_later(lane, job, first=True)
@@ -394,7 +403,7 @@ class Scheduler:
         if retry_after is not None:
             lane.pause_until(now + min(retry_after, self._policy.longest))
         if lane.not_before > now:
-            self._turns.assign(now)
+            self._give_leases_back(self._turns.pause(lane, now))
             self._pauses.watch(lane)
             self._pump_all()
 
@@ -428,10 +437,11 @@ class Scheduler:
             self._wake(lane)
 
     def _claimed(self, lane: Lane, wants: Sequence[Want], jobs: Sequence[Job] | Problem) -> None:
+        now = self._loop.time()
         if isinstance(jobs, Problem):
-            self._turns.claimed(lane, wants, None)
+            self._turns.claimed(lane, wants, None, now)
             return  # the store has failed and the process ends, or it is asked again by the count
-        self._give_leases_back(self._turns.claimed(lane, wants, jobs))
+        self._give_leases_back(self._turns.claimed(lane, wants, jobs, now))
         self._pump(lane)
 
     def _wake(self, lane: Lane) -> None:
@@ -482,6 +492,8 @@ class Scheduler:
         if isinstance(counts, Counts):
             seconds = counts.seconds
             self._status = show(counts, self._turns, self._metrics, self._clock())
+            if counts.next_at is not None:
+                self._due.look_at(counts.next_at)
             for backlog, difference in self._audit.compare(counts.ready, self._turns).items():
                 self.corrected += 1
                 log.error(
@@ -512,6 +524,7 @@ class Scheduler:
             )
         if not failed or not job.message.sender:
             return []  # never a notice about a notice
+        assert self._config is not None  # an attempt has ended
         hostname = self._config.relay.hostname
         notice = write_notice(
             job.message, failed, queue_id=self.new_id(), hostname=hostname, now=now

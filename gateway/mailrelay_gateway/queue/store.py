@@ -124,13 +124,15 @@ class Figures:
 class Counts:
     """The queue counted, as of a moment that is committed but may be past.
 
-    `ready` are recipients by backlog; `seconds` is what counting took.
+    `ready` are recipients by backlog; `next_at` is when the next one is due that waits for a time;
+    `seconds` is what counting took.
     """
 
     by_route: Mapping[tuple[Route, State], Figures]
     ready: Mapping[Backlog, int]
     messages: int
     oldest: float | None
+    next_at: float | None
     dead_letters: int
     free_octets: int
     seconds: float

@@ -93,6 +93,20 @@ class Turns:
         self.assign(now)
         return jobs
 
+    def pause(self, lane: Lane, now: float) -> list[Job]:
+        """The lane makes a pause. Returns the jobs whose leases are to be given back, since it is a
+        long one: another lane may take them.
+        """
+        jobs = self._empty(lane) if self._rests(lane, now) else []
+        self.assign(now)
+        return jobs
+
+    def forget_pauses(self, upstream: str) -> None:
+        """It may be another upstream by now."""
+        for key, lane in self.lanes.items():
+            if key.upstream == upstream:
+                lane.not_before = lane.pause = 0.0
+
     def release(self, upstream: str, now: float) -> None:
         """The upstream works again."""
         self._held.discard(upstream)
@@ -169,7 +183,7 @@ class Turns:
             if key.upstream not in self._depths or key.upstream in self._held:
                 continue
             lane = self.lanes.get(key)
-            if lane is not None and lane.not_before - now > LONG_PAUSE:
+            if lane is not None and self._rests(lane, now):
                 paused = paused or key
                 continue
             return lane or self._make(key)
@@ -219,6 +233,9 @@ class Turns:
         known.lane = lane.key if lane is not None else None
         if lane is not None:
             self._fed.setdefault(lane.key, []).append(known)
+
+    def _rests(self, lane: Lane, now: float) -> bool:
+        return lane.not_before - now > LONG_PAUSE
 
     def _make(self, key: LaneKey) -> Lane:
         lane = self.lanes[key] = Lane(key, self._depths[key.upstream])
@@ -316,6 +333,8 @@ class Turns:
             )
             for known, sender in picked
         ]
+        for known, sender in picked:  # last in line, also when turns are assigned anew
+            known.ready[sender] = known.ready.pop(sender)
         for want in wants:
             backlog = Backlog(want.route, want.sender)
             self._claimed[backlog] = self.ready(backlog)
@@ -330,7 +349,9 @@ class Turns:
                 return known
         return None
 
-    def claimed(self, lane: Lane, wants: Iterable[Want], jobs: Iterable[Job] | None) -> list[Job]:
+    def claimed(
+        self, lane: Lane, wants: Iterable[Want], jobs: Iterable[Job] | None, now: float
+    ) -> list[Job]:
         """A claim was answered: with jobs, which are startable now, or not at all (None: the store
         has failed). Returns jobs that may not start after all: their leases are to be given back.
         """
@@ -348,7 +369,7 @@ class Turns:
         for job in jobs or ():
             backlog = Backlog(job.route, job.message.identity.uid)
             taken[backlog] = taken.get(backlog, 0) + len(job.recipients)
-            if alive and self.may_start(lane):
+            if alive and self.may_start(lane, now):
                 self.start_later(lane, job)
             else:
                 back.append(job)
@@ -358,9 +379,10 @@ class Turns:
                 self.gone(backlog, recipients or known.get(backlog, 0))
         return back
 
-    def may_start(self, lane: Lane) -> bool:
-        """Whether jobs of this lane may start at all (its pace apart)."""
-        return not self.stopped and lane.key.upstream not in self._held
+    def may_start(self, lane: Lane, now: float) -> bool:
+        """Whether jobs of this lane may start soon: a short pause is no reason against it."""
+        held = lane.key.upstream in self._held
+        return not (self.stopped or held or self._rests(lane, now))
 
     def start_later(self, lane: Lane, job: Job, *, first: bool = False) -> None:
         """Put a leased job into its lane."""

@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import apsw
+
+from mailrelay_gateway.config import HostPort, Smarthost
 from mailrelay_gateway.message.body import FileBody
+from mailrelay_gateway.message.effect import PauseUntil
 from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Outcome, Result
 from mailrelay_gateway.message.lane import LaneKey
+from mailrelay_gateway.queue.disk.schema import DATABASE
 from mailrelay_gateway.queue.item import State
 from mailrelay_gateway.queue.turns import WINDOW
 from mailrelay_gateway.reasons import Reason
@@ -16,6 +21,7 @@ from tests.integration.queue.rig import (
     Choose,
     ChosenCourier,
     Rig,
+    changed,
     config,
     rows,
     running,
@@ -171,3 +177,77 @@ async def test_time_held_before_a_restart_is_not_charged(tmp_path: Path) -> None
     async with running(tmp_path, found, choose) as rig:
         await until(lambda: not rows(tmp_path, "SELECT 1 FROM messages"))
     assert rows(tmp_path, "SELECT reason FROM dead_letters") == []
+
+
+async def test_a_long_pause_leaves_what_is_leased_ahead_to_the_next_upstream(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, config("first", "second"), always(Result.DELIVERED)) as rig:
+        rig.courier.paused = True
+        for n in range(5):
+            await rig.submit(f"{n}@x.example")
+        begun = await take(rig, "first")
+        rig.scheduler.slow(LaneKey("first"), PauseUntil(seconds=86_400.0))
+        rig.courier.paused = False
+        rig.scheduler.give_back(begun)
+        await until(lambda: len(rig.courier.delivered) == 5)
+        assert {upstream for upstream, _, _ in rig.courier.tried} == {"second"}
+
+
+async def test_a_lane_that_pauses_for_long_keeps_no_leases(tmp_path: Path) -> None:
+    async with running(tmp_path, config("u"), always(Result.DELIVERED)) as rig:
+        rig.courier.paused = True
+        for n in range(5):
+            await rig.submit(f"{n}@x.example")
+        rig.scheduler.slow(LaneKey("u"), PauseUntil(seconds=86_400.0))
+        await until(
+            lambda: rows(tmp_path, "SELECT DISTINCT state FROM recipients") == [(int(State.READY),)]
+        )
+
+
+async def test_an_upstream_that_is_changed_forgets_the_pause_of_what_it_was(
+    tmp_path: Path,
+) -> None:
+    before = config("u")
+    elsewhere = Smarthost(hosts=(HostPort(host="192.0.2.2", port=25),))
+    async with running(tmp_path, before, always(Result.DELIVERED)) as rig:
+        rig.courier.paused = True
+        await rig.submit("leased@x.example")
+        rig.scheduler.slow(LaneKey("u"), PauseUntil(seconds=86_400.0))
+        rig.courier.paused = False
+        rig.scheduler.configure(before)  # nothing new about the upstream
+        assert rig.scheduler.not_before(LaneKey("u")) is not None
+        await rig.submit("ready@x.example")
+        rig.scheduler.configure(changed(before, "u", smarthost=elsewhere))
+        await until(lambda: len(rig.courier.delivered) == 2)
+
+
+async def test_a_body_that_was_restored_is_sent_when_its_time_has_come(tmp_path: Path) -> None:
+    async with running(tmp_path, config("u"), always(Result.DELIVERED)) as rig:
+        rig.scheduler.hold("u", *DOWN)
+        queue_id = rig.scheduler.new_id()
+        path = rig.scheduler.body_path(queue_id)
+        path.write_bytes(b"S: x\r\n\r\n" + b"x" * 300_000 + b"\r\n")
+        message = Message(
+            queue_id=queue_id,
+            sender="app@example.com",
+            recipient_count=1,
+            identity=ANONYMOUS,
+            listener="submission",
+            received_at=time.time(),
+            size=path.stat().st_size,
+            body=FileBody(path, path.stat().st_size),
+            eight_bit=False,
+        )
+        await rig.accept(message, "a@x.example")
+        path.rename(tmp_path / "apart")
+        rig.scheduler.release("u")
+        await until(
+            lambda: rows(tmp_path, "SELECT state FROM recipients") == [(int(State.DEFERRED),)]
+        )
+        (tmp_path / "apart").rename(path)
+        other = apsw.Connection(str(tmp_path / DATABASE))
+        other.set_busy_timeout(5000)
+        other.execute("UPDATE recipients SET next_at = 1.0")  # its hour is over
+        other.close()
+        await until(lambda: len(rig.courier.delivered) == 1)

@@ -39,7 +39,7 @@ def answer(turns: Turns, lane: Lane, wants: list[Want], seq: int = 0) -> int:
         for _ in range(want.messages):
             jobs.append(job(seq, want.sender, route=want.route, upstream=want.upstream))
             seq += 1
-    assert turns.claimed(lane, wants, jobs) == []
+    assert turns.claimed(lane, wants, jobs, 0.0) == []
     return seq
 
 
@@ -146,7 +146,7 @@ def test_an_answer_with_nothing_corrects_the_count() -> None:
     turns.found(Backlog(ROUTE, "a"), 7, 0.0)
     lane = lane_of(turns)
     wants = turns.wants(lane, 0.0)
-    assert turns.claimed(lane, wants, []) == []
+    assert turns.claimed(lane, wants, [], 0.0) == []
     assert turns.ready(Backlog(ROUTE, "a")) == 0
     assert turns.wants(lane, 0.0) == []
 
@@ -156,7 +156,7 @@ def test_a_claim_that_failed_may_be_made_again() -> None:
     turns.found(Backlog(ROUTE, "a"), 7, 0.0)
     lane = lane_of(turns)
     wants = turns.wants(lane, 0.0)
-    turns.claimed(lane, wants, None)
+    turns.claimed(lane, wants, None, 0.0)
     assert turns.wants(lane, 0.0) == wants
 
 
@@ -166,7 +166,7 @@ def test_jobs_of_a_lane_that_is_gone_are_given_back() -> None:
     lane = lane_of(turns)
     wants = turns.wants(lane, 0.0)
     turns.configure({"second": 1}, 0.0)
-    assert len(turns.claimed(lane, wants, [job(1, "a")])) == 1
+    assert len(turns.claimed(lane, wants, [job(1, "a")], 0.0)) == 1
 
 
 def test_stopped_means_that_nothing_starts() -> None:
@@ -239,3 +239,18 @@ def test_pieces_that_join_count_once() -> None:
     turns.take(lane)
     assert lane.ahead == 0
     assert turns.may_lease_at_once(Backlog(ROUTE, "x"), 1, 0.0) is lane
+
+
+def test_pauses_and_releases_do_not_begin_the_turns_anew() -> None:
+    turns = two()
+    for n in range(200):
+        turns.found(Backlog(ROUTE, f"sender {n}"), 10_000, 0.0)
+    lane = lane_of(turns)
+    served: set[str] = set()
+    seq = 0
+    for _ in range(200):
+        wants = turns.wants(lane, 0.0)
+        seq = answer(turns, lane, wants, seq)
+        served |= {turns.take(lane).message.identity.uid for _ in range(10)}
+        turns.assign(0.0)  # the upstream throttles after every ten
+    assert len(served) == 200

@@ -86,6 +86,9 @@ def count(connection: apsw.Connection, free_octets: Callable[[], int]) -> Counts
                     "SELECT uid FROM senders WHERE n=?", (sender,)
                 ).get
             ready[Backlog(_route(connection, routes, route), senders[sender])] = recipients
+        next_at = connection.execute(
+            "SELECT min(next_at) FROM recipients WHERE next_at IS NOT NULL"
+        ).get
         messages = connection.execute("SELECT count(*) FROM messages").get
         dead = connection.execute("SELECT count(*) FROM dead_messages").get
         free = reusable(connection) + free_octets()
@@ -96,6 +99,7 @@ def count(connection: apsw.Connection, free_octets: Callable[[], int]) -> Counts
         ready=ready,
         messages=messages,
         oldest=min((f.oldest for f in by_route.values() if f.oldest is not None), default=None),
+        next_at=next_at,
         dead_letters=dead,
         free_octets=free,
         seconds=time.perf_counter() - started,
