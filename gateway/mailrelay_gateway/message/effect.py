@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+#: A provider is believed for a day: a time further away is a misreading, or its mistake.
+LONGEST_PAUSE = 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Slow:
@@ -33,11 +36,11 @@ class PauseUntil:
             raise ValueError("PauseUntil takes either `at` or `seconds`")
 
     def moment(self, now: float) -> float:
-        """The end of the pause in Unix seconds, never before `now`."""
+        """The end of the pause in Unix seconds: not before `now`, and at most a day away."""
         if self.at is not None:
-            return max(now, self.at)
+            return min(max(now, self.at), now + LONGEST_PAUSE)
         assert self.seconds is not None
-        return now + max(0.0, self.seconds)
+        return now + min(max(0.0, self.seconds), LONGEST_PAUSE)
 
 
 @dataclass(frozen=True, slots=True)

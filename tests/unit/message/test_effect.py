@@ -38,6 +38,8 @@ def test_effects_are_equal_by_content() -> None:
         (PauseUntil(seconds=92), 1092.0),
         (PauseUntil(seconds=-5), 1000.0),
         (PauseUntil(at=5000), 5000.0),
+        (PauseUntil(at=4e9), 87_400.0),
+        (PauseUntil(seconds=1e9), 87_400.0),
         (PauseUntil(at=10), 1000.0),
     ],
 )
