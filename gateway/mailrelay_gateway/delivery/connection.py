@@ -138,6 +138,10 @@ class Connection(asyncio.Protocol):
         self._connect_seconds = connect_seconds
         self.opened_at = self._loop.time()
 
+    def hand_to(self, owner: Owner) -> None:
+        """Somebody else hears of it from now on."""
+        self._owner = owner
+
     def next(self) -> bool:
         """Take the next attempt and begin it; False: nothing was ready, or it leaves."""
         took = self._next()

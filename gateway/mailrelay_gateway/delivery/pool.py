@@ -20,6 +20,7 @@ from mailrelay_gateway.delivery import barren
 from mailrelay_gateway.delivery.breaker import Breaker, judge
 from mailrelay_gateway.delivery.classify import Failure, Verdict
 from mailrelay_gateway.delivery.connection import Connection
+from mailrelay_gateway.delivery.former import Former
 from mailrelay_gateway.delivery.health import Action, Happening, Health, pause, step
 from mailrelay_gateway.delivery.opener import Opener
 from mailrelay_gateway.delivery.openings import Plan, Scene, plan_opening
@@ -68,8 +69,7 @@ class Pool:
         self._restraint = Restraint(self._lane, surroundings)
         #: Opened and not yet closed: with the openings under way, at most `connections`.
         self._connections: set[Connection] = set()
-        #: Of settings that are no longer in force: they finish their message, and count no more.
-        self._former: set[Connection] = set()
+        self._former = Former(self._count)  # they count no more
         self._idle: list[Connection] = []
         self._openings: dict[asyncio.Task[None], Opening] = {}
         self._empty = asyncio.Event()  # no connection and no opening is left
@@ -104,16 +104,16 @@ class Pool:
         """
         self._most = upstream.connections
         if self._opener.configure(upstream, hostname):
+            for connection in self._connections:
+                connection.retire()  # those that are idle leave at once
+            self._former.take_over(self._connections, self._breaker)
+            self._connections.clear()
             self._breaker = Breaker()
             self._barren = barren.Barren()
             self._restraint.forget()
             self._patience = self._around.deadlines.stall
             for opening in self._openings:
                 opening.cancel()
-            self._former |= self._connections
-            self._connections.clear()
-            for connection in list(self._former):
-                connection.retire()
             self._happened(Happening.CHANGED)
         self._decide_soon()
 
@@ -136,13 +136,13 @@ class Pool:
             self._alarm.cancel()
         for opening in self._openings:
             opening.cancel()
-        for connection in [*self._connections, *self._former]:
+        for connection in [*self._connections, *self._former.connections]:
             connection.retire()
         try:
             async with asyncio.timeout(grace):
                 await self._empty.wait()
         except TimeoutError:
-            for connection in [*self._connections, *self._former]:
+            for connection in [*self._connections, *self._former.connections]:
                 connection.abort()
             try:
                 async with asyncio.timeout(self._around.deadlines.quit):
@@ -174,9 +174,6 @@ class Pool:
             self._note_fruit(connection)
             self._count()
             self._decide_soon()
-        elif connection in self._former:
-            self._former.remove(connection)
-            self._count()
 
     def backlog(self) -> None:
         """See Owner. Said for every message of a busy connection: a few comparisons at most."""
@@ -217,7 +214,8 @@ class Pool:
             self._restraint.split(taken, self._loop.time())
 
     def _hear(self, effect: Effect, retry_after: float | None) -> None:
-        self._restraint.hear(effect, retry_after, len(self._connections), self._loop.time())
+        if not self._stopping:  # the name may be another pool's by now
+            self._restraint.hear(effect, retry_after, len(self._connections), self._loop.time())
 
     # --- deciding
 
@@ -490,9 +488,9 @@ class Pool:
 
     def _count(self) -> None:
         if not self._stopping:  # then the upstream may be gone from the configuration
-            open_now = len(self._connections) + len(self._former)
+            open_now = len(self._connections) + len(self._former.connections)
             self._around.metrics.upstream_connections(self.name).set(open_now)
-        if not self._connections and not self._former and not self._openings:
+        if not self._connections and not self._former.connections and not self._openings:
             self._empty.set()
         else:
             self._empty.clear()

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from mailrelay_gateway.config import (
     HostPort,
     Login,
@@ -241,6 +243,34 @@ async def test_what_the_old_one_still_holds_does_not_keep_the_new_one_waiting(ri
     gate.set()
     await rig.work.until_finished(2)
     assert rig.work.results == [DELIVERED] * 2
+
+
+@pytest.mark.parametrize(
+    "refusal", ["535 5.7.8 no", "454 4.7.0 Daily message quota exceeded", "451 4.7.1 slow down"]
+)
+async def test_what_the_old_one_says_late_is_not_held_against_the_new_one(
+    rig: Rig, refusal: str
+) -> None:
+    gate = asyncio.Event()
+
+    async def refuses_late(peer: Peer) -> None:
+        await peer.greet()
+        await peer.hear("MAIL", "RCPT", "DATA")
+        await gate.wait()
+        await peer.say(refusal, "503 no", "503 no")
+        await peer.until_quit()
+
+    old, new = await rig.serve(refuses_late), await rig.serve(polite)
+    courier = rig.run(rig.config(old.port), probing=NEVER)
+    rig.work.add(attempt(1))
+    await old.until(lambda: bool(old.peers) and "DATA" in old.peers[0].heard)
+    courier.configure(rig.config(new.port))
+    gate.set()
+    await rig.work.until_finished(1)
+    assert (rig.work.holds, rig.work.slowed) == ([], [])
+    rig.work.add(attempt(2))
+    await rig.work.until_finished(2)
+    assert rig.work.results[-1] == DELIVERED
 
 
 async def test_an_unchanged_upstream_keeps_its_connections(rig: Rig) -> None:
