@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mailrelay_gateway.message.envelope import Identity
 from mailrelay_gateway.message.lane import LaneKey
@@ -22,15 +22,17 @@ class Route:
     upstreams: tuple[str, ...]
     destination: str = ""
     pinned: bool = False
+    #: The lanes that may serve it, in order. Made once: each message asks for them.
+    lanes: tuple[LaneKey, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Name the lanes."""
+        lanes = tuple([LaneKey(name, self.destination) for name in self.upstreams])
+        object.__setattr__(self, "lanes", lanes)
 
     def pinned_to(self, upstream: str) -> Route:
         """The route of a recipient that was perhaps delivered at `upstream`."""
         return Route((upstream,), self.destination, pinned=True)
-
-    @property
-    def lanes(self) -> tuple[LaneKey, ...]:
-        """The lanes that may serve it, in order."""
-        return tuple(LaneKey(name, self.destination) for name in self.upstreams)
 
 
 #: The route of a recipient for which no route of the relay is meant: it waits.

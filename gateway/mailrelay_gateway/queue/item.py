@@ -133,7 +133,6 @@ def _decide(
         state = State.READY  # too many for one transaction: in the next, and not counted
     reply = str(outcome.reply) if outcome.reply else outcome.detail
     reason = outcome.reason
-    pinned_route = job.route.pinned_to(job.upstream)
     if state is None:
         failed = outcome.result is Result.FAILED
         return Move(
@@ -149,7 +148,7 @@ def _decide(
         return Move(
             recipient=recipient,
             state=state,
-            route=pinned_route if recipient.pinned else route,
+            route=job.route.pinned_to(job.upstream) if recipient.pinned else route,
             reason=reason,
             reply=reply,
             outcome=outcome,
@@ -168,7 +167,7 @@ def _decide(
     return Move(
         recipient=tried,
         state=None if gave_up else state,
-        route=pinned_route if pinned else route,
+        route=job.route.pinned_to(job.upstream) if pinned else route,
         reason=Reason.GAVE_UP if gave_up else reason,
         next_at=None if gave_up else now + delay,
         reply=reply,

@@ -26,18 +26,18 @@ class FairQueue:
     Recipients of a message that is waiting here already join it, so that they are one transaction.
     """
 
-    __slots__ = ("_by_message", "_by_sender", "_length", "_turns", "octets")
+    __slots__ = ("_by_message", "_by_sender", "_turns", "length", "octets")
 
     def __init__(self) -> None:
         """Start empty."""
         self._by_sender: dict[str, deque[Job]] = {}
         self._by_message: dict[tuple[int, bool], Job] = {}
         self._turns: deque[str] = deque()
-        self._length = 0
+        self.length = 0  # jobs; for who asks for each message, quicker than len()
         self.octets = 0  # of bodies in memory
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def __contains__(self, sender: str) -> bool:
         """Whether a job of this sender waits here."""
@@ -48,14 +48,17 @@ class FairQueue:
         """How many senders have jobs here."""
         return len(self._by_sender)
 
-    def push(self, job: Job, *, first: bool = False) -> None:
-        """Add a job behind the others of its sender; `first` puts it before them, with the turn."""
+    def push(self, job: Job, *, first: bool = False) -> bool:
+        """Add a job behind the others of its sender; `first` puts it before them, with the turn.
+        False: its recipients joined a job that waits here already.
+        """
         key = (job.seq, job.pinned)
         known = self._by_message.get(key)
         if known is not None and len(known.recipients) + len(job.recipients) <= MAX_RECIPIENTS:
             known.recipients += job.recipients
-            return
-        self._by_message.setdefault(key, job)
+            return False
+        if known is None:
+            self._by_message[key] = job
         self.octets += octets_in_memory(job)
         uid = job.message.identity.uid
         jobs = self._by_sender.get(uid)
@@ -69,7 +72,8 @@ class FairQueue:
                 self._turns.appendleft(uid)
         else:
             jobs.append(job)
-        self._length += 1
+        self.length += 1
+        return True
 
     def pop(self) -> Job:
         """The next job of the sender whose turn it is; IndexError when empty."""
@@ -80,7 +84,7 @@ class FairQueue:
             self._turns.append(uid)
         else:
             del self._by_sender[uid]
-        self._length -= 1
+        self.length -= 1
         self.octets -= octets_in_memory(job)
         key = (job.seq, job.pinned)
         if self._by_message.get(key) is job:
@@ -90,7 +94,7 @@ class FairQueue:
     def clear(self) -> list[Job]:
         """Take all jobs out."""
         jobs = []
-        while self._length:
+        while self.length:
             jobs.append(self.pop())
         return jobs
 
@@ -137,7 +141,7 @@ class Lane:
     @property
     def ahead(self) -> int:
         """Jobs that are leased, or asked for, and have not been started."""
-        return len(self.startable) + self.claiming
+        return self.startable.length + self.claiming
 
     def slow(self, now: float, jitter: float) -> None:
         """The upstream throttles: pause, each time twice as long. Further signs during a pause are

@@ -222,33 +222,38 @@ class Scheduler:
             self._loop.call_soon(done, problem)
             return
         now = self._loop.time()
-        entry = self._entry(message, addresses)
         leased: list[tuple[Part, Lane]] = []
         parts: list[Part] = []
-        for part in entry.parts:
-            backlog = Backlog(part.route, message.identity.uid)
+        for route, recipients in self._by_route(message, addresses):
+            backlog = Backlog(route, message.identity.uid)
             lane = self._turns.may_lease_at_once(backlog, message.size, now)
-            if lane is not None:
-                part = replace(part, leased_at=lane.key.upstream)
+            if lane is None:
+                parts.append(Part(route, recipients))
+            else:
                 self._turns.reserve(lane)
+                part = Part(route, recipients, lane.key.upstream)
+                parts.append(part)
                 leased.append((part, lane))
-            parts.append(part)
-        entry.parts = parts
+        entry = Entry(self._new_seq(), message, parts)
         self._store.accept(entry, partial(self._stored, entry, leased, done))
 
-    def _entry(self, message: Message, addresses: Sequence[str]) -> Entry:
-        """A message as the store takes it: its recipients by their routes."""
+    def _new_seq(self) -> int:
         seq = self._next_seq
         self._next_seq += 1
-        recipients = [Recipient(n, address) for n, address in enumerate(addresses)]
+        return seq
+
+    def _by_route(
+        self, message: Message, addresses: Sequence[str]
+    ) -> Sequence[tuple[Route, tuple[Recipient, ...]]]:
+        """A message's recipients by the routes they take."""
+        recipients = tuple([Recipient(n, address) for n, address in enumerate(addresses)])
         if self._single_route is not None:
-            return Entry(seq, message, [Part(route=self._single_route, recipients=(*recipients,))])
+            return [(self._single_route, recipients)]
         by_route: dict[Route, list[Recipient]] = {}
         for recipient in recipients:
             route = self._route(message.sender, recipient.address, message.identity)
             by_route.setdefault(route, []).append(recipient)
-        parts = [Part(route=route, recipients=(*some,)) for route, some in by_route.items()]
-        return Entry(seq, message, parts)
+        return [(route, tuple(some)) for route, some in by_route.items()]
 
     def _route(self, sender: str, address: str, identity: Identity) -> Route:
         return self._choose(Sketch(sender=sender, address=address, identity=identity))
@@ -289,7 +294,7 @@ class Scheduler:
         lane = self._turns.lanes.get(key)
         return not (
             lane is None
-            or not len(lane.startable)
+            or not lane.startable.length
             or self._turns.stopped
             or self._store.failed
             or (lane.not_before and lane.not_before > self._loop.time())
@@ -433,7 +438,7 @@ class Scheduler:
         if wants:
             lease = Lease(owner=self._owner, ends_at=self._clock() + LEASE)
             self._store.claim(wants, lease, partial(self._claimed, lane, wants))
-        if len(lane.startable):
+        if lane.startable.length:
             self._wake(lane)
 
     def _claimed(self, lane: Lane, wants: Sequence[Want], jobs: Sequence[Job] | Problem) -> None:
@@ -530,4 +535,5 @@ class Scheduler:
             job.message, failed, queue_id=self.new_id(), hostname=hostname, now=now
         )
         self._metrics.dsn("failed").inc()
-        return [self._entry(notice, [job.message.sender])]
+        parts = [Part(*each) for each in self._by_route(notice, [job.message.sender])]
+        return [Entry(self._new_seq(), notice, parts)]

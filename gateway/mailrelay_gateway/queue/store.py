@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.message.route import Choose, Route
@@ -55,8 +55,7 @@ class Entry:
     parts: Sequence[Part]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(NamedTuple):
     """The recipients of a message that take one route."""
 
     route: Route
@@ -91,8 +90,7 @@ class Ended:
     notices: Sequence[Entry] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(NamedTuple):
     """Whose recipients wait: of one sender on one route."""
 
     route: Route

@@ -19,7 +19,7 @@ from mailrelay_gateway.message.body import INLINE_BODY_LIMIT
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.message.route import Route
 from mailrelay_gateway.queue.item import Job
-from mailrelay_gateway.queue.lane import Lane
+from mailrelay_gateway.queue.lane import Lane, octets_in_memory
 from mailrelay_gateway.queue.store import Backlog, Want
 
 #: Jobs leased ahead in all lanes together, and octets of their bodies.
@@ -57,6 +57,7 @@ class Turns:
         self._routes: dict[Route, RouteBacklog] = {}
         self._fed: dict[LaneKey, list[RouteBacklog]] = {}  # by the lane that serves them
         self._claimed: dict[Backlog, int] = {}  # being claimed: what was READY when it was asked
+        self._octets = 0  # of bodies in memory, in all lanes
         self._asked_octets = 0
         self._ahead = 0  # jobs leased ahead or asked for, in all lanes
         self.lanes: dict[LaneKey, Lane] = {}
@@ -176,7 +177,7 @@ class Turns:
         """The lane that serves a route now: the first that is configured, not held, and makes no
         long pause. None: it has to wait.
         """
-        if route in self._stale:
+        if self._stale and route in self._stale:
             return None
         paused: LaneKey | None = None
         for key in route.lanes:
@@ -252,6 +253,7 @@ class Turns:
             lane.turns.append(sender)
 
     def _empty(self, lane: Lane) -> list[Job]:
+        self._octets -= lane.startable.octets
         jobs = lane.startable.clear()
         self._ahead -= len(jobs)
         return jobs
@@ -262,7 +264,9 @@ class Turns:
         """The lane in which a fresh message may be leased by the very transaction that stores it;
         None: it goes to disk, behind what its sender has there already.
         """
-        if self.stopped or self.ready(backlog) or backlog in self._claimed:
+        if self.stopped:
+            return None
+        if (self._routes and self.ready(backlog)) or (self._claimed and backlog in self._claimed):
             return None
         lane = self.lane_for(backlog.route, now)
         if lane is None or now < lane.not_before or not self._has_room(lane, backlog.sender):
@@ -288,8 +292,7 @@ class Turns:
         return sender not in lane.startable and lane.ahead < 2 * lane.depth
 
     def _octets_left(self) -> int:
-        used = sum(lane.startable.octets for lane in self.lanes.values())
-        return self._window_octets - used - self._asked_octets
+        return self._window_octets - self._octets - self._asked_octets
 
     def wants(self, lane: Lane, now: float) -> list[Want]:
         """What to lease for a lane now, by turns of its senders. The caller makes the claim; what
@@ -386,14 +389,15 @@ class Turns:
 
     def start_later(self, lane: Lane, job: Job, *, first: bool = False) -> None:
         """Put a leased job into its lane."""
-        before = len(lane.startable)
-        lane.startable.push(job, first=first)
-        self._ahead += len(lane.startable) - before
+        if lane.startable.push(job, first=first):
+            self._ahead += 1
+            self._octets += octets_in_memory(job)
 
     def take(self, lane: Lane) -> Job:
         """The job whose turn it is."""
         job = lane.startable.pop()
         self._ahead -= 1
+        self._octets -= octets_in_memory(job)
         return job
 
     def stop(self) -> list[Job]:
