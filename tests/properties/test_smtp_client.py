@@ -132,3 +132,11 @@ def test_a_body_in_chunks_is_encoded_as_a_whole_one(pieces: list[bytes]) -> None
     encoder = BodyEncoder()
     encoded = b"".join(map(encoder.encode, pieces)) + encoder.finish()
     assert encoded == encode_body(b"".join(pieces))
+
+
+@given(st.lists(st.sampled_from([b"A: b\r\n", b" folded\r\n"]), max_size=3), PIECES)
+def test_what_stands_in_front_is_encoded_with_the_body(
+    lines: list[bytes], pieces: list[bytes]
+) -> None:
+    prelude, body = b"".join(lines), b"".join(pieces)
+    assert encode_body(body, prelude) == encode_body(prelude + body)

@@ -426,12 +426,12 @@ class Connection(asyncio.Protocol):
             return
         message = self._attempt.message
         if isinstance(message.body, bytes):
-            content = message.prelude + message.body
-            if len(content) != message.size:  # a defect of ours must never go out as mail
-                log.error("body_damaged", queue_id=message.queue_id, octets=len(content))
+            octets = len(message.prelude) + len(message.body)
+            if octets != message.size:  # a defect of ours must never go out as mail
+                log.error("body_damaged", queue_id=message.queue_id, octets=octets)
                 self.abort(Ending.OUR_FAULT)
                 return
-            self._client.send_body(content)
+            self._client.send_body(message.body, message.prelude)
         else:
             self._task = self._loop.create_task(self._stream(message))
 

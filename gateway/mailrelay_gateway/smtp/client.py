@@ -200,9 +200,9 @@ class SmtpClient:
         else:
             self._output.append(line.encode())
 
-    def send_body(self, body: bytes) -> None:
-        """Send a whole body and its dot."""
-        self._output.append(encode_body(body))
+    def send_body(self, body: bytes, prelude: bytes = b"") -> None:
+        """Send a whole body and its dot; `prelude`, whole header lines, goes in front."""
+        self._output.append(encode_body(body, prelude))
         self.body_sent()
 
     def body_sent(self) -> None:

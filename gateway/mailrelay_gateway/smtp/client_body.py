@@ -11,14 +11,15 @@ _CRLF = b"\r\n"
 _END = b".\r\n"
 
 
-def encode_body(body: bytes) -> bytes:
-    """A whole body for one write, final dot included. A last line without CRLF gets one."""
+def encode_body(body: bytes, prelude: bytes = b"") -> bytes:
+    """A whole body for one write, final dot included. A last line without CRLF gets one. `prelude`
+    are whole lines that stand in front, none of which begins with a dot.
+    """
+    # Each copy of a large body costs: this is the only one, where nothing is stuffed.
     stuffed = body.replace(b"\r\n.", b"\r\n..")
-    if body.startswith(b"."):
-        stuffed = b"." + stuffed
-    if body and not body.endswith(_CRLF):
-        return stuffed + b"\r\n.\r\n"
-    return stuffed + _END
+    dot = b"." if body.startswith(b".") else b""
+    end = b"\r\n.\r\n" if body and not body.endswith(_CRLF) else _END
+    return b"".join((prelude, dot, stuffed, end))
 
 
 class BodyEncoder:

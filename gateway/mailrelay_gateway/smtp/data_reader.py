@@ -48,14 +48,14 @@ class _Checks:
         if not part.isascii():
             self.eight_bit = True
         # From line end to line end in leaps as long as a line may be: a few for a page of text.
-        length, start = len(part), -self._line
+        length, start, inside = len(part), -self._line, 0
         while length - start >= _SPAN:
-            newline = part.rfind(b"\n", start if start > 0 else 0, start + _SPAN)
+            newline = part.rfind(b"\n", inside, start + _SPAN)
             if newline < 0:
                 self.long_line = True
                 break
-            start = newline + 1
-        last = part.rfind(b"\n", start if start > 0 else 0)
+            start = inside = newline + 1
+        last = part.rfind(b"\n", inside)
         self._line = length - (start if last < 0 else last + 1)
 
 
@@ -76,8 +76,13 @@ class DataReader(_Checks):
         """Read `octets` from `position`: (content, where the end was passed, or -1 if it has not
         come yet).
         """
+        if position:
+            octets = octets[position:]
+        if not self._started and self._held == b"\r\n" and octets[:1] not in (b".", b""):
+            # The CRLF before the first line decides nothing, as it mostly does: no copy for it.
+            self._started, self._held = True, b""
         held = len(self._held)
-        window = self._held + (octets[position:] if position else octets)
+        window = self._held + octets if held else octets
         unusual = None if self.bare_newline else _UNUSUAL_CR.search(window)
         at = len(window) if unusual is None else unusual.start()
         rest = window[at : at + 5]

@@ -254,3 +254,20 @@ def test_pauses_and_releases_do_not_begin_the_turns_anew() -> None:
         served |= {turns.take(lane).message.identity.uid for _ in range(10)}
         turns.assign(0.0)  # the upstream throttles after every ten
     assert len(served) == 200
+
+
+def test_octets_count_as_long_as_their_jobs_wait() -> None:
+    turns = Turns(window_octets=100)
+    turns.configure({"first": 10, "second": 10}, 0.0)
+    lane, fresh = lane_of(turns), Backlog(ROUTE, "fresh")
+    turns.start_later(lane, job(1, body=b"x" * 60))
+    assert turns.may_lease_at_once(fresh, 50, 0.0) is None
+    turns.take(lane)
+    assert turns.may_lease_at_once(fresh, 50, 0.0) is lane
+    one, two = Recipient(0, "c@d.example"), Recipient(1, "e@d.example")
+    turns.start_later(lane, job(2, "u", one, body=b"x" * 60))
+    turns.start_later(lane, job(2, "u", two, body=b"x" * 60))  # joins it: one body
+    assert turns.may_lease_at_once(fresh, 50, 0.0) is None
+    assert len(turns.hold("first", 0.0)) == 1
+    turns.release("first", 0.0)
+    assert turns.may_lease_at_once(fresh, 100, 0.0) is lane
