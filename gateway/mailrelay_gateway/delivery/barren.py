@@ -3,6 +3,8 @@ row, how slowly the next one is opened, and when the upstream is to blame. Pure.
 
 One is bad luck, or a message that the server cannot stand. Three in a row are no message's fault:
 the upstream is held with its own words, and from then on no message is charged for them.
+One that answered recipients by themselves was of use: Postfix leaves with 421 after 20 refusals
+(smtpd_hard_error_limit), which a greylisted message of many recipients meets at once.
 """
 
 from __future__ import annotations
@@ -32,11 +34,18 @@ class Barren:
         return self.count >= IN_A_ROW
 
 
-def closed(barren: Barren, *, completed: int, opened_at: float, now: float) -> Barren:
+def fruitful(verdict: Verdict) -> bool:
+    """Whether somebody past MAIL was told more than that the server leaves."""
+    return verdict.passed is not None and any(
+        meaning.reply is not None and meaning.reply.code != 421 for meaning in verdict.meanings
+    )
+
+
+def closed(barren: Barren, *, fruit: bool, opened_at: float, now: float) -> Barren:
     """After one more connection was closed on us. Those that were opened before the last of them
     was closed tell nothing new: a restart breaks all at once.
     """
-    if completed:
+    if fruit:
         return Barren()
     if opened_at < barren.at:
         return barren
@@ -56,7 +65,7 @@ def blame(barren: Barren, verdict: Verdict) -> Verdict:
     """The verdict on the first transaction of a connection: a 421 that is the last of too many
     holds the upstream, and is not counted for the message.
     """
-    if verdict.failure is not None or barren.count < IN_A_ROW - 1:
+    if verdict.failure is not None or barren.count < IN_A_ROW - 1 or fruitful(verdict):
         return verdict
     reply = next((m.reply for m in verdict.meanings if _is_farewell(m)), None)
     if reply is None:

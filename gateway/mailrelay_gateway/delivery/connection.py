@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
         self._closed = False
         self._connect_seconds = 0.0
         self.completed = 0  # transactions
+        self.fruitful = False  # though none was completed: see `barren`
         self.opened_at = 0.0  # in the loop's time
         #: How it was closed on us in the middle of a transaction.
         self.parting: Failure | None = None

@@ -185,8 +185,11 @@ class Pool:
         self._breaker, judged = judge(
             self._breaker, verdict, sender=message.identity.uid, message=message.queue_id
         )
-        if self._barren.count and not connection.completed:
-            judged = barren.blame(self._barren, judged)
+        if not connection.completed:
+            if barren.fruitful(judged):
+                connection.fruitful = True
+            elif self._barren.count:
+                judged = barren.blame(self._barren, judged)
         return judged
 
     def mail_accepted(self, passed: Phase) -> None:
@@ -409,11 +412,12 @@ class Pool:
 
     def _note_fruit(self, connection: Connection) -> None:
         """Whether it was of any use before it was closed on us."""
-        if not connection.completed and (connection.retired or connection.parting is None):
+        fruit = connection.completed > 0 or connection.fruitful
+        if not fruit and (connection.retired or connection.parting is None):
             return  # it was we who left, or it had nothing to do
         self._barren = barren.closed(
             self._barren,
-            completed=connection.completed,
+            fruit=fruit,
             opened_at=connection.opened_at,
             now=self._loop.time(),
         )

@@ -208,6 +208,8 @@ _TOO_MUCH = (
             r"|(messages|mails|transactions) per (connection|session)"
         ),
     ),
+    # Postfix's smtpd_hard_error_limit: so many recipients were refused, each in its own words.
+    Rule(RCPT | DATA, frozenset({421}), RECONNECT, text=_t(r"too many errors")),
     Rule(
         ANY | SESSION,
         _4,

@@ -221,6 +221,24 @@ async def test_three_that_hang_up_hold_as_well(rig: Rig) -> None:
     )
 
 
+async def test_421_after_refusals_of_recipients_holds_nothing(rig: Rig) -> None:
+    """Postfix leaves after 20 of them: many recipients, greylisted, are no fault of anybody."""
+
+    async def too_many_errors(peer: Peer) -> None:
+        await peer.greet()
+        await peer.hear("MAIL", "RCPT", "RCPT", "DATA")
+        await peer.say("250 ok", "250 ok", "450 4.2.0 greylisted", "421 4.7.0 too many errors")
+
+    server = await rig.serve(too_many_errors)
+    rig.run(rig.config(server.port), probing=NEVER)
+    both = ["taken@example.net", "refused@example.net"]
+    rig.work.add(*(attempt(number, recipients=both) for number in range(6)))
+    await rig.work.until_finished(6)
+    assert set(rig.work.results) == {(Result.DEFERRED, Reason.UPSTREAM_DEFERRED)}
+    assert rig.work.holds == []
+    assert rig.work.slowed == []
+
+
 async def test_one_that_hangs_up_now_and_then_holds_nothing(rig: Rig) -> None:
     good = answering("250 2.0.0 stored", 1)
     bad = hanging_up_at_mail

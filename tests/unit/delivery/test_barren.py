@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.delivery.barren import Barren, blame, closed, not_before
+from mailrelay_gateway.delivery.barren import Barren, blame, closed, fruitful, not_before
 from mailrelay_gateway.delivery.classify import Ending, Verdict, classify_transaction
 from mailrelay_gateway.delivery.health import Probing
 from mailrelay_gateway.message.envelope import Result
@@ -21,18 +21,18 @@ PROBING = Probing(first=5.0, factor=2.0, longest=300.0, spread=0.2)
 
 
 def test_they_are_counted_in_a_row() -> None:
-    state = closed(Barren(), completed=0, opened_at=1.0, now=2.0)
-    state = closed(state, completed=0, opened_at=3.0, now=4.0)
+    state = closed(Barren(), fruit=False, opened_at=1.0, now=2.0)
+    state = closed(state, fruit=False, opened_at=3.0, now=4.0)
     assert (state, state.hold) == (Barren(count=2, at=4.0), False)
-    state = closed(state, completed=0, opened_at=5.0, now=6.0)
+    state = closed(state, fruit=False, opened_at=5.0, now=6.0)
     assert state.hold
-    assert closed(state, completed=1, opened_at=7.0, now=8.0) == Barren()
+    assert closed(state, fruit=True, opened_at=7.0, now=8.0) == Barren()
 
 
 def test_a_restart_that_breaks_all_at_once_counts_once() -> None:
     state = Barren()
     for opened_at in range(10):
-        state = closed(state, completed=0, opened_at=float(opened_at), now=20.0)
+        state = closed(state, fruit=False, opened_at=float(opened_at), now=20.0)
     assert state == Barren(count=1, at=20.0)
 
 
@@ -71,3 +71,23 @@ def test_another_answer_is_left_as_it_is() -> None:
     transcript = Transcript(OK, (OK,), Reply(354, "", "go"), Reply(452, "4.3.1", "full"), 4, True)
     verdict = classify_transaction(transcript, Ending.COMPLETE, attempts=[0], reused=False)
     assert blame(Barren(count=5), verdict) is verdict
+
+
+def test_recipients_that_were_answered_by_themselves_are_fruit() -> None:
+    greylisted = Reply(450, "4.2.0", "greylisted")
+
+    def ended(recipients: tuple[Reply | None, ...], mail: Reply = OK) -> Verdict:
+        transcript = Transcript(mail, recipients, None, None, 1 + len(recipients), False)
+        return classify_transaction(
+            transcript,
+            Ending.CLOSING,
+            attempts=[0] * len(recipients),
+            reused=False,
+            closing=CLOSING,
+        )
+
+    assert fruitful(ended((greylisted, OK)))
+    assert fruitful(ended((greylisted, None)))
+    assert not fruitful(ended((OK, OK)))
+    assert not fruitful(ended((CLOSING, None)))
+    assert not fruitful(ended((None,), mail=CLOSING))

@@ -287,6 +287,7 @@ DEFERRALS: list[tuple[Phase, str, tuple[Result, Reason], Effect | None, float | 
     (M, "421 Too many concurrent SMTP connections", _THROTTLED, Cap(), None),
     (M, "421 too many messages in this connection", _PLAIN, Reconnect(), None),
     (M, "421 4.4.2 Too many mails sent over this session", _PLAIN, Reconnect(), None),
+    (D, "421 4.7.0 mx.example.net Error: too many errors", _PLAIN, Reconnect(), None),
     (R, "452 4.5.3 Too many recipients", _SPLIT, Split(), None),
     (R, "452 too many rcpts", _SPLIT, Split(), None),
     (R, "552 too many recipients", _SPLIT, Split(), None),
