@@ -7,7 +7,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # More words for pytest: make test ARGS="-k limits"
 ARGS ?=
 
-.PHONY: help install run test lint format crds generated chart images bench e2e e2e-down lock clean
+.PHONY: help install run test everyday lint format crds generated chart images bench e2e e2e-down lock clean
 
 help: ## List the words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ test: install ## Run all tests that need no cluster
 	@scripts/debian-packages test
 	@echo "==> Tests"
 	@$(PY) -m pytest tests --ignore=tests/e2e --ignore=tests/bench $(ARGS)
+
+everyday: install ## Run the everyday troubles at length (some ten minutes), and show their figures
+	@scripts/debian-packages test
+	@echo "==> Everyday runs"
+	@EVERYDAY=long $(PY) -m pytest tests/integration/everyday $(ARGS)
 
 lint: install generated ## Check style, types, walls between modules, and that generated files are current
 	@echo "==> ruff check"
