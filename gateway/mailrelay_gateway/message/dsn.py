@@ -154,7 +154,7 @@ def _why(recipient: FailedRecipient, room: int, age: float) -> list[str]:
     if recipient.reason is Reason.GAVE_UP:
         lines.append(f"It was tried for {_duration(age)}.")
     if recipient.uncertain:
-        lines.append("It may have arrived all the same: the server's last answer was lost.")
+        lines.append("It may have arrived all the same: an answer of the server was lost.")
     return lines
 
 

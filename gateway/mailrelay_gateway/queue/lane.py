@@ -11,6 +11,7 @@ from collections import deque
 
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.queue.item import Job
+from mailrelay_gateway.queue.store import Backlog
 
 #: Recipients of one attempt, at most: Postfix's smtpd_recipient_limit, which RFC 5321 section
 #: 4.5.3.1.8 wants to be at least 100.
@@ -125,9 +126,10 @@ class Lane:
         self.depth = depth
         self.startable = FairQueue()
         self.claiming = 0  # jobs that the store was asked for
-        #: Senders with something READY on disk that this lane serves, in the order of their turns.
-        self.turns: deque[str] = deque()
-        self.in_turns: set[str] = set()
+        #: What is READY on disk that this lane serves, in the order of its turns: a sender has one
+        #: for each route, so that nothing waits behind what the sender has on another.
+        self.turns: deque[Backlog] = deque()
+        self.in_turns: set[Backlog] = set()
         self.not_before = 0.0  # monotonic seconds
         self.pause = 0.0  # by how much the last sign of throttling slowed it down
 
@@ -135,7 +137,7 @@ class Lane:
         """What it holds."""
         return (
             f"<Lane {self.key} startable={len(self.startable)} claiming={self.claiming}"
-            f" senders={len(self.turns)}>"
+            f" backlogs={len(self.turns)}>"
         )
 
     @property

@@ -56,7 +56,9 @@ def _failed(move: Move) -> FailedRecipient:
         reply=outcome.reply if outcome is not None else None,
         host=outcome.host if outcome is not None else "",
         detail=outcome.detail if outcome is not None else move.reply,
-        uncertain=outcome is not None and outcome.result is Result.UNCERTAIN,
+        # in this attempt, or in one before
+        uncertain=move.recipient.pinned
+        or (outcome is not None and outcome.result is Result.UNCERTAIN),
     )
 
 

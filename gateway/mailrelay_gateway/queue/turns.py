@@ -55,7 +55,6 @@ class Turns:
         self._held: set[str] = set()
         self._stale: set[Route] = set()
         self._routes: dict[Route, RouteBacklog] = {}
-        self._fed: dict[LaneKey, list[RouteBacklog]] = {}  # by the lane that serves them
         self._claimed: dict[Backlog, int] = {}  # being claimed: what was READY when it was asked
         self._octets = 0  # of bodies in memory, in all lanes
         self._asked_octets = 0
@@ -135,7 +134,7 @@ class Turns:
         before = known.ready.get(backlog.sender, 0)
         known.ready[backlog.sender] = before + recipients
         if not before and known.lane is not None:
-            self._give_turn(self.lanes[known.lane], backlog.sender)
+            self._give_turn(self.lanes[known.lane], backlog)
 
     def gone(self, backlog: Backlog, recipients: int) -> None:
         """So many recipients fewer are READY on disk."""
@@ -218,22 +217,20 @@ class Turns:
         """Find for each route anew which lane serves it: after holds, releases, long pauses and
         new configurations.
         """
-        self._fed = {}
         for lane in self.lanes.values():
             lane.turns.clear()
             lane.in_turns.clear()
-        for known in self._routes.values():
+        # What was perhaps delivered has waited for long, and is little.
+        for known in sorted(self._routes.values(), key=lambda known: not known.route.pinned):
             self._assign(known, now)
             if known.lane is not None:
                 lane = self.lanes[known.lane]
                 for sender in known.ready:
-                    self._give_turn(lane, sender)
+                    self._give_turn(lane, Backlog(known.route, sender))
 
     def _assign(self, known: RouteBacklog, now: float) -> None:
         lane = self.lane_for(known.route, now)
         known.lane = lane.key if lane is not None else None
-        if lane is not None:
-            self._fed.setdefault(lane.key, []).append(known)
 
     def _rests(self, lane: Lane, now: float) -> bool:
         return lane.not_before - now > LONG_PAUSE
@@ -244,13 +241,11 @@ class Turns:
 
     def _forget(self, known: RouteBacklog) -> None:
         del self._routes[known.route]
-        if known.lane is not None:
-            self._fed[known.lane].remove(known)
 
-    def _give_turn(self, lane: Lane, sender: str) -> None:
-        if sender not in lane.in_turns:
-            lane.in_turns.add(sender)
-            lane.turns.append(sender)
+    def _give_turn(self, lane: Lane, backlog: Backlog) -> None:
+        if backlog not in lane.in_turns:
+            lane.in_turns.add(backlog)
+            lane.turns.append(backlog)
 
     def _empty(self, lane: Lane) -> list[Job]:
         self._octets -= lane.startable.octets
@@ -313,16 +308,16 @@ class Turns:
         for _ in range(len(lane.turns)):
             if len(picked) >= places:
                 break
-            sender = lane.turns.popleft()
-            known = self._ready_route(lane, sender)
-            if known is None:
-                lane.in_turns.discard(sender)
+            backlog = lane.turns.popleft()
+            known = self._routes.get(backlog.route)
+            if known is None or known.lane != lane.key or backlog.sender not in known.ready:
+                lane.in_turns.discard(backlog)
                 continue
-            lane.turns.append(sender)
-            if newcomers_only and sender in lane.startable:
+            lane.turns.append(backlog)
+            if newcomers_only and backlog.sender in lane.startable:
                 continue
-            if Backlog(known.route, sender) not in self._claimed:
-                picked.append((known, sender))
+            if backlog not in self._claimed:
+                picked.append((known, backlog.sender))
         if not picked:
             return []
         each = 1 if newcomers_only else max(1, places // len(picked))
@@ -345,12 +340,6 @@ class Turns:
             self._ahead += want.messages
             self._asked_octets += want.octets
         return wants
-
-    def _ready_route(self, lane: Lane, sender: str) -> RouteBacklog | None:
-        for known in self._fed.get(lane.key, ()):
-            if sender in known.ready:
-                return known
-        return None
 
     def claimed(
         self, lane: Lane, wants: Iterable[Want], jobs: Iterable[Job] | None, now: float

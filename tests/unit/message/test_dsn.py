@@ -177,7 +177,7 @@ def test_the_first_two_lines_say_what_happened() -> None:
     lost = failed(None, detail="closed the connection", reason=Reason.GAVE_UP)
     text, _, _ = parts(octets(replace(lost, uncertain=True)))
     assert text.splitlines()[3] == (
-        "It may have arrived all the same: the server's last answer was lost."
+        "It may have arrived all the same: an answer of the server was lost."
     )
     text, _, _ = parts(octets(failed(None, host="", reason=Reason.GAVE_UP)))
     assert text.splitlines()[1] == Reason.GAVE_UP.sentence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,14 @@ def test_a_move_without_an_outcome_still_says_what_is_known() -> None:
 def test_what_may_have_arrived_is_not_said_to_be_lost() -> None:
     lost = Outcome(0, Result.UNCERTAIN, Reason.REPLY_LOST, None, "mx.example.net:25")
     found = notice(message(b"Subject: x\r\n\r\n"), move(lost))
+    assert isinstance(found.body, bytes)
+    assert b"It may have arrived all the same" in found.body
+
+
+def test_what_may_have_arrived_before_the_last_attempt_is_said_too() -> None:
+    refused = move(REFUSED)
+    earlier = replace(refused, recipient=replace(refused.recipient, pinned=True))
+    found = notice(message(b"Subject: x\r\n\r\n"), earlier)
     assert isinstance(found.body, bytes)
     assert b"It may have arrived all the same" in found.body
 

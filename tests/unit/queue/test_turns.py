@@ -271,3 +271,22 @@ def test_octets_count_as_long_as_their_jobs_wait() -> None:
     assert len(turns.hold("first", 0.0)) == 1
     turns.release("first", 0.0)
     assert turns.may_lease_at_once(fresh, 100, 0.0) is lane
+
+
+def test_pinned_mail_does_not_wait_behind_all_else_that_its_sender_has() -> None:
+    turns = two()
+    pinned = ROUTE.pinned_to("first")
+    for n in range(100):
+        turns.found(Backlog(ROUTE, f"sender {n}"), 10_000, 0.0)
+    lane = lane_of(turns)
+    turns.found(Backlog(pinned, "sender 7"), 1, 0.0)
+    seq = 0
+    leased = 0
+    for _ in range(50):
+        wants = turns.wants(lane, 0.0)
+        leased += sum(want.route == pinned for want in wants)
+        seq = answer(turns, lane, wants, seq)
+        for _ in range(20):
+            turns.take(lane)
+        turns.assign(0.0)
+    assert leased == 1
