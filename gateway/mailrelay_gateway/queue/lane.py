@@ -49,9 +49,9 @@ class FairQueue:
         """How many senders have jobs here."""
         return len(self._by_sender)
 
-    def push(self, job: Job, *, first: bool = False) -> bool:
-        """Add a job behind the others of its sender; `first` puts it before them, with the turn.
-        False: its recipients joined a job that waits here already.
+    def push(self, job: Job, *, first: bool = False, turn: bool = False) -> bool:
+        """Add a job behind the others of its sender; `first` puts it before them, and `turn` before
+        all. False: its recipients joined a job that waits here already.
         """
         key = (job.seq, job.pinned)
         known = self._by_message.get(key)
@@ -68,7 +68,7 @@ class FairQueue:
             self._turns.append(uid)
         if first:
             jobs.appendleft(job)
-            if self._turns[0] != uid:
+            if turn and self._turns[0] != uid:
                 self._turns.remove(uid)
                 self._turns.appendleft(uid)
         else:

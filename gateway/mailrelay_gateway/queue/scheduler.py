@@ -371,7 +371,7 @@ class Scheduler:
         if lane is None or not self._turns.may_start(lane, self._loop.time()):
             self._give_leases_back([job])
         else:
-            self._turns.start_later(lane, job, first=True)
+            self._turns.start_later(lane, job, first=True, turn=True)
             self._wake(lane)
 
     def hold(

@@ -376,9 +376,9 @@ class Turns:
         held = lane.key.upstream in self._held
         return not (self.stopped or held or self._rests(lane, now))
 
-    def start_later(self, lane: Lane, job: Job, *, first: bool = False) -> None:
-        """Put a leased job into its lane."""
-        if lane.startable.push(job, first=first):
+    def start_later(self, lane: Lane, job: Job, *, first: bool = False, turn: bool = False) -> None:
+        """Put a leased job into its lane, `first` of its sender, or with the next `turn` of all."""
+        if lane.startable.push(job, first=first, turn=turn):
             self._ahead += 1
             self._octets += octets_in_memory(job)
 

@@ -10,7 +10,14 @@ import apsw
 from mailrelay_gateway.config import HostPort, Smarthost
 from mailrelay_gateway.message.body import FileBody
 from mailrelay_gateway.message.effect import PauseUntil
-from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Outcome, Result
+from mailrelay_gateway.message.envelope import (
+    ANONYMOUS,
+    Attempt,
+    Identity,
+    Message,
+    Outcome,
+    Result,
+)
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.queue.disk.schema import DATABASE
 from mailrelay_gateway.queue.item import State
@@ -251,3 +258,20 @@ async def test_a_body_that_was_restored_is_sent_when_its_time_has_come(tmp_path:
         other.execute("UPDATE recipients SET next_at = 1.0")  # its hour is over
         other.close()
         await until(lambda: len(rig.courier.delivered) == 1)
+
+
+async def test_a_message_in_many_pieces_takes_turns_with_other_senders(tmp_path: Path) -> None:
+    one, other = (
+        Identity(namespace="n", name=name, uid=name, username=f"n.{name}") for name in "ab"
+    )
+    async with running(tmp_path, config("u"), always(Result.DELIVERED)) as rig:
+        rig.courier.paused = True
+        await rig.submit(*[f"{n}@x.example" for n in range(50)], identity=one)
+        await rig.submit("single@x.example", identity=other)
+        taken = [rig.scheduler.take(LaneKey("u"), 1) for _ in range(4)]
+        assert [attempt and attempt.recipients[0].address for attempt in taken] == [
+            "0@x.example",
+            "single@x.example",
+            "1@x.example",
+            "2@x.example",
+        ]

@@ -79,7 +79,7 @@ def test_what_goes_first_has_the_turn() -> None:
     queue = FairQueue()
     for seq, uid in enumerate("aab"):
         queue.push(job(seq, uid))
-    queue.push(job(9, "b"), first=True)
+    queue.push(job(9, "b"), first=True, turn=True)
     assert [queue.pop().seq for _ in range(4)] == [9, 0, 2, 1]
 
 
