@@ -19,7 +19,7 @@ from mailrelay_gateway.message.body import INLINE_BODY_LIMIT
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.message.route import Route
 from mailrelay_gateway.queue.item import Job
-from mailrelay_gateway.queue.lane import Lane, octets_in_memory
+from mailrelay_gateway.queue.lane import Lane
 from mailrelay_gateway.queue.store import Backlog, Want
 
 #: Jobs leased ahead in all lanes together, and octets of their bodies.
@@ -378,15 +378,17 @@ class Turns:
 
     def start_later(self, lane: Lane, job: Job, *, first: bool = False, turn: bool = False) -> None:
         """Put a leased job into its lane, `first` of its sender, or with the next `turn` of all."""
+        before = lane.startable.octets
         if lane.startable.push(job, first=first, turn=turn):
             self._ahead += 1
-            self._octets += octets_in_memory(job)
+            self._octets += lane.startable.octets - before
 
     def take(self, lane: Lane) -> Job:
         """The job whose turn it is."""
+        before = lane.startable.octets
         job = lane.startable.pop()
         self._ahead -= 1
-        self._octets -= octets_in_memory(job)
+        self._octets -= before - lane.startable.octets
         return job
 
     def stop(self) -> list[Job]:

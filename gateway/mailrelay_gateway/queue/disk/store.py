@@ -199,7 +199,7 @@ class DiskStore:
 
     def problem(self, octets: int = 0) -> Problem | None:
         """See QueueStore."""
-        if self.failed or self._writer is None:
+        if self._group.failed or self._writer is None:
             return FAILED
         if self._writer.busy_long:
             return BUSY
