@@ -344,13 +344,14 @@ class Scheduler:
             policy=self._policy,
             jitter=self._rng.random(),
         )
+        delivered = False
         for outcome in outcomes:
             if outcome.result is Result.DELIVERED:
+                delivered = True
                 waited = max(0.0, now - job.message.received_at)
                 self._metrics.delivery_seconds(attempt.upstream).observe(waited)
-                lane = self._turns.lanes.get(attempt.lane)
-                if lane is not None:
-                    lane.succeeded()
+        if delivered and (lane := self._turns.lanes.get(attempt.lane)) is not None:
+            lane.succeeded()
         notices = self._notices(job, moves, now)
         ended = Ended(job, moves, attempt.upstream, now, notices)
         self._store.finish(ended, partial(self._finished, ended))
