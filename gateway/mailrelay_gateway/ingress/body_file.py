@@ -124,6 +124,8 @@ class BodyFile:
                 self._descriptor = -1
         except OSError as error:
             self.error = error
+        except Exception as error:  # no memory, or a defect of ours: not written, either
+            self.error = OSError(f"{type(error).__name__}: {error}")
 
     def _remove(self) -> None:
         self._removed = True

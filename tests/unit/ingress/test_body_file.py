@@ -65,6 +65,14 @@ async def test_the_disk_may_be_slower(tmp_path: Path) -> None:
         assert await written.finish() is None
 
 
+async def test_no_error_of_whatever_kind_passes_for_durable(
+    tmp_path: Path, pool: ThreadPoolExecutor
+) -> None:
+    written = Written(tmp_path / "no\0name", pool)  # a ValueError, as a MemoryError might be
+    written.file.write(b"x")
+    assert isinstance(await written.finish(), OSError)
+
+
 async def test_a_file_that_is_there_already_is_left_alone(
     tmp_path: Path, pool: ThreadPoolExecutor
 ) -> None:
