@@ -414,7 +414,7 @@ class Scheduler:
             self._pump_all()
 
     def _pause_over(self) -> None:
-        self._turns.assign(self._loop.time())
+        self._turns.pause_over(self._loop.time())
         self._pump_all()
 
     # --- turns

@@ -59,6 +59,7 @@ class Turns:
         self._octets = 0  # of bodies in memory, in all lanes
         self._asked_octets = 0
         self._ahead = 0  # jobs leased ahead or asked for, in all lanes
+        self._resting = False  # a lane makes a long pause, or did when it was last looked
         self.lanes: dict[LaneKey, Lane] = {}
         self.stopped = False  # suspended, or stopping: nothing may start
 
@@ -94,12 +95,21 @@ class Turns:
         return jobs
 
     def pause(self, lane: Lane, now: float) -> list[Job]:
-        """The lane makes a pause. Returns the jobs whose leases are to be given back, since it is a
-        long one: another lane may take them.
+        """The lane makes a pause. Returns the jobs whose leases are to be given back: those of a
+        long one another lane may take. A short one changes nothing, and there are many of those.
         """
-        jobs = self._empty(lane) if self._rests(lane, now) else []
+        if not self._rests(lane, now):
+            return []
+        self._resting = True
+        jobs = self._empty(lane)
         self.assign(now)
         return jobs
+
+    def pause_over(self, now: float) -> None:
+        """A lane's pause has ended: if it was a long one it serves again."""
+        if self._resting:
+            self._resting = any(self._rests(lane, now) for lane in self.lanes.values())
+            self.assign(now)
 
     def forget_pauses(self, upstream: str) -> None:
         """It may be another upstream by now."""
