@@ -7,7 +7,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # More words for pytest: make test ARGS="-k limits"
 ARGS ?=
 
-.PHONY: help install run test everyday lint format crds generated chart images bench e2e e2e-down lock clean
+.PHONY: help install run test everyday lint format crds generated chart images bench simulate e2e e2e-down lock clean
 
 help: ## List the words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench: install ## Measure beside Postfix and a bare relay, or ARGS="--against RE
 	@scripts/debian-packages bench
 	@echo "==> Benchmark"
 	@$(PY) tests/bench/run.py $(ARGS)
+
+simulate: install ## Run seeds of the simulated worlds and print those that fail: ARGS="--seeds 10000 --world queue"
+	@$(PY) -m tests.simulation.run $(ARGS)
 
 e2e: install ## Run the end-to-end tests on a real cluster; KEEP=1 leaves it up for the next run
 	@scripts/debian-packages e2e

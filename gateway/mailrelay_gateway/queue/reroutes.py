@@ -23,6 +23,8 @@ log = structlog.get_logger()
 PAGE = 500
 #: Seconds until it is tried again after a page that failed.
 AGAIN = 30.0
+#: Seconds until it is looked at again what the last page left: it became READY meanwhile.
+PAUSE = 1.0
 #: Seconds for which a configuration is in force before what is pinned to an upstream that it does
 #: not have is given another: it might be taken back at once.
 PINNED_GRACE = 60.0
@@ -65,6 +67,7 @@ class Reroutes:
         self._choose: Choose = lambda _sketch: Route(())
         self._since = 0.0  # that configuration's, in the loop's time
         self._busy = False
+        self._again = False  # asked while a page was under way
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
@@ -81,20 +84,35 @@ class Reroutes:
             self._timer.cancel()
 
     def check(self) -> None:
-        """Begin a page if there is anything to do."""
-        if self._busy or self._stopped:
+        """Begin a page if there is anything to do; after the page that is under way, if one is."""
+        if self._stopped:
+            return
+        if self._busy:
+            self._again = True
             return
         grace = self._since + PINNED_GRACE - self._loop.time()
-        waiting = self._turns.routes()
-        stale = stale_routes(waiting, valid=self._valid, names=self._names, pinned_too=grace <= 0)
-        self._turns.mark_stale(stale, self._loop.time())
+        stale = self._stale(pinned_too=grace <= 0)
         if stale:
+            self._turns.mark_stale(stale, self._loop.time())
             self._busy = True
             self._store.reroute(stale, self._choose, PAGE, self._page)
-        elif grace > 0 and stale_routes(
-            waiting, valid=self._valid, names=self._names, pinned_too=True
-        ):
+            return
+        if self._turns.mark_stale((), self._loop.time()):
+            self._done()  # the configuration has them again: what waits there may start
+        self._check_rest()
+
+    def _check_rest(self) -> None:
+        """What was left out until its grace is over, or has come while the last page was turned."""
+        grace = self._since + PINNED_GRACE - self._loop.time()
+        if self._stale(pinned_too=grace <= 0):
+            self._check_later(PAUSE)
+        elif grace > 0 and self._stale(pinned_too=True):
             self._check_later(grace)
+
+    def _stale(self, *, pinned_too: bool) -> list[Route]:
+        return stale_routes(
+            self._turns.routes(), valid=self._valid, names=self._names, pinned_too=pinned_too
+        )
 
     def _check_later(self, seconds: float) -> None:
         if self._timer is None and not self._stopped:
@@ -114,8 +132,10 @@ class Reroutes:
         for (before, after), recipients in page.ready.items():
             self._turns.gone(before, recipients)
             self._found(after, recipients)
-        if page.more:
+        if page.more or self._again:
+            self._again = False
             self.check()
-        else:
-            self._turns.mark_stale((), self._loop.time())
-            self._done()
+            return
+        self._turns.mark_stale((), self._loop.time())
+        self._done()
+        self._check_rest()

@@ -269,6 +269,8 @@ class Scheduler:
             self._turns.reserved(lane)
         if problem is None:
             self._enter(entry, leased)
+        elif leased:
+            self._pump_short()
         done(problem)
 
     def _enter(self, entry: Entry, leased: Sequence[tuple[Part, Lane]]) -> None:
@@ -320,6 +322,7 @@ class Scheduler:
             job.recipients = job.recipients[:most]
             self._turns.start_later(lane, rest, first=True)
         self._pump(lane)
+        self._pump_short()
         self._next_attempt += 1
         self._running[self._next_attempt] = job
         return Attempt(
@@ -442,13 +445,28 @@ class Scheduler:
         if lane.startable.length:
             self._wake(lane)
 
+    def _pump_short(self) -> None:
+        """There is room in the window again, perhaps: who found none gets it, in turn."""
+        while (lane := self._turns.next_short()) is not None:
+            self._pump(lane)
+            if self._turns.is_short(lane):
+                break
+
     def _claimed(self, lane: Lane, wants: Sequence[Want], jobs: Sequence[Job] | Problem) -> None:
         now = self._loop.time()
         if isinstance(jobs, Problem):
             self._turns.claimed(lane, wants, None, now)
             return  # the store has failed and the process ends, or it is asked again by the count
         self._give_leases_back(self._turns.claimed(lane, wants, jobs, now))
-        self._pump(lane)
+        # Meanwhile another lane may serve them, which could not claim what was being claimed.
+        lanes = {
+            serving.key: serving for want in wants if (serving := self._turns.serving(want.route))
+        }
+        if self._turns.lanes.get(lane.key) is lane:
+            lanes[lane.key] = lane
+        for one in lanes.values():
+            self._pump(one)
+        self._pump_short()
 
     def _wake(self, lane: Lane) -> None:
         """Tell the courier in a turn of its own: it may be in the midst of `take`."""

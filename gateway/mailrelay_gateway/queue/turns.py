@@ -60,6 +60,7 @@ class Turns:
         self._asked_octets = 0
         self._ahead = 0  # jobs leased ahead or asked for, in all lanes
         self._resting = False  # a lane makes a long pause, or did when it was last looked
+        self._short: dict[LaneKey, None] = {}  # lanes that found no room in the window, in order
         self.lanes: dict[LaneKey, Lane] = {}
         self.stopped = False  # suspended, or stopping: nothing may start
 
@@ -126,12 +127,15 @@ class Turns:
         """Whether the upstream is held."""
         return upstream in self._held
 
-    def mark_stale(self, routes: Iterable[Route], now: float) -> None:
+    def mark_stale(self, routes: Iterable[Route], now: float) -> bool:
         """These routes are no longer the configuration's: nothing on them starts until it has
-        been given another.
+        been given another. True: others than before; those that are stale no more may start.
         """
-        self._stale = set(routes)
+        before, self._stale = self._stale, set(routes)
+        if self._stale == before:
+            return False
         self.assign(now)
+        return True
 
     def found(self, backlog: Backlog, recipients: int, now: float) -> None:
         """So many more recipients are READY on disk."""
@@ -309,10 +313,13 @@ class Turns:
         if newcomers_only and lane.startable.senders >= FEW_SENDERS:
             return []
         room = 2 * lane.depth if newcomers_only else lane.depth
-        room = min(room - lane.ahead, self._window - self._ahead)
+        room -= lane.ahead
+        if room <= 0:
+            return []
         octets = self._octets_left()
-        places = min(room, max(1, octets // INLINE_BODY_LIMIT)) if octets > 0 else 0
-        if places <= 0:
+        places = min(room, self._window - self._ahead, max(1, octets // INLINE_BODY_LIMIT))
+        if places <= 0 or octets <= 0:
+            self._short[lane.key] = None
             return []
         picked: list[tuple[RouteBacklog, str]] = []
         for _ in range(len(lane.turns)):
@@ -331,16 +338,19 @@ class Turns:
         if not picked:
             return []
         each = 1 if newcomers_only else max(1, places // len(picked))
-        wants = [
-            Want(
+        share = octets // len(picked)
+        wants = []
+        for known, sender in picked:
+            messages = min(each, known.ready[sender])
+            want = Want(
                 route=known.route,
                 sender=sender,
                 upstream=lane.key.upstream,
-                messages=min(each, known.ready[sender]),
-                octets=octets // len(picked),
+                messages=messages,
+                # No more than they can need: the rest is for other lanes meanwhile.
+                octets=min(share, messages * INLINE_BODY_LIMIT),
             )
-            for known, sender in picked
-        ]
+            wants.append(want)
         for known, sender in picked:  # last in line, also when turns are assigned anew
             known.ready[sender] = known.ready.pop(sender)
         for want in wants:
@@ -350,6 +360,22 @@ class Turns:
             self._ahead += want.messages
             self._asked_octets += want.octets
         return wants
+
+    def next_short(self) -> Lane | None:
+        """A lane that found no room in the window when it was last asked what it wants, the first
+        of them; it counts as such no more, and is to be asked again.
+        """
+        while self._short:
+            key = next(iter(self._short))
+            del self._short[key]
+            lane = self.lanes.get(key)
+            if lane is not None:
+                return lane
+        return None
+
+    def is_short(self, lane: Lane) -> bool:
+        """Whether it has found no room again."""
+        return lane.key in self._short
 
     def claimed(
         self, lane: Lane, wants: Iterable[Want], jobs: Iterable[Job] | None, now: float

@@ -193,10 +193,38 @@ def test_bodies_leased_ahead_have_a_budget() -> None:
 def test_a_stale_route_is_served_by_nobody_until_it_is_rerouted() -> None:
     turns = two()
     turns.found(Backlog(ROUTE, "a"), 7, 0.0)
-    turns.mark_stale([ROUTE], 0.0)
+    assert turns.mark_stale([ROUTE], 0.0)
     assert turns.lane_for(ROUTE, 0.0) is None
-    turns.mark_stale([], 0.0)
+    assert turns.mark_stale([], 0.0)
+    assert not turns.mark_stale([], 0.0)
     assert turns.wants(lane_of(turns), 0.0) != []
+
+
+def test_one_claim_leaves_octets_of_the_window_for_other_lanes() -> None:
+    turns = two()
+    first, second = Route(("first",)), Route(("second",))
+    turns.found(Backlog(first, "a"), 7, 0.0)
+    turns.found(Backlog(second, "a"), 7, 0.0)
+    assert turns.wants(lane_of(turns, first), 0.0) != []
+    assert turns.wants(lane_of(turns, second), 0.0) != []
+
+
+def test_who_found_no_room_in_the_window_is_named_until_asked_again() -> None:
+    turns = Turns(window=5)
+    turns.configure({"first": 10, "second": 10}, 0.0)
+    first, second = Route(("first",)), Route(("second",))
+    turns.found(Backlog(first, "a"), 5, 0.0)
+    turns.found(Backlog(second, "a"), 5, 0.0)
+    wants = turns.wants(lane_of(turns, first), 0.0)
+    assert turns.wants(lane_of(turns, second), 0.0) == []
+    answer(turns, lane_of(turns, first), wants)
+    assert turns.next_short() is lane_of(turns, second)
+    assert turns.wants(lane_of(turns, second), 0.0) == [], "the first holds all its leases"
+    assert turns.is_short(lane_of(turns, second))
+    turns.take(lane_of(turns, first))
+    assert turns.next_short() is lane_of(turns, second)
+    assert [w.messages for w in turns.wants(lane_of(turns, second), 0.0)] == [1]
+    assert turns.next_short() is None
 
 
 @settings(deadline=None, max_examples=40)
