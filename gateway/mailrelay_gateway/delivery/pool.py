@@ -256,10 +256,10 @@ class Pool:
             self._await_turn(now)
 
     def _await_turn(self, now: float) -> None:
-        """Nothing may start: look again when the lane's time has come."""
+        """Nothing may start: look again when the lane's time has come, by a clock that rounds."""
         moment = self._around.work.not_before(self._lane)
         if moment is not None:
-            self._look_again(now + max(0.0, moment - self._around.clock()), now)
+            self._look_again(now + max(0.001, moment - self._around.clock()), now)
         elif self._around.work.ready(self._lane):  # it has come just now, between two questions
             self._decide_soon()
 
