@@ -5,7 +5,7 @@ deaths; each life opens its store anew.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mailrelay_gateway.message.body import Body
@@ -21,7 +21,7 @@ class Depot(Protocol):
         """Of the present life."""
         ...
 
-    def open(self, *, now: float, uncertain_until: float) -> Opened:
+    def open(self, clock: Callable[[], float], *, uncertain_until: float) -> Opened:
         """Begin a life."""
         ...
 
@@ -56,8 +56,8 @@ class MemoryDepot:
     def __init__(self, dice: random.Random) -> None:
         self.store = MemoryStore(dice)
 
-    def open(self, *, now: float, uncertain_until: float) -> Opened:
-        return self.store.open(now=now, uncertain_until=uncertain_until)
+    def open(self, clock: Callable[[], float], *, uncertain_until: float) -> Opened:
+        return self.store.open(now=clock(), uncertain_until=uncertain_until)
 
     async def crash(self) -> None:
         self.store = self.store.crash()

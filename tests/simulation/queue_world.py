@@ -107,7 +107,7 @@ class World:
 
     def begin(self) -> None:
         """A gateway starts."""
-        opened = self.depot.open(now=self.clock(), uncertain_until=self.clock() + 300.0)
+        opened = self.depot.open(self.clock, uncertain_until=self.clock() + 300.0)
         for found in opened.found:
             self.found_leased((found.queue_id, found.address))
         self.under_way.clear()

@@ -14,7 +14,11 @@ import structlog
 from tests.simulation import queue_world
 from tests.simulation.delivery_world import DeliveryWorld
 from tests.simulation.depots import MemoryDepot
+from tests.simulation.disk_depot import DiskDepot
 from tests.simulation.virtual import VirtualLoop
+
+#: Where fsync costs nothing: power loss is not simulated here.
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 Make = Callable[[random.Random, Path], queue_world.World]
 
@@ -23,6 +27,11 @@ def queue(dice: random.Random, folder: Path) -> queue_world.World:
     """The scheduler over a store in memory, with a fake courier."""
     del folder
     return queue_world.World(dice, MemoryDepot(dice))
+
+
+def disk(dice: random.Random, folder: Path) -> queue_world.World:
+    """The scheduler over the real store, whose folder dies and is opened again."""
+    return queue_world.World(dice, DiskDepot(dice, folder))
 
 
 def delivery(dice: random.Random, folder: Path) -> queue_world.World:
@@ -34,6 +43,7 @@ def delivery(dice: random.Random, folder: Path) -> queue_world.World:
 #: Each world, and how many of its seeds the tests run: some ten seconds of each.
 WORLDS: dict[str, tuple[Make, int]] = {
     "queue": (queue, 120),
+    "disk": (disk, 12),
     "delivery": (delivery, 60),
 }
 
@@ -59,7 +69,7 @@ def live(name: str, seed: int) -> None:
     )
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="simulation-") as folder,
+            tempfile.TemporaryDirectory(prefix="simulation-", dir=MEMORY) as folder,
             asyncio.Runner(loop_factory=VirtualLoop) as runner,
         ):
             runner.run(whole_life(Path(folder)))

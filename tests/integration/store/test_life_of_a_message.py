@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.message.route import Route
-from mailrelay_gateway.queue.item import Recipient, State
+from mailrelay_gateway.policy.problem import Problem
+from mailrelay_gateway.queue.item import Job, Recipient, State
 from mailrelay_gateway.queue.store import Entry, Part
 from mailrelay_gateway.reasons import Reason
 from tests.integration.store.rig import (
     AB,
+    LEASE,
     NOW,
     OTHER,
     TEAM,
@@ -268,3 +270,20 @@ async def test_everything_is_there_after_a_restart(make_store: Callable[..., Sto
     assert again.recipients[0].waited == 300.0
     (again,) = await store.claim(want(A))
     assert again.message == deferred.message
+
+
+async def test_who_is_told_of_a_claim_was_told_before_of_what_it_found(store: StoreRig) -> None:
+    """Asked for in one turn, they are one transaction; memory counts by what it is told."""
+    told: list[str] = []
+    claimed = asyncio.get_running_loop().create_future()
+
+    def claim_done(jobs: Sequence[Job] | Problem) -> None:
+        told.append("claimed" if jobs else "nothing to claim")
+        claimed.set_result(None)
+
+    store.store.claim([want()], LEASE, claim_done)
+    store.store.accept(
+        entry(1, message("x@example.com"), "x@example.com"), lambda _: told.append("accepted")
+    )
+    await claimed
+    assert told in (["accepted", "claimed"], ["nothing to claim"])

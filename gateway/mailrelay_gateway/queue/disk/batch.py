@@ -52,7 +52,8 @@ def added(operation: Operation) -> str | None:
 def run_batch(
     tables: Tables, operations: Sequence[Operation], effects: Effects
 ) -> list[tuple[Operation, Any]]:
-    """Carry out all operations in the open transaction: their answers.
+    """Carry out all operations in the open transaction: their answers, in the order in which it
+    was done. Who is told of a claim has been told of all that it could find.
 
     What they leave to do after the commit is added to `effects`. Raises what SQLite raises; then
     nothing of it may be committed.
@@ -69,4 +70,7 @@ def run_batch(
         accept(tables, entries, effects)
     if endings:
         finish(tables, endings, effects)
-    return [(op, op.run(tables, effects) if isinstance(op, Call) else None) for op in operations]
+    answers: list[tuple[Operation, Any]] = [
+        (op, None) for op in operations if not isinstance(op, Call)
+    ]
+    return answers + [(op, op.run(tables, effects)) for op in operations if isinstance(op, Call)]
