@@ -29,6 +29,7 @@ async def test_more_clients_than_descriptors_cost_neither_spool_nor_listener(
     gateway.write(relay([plain_listener(port)], [sandbox()]))
     await gateway.start()
     try:
+        await eventually(lambda: _logged(gateway, "descriptors"))
         (line,) = gateway.log_lines("descriptors")
         assert (line["limit"], line["sessions"]) == (384, 64)
         first = await asyncio.open_connection("127.0.0.1", port)
@@ -173,3 +174,8 @@ async def _is_held(gateway: GatewayProcess) -> bool:
 
 async def _has_captured(gateway: GatewayProcess, count: int) -> bool:
     return len(gateway.log_lines("captured")) == count
+
+
+async def _logged(gateway: GatewayProcess, event: str) -> bool:
+    """Whether the line has come: they are written in a thread, some of them together."""
+    return bool(gateway.log_lines(event))

@@ -89,8 +89,8 @@ async def test_a_large_message_that_is_not_accepted_leaves_no_file(tmp_path: Pat
     async with open_gate(spool) as gate:
         client = await Client.connect(gate.ports["open"])
         await to_data(client)
-        gate.intake.refusal = refuse(Reason.SPOOL_FAILED, 451, "4.3.0", "Not stored")
-        assert (await client.ask(stuffed(text(400_000)))).startswith("451")
+        gate.intake.refusal = refuse(Reason.INSUFFICIENT_STORAGE, 452, "4.3.1", "Not stored")
+        assert (await client.ask(stuffed(text(400_000)))).startswith("452")
         await until(lambda: list(spool.iterdir()) == [])
 
         await to_data(client, greeted=False)
@@ -99,6 +99,19 @@ async def test_a_large_message_that_is_not_accepted_leaves_no_file(tmp_path: Pat
         client.reset()
         await until(lambda: list(spool.iterdir()) == [])
         await until(lambda: gate.ingress._commons.budget.used == 0)
+
+
+async def test_after_a_failed_commit_the_file_is_left_for_the_next_start(tmp_path: Path) -> None:
+    """The log may hold the message all the same: a row without its file would end as a bounce."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    async with open_gate(spool) as gate:
+        client = await Client.connect(gate.ports["open"])
+        await to_data(client)
+        gate.intake.refusal = refuse(Reason.SPOOL_FAILED, 451, "4.3.0", "Not stored")
+        assert (await client.ask(stuffed(text(400_000)))).startswith("451")
+        await until(lambda: gate.ingress._commons.budget.used == 0)
+        assert len(list(spool.iterdir())) == 1
 
 
 async def test_a_disk_that_fails_is_a_451(tmp_path: Path) -> None:
