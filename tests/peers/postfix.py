@@ -116,10 +116,21 @@ class Postfix:
                 return
 
     async def stop(self) -> None:
-        """End its master, which ends the others."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+        """End its master, which ends the others: what `start` began is a shell that waits."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                await asyncio.to_thread(self._run_stop)
             await asyncio.to_thread(self._process.wait, 30)
+
+    def _run_stop(self) -> None:
+        subprocess.run(
+            [POSTFIX, "-c", str(self._config), "stop"],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=30,
+        )
 
     def arrived(self) -> int:
         """How many files there are: one for each recipient."""
