@@ -69,8 +69,11 @@ def test_an_upstream_that_is_down_is_named_and_nothing_is_lost(company: tuple[Re
     assert "Accepted: 250" in done.stdout
     assert "it is stored, and tried further" in done.stdout
     assert "Upstream smarthost is held (UpstreamUnreachable)" in done.stdout
-    status = mailrelay("status", "--data", relay.data, "--json")
-    assert '"messages": 1' in status.stdout
+
+    def counted() -> bool:  # the queue is counted each second
+        return '"messages": 1' in mailrelay("status", "--data", relay.data, "--json").stdout
+
+    wait_for(counted, "message in the status")
 
 
 def test_a_relay_that_sends_for_real_asks_for_a_recipient(company: tuple[Relay, int]) -> None:
