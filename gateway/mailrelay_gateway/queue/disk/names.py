@@ -5,6 +5,8 @@ Used by the writer's thread only. What a transaction added is forgotten when it 
 
 from __future__ import annotations
 
+from typing import Any
+
 import apsw
 import orjson
 
@@ -28,17 +30,18 @@ class Names:
         self._route_of: dict[int, Route] = {}
         self._uid_of: dict[int, str] = {}
         self._identity_of: dict[int, Identity] = {}
-
-    def forget(self) -> None:
-        """Forget all: some of it may have been rolled back."""
-        for known in (
+        self._caches: tuple[dict[Any, Any], ...] = (
             self._senders,
             self._identities,
             self._routes,
             self._route_of,
             self._uid_of,
             self._identity_of,
-        ):
+        )
+
+    def forget(self) -> None:
+        """Forget all: some of it may have been rolled back."""
+        for known in self._caches:
             known.clear()
 
     # --- numbers, made where there is none
@@ -134,14 +137,7 @@ class Names:
         return found
 
     def _bound(self) -> None:
-        for known in (
-            self._senders,
-            self._identities,
-            self._routes,
-            self._route_of,
-            self._uid_of,
-            self._identity_of,
-        ):
+        for known in self._caches:
             if len(known) >= CACHE:
                 known.clear()
 
