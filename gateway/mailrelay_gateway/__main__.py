@@ -22,7 +22,7 @@ import structlog
 import uvloop
 
 from mailrelay_gateway import log as logging
-from mailrelay_gateway.config import ADMIN_PORT
+from mailrelay_gateway.contract.documents import ADMIN_PORT
 from mailrelay_gateway.descriptors import raise_limit
 from mailrelay_gateway.process import Arguments, Gateway, Stop
 from mailrelay_gateway.queue.disk.space import LOW_WATER

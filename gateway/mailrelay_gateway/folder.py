@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mailrelay_gateway.config import FILE_NAME, MAX_FILE_OCTETS, ConfigError, file_names
+from mailrelay_gateway.contract.files import FILE_NAME, MAX_FILE_OCTETS, ConfigError, file_names
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 

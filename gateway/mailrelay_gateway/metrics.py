@@ -21,7 +21,8 @@ from prometheus_client import (
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
-from mailrelay_gateway.config import GatewayConfig, TlsMode
+from mailrelay_gateway.contract.documents import TlsMode
+from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.reasons import Reason
 
 M = TypeVar("M", bound=MetricWrapperBase)

@@ -23,27 +23,22 @@ import structlog
 from mailrelay_gateway import __version__
 from mailrelay_gateway.admin.server import AdminServer
 from mailrelay_gateway.admin.tls import AdminTls, placeholder
-from mailrelay_gateway.config import (
-    RELAY_FILE,
-    Certificate,
-    ConfigError,
-    GatewayConfig,
-    GatewayStatus,
-    load,
-)
-from mailrelay_gateway.delivery.courier import Courier
+from mailrelay_gateway.contract.documents import Certificate
+from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig, load
+from mailrelay_gateway.contract.status import GatewayStatus
+from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
+from mailrelay_gateway.couriers.sandbox.store import SandboxStore
+from mailrelay_gateway.couriers.smarthost.courier import Courier
 from mailrelay_gateway.descriptors import sessions_for
 from mailrelay_gateway.folder import ConfigFolder
-from mailrelay_gateway.ingress.listeners import Ingress, Prepared
-from mailrelay_gateway.ingress.places import Caps
-from mailrelay_gateway.ingress.tls import CertificateError, CertificateStore
+from mailrelay_gateway.intake.places import Caps
+from mailrelay_gateway.intake.smtp.listeners import Ingress, Prepared
+from mailrelay_gateway.intake.tls import CertificateError, CertificateStore
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.disk.store import DiskStore
 from mailrelay_gateway.queue.retry import UNCERTAIN_DELAY
 from mailrelay_gateway.queue.scheduler import Scheduler
 from mailrelay_gateway.queue.store import StoreError
-from mailrelay_gateway.sandbox.courier import SandboxCourier
-from mailrelay_gateway.sandbox.store import SandboxStore
 from mailrelay_gateway.watchdog import end_after
 
 log = structlog.get_logger()

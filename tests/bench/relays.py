@@ -18,7 +18,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from mailrelay_gateway.config import Limits
+from mailrelay_gateway.contract.documents import Limits
 from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, smarthost
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from mailrelay_gateway.config import share_name, share_of
+from mailrelay_gateway.contract.files import share_name, share_of
 from mailrelay_operator.cluster.kube import Kube, connect
 from mailrelay_operator.cluster.port import MAIL_SENDER, NAMESPACE, SECRET, NotFound
 from mailrelay_operator.plan.gateway_config import read_back

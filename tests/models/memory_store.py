@@ -16,8 +16,6 @@ from pathlib import Path
 
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.message.route import Choose, Route, Sketch
-from mailrelay_gateway.policy.problem import Problem
-from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.queue.item import Job, Move, Recipient, State
 from mailrelay_gateway.queue.store import (
     Backlog,
@@ -35,6 +33,7 @@ from mailrelay_gateway.queue.store import (
     Want,
 )
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem, refuse
 
 FAILED = refuse(Reason.SPOOL_FAILED, 451, "4.3.0", "Could not store the message")
 

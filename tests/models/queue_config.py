@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mailrelay_gateway.config import (
-    GatewayConfig,
+from mailrelay_gateway.contract.documents import (
     HostPort,
     RelayDocument,
     RelayReference,
     Retry,
     Smarthost,
     Upstream,
-    encode_files,
-    load,
 )
+from mailrelay_gateway.contract.files import GatewayConfig, encode_files, load
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply

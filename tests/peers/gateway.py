@@ -26,8 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mailrelay_gateway.config import (
-    FILE_NAME,
+from mailrelay_gateway.contract.documents import (
     AuthenticationMode,
     Certificate,
     HostPort,
@@ -45,8 +44,8 @@ from mailrelay_gateway.config import (
     TlsMode,
     Upstream,
     UpstreamTls,
-    encode_files,
 )
+from mailrelay_gateway.contract.files import FILE_NAME, encode_files
 
 TOKEN = "a token for tests"
 PASSWORD = "a password for tests"

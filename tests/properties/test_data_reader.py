@@ -7,7 +7,7 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailrelay_gateway.smtp.data_reader import (
+from mailrelay_gateway.smtp.server.data_reader import (
     MAX_TEXT_LINE,
     ChunkReader,
     DataReader,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailrelay_gateway.config import OnLimit, Rate, RateUnit, Scope
+from mailrelay_gateway.contract.documents import OnLimit, Rate, RateUnit, Scope
 from mailrelay_gateway.message.envelope import Identity
 from mailrelay_gateway.policy.gcra import Gcra
 from mailrelay_gateway.policy.limits import Limits

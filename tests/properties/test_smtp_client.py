@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailrelay_gateway.config import TlsMode
-from mailrelay_gateway.smtp.client import ClientSettings, SmtpClient
-from mailrelay_gateway.smtp.client_body import BodyEncoder, encode_body
-from mailrelay_gateway.smtp.client_events import Event, SendBody, SessionReady, TransactionEnded
-from mailrelay_gateway.smtp.client_states import State
-from mailrelay_gateway.smtp.replies_in import ReplyError, ReplyReader
+from mailrelay_gateway.contract.documents import TlsMode
+from mailrelay_gateway.smtp.client.body import BodyEncoder, encode_body
+from mailrelay_gateway.smtp.client.client import ClientSettings, SmtpClient
+from mailrelay_gateway.smtp.client.events import Event, SendBody, SessionReady, TransactionEnded
+from mailrelay_gateway.smtp.client.replies import ReplyError, ReplyReader
+from mailrelay_gateway.smtp.client.states import State
 
 LINES = st.one_of(
     st.sampled_from(

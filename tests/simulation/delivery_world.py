@@ -9,8 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
-from mailrelay_gateway.config import (
-    GatewayConfig,
+from mailrelay_gateway.contract.documents import (
     HostPort,
     RelayDocument,
     RelayReference,
@@ -19,12 +18,11 @@ from mailrelay_gateway.config import (
     TlsMode,
     Upstream,
     UpstreamTls,
-    encode_files,
-    load,
 )
-from mailrelay_gateway.delivery.connection import Connection
-from mailrelay_gateway.delivery.courier import Courier
-from mailrelay_gateway.delivery.resolver import Unresolved
+from mailrelay_gateway.contract.files import GatewayConfig, encode_files, load
+from mailrelay_gateway.couriers.resolver import Unresolved
+from mailrelay_gateway.couriers.smarthost.courier import Courier
+from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.message.effect import Effect, HoldScope
 from mailrelay_gateway.message.envelope import Attempt, Outcome, Result
 from mailrelay_gateway.message.lane import LaneKey

@@ -18,11 +18,11 @@ import apsw
 from mailrelay_gateway.message.body import Body, FileBody
 from mailrelay_gateway.message.route import Choose, Route
 from mailrelay_gateway.metrics import Metrics
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.disk.folder import Layout
 from mailrelay_gateway.queue.disk.store import DiskStore
 from mailrelay_gateway.queue.item import Move
 from mailrelay_gateway.queue.store import Done, Ended, Entry, Lease, Opened, Want
+from mailrelay_gateway.smtp.refusal import Problem
 from tests.simulation.virtual import VirtualLoop
 
 Ask = Callable[[Callable[[Any], None]], None]

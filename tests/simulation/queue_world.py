@@ -9,15 +9,15 @@ import random
 from collections import Counter
 from typing import Any
 
-from mailrelay_gateway.config import GatewayConfig
+from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.message.body import INLINE_BODY_LIMIT, whole
 from mailrelay_gateway.message.effect import Effect, PauseUntil, Slow, Split
 from mailrelay_gateway.message.envelope import Attempt, Identity, Message, Outcome, Result
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.scheduler import Scheduler
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem
 from tests.models.queue_config import REPLIES, config
 from tests.simulation.depots import Depot
 

@@ -17,7 +17,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from mailrelay_gateway.config import GatewayStatus
+from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_gateway.metrics import Metrics
 
 log = structlog.get_logger()

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mailrelay_gateway.config import Certificate
+from mailrelay_gateway.contract.documents import Certificate
 
 #: Longer than any process lives: nobody verifies it.
 PLACEHOLDER_LIFE = timedelta(days=3650)

@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from mailrelay_gateway.message.headers import Header, read_mailboxes
-from mailrelay_gateway.policy.problem import Problem
-from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.policy.senders import SenderEntry
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.address import is_address
+from mailrelay_gateway.smtp.refusal import Problem, refuse
 
 #: RFC 5321 section 6.3 wants at least 100 hops to pass (Postfix's hopcount_limit is 50, Exim's
 #: received_headers_max 30).

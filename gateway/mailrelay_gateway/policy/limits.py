@@ -12,12 +12,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mailrelay_gateway.config import OnLimit, Rate, RateUnit, Scope
+from mailrelay_gateway.contract.documents import OnLimit, Rate, RateUnit, Scope
 from mailrelay_gateway.message.envelope import Identity
 from mailrelay_gateway.policy.gcra import Gcra
-from mailrelay_gateway.policy.problem import Problem
-from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem, refuse
 
 #: Buckets of one limit between two sweeps; a sweep happens when there are twice as many as the last
 #: one left.

@@ -5,7 +5,7 @@ No routes means all upstreams in order; `routes` of the MailRelay will narrow it
 
 from __future__ import annotations
 
-from mailrelay_gateway.config import GatewayConfig
+from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.message.route import Choose, Route, Sketch
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mailrelay_gateway.config import ScryptVerifier, Sender, Sha256Verifier
+from mailrelay_gateway.contract.documents import ScryptVerifier, Sender, Sha256Verifier
 from mailrelay_gateway.message.envelope import Identity
 
 

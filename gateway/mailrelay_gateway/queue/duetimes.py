@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.store import Backlog, Due, QueueStore
+from mailrelay_gateway.smtp.refusal import Problem
 
 #: Recipients that are made READY in one transaction: a few milliseconds.
 PAGE = 500

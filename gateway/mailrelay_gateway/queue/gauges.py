@@ -6,7 +6,7 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Protocol
 
-from mailrelay_gateway.config import QueueStatus
+from mailrelay_gateway.contract.status import QueueStatus
 from mailrelay_gateway.message.route import Route
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.item import State

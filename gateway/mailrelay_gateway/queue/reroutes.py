@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Iterable, Set
 import structlog
 
 from mailrelay_gateway.message.route import Choose, Route
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.store import Backlog, QueueStore, Rerouted
 from mailrelay_gateway.queue.turns import Turns
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem
 
 log = structlog.get_logger()
 

@@ -21,7 +21,8 @@ from typing import Protocol
 
 import structlog
 
-from mailrelay_gateway.config import GatewayConfig, QueueStatus
+from mailrelay_gateway.contract.files import GatewayConfig
+from mailrelay_gateway.contract.status import QueueStatus
 from mailrelay_gateway.message.effect import Effect, HoldScope, PauseUntil, Slow
 from mailrelay_gateway.message.envelope import (
     Attempt,
@@ -34,7 +35,6 @@ from mailrelay_gateway.message.envelope import (
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.message.route import Route, Sketch
 from mailrelay_gateway.metrics import Metrics
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.policy.routing import (
     all_routes,
     changed_upstreams,
@@ -64,6 +64,7 @@ from mailrelay_gateway.queue.store import (
 )
 from mailrelay_gateway.queue.turns import Turns
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem
 
 log = structlog.get_logger()
 

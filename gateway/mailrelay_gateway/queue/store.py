@@ -22,8 +22,8 @@ from typing import NamedTuple, Protocol
 
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.message.route import Choose, Route
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.item import Job, Move, Recipient, State
+from mailrelay_gateway.smtp.refusal import Problem
 
 Done = Callable[[Problem | None], None]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mailrelay_gateway.config import ADMIN_PORT
+from mailrelay_gateway.contract.documents import ADMIN_PORT
 from mailrelay_operator.api.grammar import Cidr, Port, PortName
 from mailrelay_operator.api.metadata import NamedRef, TrustRef
 from mailrelay_operator.api.shape import DISTINCT, NAMED, Struct, TextRule, rule

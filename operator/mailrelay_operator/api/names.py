@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from mailrelay_gateway.config import RELAY_FILE, SENDER_SHARES, share_name, share_of
+from mailrelay_gateway.contract.documents import SENDER_SHARES
+from mailrelay_gateway.contract.files import RELAY_FILE, share_name, share_of
 from mailrelay_operator.api.metadata import GROUP
 
 #: A DNS-1035 label: what a Service may be called. 45, so that NAME-senders-15 and a pod's labels

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mailrelay_gateway.config import GatewayStatus
+from mailrelay_gateway.contract.status import GatewayStatus
 
 #: Seconds; the gateway answers from memory.
 DEADLINE = 5.0

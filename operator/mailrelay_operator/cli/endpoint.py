@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mailrelay_gateway.config import AuthenticationMode, TlsMode
+from mailrelay_gateway.contract.documents import AuthenticationMode, TlsMode
 from mailrelay_operator.cli.admin import Admin
 from mailrelay_operator.cli.folder import DataFolder, FolderUnusable
 

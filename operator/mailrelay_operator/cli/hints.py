@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from mailrelay_gateway.config import AuthenticationMode, TlsMode
+from mailrelay_gateway.contract.documents import AuthenticationMode, TlsMode
 from mailrelay_operator.cli.endpoint import Door, Endpoint, Login
 
 #: A recipient that is nobody's (RFC 2606), for relays that send nothing out.

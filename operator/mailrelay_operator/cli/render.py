@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import click
 import yaml
 
-from mailrelay_gateway.config import Certificate, ScryptVerifier
+from mailrelay_gateway.contract.documents import Certificate, ScryptVerifier
 from mailrelay_operator.api.names import ANNOTATION_MINTED, SECRET_TYPE_BINDING
 from mailrelay_operator.cli.documents import STDIN
 from mailrelay_operator.cli.inventory import Inventory, Key

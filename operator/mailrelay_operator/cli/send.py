@@ -14,7 +14,8 @@ from pathlib import Path
 
 import click
 
-from mailrelay_gateway.config import AuthenticationMode, TlsMode, UpstreamState
+from mailrelay_gateway.contract.documents import AuthenticationMode, TlsMode
+from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_operator.cli.admin import AdminUnreachable
 from mailrelay_operator.cli.advice import advise
 from mailrelay_operator.cli.delivery import LogTail, describe, follow

@@ -12,16 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from mailrelay_gateway.config import (
-    FILE_NAME,
-    RELAY_FILE,
-    AuthenticationMode,
-    GatewayConfig,
-    ScryptVerifier,
-    TlsMode,
-    file_names,
-    load,
-)
+from mailrelay_gateway.contract.documents import AuthenticationMode, ScryptVerifier, TlsMode
+from mailrelay_gateway.contract.files import FILE_NAME, RELAY_FILE, GatewayConfig, file_names, load
 from mailrelay_operator.api.mailrelay import MailRelay
 from mailrelay_operator.api.mailsender import MailSender
 from mailrelay_operator.api.names import SECRET_TYPE_BINDING, ca_secret_name

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mailrelay_gateway.config import GatewayStatus, UpstreamState
+from mailrelay_gateway.contract.status import GatewayStatus, UpstreamState
 from mailrelay_operator.cli.admin import AdminUnreachable
 from mailrelay_operator.cli.endpoint import Endpoint, read_endpoint
 from mailrelay_operator.cli.folders import find_folder

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mailrelay_gateway.config import TlsMode
+from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.contract.pem import PemProblem, read_bundle
 
 #: Seconds for each step; the reply to the final dot comes after an fsync, not after a delivery.

@@ -10,7 +10,8 @@ from functools import lru_cache
 import aiohttp
 from pydantic import ValidationError
 
-from mailrelay_gateway.config import ADMIN_PORT, GatewayStatus
+from mailrelay_gateway.contract.documents import ADMIN_PORT
+from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_operator.cluster.port import Forbidden, Unavailable
 
 #: Seconds in all: a healthy pod answers in milliseconds, and four workers must not wait for dead

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from mailrelay_gateway.config import GatewayStatus
+from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_operator.plan.objects import Manifest
 
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mailrelay_gateway.config import Certificate, ScryptVerifier
+from mailrelay_gateway.contract.documents import Certificate, ScryptVerifier
 from mailrelay_operator.plan.certificates import AUTHORITY_LIFE, BACKDATED, LEAF_LIFE
 from mailrelay_operator.plan.facts import Authority, LeafWanted, Material, ScryptWanted, Wanted
 

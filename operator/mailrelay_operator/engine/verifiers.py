@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from mailrelay_gateway.config import ScryptVerifier
+from mailrelay_gateway.contract.documents import ScryptVerifier
 from mailrelay_operator.engine.backlog import Key
 from mailrelay_operator.engine.minting import scrypt_verifier
 from mailrelay_operator.plan.facts import ScryptWanted

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from mailrelay_gateway.config import Certificate
+from mailrelay_gateway.contract.documents import Certificate
 from mailrelay_gateway.contract.pem import (
     Pair,
     PemProblem,

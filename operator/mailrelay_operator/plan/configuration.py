@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mailrelay_gateway.config import (
+from mailrelay_gateway.contract.documents import RelayDocument, RelayReference
+from mailrelay_gateway.contract.files import (
     MAX_FILE_OCTETS,
     RELAY_FILE,
-    RelayDocument,
-    RelayReference,
     encode,
     file_digest,
     share_name,

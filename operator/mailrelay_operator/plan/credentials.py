@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 
-from mailrelay_gateway.config import ScryptVerifier, Sha256Verifier, Verifier
+from mailrelay_gateway.contract.documents import ScryptVerifier, Sha256Verifier, Verifier
 from mailrelay_operator.api.names import (
     ANNOTATION_ADOPT,
     ANNOTATION_REVOKE,

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from mailrelay_gateway.config import Certificate, GatewayStatus, ScryptVerifier, Sender, Verifier
+from mailrelay_gateway.contract.documents import Certificate, ScryptVerifier, Sender, Verifier
+from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_operator.api.mailsender import MailSender
 from mailrelay_operator.api.surroundings import DEFAULT_USER
 from mailrelay_operator.plan.objects import Manifest

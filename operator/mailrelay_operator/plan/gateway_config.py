@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from mailrelay_gateway import config
-from mailrelay_gateway.config import RELAY_FILE, ConfigError, GatewayConfig, RelayDocument
+from mailrelay_gateway.contract import documents
+from mailrelay_gateway.contract.documents import RelayDocument
+from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig, encode, load
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.upstreams import Upstream
@@ -21,9 +22,9 @@ from mailrelay_operator.plan.resolving import Resolved
 def relay_document(
     spec: MailRelaySpec,
     *,
-    relay: config.RelayReference,
+    relay: documents.RelayReference,
     resolved: Resolved,
-    own_certificate: config.Certificate | None,
+    own_certificate: documents.Certificate | None,
     admin_token_sha256: str,
     replicas: int,
     standalone: bool,
@@ -45,7 +46,7 @@ def relay_document(
             if upstream.name not in resolved.omitted
         ),
         limits=_limits(spec),
-        retry=config.Retry(
+        retry=documents.Retry(
             give_up_after=spec.retry.give_up_after.seconds,
             max_interval=spec.retry.max_interval.seconds,
         ),
@@ -74,7 +75,7 @@ def read_back(files: Mapping[str, bytes]) -> GatewayConfig | None:
         usable[RELAY_FILE] = _PLACEHOLDER
     while True:
         try:
-            found = config.load(usable)
+            found = load(usable)
         except ConfigError as error:
             if error.file not in usable or usable[error.file] is _PLACEHOLDER:
                 return None
@@ -90,50 +91,50 @@ def is_placeholder(document: RelayDocument) -> bool:
     return document.relay.name == ""
 
 
-_PLACEHOLDER = config.encode(
-    RelayDocument(relay=config.RelayReference(namespace="", name=""), hostname="")
+_PLACEHOLDER = encode(
+    RelayDocument(relay=documents.RelayReference(namespace="", name=""), hostname="")
 )
 
 
 def _listener(
     listener: Listener,
     resolved: Resolved,
-    own_certificate: config.Certificate | None,
+    own_certificate: documents.Certificate | None,
     *,
     standalone: bool,
-) -> config.Listener:
-    mode = config.TlsMode(listener.tls.mode)
+) -> documents.Listener:
+    mode = documents.TlsMode(listener.tls.mode)
     certificates = resolved.certificates.get(listener.name, ())
-    if mode is not config.TlsMode.NONE and not certificates and own_certificate is not None:
+    if mode is not documents.TlsMode.NONE and not certificates and own_certificate is not None:
         certificates = (own_certificate,)
-    return config.Listener(
+    return documents.Listener(
         name=listener.name,
         port=bound_port(listener, standalone=standalone),
-        tls=config.ListenerTls(mode=mode, certificates=certificates),
-        authentication=config.ListenerAuthentication(
-            mode=config.AuthenticationMode(listener.authentication.mode),
+        tls=documents.ListenerTls(mode=mode, certificates=certificates),
+        authentication=documents.ListenerAuthentication(
+            mode=documents.AuthenticationMode(listener.authentication.mode),
             client_cidrs=tuple(listener.authentication.client_cidrs),
         ),
     )
 
 
-def _upstream(upstream: Upstream, resolved: Resolved) -> config.Upstream:
+def _upstream(upstream: Upstream, resolved: Resolved) -> documents.Upstream:
     smarthost = sandbox = None
     if upstream.smarthost is not None:
-        smarthost = config.Smarthost(
+        smarthost = documents.Smarthost(
             hosts=tuple(
-                config.HostPort(host=one.host, port=one.port) for one in upstream.smarthost.hosts
+                documents.HostPort(host=one.host, port=one.port) for one in upstream.smarthost.hosts
             ),
-            tls=config.UpstreamTls(
-                mode=config.TlsMode(upstream.smarthost.tls.mode),
+            tls=documents.UpstreamTls(
+                mode=documents.TlsMode(upstream.smarthost.tls.mode),
                 ca=resolved.authorities.get(upstream.name),
                 server_name=upstream.smarthost.tls.server_name,
             ),
             login=resolved.logins.get(upstream.name),
         )
     if upstream.sandbox is not None:
-        sandbox = config.SandboxSettings(keep=upstream.sandbox.keep)
-    return config.Upstream(
+        sandbox = documents.SandboxSettings(keep=upstream.sandbox.keep)
+    return documents.Upstream(
         name=upstream.name,
         smarthost=smarthost,
         sandbox=sandbox,
@@ -142,21 +143,21 @@ def _upstream(upstream: Upstream, resolved: Resolved) -> config.Upstream:
     )
 
 
-def _limits(spec: MailRelaySpec) -> config.Limits:
-    return config.Limits(
+def _limits(spec: MailRelaySpec) -> documents.Limits:
+    return documents.Limits(
         max_size=spec.limits.message.max_size.octets,
         max_recipients=spec.limits.message.max_recipients,
-        on_too_many_recipients=config.OnTooManyRecipients(
+        on_too_many_recipients=documents.OnTooManyRecipients(
             spec.limits.message.on_too_many_recipients
         ),
         rates=tuple(
-            config.Rate(
-                scope=config.Scope(rate.scope),
-                unit=config.RateUnit(rate.unit),
+            documents.Rate(
+                scope=documents.Scope(rate.scope),
+                unit=documents.RateUnit(rate.unit),
                 count=rate.count,
                 per=rate.per.seconds,
                 burst=rate.effective_burst,
-                on_limit=config.OnLimit(rate.on_limit),
+                on_limit=documents.OnLimit(rate.on_limit),
             )
             for rate in spec.limits.rates
         ),

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from mailrelay_gateway.config import RELAY_FILE, Sender, share_name
+from mailrelay_gateway.contract.documents import Sender
+from mailrelay_gateway.contract.files import RELAY_FILE, share_name
 from mailrelay_operator.api import names
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.plan.actions import Action, Apply, Create, RelayPlan, key_of

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from mailrelay_gateway.config import RELAY_FILE
+from mailrelay_gateway.contract.files import RELAY_FILE
 from mailrelay_operator.api import names
 from mailrelay_operator.api.conditions import Condition, Verdict, find_condition
 from mailrelay_operator.api.mailrelay import (

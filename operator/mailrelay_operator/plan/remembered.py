@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mailrelay_gateway.config import MAX_UNFOLDED_OCTETS
+from mailrelay_gateway.contract.files import MAX_UNFOLDED_OCTETS
 from mailrelay_operator.plan.objects import Manifest
 
 #: The key in the Secret.

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mailrelay_gateway.config import Certificate, Login, RelayDocument
+from mailrelay_gateway.contract.documents import Certificate, Login, RelayDocument
 from mailrelay_gateway.contract.pem import PemProblem, read_bundle
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec

@@ -7,13 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from mailrelay_gateway.config import (
-    RELAY_FILE,
-    Sender,
-    UpstreamState,
-    UpstreamStatus,
-    share_name,
-)
+from mailrelay_gateway.contract.documents import Sender
+from mailrelay_gateway.contract.files import RELAY_FILE, share_name
+from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
 from mailrelay_operator.api.conditions import Verdict
 from mailrelay_operator.api.names import ANNOTATION_DIGEST
 from mailrelay_operator.api.reasons import Reason

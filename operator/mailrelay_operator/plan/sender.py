@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from mailrelay_gateway.config import Sha256Verifier, Verifier
+from mailrelay_gateway.contract.documents import Sha256Verifier, Verifier
 from mailrelay_operator.api.mailsender import MailSender
 from mailrelay_operator.api.names import ANNOTATION_MINTED
 from mailrelay_operator.api.reasons import Reason

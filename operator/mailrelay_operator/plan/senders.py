@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mailrelay_gateway import config
+from mailrelay_gateway.contract import documents
 from mailrelay_operator.api.admission import AllowedSenders
 from mailrelay_operator.api.mailsender import MailSender
 from mailrelay_operator.api.names import minted_username
@@ -37,7 +37,7 @@ class Candidate:
 
     seen: SeenSender
     admission: Admission
-    written: config.Sender | None = None
+    written: documents.Sender | None = None
 
     @property
     def uid(self) -> str:
@@ -59,7 +59,7 @@ def admit(
     facts: RelayFacts,
     *,
     allowed: Sequence[Sequence[AllowedSenders]],
-    written: Mapping[str, config.Sender],
+    written: Mapping[str, documents.Sender],
 ) -> tuple[Candidate, ...]:
     """What becomes of every sender, oldest first. `allowed` are the relay's lists of whom it
     admits: each of them must (the spec in force, and the newest that can be read); `written` are
@@ -107,7 +107,7 @@ def _candidate(
     facts: RelayFacts,
     seen: SeenSender,
     allowed: Sequence[Sequence[AllowedSenders]],
-    written: config.Sender | None,
+    written: documents.Sender | None,
 ) -> Candidate:
     namespace = namespace_of(seen.manifest)
     model = seen.model
@@ -149,16 +149,16 @@ def _credential(model: MailSender) -> Credential | None:
     return Credential(secret=credentials.secret_name or "", minted=True)
 
 
-def _credential_in_force(seen: SeenSender, written: config.Sender) -> Credential | None:
+def _credential_in_force(seen: SeenSender, written: documents.Sender) -> Credential | None:
     """By which Secret a sender logs in whose newest spec is refused: its status names it."""
     secret = sender_status_of(seen.manifest).secret_name
-    minted = any(isinstance(one, config.Sha256Verifier) for one in written.verifiers)
+    minted = any(isinstance(one, documents.Sha256Verifier) for one in written.verifiers)
     return Credential(secret=secret, minted=minted) if secret else None
 
 
 def _entry(
-    facts: RelayFacts, seen: SeenSender, model: MailSender, written: config.Sender | None
-) -> config.Sender | None:
+    facts: RelayFacts, seen: SeenSender, model: MailSender, written: documents.Sender | None
+) -> documents.Sender | None:
     """What the gateways learn of it; None while it has no login. One whose Secret was not looked at
     yet (the operator has just started) keeps the login that it had."""
     uid = sender_uid(seen.manifest)
@@ -171,7 +171,7 @@ def _entry(
         return None
     if not verifiers:
         return None
-    return config.Sender(
+    return documents.Sender(
         uid=uid,
         namespace=namespace_of(seen.manifest),
         name=name_of(seen.manifest),

@@ -9,14 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mailrelay_gateway.config import (
-    MAX_FILE_OCTETS,
-    SENDER_SHARES,
-    Sender,
-    SendersDocument,
-    encode,
-    share_of,
-)
+from mailrelay_gateway.contract.documents import SENDER_SHARES, Sender, SendersDocument
+from mailrelay_gateway.contract.files import MAX_FILE_OCTETS, encode, share_of
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.plan.senders import Candidate
 from mailrelay_operator.plan.verdicts import Trouble

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mailrelay_gateway import config
+from mailrelay_gateway.contract import documents
 from mailrelay_operator.plan.endpoint import Endpoint
 from mailrelay_operator.plan.verdicts import Trouble
 
@@ -31,7 +31,7 @@ class Admission:
 
     refused: Trouble | None = None
     credential: Credential | None = None
-    entry: config.Sender | None = None
+    entry: documents.Sender | None = None
     is_newest: bool = True
 
 

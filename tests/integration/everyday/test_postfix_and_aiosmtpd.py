@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from mailrelay_gateway.config import HostPort, Smarthost, TlsMode, Upstream, UpstreamTls
+from mailrelay_gateway.contract.documents import HostPort, Smarthost, TlsMode, Upstream, UpstreamTls
 from tests.integration.everyday.account import (
     duplicates,
     expected,

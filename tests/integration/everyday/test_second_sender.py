@@ -14,11 +14,11 @@ import pytest
 from mailrelay_gateway.message.envelope import Identity, Message
 from mailrelay_gateway.message.route import Route
 from mailrelay_gateway.metrics import Metrics
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.disk.store import DiskStore
 from mailrelay_gateway.queue.ids import queue_id
 from mailrelay_gateway.queue.item import Recipient
 from mailrelay_gateway.queue.store import Entry, Part
+from mailrelay_gateway.smtp.refusal import Problem
 from tests.integration.everyday.account import until
 from tests.integration.everyday.scale import LONG, figures
 from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, smarthost

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mailrelay_gateway.config import Certificate
+from mailrelay_gateway.contract.documents import Certificate
 from mailrelay_operator.cluster.gateways import GatewayPods
 from mailrelay_operator.cluster.port import Forbidden
 from mailrelay_operator.engine.minting import mint_authority, mint_leaf

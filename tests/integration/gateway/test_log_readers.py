@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from mailrelay_gateway.config import Limits
+from mailrelay_gateway.contract.documents import Limits
 from tests.peers.client import send_plain
 from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, sandbox
 

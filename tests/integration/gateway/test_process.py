@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from mailrelay_gateway.config import FILE_NAME, Limits, Retry, TlsMode, encode_files, file_digest
+from mailrelay_gateway.contract.documents import Limits, Retry, TlsMode
+from mailrelay_gateway.contract.files import FILE_NAME, encode_files, file_digest
 from tests.peers.client import MESSAGE, send_logged_in, send_plain
 from tests.peers.gateway import (
     PASSWORD,

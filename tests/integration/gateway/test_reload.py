@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from mailrelay_gateway.config import (
+from mailrelay_gateway.contract.documents import (
     Certificate,
     HostPort,
     Listener,

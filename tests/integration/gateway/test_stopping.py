@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mailrelay_gateway.config import FILE_NAME
+from mailrelay_gateway.contract.files import FILE_NAME
 from tests.integration.gateway.test_process import eventually
 from tests.peers.client import send_plain
 from tests.peers.gateway import (

@@ -7,7 +7,7 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
-from mailrelay_gateway.config import TlsMode
+from mailrelay_gateway.contract.documents import TlsMode
 from tests.integration.gateway.test_process import eventually
 from tests.peers.client import MESSAGE, send_plain
 from tests.peers.gateway import (

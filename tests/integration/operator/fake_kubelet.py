@@ -12,14 +12,9 @@ from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 
-from mailrelay_gateway import config
-from mailrelay_gateway.config import (
-    FILE_NAME,
-    Certificate,
-    GatewayStatus,
-    QueueStatus,
-    UpstreamStatus,
-)
+from mailrelay_gateway.contract.documents import Certificate
+from mailrelay_gateway.contract.files import FILE_NAME, GatewayConfig, load
+from mailrelay_gateway.contract.status import GatewayStatus, QueueStatus, UpstreamStatus
 from mailrelay_operator.cluster.port import Forbidden, Unavailable
 from mailrelay_operator.plan.certificates import carries, parse_chain
 from mailrelay_operator.plan.gateway_config import token_hash
@@ -42,7 +37,7 @@ class FakeKubelet:
         self.slow: set[str] = set()
         self.problem = ""
         self.asked: list[str] = []  # the addresses that were sent a token
-        self._loaded: dict[str, config.GatewayConfig] = {}
+        self._loaded: dict[str, GatewayConfig] = {}
         self._seen: dict[str, object] = {}
         self._addresses: dict[str, str] = {}
 
@@ -130,7 +125,7 @@ class FakeKubelet:
                 folder = item["path"].partition("/")[0]
                 files[folder] = base64.b64decode(secret["data"][FILE_NAME])
         if "relay" in files:
-            self._loaded[pod] = config.load(files)
+            self._loaded[pod] = load(files)
             self._seen[pod] = seen
             if not _is_ready(found):
                 found["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
@@ -143,7 +138,7 @@ class FakeKubelet:
         sources = next(one for one in volumes if one["name"] == "config")["projected"]["sources"]
         return list(sources)
 
-    def loaded(self, pod: str) -> config.GatewayConfig:
+    def loaded(self, pod: str) -> GatewayConfig:
         """The configuration that a gateway runs."""
         return self._loaded[pod]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mailrelay_gateway.config import GatewayStatus
+from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_operator.cluster.gateways import GatewayPods
 from mailrelay_operator.cluster.port import ClusterError, Forbidden, Unavailable
 from mailrelay_operator.engine.minting import mint_authority, mint_leaf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.config import UpstreamState, UpstreamStatus
+from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
 from mailrelay_operator.cluster.port import Invalid, Unavailable
 from mailrelay_operator.plan.certificates import carries
 from tests.integration.operator.world import World, brought, relay, sender

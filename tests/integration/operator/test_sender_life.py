@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from mailrelay_gateway.config import ScryptVerifier, Sha256Verifier
+from mailrelay_gateway.contract.documents import ScryptVerifier, Sha256Verifier
 from mailrelay_operator.cluster.port import (
     Forbidden,
 )

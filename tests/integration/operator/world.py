@@ -7,7 +7,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mailrelay_gateway.config import ScryptVerifier
+from mailrelay_gateway.contract.documents import ScryptVerifier
 from mailrelay_operator.engine.acting import Actor
 from mailrelay_operator.engine.announcing import Announcer
 from mailrelay_operator.engine.backlog import REST, Key

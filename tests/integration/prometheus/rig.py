@@ -18,8 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mailrelay_gateway.config import (
-    FILE_NAME,
+from mailrelay_gateway.contract.documents import (
     HostPort,
     Limits,
     Listener,
@@ -37,8 +36,8 @@ from mailrelay_gateway.config import (
     TlsMode,
     Upstream,
     UpstreamTls,
-    encode_files,
 )
+from mailrelay_gateway.contract.files import FILE_NAME, encode_files
 from tests.peers.gateway import certificate, free_port
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import apsw
 
-from mailrelay_gateway.config import GatewayConfig
+from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.message.body import whole
 from mailrelay_gateway.message.envelope import (
     ANONYMOUS,
@@ -26,10 +26,10 @@ from mailrelay_gateway.message.envelope import (
 )
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.disk.schema import DATABASE
 from mailrelay_gateway.queue.disk.store import DiskStore
 from mailrelay_gateway.queue.scheduler import Scheduler
+from mailrelay_gateway.smtp.refusal import Problem
 from tests.models.queue_config import REPLIES, changed, config
 
 __all__ = ["REPLIES", "changed", "config"]

@@ -12,11 +12,11 @@ import pytest
 
 from mailrelay_gateway.message.body import FileBody
 from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Result
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.disk.schema import DATABASE
 from mailrelay_gateway.queue.item import State
 from mailrelay_gateway.queue.turns import WINDOW
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem
 from tests.integration.queue.rig import Choose, Refused, config, rows, running, until
 
 DEAD = (

@@ -6,11 +6,11 @@ import asyncio
 import threading
 from pathlib import Path
 
-from mailrelay_gateway.config import SandboxSettings
+from mailrelay_gateway.contract.documents import SandboxSettings
+from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
+from mailrelay_gateway.couriers.sandbox.store import SandboxStore
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.message.lane import LaneKey
-from mailrelay_gateway.sandbox.courier import SandboxCourier
-from mailrelay_gateway.sandbox.store import SandboxStore
 from tests.integration.queue.rig import changed, config, rows, running, until
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 
-from mailrelay_gateway.config import HostPort, Smarthost
+from mailrelay_gateway.contract.documents import HostPort, Smarthost
 from mailrelay_gateway.message.body import FileBody
 from mailrelay_gateway.message.effect import PauseUntil
 from mailrelay_gateway.message.envelope import (

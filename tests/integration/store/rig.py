@@ -13,7 +13,6 @@ from mailrelay_gateway.message.body import INLINE_BODY_LIMIT, Body, FileBody, wh
 from mailrelay_gateway.message.envelope import Identity, Message, Outcome, Result
 from mailrelay_gateway.message.route import Choose, Route
 from mailrelay_gateway.metrics import Metrics
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.disk.store import DiskStore
 from mailrelay_gateway.queue.item import Job, Move, Recipient, State, decide_moves
 from mailrelay_gateway.queue.retry import RetryPolicy
@@ -32,6 +31,7 @@ from mailrelay_gateway.queue.store import (
     Want,
 )
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem
 
 NOW = 1_800_000_000.0
 A = Route(("a",))

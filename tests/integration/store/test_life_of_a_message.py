@@ -10,10 +10,10 @@ import pytest
 
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.message.route import Route
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.item import Job, Recipient, State
 from mailrelay_gateway.queue.store import Entry, Part
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem
 from tests.integration.store.rig import (
     AB,
     LEASE,

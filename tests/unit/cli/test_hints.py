@@ -2,7 +2,7 @@
 
 import shlex
 
-from mailrelay_gateway.config import AuthenticationMode, TlsMode
+from mailrelay_gateway.contract.documents import AuthenticationMode, TlsMode
 from mailrelay_operator.cli.endpoint import Door, Endpoint, Login, Way
 from mailrelay_operator.cli.hints import YOURSELF, curl_line, hint_text, sender_address, swaks_line
 

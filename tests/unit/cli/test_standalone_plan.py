@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailrelay_gateway.config import GatewayConfig, ScryptVerifier, load
+from mailrelay_gateway.contract.documents import ScryptVerifier
+from mailrelay_gateway.contract.files import GatewayConfig, load
 from mailrelay_operator.cli.documents import parse_documents
 from mailrelay_operator.cli.inventory import take_inventory
 from mailrelay_operator.cli.standalone import Picture, Standalone

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 from structlog.testing import capture_logs
 
-from mailrelay_gateway.config import Certificate, UpstreamTls
+from mailrelay_gateway.contract.documents import Certificate, UpstreamTls
 from mailrelay_gateway.contract.pem import (
     PemProblem,
     read_bundle,
@@ -17,8 +17,8 @@ from mailrelay_gateway.contract.pem import (
     serving_problem,
     trust_problem,
 )
-from mailrelay_gateway.delivery.tls import client_context
-from mailrelay_gateway.ingress.tls import CertificateError, CertificateStore
+from mailrelay_gateway.couriers.smtp.tls import client_context
+from mailrelay_gateway.intake.tls import CertificateError, CertificateStore
 from tests.peers.certificates import (
     KEYS,
     MALFORMED_SAN,

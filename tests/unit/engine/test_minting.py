@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from mailrelay_gateway.config import Certificate
+from mailrelay_gateway.contract.documents import Certificate
 from mailrelay_operator.engine.minting import (
     mint,
     mint_authority,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mailrelay_gateway.message.dsn import FailedRecipient, build_notice
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.replies_in import ReplyReader
+from mailrelay_gateway.smtp.client.replies import ReplyReader
 from mailrelay_gateway.smtp.reply import Reply
 
 REJECTED = Reason.UPSTREAM_REJECTED

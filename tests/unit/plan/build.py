@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from mailrelay_gateway.config import GatewayStatus, UpstreamState, UpstreamStatus
+from mailrelay_gateway.contract.status import GatewayStatus, UpstreamState, UpstreamStatus
 from mailrelay_operator.api.mailrelay import MailRelay
 from mailrelay_operator.engine.minting import mint, mint_password, scrypt_verifier
 from mailrelay_operator.plan.actions import Apply, ApplyStatus, Create

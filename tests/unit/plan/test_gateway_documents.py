@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mailrelay_gateway import config
-from mailrelay_gateway.config import RELAY_FILE, Certificate, RelayDocument
+from mailrelay_gateway.contract import documents, files
+from mailrelay_gateway.contract.documents import Certificate, RelayDocument
+from mailrelay_gateway.contract.files import RELAY_FILE
 from mailrelay_operator.engine.minting import mint_authority, mint_leaf
 from mailrelay_operator.plan.actions import Create
 from mailrelay_operator.plan.certificates import LEAF_LIFE, carries, why_leaf_is_due
@@ -45,7 +46,7 @@ TLS = secret("cert", type_="kubernetes.io/tls", **{"tls.crt": GIVEN.chain, "tls.
 def document(*objects: dict[str, Any], place: Place | None = None, **spec: Any) -> RelayDocument:
     made = plan(facts(relay(**spec), objects=objects, place=place or Place()))
     assert made.problems == ()
-    return config.load(made.relay.files).relay
+    return files.load(made.relay.files).relay
 
 
 def test_every_field_that_acts_reaches_the_gateway() -> None:
@@ -115,28 +116,28 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
     given, opened = found.listeners
     assert (given.port, given.tls.mode, given.tls.certificates) == (
         10465,
-        config.TlsMode.IMPLICIT,
+        documents.TlsMode.IMPLICIT,
         (GIVEN,),
     )
     assert (opened.port, opened.authentication.client_cidrs) == (2525, ("10.1.0.0/16",))
     out, box = found.upstreams
-    assert out.smarthost == config.Smarthost(
-        hosts=(config.HostPort(host="smtp.example.net", port=2587),),
-        tls=config.UpstreamTls(ca=AUTHORITY.certificate, server_name="mx.example.net"),
-        login=config.Login(username="u", password="p"),
+    assert out.smarthost == documents.Smarthost(
+        hosts=(documents.HostPort(host="smtp.example.net", port=2587),),
+        tls=documents.UpstreamTls(ca=AUTHORITY.certificate, server_name="mx.example.net"),
+        login=documents.Login(username="u", password="p"),
     )
     assert (out.connections, out.messages_per_connection) == (3, 7)
-    assert box.sandbox == config.SandboxSettings(keep=5)
+    assert box.sandbox == documents.SandboxSettings(keep=5)
     assert (found.limits.max_size, found.limits.max_recipients) == (1 << 20, 9)
     assert found.limits.on_too_many_recipients == "DeferRecipients"
     first, second = found.limits.rates
     assert (first.scope, first.unit, first.count, first.per, first.burst, first.on_limit) == (
-        config.Scope.NAMESPACE,
-        config.RateUnit.RECIPIENTS,
+        documents.Scope.NAMESPACE,
+        documents.RateUnit.RECIPIENTS,
         600,
         60.0,
         10,
-        config.OnLimit.REJECT,
+        documents.OnLimit.REJECT,
     )
     assert second.burst == 4
     assert (found.retry.give_up_after, found.retry.max_interval) == (172_800.0, 1800.0)
@@ -249,7 +250,7 @@ def test_damaged_files_count_as_not_there() -> None:
 def test_a_relay_that_was_read_back_is_the_one_that_was_written() -> None:
     made = plan(facts(relay(), sender(), place=STANDALONE))
     found = read_back(made.relay.files)
-    assert found == config.load(made.relay.files)
+    assert found == files.load(made.relay.files)
     assert found is not None
     assert found.digest == made.relay.digest
     assert isinstance(found.relay.listeners[0].tls.certificates[0], Certificate)

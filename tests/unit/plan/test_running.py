@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from mailrelay_gateway.config import Sender, UpstreamState
+from mailrelay_gateway.contract.documents import Sender
+from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_operator.plan.facts import PodFacts
 from mailrelay_operator.plan.running import (
     known_senders,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mailrelay_gateway.config import (
+from mailrelay_gateway.contract.documents import (
     SENDER_SHARES,
     Sender,
     SendersDocument,
     Sha256Verifier,
-    encode,
-    share_of,
 )
+from mailrelay_gateway.contract.files import encode, share_of
 from mailrelay_operator.plan.facts import SenderLogin
 from mailrelay_operator.plan.senders import Candidate, admit
 from mailrelay_operator.plan.shares import Encodings, pack

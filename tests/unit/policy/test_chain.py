@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.config import Sender
+from mailrelay_gateway.contract.documents import Sender
 from mailrelay_gateway.message.headers import Header
 from mailrelay_gateway.policy.chain import (
     CONTENT_CHAIN,

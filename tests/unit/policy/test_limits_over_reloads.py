@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.config import OnLimit, Rate, RateUnit, Scope
+from mailrelay_gateway.contract.documents import OnLimit, Rate, RateUnit, Scope
 from mailrelay_gateway.message.envelope import Identity
 from mailrelay_gateway.policy.limits import SWEEP_ABOVE, Limits
 from mailrelay_gateway.reasons import Reason

@@ -4,9 +4,9 @@ compare.
 
 from __future__ import annotations
 
-from mailrelay_gateway.config import TlsMode
-from mailrelay_gateway.smtp.client import ClientSettings, SmtpClient
-from mailrelay_gateway.smtp.client_events import Event, SessionReady, StartTls
+from mailrelay_gateway.contract.documents import TlsMode
+from mailrelay_gateway.smtp.client.client import ClientSettings, SmtpClient
+from mailrelay_gateway.smtp.client.events import Event, SessionReady, StartTls
 
 EHLO_PIPELINING = b"250-sink\r\n250-PIPELINING\r\n250-SIZE 10000\r\n250 8BITMIME\r\n"
 EHLO_PLAIN = b"250 sink\r\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.smtp.client_commands import (
+from mailrelay_gateway.smtp.client.commands import (
     Capabilities,
     credential_defect,
     parse_capabilities,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.smtp.replies_in import (
+from mailrelay_gateway.smtp.client.replies import (
     MAX_LINE,
     MAX_LINES,
     MAX_TEXT,

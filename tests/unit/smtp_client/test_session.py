@@ -6,15 +6,15 @@ from base64 import b64decode
 
 import pytest
 
-from mailrelay_gateway.config import TlsMode
-from mailrelay_gateway.smtp.client_events import (
+from mailrelay_gateway.contract.documents import TlsMode
+from mailrelay_gateway.smtp.client.events import (
     Goodbye,
     SessionEnded,
     SessionReady,
     StartTls,
     Trouble,
 )
-from mailrelay_gateway.smtp.client_states import IllegalMove, Phase, State
+from mailrelay_gateway.smtp.client.states import IllegalMove, Phase, State
 from tests.unit.smtp_client.conversation import EHLO_PLAIN, Conversation, ready, under_tls
 
 

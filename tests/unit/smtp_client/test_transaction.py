@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.smtp.client_commands import UnsendableAddress
-from mailrelay_gateway.smtp.client_events import SendBody, SessionEnded, TransactionEnded, Trouble
-from mailrelay_gateway.smtp.client_states import Phase, State
+from mailrelay_gateway.smtp.client.commands import UnsendableAddress
+from mailrelay_gateway.smtp.client.events import SendBody, SessionEnded, TransactionEnded, Trouble
+from mailrelay_gateway.smtp.client.states import Phase, State
 from tests.unit.smtp_client.conversation import EHLO_PIPELINING, EHLO_PLAIN, Conversation, ready
 
 

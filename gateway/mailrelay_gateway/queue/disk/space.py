@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailrelay_gateway.message.body import INLINE_BODY_LIMIT
-from mailrelay_gateway.policy.problem import Problem
-from mailrelay_gateway.policy.refusals import refuse
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem, refuse
 
 #: Octets set aside: a full log of 16 MiB fits.
 RESERVE = 16 * 1024 * 1024

@@ -20,7 +20,6 @@ import structlog
 
 from mailrelay_gateway.message.route import Choose, Route
 from mailrelay_gateway.metrics import Metrics
-from mailrelay_gateway.policy.problem import Problem
 from mailrelay_gateway.queue.disk import claiming, damage, reading, waiting
 from mailrelay_gateway.queue.disk.accepting import adopt
 from mailrelay_gateway.queue.disk.batch import Accept, Call, Finish
@@ -46,6 +45,7 @@ from mailrelay_gateway.queue.store import (
     StoreError,
     Want,
 )
+from mailrelay_gateway.smtp.refusal import Problem
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ knows addresses only.
 
 from __future__ import annotations
 
-from mailrelay_gateway.config import ADMIN_PORT
+from mailrelay_gateway.contract.documents import ADMIN_PORT
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.metadata import LabelSelector

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from mailrelay_gateway.config import FILE_NAME
+from mailrelay_gateway.contract.files import FILE_NAME
 from mailrelay_operator.api.names import (
     ANNOTATION_MINTED,
     ANNOTATION_REVOKE,

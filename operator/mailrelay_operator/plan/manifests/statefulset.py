@@ -7,7 +7,8 @@ cannot change them.
 
 from __future__ import annotations
 
-from mailrelay_gateway.config import ADMIN_PORT, FILE_NAME
+from mailrelay_gateway.contract.documents import ADMIN_PORT
+from mailrelay_gateway.contract.files import FILE_NAME
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.names import (
     ANNOTATION_PLANNED_FROM,

@@ -1,0 +1,426 @@
+"""What an upstream's replies, or their absence, mean for messages and for the upstream. Pure.
+
+What happens before MAIL, whatever its code, is the upstream's trouble and never counts against a
+message. From MAIL on the rules decide (`rules`, `reply_rules`), and the same refusal may mean more
+when the rest of its transaction is looked at. Once the final dot has left, silence is neither
+success nor failure but uncertain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from functools import lru_cache
+
+from mailrelay_gateway.couriers.replies.reply_rules import RULES
+from mailrelay_gateway.couriers.replies.reply_text import named_moment, named_seconds, spoken
+from mailrelay_gateway.couriers.replies.rules import RuleBook, Ruling
+from mailrelay_gateway.message.effect import (
+    Cap,
+    Effect,
+    PauseUntil,
+    Reconnect,
+    Scope,
+    Slow,
+    Split,
+)
+from mailrelay_gateway.message.envelope import Outcome, Result
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.client.events import SessionEnded, Transcript, Trouble
+from mailrelay_gateway.smtp.client.states import Phase
+from mailrelay_gateway.smtp.reply import Reply
+
+
+class Ending(Enum):
+    """How a transaction came to its end."""
+
+    COMPLETE = auto()  # all replies came
+    CLOSING = auto()  # 421: the server took its leave
+    REFUSED = auto()  # the server refused amid the body
+    LOST = auto()  # the connection broke
+    TIMEOUT = auto()  # the server was silent past a deadline
+    PROTOCOL = auto()  # the server said something that is no answer
+    STOPPED = auto()  # we are stopping and could wait no longer
+    OUR_FAULT = auto()  # the body could not be read from the spool
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What one recipient's attempt came to: an Outcome that knows no recipient and no host yet."""
+
+    result: Result
+    reason: Reason
+    reply: Reply | None = None
+    effect: Effect | None = None
+    retry_after: float | None = None
+    scope: Scope = Scope.UPSTREAM
+    detail: str = ""
+    sure: bool = True  # False: only its class is known, and the breaker counts it
+    once: bool = False  # a first attempt is only deferred by it
+
+    def outcome(self, index: int, host: str) -> Outcome:
+        """The same for the recipient `index`, as `host` said it."""
+        return Outcome(
+            index,
+            self.result,
+            self.reason,
+            self.reply,
+            host,
+            self.effect,
+            self.retry_after,
+            self.scope,
+            self.detail,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an upstream cannot be used. `reason` and `detail` are for the person who runs it."""
+
+    phase: Phase
+    reason: Reason
+    detail: str
+    reply: Reply | None = None
+    effect: Effect | None = None
+    retry_after: float | None = None  # seconds, as the upstream named them
+    scope: Scope = Scope.UPSTREAM
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refusal that may be the upstream's own fault, for the breaker: no recipient of the
+    transaction got past it. `sure`: a rule says so.
+    """
+
+    phase: Phase
+    reply: Reply
+    sure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a transaction came to: one meaning per recipient. `give_back`: the upstream never saw
+    it; no meanings.
+
+    `failure`: the upstream itself is in trouble and must be held. `effect`: what the whole
+    transaction means for its lane and connection, for the pool. `refusal` and `passed`, the
+    furthest stage that let somebody through, are for the breaker.
+    """
+
+    meanings: tuple[Meaning, ...] = ()
+    give_back: bool = False
+    failure: Failure | None = None
+    effect: Effect | None = None
+    retry_after: float | None = None
+    refusal: Refusal | None = None
+    passed: Phase | None = None
+
+    def outcomes(self, indexes: Iterable[int], host: str) -> list[Outcome]:
+        """The outcomes of the recipients with these indexes, in the order of `meanings`."""
+        pairs = zip(self.meanings, indexes, strict=True)
+        return [meaning.outcome(index, host) for meaning, index in pairs]
+
+
+_DEFERRED = (Result.DEFERRED, Reason.UPSTREAM_DEFERRED)
+_OUT_OF_STEP = (Result.DEFERRED, Reason.UPSTREAM_PROTOCOL_ERROR)
+
+#: How the end of a session in the middle of a transaction ends the transaction; else PROTOCOL.
+ENDING_OF = {Trouble.CLOSING: Ending.CLOSING, Trouble.REFUSED: Ending.REFUSED}
+
+#: How a transaction without its last reply ended -> (before the final dot left, after it). COMPLETE
+#: stands here for a conversation that ended without the reply that matters: the server skipped a
+#: step.
+ENDINGS: dict[Ending, tuple[tuple[Result, Reason], tuple[Result, Reason]]] = {
+    Ending.COMPLETE: (_OUT_OF_STEP, (Result.UNCERTAIN, Reason.REPLY_LOST)),
+    Ending.CLOSING: (_DEFERRED, _DEFERRED),  # 421 to the final dot is a clear no
+    Ending.REFUSED: (_DEFERRED, _DEFERRED),
+    Ending.LOST: (
+        (Result.DEFERRED, Reason.CONNECTION_LOST),
+        (Result.UNCERTAIN, Reason.REPLY_LOST),
+    ),
+    Ending.TIMEOUT: (
+        (Result.DEFERRED, Reason.UPSTREAM_TIMEOUT),
+        (Result.UNCERTAIN, Reason.REPLY_LOST),
+    ),
+    Ending.PROTOCOL: (_OUT_OF_STEP, (Result.UNCERTAIN, Reason.REPLY_LOST)),
+    Ending.STOPPED: (
+        (Result.DEFERRED, Reason.SHUTTING_DOWN),  # given back, in fact: see `classify_transaction`
+        (Result.UNCERTAIN, Reason.REPLY_LOST),
+    ),
+    Ending.OUR_FAULT: (
+        (Result.DEFERRED, Reason.INTERNAL_ERROR),
+        (Result.UNCERTAIN, Reason.REPLY_LOST),
+    ),
+}
+
+#: Trouble before MAIL -> reason. REFUSED, CLOSING and the rest of the phases are in
+#: SESSION_REFUSALS.
+SESSION_TROUBLES: dict[Trouble, Reason] = {
+    Trouble.PROTOCOL: Reason.UPSTREAM_PROTOCOL_ERROR,
+    Trouble.NO_STARTTLS: Reason.UPSTREAM_TLS_MISSING,
+    Trouble.NO_AUTH: Reason.UPSTREAM_AUTH_MISSING,
+    Trouble.CLEAR_LOGIN: Reason.UPSTREAM_TLS_MISSING,
+}
+
+#: A refusal before MAIL, by phase; a 4xx to AUTH (454) is not about our password.
+SESSION_REFUSALS: dict[tuple[Phase, int], Reason] = {
+    (Phase.GREETING, 4): Reason.UPSTREAM_REFUSED,
+    (Phase.GREETING, 5): Reason.UPSTREAM_REFUSED,
+    (Phase.EHLO, 4): Reason.UPSTREAM_REFUSED,
+    (Phase.EHLO, 5): Reason.UPSTREAM_REFUSED,
+    (Phase.STARTTLS, 4): Reason.UPSTREAM_TLS_FAILED,
+    (Phase.STARTTLS, 5): Reason.UPSTREAM_TLS_FAILED,
+    (Phase.AUTH, 4): Reason.UPSTREAM_REFUSED,
+    (Phase.AUTH, 5): Reason.UPSTREAM_AUTH_FAILED,
+}
+
+
+#: What was refused, for sentences.
+COMMANDS = {
+    Phase.MAIL: "MAIL",
+    Phase.RCPT: "RCPT",
+    Phase.DATA: "DATA",
+    Phase.FINAL: "the final dot",
+}
+
+#: What a server owes us at each stage, for sentences about its silence.
+AWAITED = {
+    Phase.TLS: "the TLS handshake",
+    Phase.GREETING: "its greeting",
+    **{phase: f"its answer to {phase.name}" for phase in (Phase.EHLO, Phase.STARTTLS, Phase.AUTH)},
+    **{phase: f"its answer to {command}" for phase, command in COMMANDS.items()},
+}
+
+#: Of several effects of one transaction the strongest is the pool's.
+_STRENGTH: dict[type, int] = {Reconnect: 1, Slow: 2, Cap: 3, PauseUntil: 4}
+
+
+def classify_session(event: SessionEnded, rules: RuleBook = RULES) -> Failure:
+    """What the end of a session before its first MAIL says of the upstream."""
+    reply = event.reply
+    reason = SESSION_TROUBLES.get(event.trouble)
+    detail = event.detail or f"answered {reply}"
+    if reason is not None or reply is None:
+        return Failure(event.phase, reason or Reason.UPSTREAM_REFUSED, detail, reply)
+    reason = SESSION_REFUSALS.get((event.phase, reply.code // 100), Reason.UPSTREAM_REFUSED)
+    rule = rules.find(event.phase, reply)
+    if rule is None:
+        return Failure(event.phase, reason, detail, reply)
+    meaning = _meaning(rule.ruling, reply)
+    if meaning.result is Result.HELD:
+        reason = meaning.reason
+    return Failure(event.phase, reason, detail, reply, meaning.effect, meaning.retry_after)
+
+
+def classify_reply(phase: Phase, reply: Reply, rules: RuleBook = RULES) -> Meaning:
+    """What a refusal (4xx, 5xx) at MAIL or later means for those whom it concerns, taken by
+    itself.
+    """
+    return _meaning(_ruling(phase, reply, rules), reply)
+
+
+@lru_cache(maxsize=512)
+def _ruling(phase: Phase, reply: Reply, rules: RuleBook) -> Ruling:
+    """A throttled or greylisted queue gets the same words again and again."""
+    rule = rules.find(phase, reply)
+    assert rule is not None, (phase, reply)  # the rows for classes of codes come last
+    return rule.ruling
+
+
+def _meaning(ruling: Ruling, reply: Reply) -> Meaning:
+    """The ruling, with the time that the reply names in place of our own."""
+    effect, after = ruling.effect, ruling.retry_after
+    if ruling.result in (Result.DEFERRED, Result.HELD):
+        words = spoken(reply)
+        seconds = named_seconds(words)
+        after = seconds or after
+        if isinstance(effect, PauseUntil):
+            at = named_moment(words)
+            if at is not None:
+                effect = PauseUntil(at=at)
+            elif seconds is not None:
+                effect = PauseUntil(seconds=seconds)
+    return Meaning(
+        ruling.result,
+        ruling.reason,
+        reply,
+        effect,
+        after,
+        ruling.scope,
+        sure=ruling.sure,
+        once=ruling.once,
+    )
+
+
+def classify_transaction(
+    transcript: Transcript,
+    ending: Ending,
+    *,
+    attempts: Sequence[int],
+    reused: bool,
+    closing: Reply | None = None,
+    detail: str = "",
+    rules: RuleBook = RULES,
+) -> Verdict:
+    """What a transaction came to, recipient by recipient.
+
+    `attempts`: how often each recipient was tried before. `reused`: an earlier transaction of this
+    connection had been completed, so that a silent end of it is the server's idle timeout or its
+    limit per connection, not an answer to this message. `closing` is the server's 421; `detail`
+    says in words how a transaction without its last reply ended.
+    """
+    mail = transcript.mail
+    unheard = transcript.answered == 0 or (ending is Ending.CLOSING and mail is closing)
+    if reused and unheard and ending in (Ending.LOST, Ending.CLOSING):
+        return _given_back(closing, rules)
+    if ending is Ending.STOPPED and not transcript.dot_sent:
+        return Verdict(give_back=True)
+
+    final = transcript.final
+    if (
+        final is not None
+        and final.code < 400
+        and mail is not None
+        and mail.code < 400
+        and all(reply is not None and reply.code < 400 for reply in transcript.recipients)
+    ):  # as it mostly is
+        delivered = Meaning(Result.DELIVERED, Reason.DELIVERED, final)
+        return Verdict((delivered,) * len(attempts), passed=Phase.FINAL)
+
+    if mail is not None and mail.code >= 400:
+        common = classify_reply(Phase.MAIL, mail, rules)
+        meanings = [common] * len(transcript.recipients)
+        refusal = _refusal(Phase.MAIL, [common])
+    else:
+        taken = any(reply is not None and reply.code < 400 for reply in transcript.recipients)
+        phase, common = _common(transcript, ending, closing, detail, rules)
+        meanings = [
+            _at_rcpt(classify_reply(Phase.RCPT, reply, rules), taken)
+            if reply is not None and reply.code >= 400
+            else common
+            for reply in transcript.recipients
+        ]
+        refusal = _refusal(phase, [common]) if taken else _refusal(Phase.RCPT, meanings)
+    return Verdict(
+        meanings=tuple(
+            [_once(meaning, tried) for meaning, tried in zip(meanings, attempts, strict=True)]
+        ),
+        failure=_failure(refusal, meanings),
+        effect=_strongest(meaning.effect for meaning in meanings),
+        retry_after=max(
+            (meaning.retry_after for meaning in meanings if meaning.retry_after is not None),
+            default=None,
+        ),
+        refusal=refusal,
+        passed=_passed(transcript),
+    )
+
+
+def _given_back(closing: Reply | None, rules: RuleBook) -> Verdict:
+    """The message was not looked at: another connection takes it. If the 421 speaks of rates or
+    connections, the lane has to know.
+    """
+    if closing is None:
+        return Verdict(give_back=True)
+    meaning = classify_reply(Phase.MAIL, closing, rules)
+    spoke = meaning.reason is not Reason.UPSTREAM_DEFERRED or meaning.retry_after is not None
+    effect = meaning.effect if spoke else Reconnect()
+    return Verdict(give_back=True, effect=effect, retry_after=meaning.retry_after)
+
+
+def _common(
+    transcript: Transcript,
+    ending: Ending,
+    closing: Reply | None,
+    detail: str,
+    rules: RuleBook,
+) -> tuple[Phase, Meaning]:
+    """The meaning for all recipients that were not refused themselves, and the stage it comes
+    from.
+    """
+    final, data = transcript.final, transcript.data
+    if final is not None and final.code < 400:
+        return Phase.FINAL, Meaning(Result.DELIVERED, Reason.DELIVERED, final)
+    if final is not None:
+        return Phase.FINAL, classify_reply(Phase.FINAL, final, rules)
+    if data is not None and data.code >= 400:
+        return Phase.DATA, classify_reply(Phase.DATA, data, rules)
+    phase = Phase.FINAL if transcript.dot_sent else Phase.DATA
+    if closing is not None:
+        return phase, classify_reply(phase, closing, rules)
+    result, reason = ENDINGS[ending][transcript.dot_sent]
+    return phase, Meaning(result, reason, detail=detail)
+
+
+def _at_rcpt(meaning: Meaning, taken: bool) -> Meaning:
+    """A refusal at RCPT, knowing whether another recipient was `taken` in the same transaction.
+
+    If so, what reads like a refusal of us is about this recipient, and "too many recipients" leaves
+    a next transaction something to do. If not, splitting would never end.
+    """
+    if taken:
+        result = Result.DEFERRED if meaning.result is Result.HELD else meaning.result
+        return replace(meaning, result=result, sure=True)
+    if isinstance(meaning.effect, Split):
+        return replace(meaning, effect=Slow())
+    return meaning
+
+
+def _once(meaning: Meaning, attempts: int) -> Meaning:
+    """An unknown 5xx to MAIL speaks of the sender, of us, or of a bad day: it is tried once more
+    before it costs a message.
+    """
+    if meaning.once and attempts == 0:
+        return replace(meaning, result=Result.DEFERRED, reason=Reason.UPSTREAM_DOUBTED)
+    return meaning
+
+
+def _refusal(phase: Phase, meanings: Sequence[Meaning]) -> Refusal | None:
+    """The refusal of a whole stage that may be the upstream's own fault: one that is known to be,
+    before a 5xx that nothing is known of.
+    """
+    for meaning in meanings:
+        if meaning.result is Result.HELD and meaning.reply is not None:
+            return Refusal(phase, meaning.reply, sure=True)
+    for meaning in meanings:
+        if not meaning.sure and meaning.reply is not None:
+            return Refusal(phase, meaning.reply, sure=False)
+    return None
+
+
+def _failure(refusal: Refusal | None, meanings: Iterable[Meaning]) -> Failure | None:
+    """Why the upstream is held, if the refusal says so by itself."""
+    if refusal is None or not refusal.sure:
+        return None
+    held = next(meaning for meaning in meanings if meaning.result is Result.HELD)
+    return Failure(
+        refusal.phase,
+        held.reason,
+        f"answered {refusal.reply} to {COMMANDS[refusal.phase]}",
+        refusal.reply,
+        held.effect,
+        held.retry_after,
+        held.scope,
+    )
+
+
+def _passed(transcript: Transcript) -> Phase | None:
+    """The furthest stage that somebody got past."""
+    mail, data, final = transcript.mail, transcript.data, transcript.final
+    if mail is None or mail.code >= 400:
+        return None
+    if final is not None and final.code < 400:
+        return Phase.FINAL
+    if not any(reply is not None and reply.code < 400 for reply in transcript.recipients):
+        return Phase.MAIL
+    return Phase.DATA if data is not None and data.code < 400 else Phase.RCPT
+
+
+def _strongest(effects: Iterable[Effect | None]) -> Effect | None:
+    """The effect that the lane goes by."""
+    found: Effect | None = None
+    for effect in effects:
+        if _STRENGTH.get(type(effect), 0) > _STRENGTH.get(type(found), 0):
+            found = effect
+    return found

@@ -1,0 +1,190 @@
+"""Delivers to the sandbox: takes attempts like any courier, and captures them instead of
+sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol, TypeVar
+
+import structlog
+
+from mailrelay_gateway.contract.files import GatewayConfig
+from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
+from mailrelay_gateway.couriers.sandbox.store import SandboxStore, UnreadableBody
+from mailrelay_gateway.message.envelope import Attempt, Outcome, Result
+from mailrelay_gateway.message.lane import LaneKey
+from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.reply import Reply
+
+log = structlog.get_logger()
+
+#: Attempts captured in one transaction.
+BATCH = 64
+#: Seconds until a store that failed is tried again.
+RETRY_AFTER = 5.0
+
+T = TypeVar("T")
+
+CAPTURED = Reply(250, "2.0.0", "Captured")
+
+
+class Work(Protocol):
+    """The queue, as far as the sandbox needs it."""
+
+    def take(self, lane: LaneKey) -> Attempt | None:
+        """The next attempt."""
+
+    def finish(self, attempt: Attempt, outcomes: Sequence[Outcome]) -> None:
+        """What came of it."""
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Nothing was done with it."""
+
+
+class SandboxCourier:
+    """Captures the mail of all sandbox upstreams of one gateway."""
+
+    def __init__(
+        self, work: Work, open_store: Callable[[], SandboxStore], metrics: Metrics
+    ) -> None:
+        """Take from `work`, capture into the store, which is opened when it is first of use: a file
+        that cannot be opened must not end a gateway that captures nothing.
+        """
+        self._work = work
+        self._open_store = open_store
+        self._store: SandboxStore | None = None  # touched by the sandbox's thread only
+        self._trouble: dict[str, tuple[str, float]] = {}  # what failed last and since when
+        self._metrics = metrics
+        self._keep: dict[str, int] = {}
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
+        self._stopping = False
+        self._stop = asyncio.Event()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The upstreams that are captured."""
+        return tuple(self._keep)
+
+    def configure(self, config: GatewayConfig) -> None:
+        """Capture for the sandbox upstreams of this configuration."""
+        self._keep = {u.name: u.sandbox.keep for u in config.relay.upstreams if u.sandbox}
+
+    def wake(self, lane: LaneKey) -> None:
+        """Work is ready."""
+        upstream = lane.upstream
+        if upstream in self._keep and upstream not in self._busy and not self._stopping:
+            self._busy[upstream] = asyncio.get_running_loop().create_task(
+                self._capture_all(upstream)
+            )
+
+    def status(self) -> list[UpstreamStatus]:
+        """A sandbox takes mail, unless its file cannot be used."""
+        return [self._status(name) for name in self._keep]
+
+    def _status(self, name: str) -> UpstreamStatus:
+        if name not in self._trouble:
+            return UpstreamStatus(name=name, state=UpstreamState.UP)
+        error, since = self._trouble[name]
+        return UpstreamStatus(
+            name=name,
+            state=UpstreamState.HELD,
+            reason=Reason.INTERNAL_ERROR,
+            message=f"captured mail cannot be stored: {error}",
+            since=datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+
+    async def run(self, read: Callable[[SandboxStore], T]) -> T:
+        """Call `read` with the store in the sandbox's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._use, read)
+
+    def _use(self, read: Callable[[SandboxStore], T]) -> T:
+        if self._store is None:
+            self._store = self._open_store()
+        return read(self._store)
+
+    async def stop(self) -> None:
+        """Finish what is being captured, and close the store."""
+        self._stopping = True
+        self._stop.set()
+        await asyncio.gather(*self._busy.values(), return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+        self._executor.shutdown(wait=False)
+
+    def _close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    async def _capture_all(self, upstream: str) -> None:
+        try:
+            while attempts := self._take(upstream):
+                try:
+                    await self.run(partial(_capture, attempts, self._keep.get(upstream, 1)))
+                except UnreadableBody as error:  # one message's own trouble: it alone waits
+                    log.error("body_unreadable", upstream=upstream, error=str(error))
+                    for attempt in attempts:
+                        if attempt.number == error.number:
+                            self._defer(attempt)
+                        else:
+                            self._work.give_back(attempt)
+                    continue
+                except Exception as error:  # disk full, say: the mail stays in the queue
+                    log.error("sandbox_failed", upstream=upstream, error=str(error))
+                    self._trouble.setdefault(upstream, (str(error), time.time()))
+                    for attempt in attempts:
+                        self._work.give_back(attempt)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(RETRY_AFTER):
+                            await self._stop.wait()
+                    continue
+                self._trouble.pop(upstream, None)
+                for attempt in attempts:
+                    self._finish(attempt)
+        finally:
+            del self._busy[upstream]
+
+    def _take(self, upstream: str) -> list[Attempt]:
+        """The next batch; nothing of an upstream that is a sandbox no more."""
+        attempts: list[Attempt] = []
+        lane = LaneKey(upstream)
+        while upstream in self._keep and not self._stopping and len(attempts) < BATCH:
+            attempt = self._work.take(lane)
+            if attempt is None:
+                break
+            attempts.append(attempt)
+        return attempts
+
+    def _defer(self, attempt: Attempt) -> None:
+        self._metrics.delivery_attempts(attempt.upstream, "deferred", "none").inc()
+        self._work.finish(
+            attempt,
+            [Outcome(r.index, Result.DEFERRED, Reason.INTERNAL_ERROR) for r in attempt.recipients],
+        )
+
+    def _finish(self, attempt: Attempt) -> None:
+        outcomes = [
+            Outcome(r.index, Result.DELIVERED, Reason.DELIVERED, CAPTURED, "sandbox")
+            for r in attempt.recipients
+        ]
+        self._metrics.delivery_attempts(attempt.upstream, "delivered", "2xx").inc(len(outcomes))
+        log.info(
+            "captured",
+            queue_id=attempt.message.queue_id,
+            upstream=attempt.upstream,
+            sender=attempt.message.sender,
+            recipients=[r.address for r in attempt.recipients],
+            size=attempt.message.size,
+        )
+        self._work.finish(attempt, outcomes)
+
+
+def _capture(attempts: Sequence[Attempt], keep: int, store: SandboxStore) -> None:
+    store.capture(attempts, keep)

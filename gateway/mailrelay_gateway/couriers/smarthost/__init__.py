@@ -1,0 +1,1 @@
+"""The courier of smarthosts: a pool of connections for each."""

@@ -1,0 +1,56 @@
+"""Sends a stored body chunk by chunk, as fast as the other side reads. Knows no SMTP state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+from mailrelay_gateway.message.envelope import Message
+from mailrelay_gateway.smtp.client.body import BodyEncoder
+
+#: Octets read and handed on at once: at most this much of a large body is in memory.
+CHUNK = 128 * 1024
+
+
+class UnreadableBody(Exception):
+    """The body is gone, cannot be read, or is not as long as the message: our own fault."""
+
+
+async def stream_body(message: Message, send: Callable[[bytes], Awaitable[None]]) -> bytes:
+    """Give the message, encoded, to `send`; return its last octets, the final dot, which are not
+    sent yet.
+
+    Reads off the loop. UnreadableBody: the message must be left without its dot, so that the
+    server drops it: better late than cut short. The caller's `send` has the deadlines.
+    """
+    assert not isinstance(message.body, bytes)
+    encoder = BodyEncoder()
+    took = len(message.prelude)
+    if message.prelude:
+        await send(encoder.encode(message.prelude))
+    chunks = message.body.chunks(CHUNK)
+    try:
+        while chunk := await _next(chunks):
+            took += len(chunk)
+            await send(encoder.encode(chunk))
+    finally:
+        await asyncio.shield(asyncio.to_thread(_close, chunks))
+    if took != message.size:
+        raise UnreadableBody(
+            f"{message.body!r}: {took} octets with ours, and the message has {message.size}"
+        )
+    return encoder.finish()
+
+
+async def _next(chunks: Iterator[bytes]) -> bytes:
+    try:
+        return await asyncio.to_thread(next, chunks, b"")
+    except OSError as error:
+        raise UnreadableBody(str(error)) from None
+
+
+def _close(chunks: Iterator[bytes]) -> None:
+    """Let the store close what it read from."""
+    close = getattr(chunks, "close", None)
+    if close is not None:
+        close()

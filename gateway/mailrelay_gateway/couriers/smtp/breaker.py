@@ -1,0 +1,251 @@
+"""Decides whose fault a refusal is, when one message's attempt cannot tell. Pure: a state, events,
+and decisions.
+
+Two questions. A 5xx that no rule knows: the messages' fault, or the upstream's? It is the
+upstream's when several senders in a row get it and nobody gets past the stage where it comes. And a
+refusal that a rule takes for the upstream's: is it? It is not when the same message, or the same
+sender's messages, get it again and again while other senders get through: then it is deferred and
+counts, and holds nobody.
+
+    Refused(sure)    ── another sender was refused too ──────────────────> HOLD
+                     ── this message alone, twice before ────────────────> CHARGE
+                     ── this sender alone, three times, others got past ─> CHARGE
+                     ── else ────────────────────────────────────────────> HOLD
+    Refused(unsure)  ── the same from enough senders, or tripped before ─> as Refused(sure)
+                     ── else ────────────────────────────────────────────> PASS
+    Passed(stage)    ── forgets what was suspected at that stage or before it
+
+Everything is counted by message, so that one blip on many connections counts once. Nothing here
+survives a restart, and nothing needs to: the first refusals after it are counted anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import TypeVar
+
+from mailrelay_gateway.couriers.replies.classify import COMMANDS, Failure, Meaning, Verdict
+from mailrelay_gateway.couriers.replies.reply_text import signature
+from mailrelay_gateway.message.envelope import Result
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.client.states import Phase
+
+T = TypeVar("T")
+
+#: Distinct senders that must get the same unknown refusal in a row; where fewer senders were ever
+#: seen, as many messages.
+SENDERS = 3
+MESSAGES = 3
+#: So many messages in a row suffice whoever sent them: a relay whose other senders sleep at night.
+MESSAGES_OF_ANYONE = 10
+#: Holds that one message may cause alone, and that one sender may cause while others get through.
+HOLDS_OF_A_MESSAGE = 2
+HOLDS_OF_A_SENDER = 3
+#: Bounds of what is remembered, oldest forgotten first: kinds of refusals under suspicion, refused
+#: messages in a row, and messages and senders that caused holds for nothing.
+MAX_SUSPICIONS = 32
+MAX_ROW = 64
+MAX_CULPRITS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The upstream refused a whole stage of a message's transaction. `signature` is what the same
+    refusal of other messages looks like; `sure`: a rule holds the upstream for it.
+    """
+
+    phase: Phase
+    signature: str
+    sender: str  # the identity's uid
+    message: str  # the queue id
+    sure: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """A message got past the stage `phase`."""
+
+    phase: Phase
+    sender: str
+
+
+Event = Refused | Passed
+
+
+class Decision(Enum):
+    """What becomes of the refusal."""
+
+    PASS = auto()  # as it was classified
+    HOLD = auto()  # the upstream's fault: it is held, the message waits uncharged
+    CHARGE = auto()  # the message's own: deferred, and it counts towards giveUpAfter
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """One unknown refusal: who got it since somebody last got past its stage."""
+
+    phase: Phase
+    refused: tuple[tuple[str, str], ...]  # (message, sender), each message once
+    tripped: bool = False  # it was found to be the upstream's: the next one holds at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """What is known of one upstream's refusals. The default is the one that knows nothing."""
+
+    suspicions: Mapping[str, Suspicion] = field(default_factory=dict)
+    #: Messages refused in a row at `row_phase`, with their sender and the holds each caused.
+    row: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    row_phase: Phase | None = None
+    #: Holds after which another sender, or another message, got past the same stage.
+    messages: Mapping[str, int] = field(default_factory=dict)
+    senders: Mapping[str, int] = field(default_factory=dict)
+    seen: frozenset[str] = frozenset()  # senders, at most SENDERS of them
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is under suspicion: then a success is no news."""
+        return not self.suspicions and not self.row
+
+
+def step(state: Breaker, event: Event) -> tuple[Breaker, Decision]:
+    """The next state, and what becomes of a refusal; PASS for a success."""
+    if len(state.seen) < SENDERS and event.sender not in state.seen:
+        state = replace(state, seen=state.seen | {event.sender})
+    if isinstance(event, Passed):
+        return (state if state.quiet else _passed(state, event)), Decision.PASS
+    if event.sure:
+        return _charged(state, event)
+    suspicion = _suspected(state.suspicions.get(event.signature), event)
+    tripped = suspicion.tripped or _is_enough(suspicion, len(state.seen))
+    if tripped and not suspicion.tripped:
+        # All who got it stand in the row: none of them is alone.
+        suspicion = replace(suspicion, tripped=True)
+        row = dict(state.row)
+        for message, sender in suspicion.refused[-MAX_ROW:]:
+            row.setdefault(message, (sender, 0))
+        state = replace(state, row=_bounded(row, MAX_ROW), row_phase=event.phase)
+    suspicions = {k: v for k, v in state.suspicions.items() if k != event.signature}
+    suspicions[event.signature] = suspicion
+    state = replace(state, suspicions=_bounded(suspicions, MAX_SUSPICIONS))
+    return _charged(state, event) if tripped else (state, Decision.PASS)
+
+
+def judge(
+    state: Breaker, verdict: Verdict, *, sender: str, message: str
+) -> tuple[Breaker, Verdict]:
+    """The verdict on a transaction in the light of the others'. Cheap where nothing is refused."""
+    if verdict.passed is not None and not (state.quiet and len(state.seen) >= SENDERS):
+        state, _ = step(state, Passed(phase=verdict.passed, sender=sender))
+    refusal = verdict.refusal
+    if refusal is None:
+        return state, verdict
+    event = Refused(
+        phase=refusal.phase,
+        signature=f"{refusal.phase.name} {signature(refusal.reply)}",
+        sender=sender,
+        message=message,
+        sure=refusal.sure,
+    )
+    state, decision = step(state, event)
+    if decision is Decision.HOLD and not refusal.sure:
+        failure = Failure(
+            refusal.phase,
+            Reason.UPSTREAM_REFUSED,
+            f"answered {refusal.reply} to {COMMANDS[refusal.phase]}, and nobody gets past it",
+            refusal.reply,
+        )
+        meanings = tuple([_held(meaning) for meaning in verdict.meanings])
+        return state, replace(verdict, meanings=meanings, failure=failure)
+    if decision is Decision.CHARGE:
+        meanings = tuple([_deferred(meaning) for meaning in verdict.meanings])
+        return state, replace(
+            verdict, meanings=meanings, failure=None, effect=None, retry_after=None
+        )
+    return state, verdict
+
+
+def _charged(state: Breaker, event: Refused) -> tuple[Breaker, Decision]:
+    """HOLD, unless the message or its sender is alone with it; it is counted in the row."""
+    before = state.row if state.row_phase is event.phase else {}
+    others = {sender for message, (sender, _) in before.items() if message != event.message}
+    _, caused = before.get(event.message, (event.sender, 0))
+    if others - {event.sender}:  # another sender is refused as well: it is not this one
+        state = replace(
+            state,
+            messages=_without(state.messages, event.message),
+            senders=_without(state.senders, event.sender),
+        )
+    elif state.senders.get(event.sender, 0) >= HOLDS_OF_A_SENDER or (
+        not others and caused + state.messages.get(event.message, 0) >= HOLDS_OF_A_MESSAGE
+    ):
+        return state, Decision.CHARGE
+    row = {message: known for message, known in before.items() if message != event.message}
+    row[event.message] = (event.sender, caused + 1)
+    return replace(state, row=_bounded(row, MAX_ROW), row_phase=event.phase), Decision.HOLD
+
+
+def _passed(state: Breaker, event: Passed) -> Breaker:
+    """Somebody got past a stage: what was suspected there was not the upstream's."""
+    suspicions = {k: v for k, v in state.suspicions.items() if v.phase > event.phase}
+    state = replace(state, suspicions=suspicions)
+    if state.row_phase is None or event.phase < state.row_phase:
+        return state
+    messages, senders = dict(state.messages), dict(state.senders)
+    for message, (sender, holds) in state.row.items():
+        if holds:
+            messages[message] = messages.pop(message, 0) + holds
+            if sender != event.sender:
+                senders[sender] = senders.pop(sender, 0) + holds
+    return replace(
+        state,
+        row={},
+        row_phase=None,
+        messages=_bounded(messages, MAX_CULPRITS),
+        senders=_bounded(senders, MAX_CULPRITS),
+    )
+
+
+def _suspected(known: Suspicion | None, event: Refused) -> Suspicion:
+    if known is None:
+        return Suspicion(event.phase, ((event.message, event.sender),))
+    if any(message == event.message for message, _ in known.refused):
+        return known
+    refused = (*known.refused, (event.message, event.sender))[-MESSAGES_OF_ANYONE:]
+    return replace(known, refused=refused)
+
+
+def _is_enough(suspicion: Suspicion, seen: int) -> bool:
+    """Whether so many got it that it is the upstream's; `seen` senders were there to get it."""
+    messages = len(suspicion.refused)
+    senders = len({sender for _, sender in suspicion.refused})
+    return messages >= MESSAGES_OF_ANYONE or (
+        messages >= MESSAGES and senders >= min(SENDERS, seen)
+    )
+
+
+def _held(meaning: Meaning) -> Meaning:
+    """An unknown refusal, found to be the upstream's."""
+    if meaning.sure:
+        return meaning
+    return replace(meaning, result=Result.HELD, reason=Reason.UPSTREAM_REFUSED)
+
+
+def _deferred(meaning: Meaning) -> Meaning:
+    """A refusal that is the message's own after all: it waits, and it counts."""
+    if meaning.sure and meaning.result is not Result.HELD:
+        return meaning
+    return replace(meaning, result=Result.DEFERRED, effect=None)
+
+
+def _bounded(known: dict[str, T], most: int) -> dict[str, T]:
+    """Without the oldest entries beyond `most`."""
+    for key in list(known)[: max(0, len(known) - most)]:
+        del known[key]
+    return known
+
+
+def _without(known: Mapping[str, int], key: str) -> Mapping[str, int]:
+    return {k: v for k, v in known.items() if k != key} if key in known else known

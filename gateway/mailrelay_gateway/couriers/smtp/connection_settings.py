@@ -1,0 +1,23 @@
+"""What a connection needs to know. Nothing but the value."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
+from mailrelay_gateway.message.lane import LaneKey
+from mailrelay_gateway.smtp.client.client import ClientSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSettings:
+    """`host` is "host:port" for people, `server_name` the name to verify."""
+
+    lane: LaneKey
+    host: str
+    client: ClientSettings
+    tls_context: ssl.SSLContext | None
+    server_name: str
+    deadlines: Deadlines
+    messages: int  # after so many it leaves

@@ -1,0 +1,34 @@
+"""How a session ended before its time, in words for the person who runs the upstream. Pure."""
+
+from __future__ import annotations
+
+from mailrelay_gateway.couriers.replies.classify import AWAITED, Failure
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.client.events import SessionEnded, Trouble
+from mailrelay_gateway.smtp.client.states import PHASES, State
+
+
+def lost(state: State, error: Exception | None) -> Failure:
+    """The connection went away in this state."""
+    phase = PHASES[state]
+    how = f" ({error})" if error is not None and str(error) else ""
+    detail = f"closed the connection{how} when we awaited {AWAITED[phase]}"
+    return Failure(phase, Reason.UPSTREAM_REFUSED, detail)
+
+
+def silent(state: State, seconds: float) -> Failure:
+    """The server was silent for so long in this state."""
+    phase = PHASES[state]
+    detail = f"was silent for {seconds:g} s when we awaited {AWAITED[phase]}"
+    if state is State.BODY:
+        detail = f"read nothing of the message for {seconds:g} s"
+    return Failure(phase, Reason.UPSTREAM_TIMEOUT, detail)
+
+
+def ended(event: SessionEnded) -> Failure:
+    """The server ended the session, or lost its step, in the middle of a transaction."""
+    reason = Reason.UPSTREAM_REFUSED
+    if event.trouble is Trouble.PROTOCOL:
+        reason = Reason.UPSTREAM_PROTOCOL_ERROR
+    detail = event.detail or f"answered {event.reply} when we awaited {AWAITED[event.phase]}"
+    return Failure(event.phase, reason, detail, event.reply)

@@ -1,0 +1,499 @@
+"""The connections to one upstream: how many there are, who opens them and when, and whether the
+upstream is held.
+
+Whether there is work is asked of the queue at each decision and never remembered: whatever happens
+to a connection, the next decision sees what is ready. What follows from what is known is decided
+elsewhere, purely: when to open in `openings`, what health is in `health`, when silence is a stall
+in `stalls`, whose fault a refusal is in `breaker` and `barren`. One timer makes the pool look again
+at the earliest moment that one of them named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import structlog
+
+from mailrelay_gateway.contract.documents import Upstream
+from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
+from mailrelay_gateway.couriers.replies.classify import Failure, Verdict
+from mailrelay_gateway.couriers.smtp import barren
+from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
+from mailrelay_gateway.couriers.smtp.connection import Connection
+from mailrelay_gateway.couriers.smtp.former import Former
+from mailrelay_gateway.couriers.smtp.health import Action, Happening, Health, pause, step
+from mailrelay_gateway.couriers.smtp.opener import Opener
+from mailrelay_gateway.couriers.smtp.openings import Plan, Scene, plan_opening
+from mailrelay_gateway.couriers.smtp.restraint import Restraint
+from mailrelay_gateway.couriers.smtp.stalls import Waiting, describe, more_patience, stalled_at
+from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
+from mailrelay_gateway.couriers.smtp.transport import Opened, Opening
+from mailrelay_gateway.message.effect import Cap, Effect, PauseUntil, Split
+from mailrelay_gateway.message.envelope import Message
+from mailrelay_gateway.message.lane import LaneKey
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.client.events import Transcript
+from mailrelay_gateway.smtp.client.states import Phase
+
+log = structlog.get_logger()
+
+#: Characters of a failure that are shown: what several hosts said may be long, and it ends up in a
+#: condition.
+MAX_DETAIL = 1000
+#: So often we look whether anything moves before silence counts as a stall.
+LOOKS = 4
+#: Seconds between two looks at an upstream that has stalled: whether one of its connections got on.
+LISTEN_INTERVAL = 0.25
+
+_LOST_AT_ONCE = Failure(
+    Phase.EHLO, Reason.UPSTREAM_REFUSED, "closed the connection as soon as it was ready"
+)
+
+
+class Pool:
+    """The connections to one upstream. Implements `owner.Owner`. Lives in one event loop."""
+
+    def __init__(self, upstream: Upstream, hostname: str, surroundings: Surroundings) -> None:
+        """Open nothing yet; `hostname` is what EHLO says."""
+        self.name = upstream.name
+        self._lane = LaneKey(upstream.name)
+        self._around = surroundings
+        self._loop = asyncio.get_running_loop()
+        self._opener = Opener(upstream, hostname, surroundings, self)
+        self._most = upstream.connections
+        self._health = Health(since=surroundings.clock())
+        self._breaker = Breaker()
+        self._barren = barren.Barren()
+        self._restraint = Restraint(self._lane, surroundings)
+        #: Opened and not yet closed: with the openings under way, at most `connections`.
+        self._connections: set[Connection] = set()
+        self._former = Former(self._count)  # they count no more
+        self._idle: list[Connection] = []
+        self._openings: dict[asyncio.Task[None], Opening] = {}
+        self._empty = asyncio.Event()  # no connection and no opening is left
+        self._empty.set()
+        self._probe_at = 0.0  # while held, in the loop's time
+        self._failed_at = 0.0  # when an opening last failed
+        self._stalled_at = 0.0
+        self._suspected = False  # of having stalled
+        self._watched_at = 0.0  # when to look whether anything moves
+        self._patience = surroundings.deadlines.stall
+        self._alarm: asyncio.TimerHandle | None = None
+        self._decision_due = False
+        self._stopping = False
+
+    def __repr__(self) -> str:
+        """Name, state, and how many connections do what."""
+        return (
+            f"<Pool {self.name} {self._health.state} connections={len(self._connections)}"
+            f" idle={len(self._idle)} openings={len(self._openings)}>"
+        )
+
+    # --- what the courier does
+
+    def wake(self) -> None:
+        """An attempt may be ready. May be called within `Work.take`: nothing is begun here."""
+        self._decide_soon()
+
+    def configure(self, upstream: Upstream, hostname: str) -> None:
+        """Go by new settings. If they say something new about how to reach the upstream, begin
+        afresh at once: connections finish the message that they are sending and close, and an
+        upstream that is held is probed.
+        """
+        self._most = upstream.connections
+        if self._opener.configure(upstream, hostname):
+            for connection in self._connections:
+                connection.retire()  # those that are idle leave at once
+            self._former.take_over(self._connections, self._breaker)
+            self._connections.clear()
+            self._breaker = Breaker()
+            self._barren = barren.Barren()
+            self._restraint.forget()
+            self._patience = self._around.deadlines.stall
+            for opening in self._openings:
+                opening.cancel()
+            self._happened(Happening.CHANGED)
+        self._decide_soon()
+
+    def status(self) -> UpstreamStatus:
+        """What `/status` says."""
+        health = self._health
+        return UpstreamStatus(
+            name=self.name,
+            state=health.state,
+            reason=health.reason or "",
+            message=health.detail[:MAX_DETAIL],
+            since=datetime.fromtimestamp(health.since, UTC).isoformat(timespec="seconds")[:19]
+            + "Z",
+        )
+
+    async def stop(self, grace: float) -> None:
+        """Begin nothing new, give running transactions `grace` seconds, then break what is left."""
+        self._stopping = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for opening in self._openings:
+            opening.cancel()
+        for connection in [*self._connections, *self._former.connections]:
+            connection.retire()
+        try:
+            async with asyncio.timeout(grace):
+                await self._empty.wait()
+        except TimeoutError:
+            for connection in [*self._connections, *self._former.connections]:
+                connection.abort()
+            try:
+                async with asyncio.timeout(self._around.deadlines.quit):
+                    await self._empty.wait()
+            except TimeoutError:
+                log.warning("upstream_connections_left", upstream=self.name)
+
+    # --- what connections say (connection.Owner)
+
+    @property
+    def recipients_cap(self) -> int | None:
+        """See Owner."""
+        return self._restraint.recipients(self._loop)
+
+    def connection_idle(self, connection: Connection) -> None:
+        """See Owner."""
+        self._idle.append(connection)
+
+    def connection_leaving(self, connection: Connection) -> None:
+        """See Owner."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def connection_closed(self, connection: Connection) -> None:
+        """See Owner."""
+        self.connection_leaving(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._note_fruit(connection)
+            self._count()
+            self._decide_soon()
+
+    def backlog(self) -> None:
+        """See Owner. Said for every message of a busy connection: a few comparisons at most."""
+        if self._idle or len(self._connections) + len(self._openings) < self._most:
+            self._decide_soon()
+
+    def judge(self, connection: Connection, verdict: Verdict, message: Message) -> Verdict:
+        """See Owner."""
+        self._breaker, judged = judge(
+            self._breaker, verdict, sender=message.identity.uid, message=message.queue_id
+        )
+        if not connection.completed:
+            if barren.fruitful(judged):
+                connection.fruitful = True
+            elif self._barren.count:
+                judged = barren.blame(self._barren, judged)
+        return judged
+
+    def mail_accepted(self, passed: Phase) -> None:
+        """See Owner. Said for every message, and nearly always no news."""
+        if self._health.state is not UpstreamState.UP or self._health.failures:
+            self._happened(Happening.ACCEPTED, passed=passed)
+        if passed is Phase.FINAL:
+            self._restraint.slowed = False
+
+    def login_refused(self, failure: Failure) -> None:
+        """See Owner."""
+        self._happened(Happening.LOGIN_REFUSED, failure)
+        for connection in list(self._connections):
+            connection.retire()
+
+    def heed(self, verdict: Verdict, transcript: Transcript) -> None:
+        """See Owner. Said for every message, and nearly always no news."""
+        if verdict.effect is not None:
+            self._hear(verdict.effect, verdict.retry_after)
+        if len(verdict.meanings) > 1 and any(
+            isinstance(meaning.effect, Split) for meaning in verdict.meanings
+        ):
+            replies = transcript.recipients
+            taken = sum(reply is not None and reply.code < 400 for reply in replies)
+            self._restraint.split(taken, self._loop.time())
+
+    def _hear(self, effect: Effect, retry_after: float | None) -> None:
+        if not self._stopping:  # the name may be another pool's by now
+            self._restraint.hear(effect, retry_after, len(self._connections), self._loop.time())
+
+    # --- deciding
+
+    def _decide_soon(self) -> None:
+        """Decide once the callbacks of this turn are done: a connection that just ended may take
+        the work itself.
+        """
+        if not self._decision_due and not self._stopping:
+            self._decision_due = True
+            self._loop.call_soon(self._decide)
+
+    def _decide(self) -> None:
+        """Give the work to idle connections; open another one if there are too few; see whether the
+        upstream has stalled.
+        """
+        self._decision_due = False
+        if self._stopping:
+            return
+        work, lane = self._around.work, self._lane
+        while self._idle and work.ready(lane):
+            self._idle.pop().next()
+        ready = work.ready(lane)
+        now = self._loop.time()
+        while (plan := self._plan(ready, now)).open:
+            if self._health.state is UpstreamState.HELD:
+                # Unless it fails before, and says when the next one is.
+                self._probe_at = now + self._pause()
+            self._open()
+        self._look_again(plan.again, now)
+        if ready and self._health.state is not UpstreamState.HELD:
+            self._watch(now)
+        if self._health.stalled:
+            self._listen(now)
+        elif not ready:
+            self._await_turn(now)
+
+    def _await_turn(self, now: float) -> None:
+        """Nothing may start: look again when the lane's time has come, by a clock that rounds."""
+        moment = self._around.work.not_before(self._lane)
+        if moment is not None:
+            self._look_again(now + max(0.001, moment - self._around.clock()), now)
+        elif self._around.work.ready(self._lane):  # it has come just now, between two questions
+            self._decide_soon()
+
+    def _plan(self, ready: bool, now: float) -> Plan:
+        held = self._health.state is UpstreamState.HELD
+        places, lifted_at = self._restraint.places(self._most, now)
+        plan = plan_opening(
+            Scene(
+                now=now,
+                ready=ready,
+                held=held,
+                probe_at=self._probe_at,
+                places=self._most if held else places,
+                connections=len(self._connections),
+                began=[opening.began_at for opening in self._openings.values()],
+                not_before=barren.not_before(self._barren, self._around.probing),
+                slowed=self._restraint.slowed,
+                stagger=self._around.deadlines.stagger,
+            )
+        )
+        if plan.full:
+            self._look_again(lifted_at, now)
+        return plan
+
+    def _look_again(self, when: float | None, now: float) -> None:
+        """Decide again at `when`, or sooner if that was asked before."""
+        if when is None or self._stopping:
+            return
+        if self._alarm is not None:
+            if self._alarm.when() <= when:
+                return
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(max(when, now), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._decide()
+
+    # --- stalls
+
+    def _waiting(self) -> tuple[list[Waiting], list[Waiting]]:
+        """All that wait for the upstream: connections, and openings."""
+        busy = [connection.waiting for connection in self._connections]
+        return busy, [opening.waiting for opening in self._openings.values()]
+
+    def _watch(self, now: float) -> None:
+        """Work waits, and no connection is free: if none gets on, the upstream has stalled."""
+        if now < self._watched_at:
+            self._look_again(self._watched_at, now)
+            return
+        busy, openings = self._waiting()
+        if not busy and not openings:
+            return
+        at = stalled_at(busy, openings, self._patience)
+        if now < at - 0.001:  # timers may ring a clock tick early
+            # Octets on their way out are only seen to move when looked at.
+            self._suspected = False
+            self._watched_at = min(at, now + self._patience / LOOKS)
+            self._look_again(self._watched_at, now)
+            return
+        if not self._suspected:
+            # It may be we who were busy: what has come meanwhile is read before the next turn.
+            self._suspected = True
+            self._look_again(now, now)
+            return
+        self._suspected = False
+        self._stalled_at = now
+        silence = now - at + self._patience
+        # One that was opened just now, since the others are silent, says nothing yet of its own.
+        waiting = [one for one in busy + openings if now - one.since >= self._patience / 2]
+        self._happened(Happening.STALLED, describe(waiting, silence))
+
+    def _listen(self, now: float) -> None:
+        """It has stalled: one that gets on is enough to go on with all."""
+        busy, openings = self._waiting()
+        # What is opened meanwhile may get as far as the others did: only if it opens is it news.
+        old = [one for one in openings if one.since <= self._stalled_at]
+        heard = [one for one in busy + old if one.heard > self._stalled_at]
+        if not heard:
+            self._look_again(now + LISTEN_INTERVAL, now)
+            return
+        if any(one.phase >= Phase.MAIL for one in heard):
+            silence = now - self._stalled_at + self._patience
+            self._patience = more_patience(self._patience, silence)
+        self._happened(Happening.HEARD)
+        self._decide_soon()
+
+    # --- opening
+
+    def _open(self) -> None:
+        if self._opener.defect is not None:
+            self._failed(self._loop.time(), self._opener.defect)
+            return
+        opening = self._opener.begin()
+        task = self._loop.create_task(self._run(opening))
+        self._openings[task] = opening
+        task.add_done_callback(self._opening_ended)
+        self._empty.clear()
+
+    def _opening_ended(self, task: asyncio.Task[None]) -> None:
+        """Whatever came of it; a cancelled one may never have begun."""
+        self._openings.pop(task, None)
+        self._count()
+        self._decide_soon()
+
+    async def _run(self, opening: Opening) -> None:
+        try:
+            opened = await opening.run()
+        except Exception as error:
+            # A defect of ours must not end the pool: hold, log, try again.
+            log.exception("opening_failed", upstream=self.name)
+            failure = Failure(
+                Phase.CONNECT, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
+            )
+            opened = Opened(failure=failure)
+        # Nothing is awaited from here on: it was not cancelled.
+        self._openings = {
+            task: other for task, other in self._openings.items() if other is not opening
+        }
+        self._opener.learn(opened)
+        connection = opened.connection
+        if connection is not None and connection.usable:
+            self._connections.add(connection)
+            connection.opened(self._loop.time() - opening.began_at)
+            self._idle.append(connection)
+            self._happened(Happening.OPENED)
+            self._decide()
+        else:
+            self._failed(opening.began_at, opened.failure or _LOST_AT_ONCE)
+
+    def _failed(self, began_at: float, failure: Failure) -> None:
+        """No session. What was tried before the last one failed tells nothing new of an upstream
+        that is held: one blip is one failure, however many openings see it.
+        """
+        health = self._health
+        now = self._loop.time()
+        before, self._failed_at = self._failed_at, now
+        held = health.state is UpstreamState.HELD
+        if held and not health.stalled and began_at < before:
+            return
+        if failure.effect is not None and not isinstance(failure.effect, Cap):
+            self._hear(failure.effect, failure.retry_after)
+        if not self._connections:
+            self._happened(Happening.FAILED, failure)
+        elif held or failure.reason is not Reason.UPSTREAM_TIMEOUT:
+            # Silence is no refusal: the next one may be luckier, and there is room for it.
+            # One more was too many, whatever it says of their number.
+            self._restraint.cap(len(self._connections), now)
+            self._happened(Happening.FAILED_EXTRA, failure)
+
+    def _note_fruit(self, connection: Connection) -> None:
+        """Whether it was of any use before it was closed on us."""
+        fruit = connection.completed > 0 or connection.fruitful
+        if not fruit and (connection.retired or connection.parting is None):
+            return  # it was we who left, or it had nothing to do
+        self._barren = barren.closed(
+            self._barren,
+            fruit=fruit,
+            opened_at=connection.opened_at,
+            now=self._loop.time(),
+        )
+        if self._barren.hold and connection.parting is not None:
+            self._happened(Happening.BARREN, connection.parting)
+
+    # --- health
+
+    def _happened(
+        self,
+        happening: Happening,
+        failure: Failure | None = None,
+        *,
+        passed: Phase = Phase.MAIL,
+    ) -> None:
+        before = self._health
+        self._health, action = step(
+            before, happening, now=self._around.clock(), failure=failure, passed=passed
+        )
+        match action:
+            case Action.HOLD:
+                assert failure is not None
+                self._hold(failure)
+            case Action.RELEASE:
+                self._release(before)
+            case Action.CAP:
+                assert failure is not None
+                log.warning(
+                    "upstream_connections_capped",
+                    upstream=self.name,
+                    connections=len(self._connections),
+                    reason=failure.reason.value,
+                    detail=failure.detail[:MAX_DETAIL],
+                )
+            case Action.PROBE:
+                self._probe_at = self._loop.time()
+            case Action.NOTHING:
+                pass
+
+    def _hold(self, failure: Failure) -> None:
+        if self._stopping:
+            return  # the name may be another pool's by now: only that one may hold and release it
+        around = self._around
+        seconds = self._pause()
+        if isinstance(failure.effect, PauseUntil):
+            now = around.clock()
+            seconds = max(seconds, failure.effect.moment(now) - now)
+        self._probe_at = self._loop.time() + seconds
+        detail = failure.detail[:MAX_DETAIL]
+        log.warning(
+            "upstream_failed",
+            upstream=self.name,
+            reason=failure.reason.value,
+            detail=detail,
+            next_probe_seconds=round(seconds, 1),
+        )
+        around.metrics.upstream_up(self.name).set(0)
+        around.work.hold(self.name, failure.reason, detail)
+        self._decide_soon()
+
+    def _pause(self) -> float:
+        """Seconds until the next probe."""
+        around = self._around
+        return pause(max(1, self._health.failures), around.probing, around.rng.random())
+
+    def _release(self, before: Health) -> None:
+        if self._stopping:
+            return  # as above
+        log.info("upstream_up", upstream=self.name, was=before.state.value)
+        self._around.metrics.upstream_up(self.name).set(1)
+        self._around.work.release(self.name)
+
+    def _count(self) -> None:
+        if not self._stopping:  # then the upstream may be gone from the configuration
+            open_now = len(self._connections) + len(self._former.connections)
+            self._around.metrics.upstream_connections(self.name).set(open_now)
+        if not self._connections and not self._former.connections and not self._openings:
+            self._empty.set()
+        else:
+            self._empty.clear()

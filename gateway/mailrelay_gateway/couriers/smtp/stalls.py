@@ -1,0 +1,80 @@
+"""When an upstream has stalled: work waits, every connection is opening or busy, and none of them
+gets on. Pure.
+
+Deadlines are long, since patience with one connection costs little: ten minutes for the reply to a
+final dot. When all of them wait, everybody waits, so the upstream is held after seconds and the
+next one of the route takes the mail. What is under way keeps its own deadlines, and is not blamed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mailrelay_gateway.couriers.replies.classify import AWAITED, Failure
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.client.states import Phase
+
+#: Seconds of silence, at most: a server that looks long at each message may earn some patience, but
+#: fail-over must not come later than this.
+MOST_PATIENCE = 15.0
+
+#: The part of the patience that a new opening has for itself.
+MOMENT = 1 / 8
+
+_AWAITED = {
+    **AWAITED,
+    Phase.RESOLVE: "the address of its host from DNS",
+    Phase.CONNECT: "an answer to our connection",
+}
+
+
+class Waiting(NamedTuple):
+    """A connection, or an opening, that waits for the upstream."""
+
+    phase: Phase
+    since: float  # when it last got on, or began
+    heard: float  # when octets last came, or went; 0: never
+
+
+def stalled_at(busy: Sequence[Waiting], openings: Sequence[Waiting], patience: float) -> float:
+    """When the upstream counts as stalled, unless one of them gets on before.
+
+    Each transaction has its time. Of the openings the oldest one does: the others were begun
+    because it is silent, and if they get no further than it did, that changes nothing. The newest
+    one has a moment to do better.
+    """
+    moments = [one.since + patience for one in busy]
+    if openings:
+        oldest = min(openings, key=lambda one: one.since)
+        moments.append(max(oldest.since, oldest.heard) + patience)
+        moments.append(max(one.since for one in openings) + patience * MOMENT)
+    return max(moments)
+
+
+def describe(waiting: Sequence[Waiting], seconds: float) -> Failure:
+    """So many seconds of silence in words; its phase is the one that most of them are in, or the
+    furthest.
+    """
+    counted = Counter(one.phase for one in waiting)
+    phases = sorted(counted, key=lambda phase: (counted[phase], phase), reverse=True)
+    where = " and ".join(_where(phase, counted[phase], len(waiting)) for phase in phases)
+    return Failure(
+        phases[0], Reason.UPSTREAM_TIMEOUT, f"has been silent for {seconds:.0f} s when we {where}"
+    )
+
+
+def _where(phase: Phase, count: int, of: int) -> str:
+    if of == 1:
+        return f"awaited {_AWAITED[phase]}, on the only connection"
+    if count == of:
+        return f"awaited {_AWAITED[phase]}, on all {of} connections"
+    return f"awaited {_AWAITED[phase]} on {count} of {of} connections"
+
+
+def more_patience(patience: float, silence: float) -> float:
+    """How long to wait next time, after a stall that ended in a reply: the upstream was only
+    slow.
+    """
+    return min(MOST_PATIENCE, max(patience, 1.5 * silence))

@@ -1,0 +1,109 @@
+"""TLS towards upstreams: verified always, by the system's authorities or by the bundle given.
+
+Contexts, the handshake, and its errors in words; when a connection shakes hands is decided in
+`connection`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from functools import lru_cache
+
+from mailrelay_gateway.contract.documents import UpstreamTls
+from mailrelay_gateway.contract.pem import PemProblem, read_bundle
+from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
+
+
+class UnusableBundle(ValueError):
+    """The `ca` of an upstream is not a bundle of PEM certificates."""
+
+
+class HandshakeFailed(Exception):
+    """No TLS; `error` says why."""
+
+    def __init__(self, error: Exception) -> None:
+        """Keep what the loop or OpenSSL raised."""
+        super().__init__(str(error))
+        self.error = error
+
+
+def client_context(settings: UpstreamTls) -> ssl.SSLContext:
+    """A context that verifies certificate and name, TLS 1.2 or later. UnusableBundle: see there.
+
+    A bundle replaces the system's authorities: who gives one means these and no others. Any
+    certificate in it is trusted by itself, an intermediate one or the server's own as well. It
+    takes some milliseconds, so it is made once.
+    """
+    return _context(settings.ca)
+
+
+#: More than a relay has upstreams: what was made when a configuration was prepared is still there
+#: when it comes into force.
+@lru_cache(maxsize=256)
+def _context(ca: str | None) -> ssl.SSLContext:
+    if ca is None:
+        context = ssl.create_default_context()
+    else:
+        try:
+            bundle = read_bundle(ca, field="ca.crt")
+        except PemProblem as problem:
+            raise UnusableBundle(f"tls.caRef {problem}") from None
+        try:
+            context = ssl.create_default_context(cadata=bundle.pem)
+        except (ssl.SSLError, ValueError) as error:  # what our reader takes and OpenSSL does not
+            raise UnusableBundle(f"tls.caRef is refused by OpenSSL ({error})") from None
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    # Python 3.13 began to insist on what private authorities often lack (key identifiers): the same
+    # everywhere.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def describe_tls_error(error: Exception | None, server_name: str) -> str:
+    """What went wrong in a handshake, as a sentence for the person who set it up."""
+    if error is None:
+        return "closed the connection amid the TLS handshake"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not verify for {server_name}: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return "it does not speak TLS on this port; for a submission port tls.mode is StartTLS"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS handshake failed: {error.reason or error}"
+    if isinstance(error, ConnectionAbortedError | TimeoutError):  # asyncio says it with the former
+        return "the TLS handshake was not done in time"
+    return f"TLS handshake failed: {str(error) or type(error).__name__}"
+
+
+async def start_tls(
+    transport: asyncio.Transport,
+    protocol: asyncio.Protocol,
+    *,
+    context: ssl.SSLContext | None,
+    server_name: str,
+    deadlines: Deadlines,
+) -> asyncio.Transport:
+    """Shake hands over a connected transport and verify; the new transport, or HandshakeFailed."""
+    assert context is not None  # modes with TLS have one
+    try:
+        upgraded = await asyncio.get_running_loop().start_tls(
+            transport,
+            protocol,
+            context,
+            server_hostname=server_name,
+            ssl_handshake_timeout=deadlines.tls,
+            ssl_shutdown_timeout=deadlines.quit,
+        )
+    except (OSError, ValueError) as error:
+        # ssl.SSLError, TimeoutError and ConnectionError are OSErrors; ValueError: no possible name.
+        raise HandshakeFailed(error) from None
+    if upgraded is None:
+        raise HandshakeFailed(ConnectionResetError("the connection was closed"))
+    return upgraded
+
+
+def tls_version(transport: asyncio.Transport) -> str:
+    """As in `TLSv1.3`."""
+    version = transport.get_extra_info("ssl_object").version()
+    return str(version or "")

@@ -1,0 +1,224 @@
+"""Opens a session with an upstream: its hosts in order, the addresses of each, until one says that
+MAIL may come. One that is slow is not waited for: after two seconds the next one is tried beside
+it, and the first that is ready wins (in the manner of RFC 8305).
+
+Foreign errors (sockets, DNS) become a Failure here and nowhere else. What was learnt about hosts is
+handed back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mailrelay_gateway.contract.documents import HostPort
+from mailrelay_gateway.couriers.replies.classify import Ending, Failure
+from mailrelay_gateway.couriers.resolver import Resolver, Unresolved
+from mailrelay_gateway.couriers.smtp.connection import Connection
+from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
+from mailrelay_gateway.couriers.smtp.stalls import Waiting
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.client.states import Phase
+
+#: Hosts and addresses tried side by side, at most: each may become a session that counts there.
+RACERS = 4
+
+#: Makes the connection for (host, address); it is not yet connected.
+Make = Callable[[HostPort, str], Connection]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What came of it: a connection that is ready, or the failure that says most. `failed` names
+    the hosts that failed, or were silent while another one answered.
+    """
+
+    connection: Connection | None = None
+    failure: Failure | None = None
+    failed: Sequence[HostPort] = ()
+
+
+#: What a leg of an opening comes to: a session, why there is none, or the addresses of a host.
+_Found = Connection | Failure | Sequence[str]
+
+
+class _Leg:
+    """One try within an opening: to resolve a host, or to get a session at one address."""
+
+    __slots__ = ("address", "began_at", "connection", "host")
+
+    def __init__(self, host: HostPort, address: str = "") -> None:
+        """Without an address it resolves the host."""
+        self.host = host
+        self.address = address
+        self.connection: Connection | None = None
+        self.began_at = 0.0
+
+    @property
+    def waiting(self) -> Waiting:
+        if not self.address:
+            return Waiting(Phase.RESOLVE, self.began_at, 0.0)
+        if self.connection is None or not self.connection.connected:
+            return Waiting(Phase.CONNECT, self.began_at, 0.0)
+        return self.connection.waiting
+
+
+class Opening:
+    """One session in the making."""
+
+    def __init__(
+        self, hosts: Sequence[HostPort], *, resolver: Resolver, deadlines: Deadlines, make: Make
+    ) -> None:
+        """Try these hosts in their order; `run` does it. Made inside the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._hosts = hosts
+        self._resolver = resolver
+        self._deadlines = deadlines
+        self._make = make
+        self._waiting = deque(_Leg(host) for host in hosts)
+        self._running: dict[asyncio.Task[_Found], _Leg] = {}
+        self._failures: dict[HostPort, Failure] = {}
+        self.began_at = self._loop.time()
+
+    @property
+    def waiting(self) -> Waiting:
+        """How far the leg is that got furthest, and when any of them last got on."""
+        legs = [leg.waiting for leg in self._running.values()]
+        if not legs:
+            return Waiting(Phase.RESOLVE, self.began_at, 0.0)
+        return Waiting(
+            max(leg.phase for leg in legs),
+            self.began_at,
+            max(leg.heard for leg in legs),
+        )
+
+    async def run(self) -> Opened:
+        """Open a session. Cancelling it leaves no connection behind."""
+        try:
+            won = await self._race()
+            if won is not None:
+                return Opened(connection=won.connection, failed=self._failed_hosts(won.host))
+            return Opened(failure=self._worst(), failed=list(self._failures))
+        finally:
+            for task in self._running:
+                task.cancel()
+                task.add_done_callback(_discard)
+
+    async def _race(self) -> _Leg | None:
+        """The first leg whose connection is ready; None: all failed."""
+        started_at = -self._deadlines.stagger
+        free = True  # whether a leg has ended since the last one was started
+        while self._waiting or self._running:
+            now = self._loop.time()
+            until = None
+            if self._waiting and len(self._running) < RACERS:
+                if free or now >= started_at + self._deadlines.stagger:
+                    self._start(self._waiting.popleft(), now)
+                    started_at, free = now, False
+                    continue
+                until = started_at + self._deadlines.stagger - now
+            done, _ = await asyncio.wait(
+                self._running, timeout=until, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in [task for task in self._running if task in done]:
+                leg = self._running.pop(task)
+                found = task.result()
+                if isinstance(found, Connection):
+                    return leg
+                free = True
+                if not isinstance(found, Failure):
+                    addresses = [_Leg(leg.host, address) for address in found]
+                    self._waiting.extendleft(reversed(addresses))
+                    continue
+                self._note(leg.host, found)
+                if found.reason is Reason.UPSTREAM_AUTH_FAILED:
+                    # The login is the same for all, and each try brings a lock-out nearer.
+                    self._waiting.clear()
+                    return None
+        return None
+
+    def _start(self, leg: _Leg, now: float) -> None:
+        leg.began_at = now
+        self._running[self._loop.create_task(self._run(leg))] = leg
+
+    def _note(self, host: HostPort, failure: Failure) -> None:
+        """Of several addresses the one that got furthest, and of those the last, speaks for the
+        host.
+        """
+        known = self._failures.get(host)
+        if known is None or failure.phase >= known.phase:
+            self._failures[host] = failure
+
+    def _worst(self) -> Failure:
+        """The failure that got furthest says most: a refused login rather than the dead host
+        before it.
+        """
+        failures = {host: self._failures[host] for host in self._hosts if host in self._failures}
+        worst = max(failures.values(), key=lambda failure: failure.phase)
+        detail = "; ".join(
+            f"{host.host}:{host.port} {failure.detail}" for host, failure in failures.items()
+        )
+        return replace(worst, detail=detail)
+
+    def _failed_hosts(self, won: HostPort) -> list[HostPort]:
+        """The hosts to try last for a while: all of their addresses have failed, or they have been
+        silent for so long that another one was asked.
+        """
+        late = self._loop.time() - self._deadlines.stagger
+        running = list(self._running.values())
+        alive = {won, *(leg.host for leg in self._waiting if leg.address)}
+        alive.update(leg.host for leg in running if max(leg.began_at, leg.waiting.heard) > late)
+        tried = self._failures.keys() | {leg.host for leg in running}
+        return [host for host in self._hosts if host in tried and host not in alive]
+
+    # --- one leg
+
+    async def _run(self, leg: _Leg) -> _Found:
+        if not leg.address:
+            return await self._resolve(leg.host)
+        leg.connection = self._make(leg.host, leg.address)
+        return await self._connect(leg.connection, leg.address, leg.host.port)
+
+    async def _resolve(self, host: HostPort) -> Failure | Sequence[str]:
+        seconds = self._deadlines.resolve
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._resolver.addresses(host.host)
+        except Unresolved as error:
+            return Failure(Phase.RESOLVE, Reason.UPSTREAM_UNRESOLVED, f"has no address: {error}")
+        except TimeoutError:
+            detail = f"has no address: no answer from DNS within {seconds:g} s"
+            return Failure(Phase.RESOLVE, Reason.UPSTREAM_UNRESOLVED, detail)
+
+    async def _connect(
+        self, connection: Connection, address: str, port: int
+    ) -> Connection | Failure:
+        """Connect by address, then wait for the connection's verdict; it has deadlines of its
+        own.
+        """
+        seconds = self._deadlines.connect
+        try:
+            async with asyncio.timeout(seconds):
+                await self._loop.create_connection(lambda: connection, address, port)
+        except TimeoutError:
+            detail = f"does not answer at {address} within {seconds:g} s"
+            return Failure(Phase.CONNECT, Reason.UPSTREAM_UNREACHABLE, detail)
+        except OSError as error:
+            detail = f"cannot be reached at {address}: {error.strerror or error}"
+            return Failure(Phase.CONNECT, Reason.UPSTREAM_UNREACHABLE, detail)
+        try:
+            failure = await connection.ready
+        except asyncio.CancelledError:
+            connection.abort(Ending.STOPPED)
+            raise
+        return connection if failure is None else failure
+
+
+def _discard(task: asyncio.Task[_Found]) -> None:
+    """What lost, or is no longer wanted, is over; a session that became ready says QUIT."""
+    if not task.cancelled() and task.exception() is None:
+        found = task.result()
+        if isinstance(found, Connection):
+            found.retire()

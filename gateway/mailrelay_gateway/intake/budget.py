@@ -1,0 +1,73 @@
+"""The octets that all sessions together may hold in memory while receiving, and each client's or
+sender's part of them.
+
+Nobody may have more than is left free (dynamic thresholds, Choudhury and Hahne): one alone gets
+half, two get a third each, and there is always something for whoever comes next.
+"""
+
+from __future__ import annotations
+
+from mailrelay_gateway.intake.ledger import Account
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem, refuse
+
+#: Octets. With at most 256 KiB a message in memory, 256 messages of any size at once.
+IN_FLIGHT_LIMIT = 64 * 1024 * 1024
+
+
+class InFlightBudget:
+    """Counts octets taken and given back; one for the whole gateway."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int = IN_FLIGHT_LIMIT) -> None:
+        """At most `limit` octets at once."""
+        self.limit = limit
+        self.used = 0
+
+    def take(self, octets: int, account: Account) -> bool:
+        """Take `octets` for an account if it may have as many; whoever got them gives them back
+        once.
+        """
+        if account.octets + octets > self.limit - self.used or self.used + octets > self.limit:
+            return False
+        self.used += octets
+        account.octets += octets
+        return True
+
+    def take_anyway(self, octets: int, account: Account) -> None:
+        """Take what is there already and cannot be refused: others see that less is left."""
+        self.used += octets
+        account.octets += octets
+
+    def give_back(self, octets: int, account: Account) -> None:
+        """Return what was taken."""
+        self.used -= octets
+        account.octets -= octets
+
+    def problem(self, account: Account | None = None) -> Problem | None:
+        """Why no further message can be received now (for that account); None while anything is
+        left.
+        """
+        has = 0 if account is None else account.octets
+        return too_much_in_flight() if has >= self.limit - self.used else None
+
+
+def too_much_in_flight() -> Problem:
+    """The refusal of a message for which no memory is left."""
+    return refuse(
+        Reason.TOO_MUCH_IN_FLIGHT,
+        452,
+        "4.3.1",
+        "Too many messages are being received: try again soon",
+    )
+
+
+def too_much_kept() -> Problem:
+    """The refusal of input before a login that nobody asked for."""
+    return refuse(
+        Reason.TOO_MUCH_IN_FLIGHT,
+        421,
+        "4.3.1",
+        "Too much was sent before the login was answered: try again later",
+    )

@@ -1,0 +1,128 @@
+"""What a session says: replies joined into one write, refusals with their line in the log and their
+count, and how many of them end it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiosmtpd.smtp import SMTP
+
+from mailrelay_gateway.intake.smtp.mode import CLOSING, LINES, Mode
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailrelay_gateway.intake.commons import Commons
+    from mailrelay_gateway.intake.smtp.listeners import OpenListener
+
+log = structlog.get_logger()
+
+#: Errors (5xx) since the last accepted message before the session is closed: Postfix's
+#: smtpd_hard_error_limit.
+MAX_ERRORS = 20
+#: Commands that do nothing (NOOP, RSET, VRFY ...) and refusals for now (4xx) since the last message
+#: that was accepted: Postfix's smtpd_junk_command_limit. An honest client meets many 4xx while we
+#: are busy.
+MAX_JUNK = 100
+
+
+class Answers(SMTP):
+    """A protocol object that answers. Connection, which reads, sets what is named here."""
+
+    listener: OpenListener
+    commons: Commons
+    transport: asyncio.Transport | None = None
+    client = ""  # its IP address
+    errors = 0
+    junk = 0
+    mode: Mode = LINES
+    _out: list[bytes]
+    _time: Callable[[], float]
+
+    def hang_up(self, *, at_once: bool = False, slowly: bool = False) -> None:
+        """End the session."""
+        raise NotImplementedError
+
+    def reply(self, octets: bytes) -> None:
+        """Answer with the next write."""
+        self._out.append(octets)
+
+    def flush(self) -> None:
+        """Write all answers at once: naive clients take the first segment of an EHLO answer for all
+        of it.
+        """
+        out = self._out
+        if self.transport is not None and out:
+            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+        out.clear()
+
+    def refuse(self, stage: str, problem: Problem) -> None:
+        """Answer with a problem: one reply, one log line, one count. Each counts towards the end of
+        the session: what is wrong (5xx) towards MAX_ERRORS, what has to wait (4xx) towards
+        MAX_JUNK.
+        """
+        reply = problem.reply
+        self.commons.metrics.rejected(self.listener.name, stage, problem.reason).inc()
+        self.log_refused(stage, problem)
+        self._out.append(reply.encode())
+        if reply.code == 421:
+            self.hang_up()
+        elif reply.code < 500:
+            self.count_junk()
+        else:
+            self.errors += 1
+            if self.errors > MAX_ERRORS and self.mode is not CLOSING:
+                self.refuse(
+                    "session",
+                    refuse(Reason.TOO_MANY_ERRORS, 421, "4.7.0", "Too many errors in one session"),
+                )
+
+    def refuse_again(self, stage: str, problem: Problem) -> None:
+        """Answer what follows from a refusal that was told: the log has it, and it counts as
+        nothing; the caller counts what may be endless.
+        """
+        self.commons.metrics.rejected(self.listener.name, stage, problem.reason).inc()
+        self._out.append(problem.reply.encode())
+
+    def count_junk(self) -> bool:
+        """Count a command that led to nothing; False when it was one too many, which is answered
+        and ends the session.
+        """
+        self.junk += 1
+        if self.junk <= MAX_JUNK:
+            return True
+        if self.mode is not CLOSING:
+            self.refuse(
+                "session",
+                refuse(Reason.TOO_MANY_ERRORS, 421, "4.7.0", "Too many commands and no message"),
+            )
+        return False
+
+    def log_refused(self, stage: str, problem: Problem, **more: object) -> None:
+        """One line of the log about a refusal, unless this client has caused too many: those are
+        counted, and told in one line later.
+        """
+        account = self.commons.ledger.of(self.client)
+        if not account.may_log(self._time()):
+            account.unlogged += 1
+            return
+        log.info(
+            "refused",
+            reason=problem.reason,
+            reply=str(problem.reply),
+            stage=stage,
+            listener=self.listener.name,
+            client=self.client,
+            **({"detail": problem.detail} if problem.detail else {}),
+            **self.log_fields(),
+            **more,
+        )
+
+    def log_fields(self) -> dict[str, Any]:
+        """What else a line of the log about this session says."""
+        return {}

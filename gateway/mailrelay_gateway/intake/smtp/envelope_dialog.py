@@ -1,0 +1,154 @@
+"""The part of a session's dialog that makes the envelope: MAIL, RCPT, and whether the answer to
+MAIL still stands when the message is complete.
+"""
+
+from __future__ import annotations
+
+from mailrelay_gateway.intake.smtp.login_dialog import LoginDialog
+from mailrelay_gateway.intake.smtp.transaction import Transaction
+from mailrelay_gateway.policy.chain import (
+    MAIL_CHAIN,
+    RCPT_CHAIN,
+    MailFacts,
+    RcptFacts,
+    check_recipients,
+    decide,
+    tls_required,
+)
+from mailrelay_gateway.policy.senders import SenderEntry
+from mailrelay_gateway.smtp.refusal import Problem
+from mailrelay_gateway.smtp.reply import Reply
+from mailrelay_gateway.smtp.server.commands import MOVES, Move, read_mail, read_rcpt
+from mailrelay_gateway.smtp.server.parameters import (
+    NO_PARAMETERS,
+    check_rcpt_parameters,
+    read_mail_parameters,
+)
+
+_MAIL, _RCPT = Move.MAIL, Move.RCPT  # a look-up in an enum is slow (Python 3.11)
+#: Recipients beyond the limit of a message that do not count as errors (Postfix,
+#: smtpd_recipient_overshoot_limit): a client may have sent them all before it reads a reply.
+OVERSHOOT = 1000
+_SENDER_OK = Reply(250, "2.1.0", "Sender OK").encode()
+_RECIPIENT_OK = Reply(250, "2.1.5", "Recipient OK").encode()
+
+
+class EnvelopeDialog(LoginDialog):
+    """A session that knows its transaction."""
+
+    # What a session begins with: see Connection.
+    helo = ""
+    transaction: Transaction | None = None
+
+    def on_mail(self, argument: bytes) -> None:
+        settings = self.settings = self.listener.settings
+        # Before the order of commands: "send STARTTLS first" is what helps the client.
+        if settings.tls is not None and not self.tls:
+            self.refuse("mail", tls_required())
+            return
+        state = MOVES[self.state].get(_MAIL)
+        if state is None:
+            self.out_of_order("mail", _MAIL)
+            return
+        path = read_mail(argument)
+        if isinstance(path, Problem):
+            self.refuse("mail", path)
+            return
+        parameters = read_mail_parameters(path[1]) if path[1] else NO_PARAMETERS
+        if isinstance(parameters, Problem):
+            self.refuse("mail", parameters)
+            return
+        entry = self.sender_entry() if self.login is not None else None
+        problem = self._judge_mail(entry, path[0], parameters.size) or self.commons.problem()
+        if problem is not None:
+            self.refuse("mail", problem)
+            return
+        self.transaction = Transaction(path[0], settings, entry, self.commons)
+        self.state = state
+        self._out.append(_SENDER_OK)
+
+    def _judge_mail(
+        self, entry: SenderEntry | None, reverse_path: str, size: int
+    ) -> Problem | None:
+        settings = self.settings
+        return decide(
+            MAIL_CHAIN,
+            MailFacts(
+                bool(self.tls),
+                settings.tls is not None,
+                settings.auth_required,
+                self.listener.admits(self.client),
+                self.login is not None,
+                entry,
+                reverse_path,
+                size,
+                settings.max_size,
+            ),
+        )
+
+    def still_welcome(self, transaction: Transaction) -> Problem | None:
+        """Whether MAIL would still be taken, or why not: asked at DATA and before storing when
+        there are new settings, since a reload may have revoked the login, suspended the sender or
+        taken addresses away.
+        """
+        self.settings = self.listener.settings
+        transaction.entry = entry = self.sender_entry() if self.login is not None else None
+        return self._judge_mail(entry, transaction.sender, 0)
+
+    def on_rcpt(self, argument: bytes) -> None:
+        state = MOVES[self.state].get(_RCPT)
+        if state is None:
+            self.out_of_order("rcpt", _RCPT)
+            return
+        transaction = self.transaction
+        assert transaction is not None  # the state says so
+        path = read_rcpt(argument, self.settings.hostname)
+        problem = path if isinstance(path, Problem) else None
+        if not isinstance(path, Problem) and path[1]:
+            problem = check_rcpt_parameters(path[1])
+        if isinstance(path, Problem) or problem is not None:
+            assert problem is not None  # one of the two is
+            self.refuse("rcpt", problem)
+            return
+        recipient, settings = path[0], transaction.settings
+        if transaction.recipients and transaction.has(recipient):
+            transaction.doubles += 1
+            if transaction.doubles > OVERSHOOT and not self.count_junk():
+                return
+        else:
+            problem = decide(
+                RCPT_CHAIN,
+                RcptFacts(
+                    len(transaction.recipients), settings.max_recipients, settings.defers_surplus
+                ),
+            )
+            if problem is not None:
+                self._refuse_surplus(transaction, problem)
+                return
+            transaction.add(recipient)
+        self.state = state
+        self._out.append(_RECIPIENT_OK)
+
+    def _refuse_surplus(self, transaction: Transaction, problem: Problem) -> None:
+        """A recipient too many: answered each time, told once at the end of the transaction."""
+        transaction.surplus += 1
+        if transaction.surplus > OVERSHOOT:
+            self.refuse("rcpt", problem)
+        else:
+            self.refuse_again("rcpt", problem)
+
+    def tell_surplus(self, transaction: Transaction) -> None:
+        settings = transaction.settings
+        problem = check_recipients(
+            RcptFacts(settings.max_recipients, settings.max_recipients, settings.defers_surplus)
+        )
+        assert problem is not None  # there were as many
+        self.log_refused("rcpt", problem, count=transaction.surplus)
+
+    def end_transaction(self) -> None:
+        """Whatever ends a transaction, nothing of it stays for the next one."""
+        if self.transaction is not None:
+            self.transaction.drop()
+            if self.transaction.surplus:
+                self.tell_surplus(self.transaction)
+            self.transaction = None

@@ -1,0 +1,448 @@
+"""The listeners: started, reloaded in place and stopped as the configuration says, and the sessions
+of each of them.
+
+A configuration is prepared in full before anything changes (`prepare`), then put in force at once
+(`apply`); ports are opened after that, and again while they cannot be (`open_ports`). Open sessions
+are never dropped by a reload: they see the new settings at their next transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import structlog
+
+from mailrelay_gateway.contract.documents import Listener, Rate, RelayDocument, TlsMode
+from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig
+from mailrelay_gateway.intake.authentication import Verifier, decoys_of
+from mailrelay_gateway.intake.budget import InFlightBudget
+from mailrelay_gateway.intake.commons import Commons, Timeouts
+from mailrelay_gateway.intake.incoming import Intake
+from mailrelay_gateway.intake.places import Caps, Place, Places, too_many
+from mailrelay_gateway.intake.smtp.connection import Connection
+from mailrelay_gateway.intake.smtp.port import Port, bind, explain, shown
+from mailrelay_gateway.intake.smtp.settings import ListenerSettings, compile_settings
+from mailrelay_gateway.intake.tls import CertificateError, CertificateStore
+from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.policy.chain import client_not_allowed
+from mailrelay_gateway.policy.senders import Directory, compile_directory
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem
+
+log = structlog.get_logger()
+
+#: Seconds between two looks at gauges that change by themselves: use of limits, ends of
+#: certificates.
+HOUSEKEEPING = 1.0
+
+
+#: Alerts by which a client says that it does not trust the certificate, as OpenSSL calls them.
+DISTRUST = ("UNKNOWN_CA", "UNKNOWN CA", "CERTIFICATE_UNKNOWN", "CERTIFICATE UNKNOWN")
+#: Client addresses of which it is remembered whether they are admitted: a few nodes' worth of pods.
+ADMITTED_LIMIT = 4096
+
+
+#: Seconds until a port that cannot be opened is tried again: the first time, and at most.
+RETRY_FIRST = 0.5
+RETRY_LONGEST = 30.0
+
+#: The number of a port, or the listener's name where any number will do.
+PortKey = int | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A configuration made ready: what `Ingress.apply` swaps in."""
+
+    settings: Mapping[str, ListenerSettings]
+    ports: Mapping[str, PortKey]
+    certificates: CertificateStore
+    directory: Directory
+    decoys: tuple[Verifier, ...]
+    namespaces: Mapping[str, str]  # by the UID of a sender
+    rates: tuple[Rate, ...]
+    replicas: int
+
+
+class OpenListener:
+    """A listener of the configuration and its sessions."""
+
+    def __init__(self, settings: ListenerSettings, commons: Commons) -> None:
+        """Without a port yet."""
+        self.settings = settings
+        self.name = settings.name
+        self.sessions: set[Connection] = set()
+        self._commons = commons
+        self.places = Places(commons.caps, commons.tally)
+        self._admitted: dict[str, bool] = {}  # what `admits` found with the present settings
+        self._empty: asyncio.Future[None] | None = None  # someone waits for the last session
+
+    def configure(self, settings: ListenerSettings) -> None:
+        """Go by these settings from now on: sessions see them at their next transaction."""
+        self.settings = settings
+        self._admitted.clear()
+
+    def handshake_failed(self, client: str, error: BaseException) -> None:
+        """Count and log a handshake that did not succeed."""
+        metrics = self._commons.metrics
+        metrics.tls_handshakes(self.name, "failed").inc()
+        detail = str(error) or type(error).__name__
+        if any(alert in detail.upper() for alert in DISTRUST):
+            detail = f"The client does not trust the certificate: give it ca.crt ({detail})"
+        self.refused("starttls", Reason.TLS_FAILED, client, detail)
+
+    def no_place(self, client: str, why: str) -> None:
+        """Count and log a connection that had no place, or lost it, before there was TLS."""
+        self._commons.metrics.connections_total(self.name, "refused").inc()
+        self.refused("connect", Reason.TOO_MANY_CONNECTIONS, client, why)
+
+    def refused(self, stage: str, reason: Reason, client: str, detail: str) -> None:
+        """Count and log what ended without a word to the client."""
+        self._commons.metrics.rejected(self.name, stage, reason).inc()
+        account = self._commons.ledger.of(client)
+        if account.may_log(self._commons.loop.time()):
+            log.info(
+                "refused",
+                reason=reason,
+                stage=stage,
+                listener=self.name,
+                client=client,
+                detail=detail,
+            )
+        else:
+            account.unlogged += 1
+
+    def admits(self, client: str) -> bool:
+        """Whether a client's address may use this listener."""
+        found = self._admitted.get(client)
+        if found is None:
+            if len(self._admitted) >= ADMITTED_LIMIT:
+                self._admitted.clear()
+            found = self._admitted[client] = self.settings.admits(client)
+        return found
+
+    def enter(self, session: Connection) -> Problem | None:
+        """Count a session that connected, or say why it may not stay."""
+        metrics, place = self._commons.metrics, session.place
+        problem: Problem | None = None
+        if not self.admits(session.client):
+            problem = client_not_allowed(554)
+        elif place is None:
+            found = self.places.take(
+                session.client, session.make_room, stranger=self.settings.auth_required
+            )
+            if isinstance(found, Place):
+                session.place = found
+            else:
+                problem = too_many(found)
+        else:
+            place.evict = session.make_room
+        if problem is not None:
+            if place is not None:
+                place.give_back()
+            metrics.connections_total(self.name, "refused").inc()
+            return problem
+        self.sessions.add(session)
+        metrics.connections_total(self.name, "accepted").inc()
+        metrics.connections(self.name).inc()
+        return None
+
+    def leave(self, session: Connection) -> None:
+        """A session that entered is gone."""
+        if session not in self.sessions:
+            return
+        self.sessions.discard(session)
+        if session.place is not None:
+            session.place.give_back()
+        if self._empty is not None and not self.sessions and not self._empty.done():
+            self._empty.set_result(None)
+        self._commons.metrics.connections(self.name).dec()
+
+    async def wait_until_empty(self) -> None:
+        """Wait until the last session has left."""
+        if self.sessions:
+            self._empty = self._commons.loop.create_future()
+            await self._empty
+
+
+class Ingress:
+    """All listeners of the gateway."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        metrics: Metrics,
+        *,
+        bind: str = "",
+        timeouts: Timeouts | None = None,
+        caps: Caps | None = None,
+        budget: InFlightBudget | None = None,
+    ) -> None:
+        """Listen on the address `bind` ("": all, IPv6 and IPv4). Made within a running
+        event loop.
+        """
+        self._bind = bind
+        self._loop = asyncio.get_running_loop()
+        self._commons = Commons(
+            intake=intake,
+            metrics=metrics,
+            loop=self._loop,
+            timeouts=timeouts or Timeouts(),
+            caps=caps or Caps(),
+            budget=budget or InFlightBudget(),
+        )
+        self._certificates = CertificateStore()
+        self._open: dict[str, OpenListener] = {}
+        self._ports: dict[PortKey, Port] = {}
+        self._wanted: dict[str, PortKey] = {}  # by listener
+        self._stand_ins: dict[str, PortKey] = {}  # old ports of listeners whose new one is not open
+        self._problems: dict[str, str] = {}  # of listeners whose port cannot be opened
+        self._closing: set[OpenListener] = set()  # gone from the configuration, with sessions left
+        self._opening = asyncio.Lock()
+        self._retry: asyncio.TimerHandle | None = None
+        self._pause = RETRY_FIRST
+        self._retrying: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._namespaces: Mapping[str, str] = {}
+        self._gauges: set[tuple[str, str]] = set()
+        self._housekeeping = self._loop.call_later(HOUSEKEEPING, self._keep_house)
+
+    # --- configuration
+
+    def prepare(self, config: GatewayConfig) -> Prepared:
+        """All that a configuration needs, made and checked; nothing is changed. May be called in
+        any thread; ConfigError names the listener and says what is wrong.
+        """
+        relay = config.relay
+        directory = compile_directory(config.senders)
+        certificates = self._certificates.copy()
+        settings = {
+            listener.name: _compile(listener, relay, directory, certificates)
+            for listener in relay.listeners
+        }
+        ports: dict[PortKey, str] = {}
+        for listener in relay.listeners:
+            other = ports.setdefault(_port_key(listener), listener.name)
+            if other != listener.name:
+                raise ConfigError(
+                    RELAY_FILE,
+                    f"listeners {other} and {listener.name} have the same port {listener.port};"
+                    " give one of them another",
+                )
+        certificates.keep(
+            tuple(each for listener in relay.listeners for each in listener.tls.certificates)
+        )
+        return Prepared(
+            settings=settings,
+            ports={listener.name: _port_key(listener) for listener in relay.listeners},
+            certificates=certificates,
+            directory=directory,
+            decoys=decoys_of(directory),
+            namespaces={sender.uid: sender.namespace for sender in config.senders},
+            rates=relay.limits.rates,
+            replicas=relay.replicas,
+        )
+
+    def apply(self, prepared: Prepared) -> None:
+        """Put a configuration in force, whole and at once; nothing here fails. Ports are opened by
+        `open_ports`: logins, limits and revocations do not wait for them.
+        """
+        commons = self._commons
+        commons.limits.configure(prepared.rates, replicas=prepared.replicas)
+        commons.authenticator.decoys = prepared.decoys
+        self._certificates = prepared.certificates
+        self._namespaces = prepared.namespaces
+        before, self._open = self._open, {}
+        for name, settings in prepared.settings.items():
+            present = before.get(name)
+            if present is not None and self._wanted[name] == prepared.ports[name]:
+                present.configure(settings)
+                self._open[name] = present
+            else:
+                self._open[name] = OpenListener(settings, commons)
+        self._settle_ports(prepared.ports)
+        self._problems = {name: why for name, why in self._problems.items() if name in self._open}
+        for name, present in before.items():
+            if self._open.get(name) is not present:
+                self._closing.add(present)
+        for present in self._closing:  # who was revoked is revoked in their sessions too
+            present.configure(replace(present.settings, directory=prepared.directory))
+        self._pause = RETRY_FIRST
+
+    def _settle_ports(self, wanted: Mapping[str, PortKey]) -> None:
+        """Give the ports that are open to those who want them now, and close what nobody wants. A
+        listener that moves keeps its old port until the new one is open.
+        """
+        old = self._wanted | self._stand_ins
+        self._wanted = dict(wanted)
+        claimed = set(wanted.values())
+        self._stand_ins = {
+            name: old[name]
+            for name, key in wanted.items()
+            if key not in self._ports and old.get(name) in self._ports and old[name] not in claimed
+        }
+        for name, key in (self._wanted | self._stand_ins).items():
+            if key in self._ports:
+                self._ports[key].hand_to(self._open[name])
+        for key in self._ports.keys() - claimed - set(self._stand_ins.values()):
+            self._close_port(key)
+
+    def _close_port(self, key: PortKey) -> None:
+        port = self._ports.pop(key)
+        port.close()
+        log.info("port_closed", port=port.number)
+
+    async def open_ports(self) -> None:
+        """Open what is not open yet. What cannot be opened is said in `problems` and tried again
+        later, after growing pauses, until it can or is wanted no more.
+        """
+        async with self._opening:
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
+            for name, key in list(self._wanted.items()):
+                if not self._stopping and self._wanted.get(name) == key:
+                    await self._open_port(name, key)
+            if self._problems and not self._stopping:
+                self._retry = self._loop.call_later(self._pause, self._open_again)
+                self._pause = min(2 * self._pause, RETRY_LONGEST)
+            self._show_gauges()
+
+    async def _open_port(self, name: str, key: PortKey) -> None:
+        number = key if isinstance(key, int) else 0
+        fresh = key not in self._ports
+        try:
+            if fresh:
+                self._ports[key] = Port(bind(self._bind, number), self._commons)
+                self._ports[key].hand_to(self._open[name])
+            await self._ports[key].serve()
+        except Exception as error:  # an OSError, or a defect of ours, which stops no other listener
+            where = shown(self._bind, number)
+            why = f"Listener {name} cannot listen on {where}: {explain(error)}"
+            stand_in = self._ports.get(self._stand_ins.get(name, ""))
+            if stand_in is not None:
+                with suppress(OSError):
+                    await stand_in.serve()
+                why += f" Until then it stays on port {stand_in.number}."
+            if self._problems.get(name) != why:
+                log.error("listener_not_serving", listener=name, port=number, error=why)
+            self._problems[name] = why
+            return
+        if fresh or name in self._problems:
+            log.info("listening", listener=name, port=self._ports[key].number)
+        self._problems.pop(name, None)
+        if name in self._stand_ins:
+            self._close_port(self._stand_ins.pop(name))
+
+    def _open_again(self) -> None:
+        self._retry = None
+        self._retrying = self._loop.create_task(self.open_ports())
+
+    def problems(self) -> tuple[str, ...]:
+        """Why listeners do not serve where they should, a sentence each; empty when all do."""
+        return tuple(self._problems.values())
+
+    def serving(self) -> tuple[str, ...]:
+        """The listeners that serve, by name."""
+        return tuple(self.ports())
+
+    def ports(self) -> dict[str, int]:
+        """The bound port of each listener that serves, by name."""
+        keys = {
+            name: key
+            for name, key in self._wanted.items()
+            if key in self._ports and name not in self._problems
+        }
+        return {name: self._ports[key].number for name, key in (keys | self._stand_ins).items()}
+
+    @property
+    def sessions(self) -> int:
+        """Open sessions of all listeners."""
+        return sum(len(each.sessions) for each in (*self._open.values(), *self._closing))
+
+    async def stop(self, accept_for: float, wait: float) -> None:
+        """Accept for `accept_for` seconds more (clients still hold our address), then send 421 to
+        whoever is idle, and close what is still under way after `wait` seconds.
+        """
+        await asyncio.sleep(accept_for)
+        self._stopping = True
+        if self._retry is not None:
+            self._retry.cancel()
+        for port in self._ports.values():
+            port.close()
+        listeners = [*self._open.values(), *self._closing]
+        for session in _sessions(listeners):
+            session.say_goodbye()
+        await self._wait_until_quiet(listeners, wait)
+        for session in _sessions(listeners):
+            session.abort()
+        await self._wait_until_quiet(listeners, 1.0)
+        self._housekeeping.cancel()
+        self._commons.close()
+
+    async def _wait_until_quiet(self, listeners: list[OpenListener], seconds: float) -> None:
+        """Wait until no session is left; those that were told goodbye close themselves."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for each in listeners:
+                    await each.wait_until_empty()
+
+    def _keep_house(self) -> None:
+        self._housekeeping = self._loop.call_later(HOUSEKEEPING, self._keep_house)
+        self._closing = {each for each in self._closing if each.sessions}
+        self._show_gauges()
+
+    def _show_gauges(self) -> None:
+        """Gauges that change by themselves, and what the log was not told of."""
+        metrics, now = self._commons.metrics, time.time()
+        self._commons.publish()
+        for client, account in self._commons.ledger.muted():
+            if account.may_log(self._loop.time()):
+                log.warning("refusals_not_logged", client=client, count=account.unlogged)
+                account.unlogged = 0
+        for name, each in self._open.items():
+            metrics.listener_up(name).set(0 if name in self._problems else 1)
+            if each.settings.tls is not None:
+                ends = each.settings.tls.expires_at
+                metrics.certificate_expiry_seconds(each.name).set(ends - now)
+        fullest: dict[tuple[str, str], float] = dict.fromkeys(self._gauges, 0.0)
+        for scope, namespace, ratio in self._commons.limits.usage(
+            self._loop.time(), self._namespaces
+        ):
+            fullest[scope, namespace] = max(ratio, fullest.get((scope, namespace), 0.0))
+        for labels, ratio in fullest.items():
+            metrics.limit_usage_ratio(*labels).set(ratio)
+        self._gauges = {labels for labels, ratio in fullest.items() if ratio > 0.0}
+
+
+def _sessions(listeners: list[OpenListener]) -> list[Connection]:
+    return [session for each in listeners for session in each.sessions]
+
+
+def _port_key(listener: Listener) -> PortKey:
+    """What names a port over reloads: its number, or its listener where any number will do."""
+    return listener.port or listener.name
+
+
+def _compile(
+    listener: Listener,
+    relay: RelayDocument,
+    directory: Directory,
+    certificates: CertificateStore,
+) -> ListenerSettings:
+    try:
+        tls = None
+        if listener.tls.mode is not TlsMode.NONE:
+            tls = certificates.load(listener.tls.certificates)
+        return compile_settings(listener, relay=relay, directory=directory, tls=tls)
+    except CertificateError as error:
+        raise ConfigError(RELAY_FILE, f"listener {listener.name} {error}") from None
+    except ValueError as error:  # of ipaddress, which names what it saw
+        raise ConfigError(
+            RELAY_FILE,
+            f"listener {listener.name} has an entry in clientCIDRs that is no network: {error}",
+        ) from None

@@ -1,0 +1,157 @@
+"""The part of a session's dialog that is about who it is: AUTH, and what became of the login since.
+
+How a mechanism goes is smtp/sasl.py's, whether a password is right authentication.py's. Here it is
+asked and answered, and here a login ends: when its sender or its verifier is no longer in the
+configuration, the session gets 421 at its next MAIL (policy/chain.py) and may log in again.
+"""
+
+from __future__ import annotations
+
+from mailrelay_gateway.intake.authentication import Login, Verdict
+from mailrelay_gateway.intake.places import too_many
+from mailrelay_gateway.intake.smtp.connection import Connection
+from mailrelay_gateway.intake.smtp.mode import WAITING
+from mailrelay_gateway.message.trace import transmission
+from mailrelay_gateway.policy.chain import tls_required
+from mailrelay_gateway.policy.senders import Directory, SenderEntry
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem, refuse
+from mailrelay_gateway.smtp.reply import Reply
+from mailrelay_gateway.smtp.server import sasl
+from mailrelay_gateway.smtp.server.commands import MOVES, Move, State, next_state, sequence_problem
+
+#: Failed logins before the session is closed.
+MAX_LOGIN_FAILURES = 3
+
+_LOGGED_IN = Reply(235, "2.7.0", "Logged in").encode()
+
+
+class LoginDialog(Connection):
+    """A connection that knows where its dialog stands and who logged in."""
+
+    # What a session begins with: see Connection.
+    state = State.START
+    protocol = ""  # as Received names it
+    login: Login | None = None
+    exchange: sasl.Exchange | None = None  # an AUTH under way
+    _login_directory: Directory | None = None  # by which `_login_entry` was looked up
+    _login_entry: SenderEntry | None = None
+    _login_failures = 0
+
+    def may(self, move: Move, stage: str) -> bool:
+        """Whether `move` is legal now; answers if not."""
+        if move in MOVES[self.state]:
+            return True
+        self.out_of_order(stage, move)
+        return False
+
+    def out_of_order(self, stage: str, move: Move) -> None:
+        """Answer that `move` cannot come now."""
+        problem = sequence_problem(self.state, move)
+        assert problem is not None  # MOVES says so
+        self.refuse(stage, problem)
+
+    def move(self, move: Move) -> None:
+        """Go where `move` leads; the caller has asked whether it may."""
+        self.state = next_state(self.state, move)
+
+    def on_auth(self, argument: bytes) -> None:
+        """Handle the command AUTH."""
+        if not self.settings.auth_required:
+            problem = refuse(Reason.COMMAND_UNKNOWN, 502, "5.5.1", "AUTH is not offered here")
+        elif not self.tls:
+            problem = tls_required()
+        elif self.login is not None:
+            problem = refuse(Reason.BAD_SEQUENCE, 503, "5.5.1", "Already logged in")
+        else:
+            if self.may(Move.AUTH, "auth"):
+                self.login_step(sasl.begin(argument))
+            return
+        self.refuse("auth", problem)
+
+    def login_step(self, step: sasl.Step) -> None:
+        """Carry out a step: ask on, refuse, or have the credentials checked."""
+        if isinstance(step, sasl.Challenge):
+            self.exchange = step.exchange
+            self.reply(f"334 {step.prompt}\r\n".encode("ascii"))
+        elif isinstance(step, Problem):
+            self.refuse("auth", step)
+        else:
+            self.settings = self.listener.settings
+            directory, began = self.settings.directory, self.loop.time()
+            self.wait()
+            self.commons.authenticator.check(
+                directory,
+                step,
+                self.client,
+                lambda: self.mode is WAITING,
+                lambda verdict, login: self._decided(step, began, verdict, login),
+            )
+
+    def _decided(
+        self, tried: sasl.Credentials, began: float, verdict: Verdict, login: Login | None
+    ) -> None:
+        """The verdict on a login. A failure is answered a fixed time after the question, whatever
+        it cost us.
+        """
+        self.commons.metrics.auth_attempts(tried.mechanism, verdict).inc()
+        if verdict is Verdict.FAILED:
+            # The name if it is one of ours; people type passwords where a name belongs.
+            known = tried.username in self.settings.directory.by_username
+            who = tried.username if known else self.commons.authenticator.alias(tried.username)
+            self.loop.call_at(began + self.commons.timeouts.failure, self._login_failed, who)
+        elif self.mode is WAITING:  # otherwise the client went away
+            self.guard(lambda: self._login_decided(verdict, login))
+
+    def _login_decided(self, verdict: Verdict, login: Login | None) -> None:
+        uid = "" if login is None else login.entry.identity.uid
+        no_place = self.place.settle(uid) if uid and self.place is not None else ""
+        if no_place:
+            self.refuse("auth", too_many(no_place))
+        elif login is not None:
+            self.login = login
+            self.protocol = transmission(extended=True, tls=True, authenticated=True)
+            assert self.session is not None  # there is one as long as the connection
+            self.session.authenticated = True
+            self.move(Move.AUTH)
+            self.reply(_LOGGED_IN)
+        elif verdict is Verdict.BUSY:
+            self.refuse(
+                "auth",
+                refuse(Reason.AUTH_BUSY, 454, "4.7.0", "Too many logins at once: try again soon"),
+            )
+        else:
+            self.refuse(
+                "auth", refuse(Reason.INTERNAL_ERROR, 454, "4.7.0", "Cannot check logins now")
+            )
+        self.carry_on()
+
+    def _login_failed(self, who: str) -> None:
+        if self.mode is WAITING:
+            self.guard(lambda: self._refuse_login(who))
+
+    def _refuse_login(self, who: str) -> None:
+        self._login_failures += 1
+        sentence = "Username or password is wrong"
+        self.refuse("auth", refuse(Reason.AUTH_FAILED, 535, "5.7.8", sentence, f"username {who}"))
+        if self._login_failures >= MAX_LOGIN_FAILURES:
+            self.refuse(
+                "auth",
+                refuse(Reason.TOO_MANY_ERRORS, 421, "4.7.0", "Too many failed logins"),
+            )
+        self.carry_on()
+
+    def sender_entry(self) -> SenderEntry | None:
+        """Who logged in, as the present configuration has it; None once the sender or its verifier
+        is gone.
+        """
+        login = self.login
+        if login is None:
+            return None
+        directory = self.settings.directory
+        if directory is not self._login_directory:
+            entry = directory.by_uid.get(login.entry.identity.uid)
+            stands = entry is not None and login.verifier in entry.verifiers
+            self._login_entry = entry if stands else None
+            self._login_directory = directory
+        return self._login_entry

@@ -1,0 +1,362 @@
+"""The dialog of one connection: what each verb does, given the settings of its listener and the
+policy's decisions.
+
+Only the dialog lives here: octets, clocks and TLS are connection.py's, logins login_dialog.py's,
+MAIL and RCPT envelope_dialog.py's, grammar and legal order smtp/'s, who may send what is policy's,
+storing is the queue's. Nothing here awaits: what takes time (a login by scrypt, a large message's
+file, the commit) is asked for with a callback, and the connection keeps its input meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mailrelay_gateway.intake.smtp.envelope_dialog import EnvelopeDialog
+from mailrelay_gateway.intake.smtp.mode import LINES, WAITING
+from mailrelay_gateway.intake.smtp.transaction import Transaction
+from mailrelay_gateway.message.trace import transmission
+from mailrelay_gateway.policy.chain import too_big
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem, refuse
+from mailrelay_gateway.smtp.reply import Reply
+from mailrelay_gateway.smtp.server import sasl
+from mailrelay_gateway.smtp.server.commands import (
+    MOVES,
+    Move,
+    State,
+    is_endless,
+    is_foreign,
+    line_too_long,
+    read_bdat,
+    read_helo,
+    sequence_problem,
+    split_line,
+)
+from mailrelay_gateway.smtp.server.data_reader import ChunkReader, DataReader
+
+# Names of their own: looking a member up in its class costs ten times as much (Python 3.11), and
+# these are hot.
+_DATA, _END = Move.DATA, Move.END
+
+#: Octets of a chunk that cost its sender as much as us. Smaller ones that follow a refusal count as
+#: commands that lead to nothing.
+HONEST_CHUNK = 4096
+
+_OK = Reply(250, "2.0.0", "OK").encode()
+_GO_AHEAD = Reply(354, "", "End with CRLF . CRLF").encode()
+_READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS").encode()
+_BYE = Reply(221, "2.0.0", "Bye").encode()
+_CANNOT_VERIFY = Reply(252, "2.5.0", "Not verified; send it and see").encode()
+_RESET = Reply(250, "2.0.0", "Reset").encode()
+
+
+class Session(EnvelopeDialog):
+    """One client's dialog."""
+
+    # --- lines
+
+    def on_line(self, line: bytes) -> None:
+        """One command, or the answer to a challenge of AUTH."""
+        if self.exchange is not None:
+            exchange, self.exchange = self.exchange, None
+            if is_endless(line):
+                self.refuse("auth", line_too_long())
+                self.hang_up()
+            else:
+                self.login_step(sasl.advance(exchange, line.rstrip(b"\r\n")))
+            return
+        read = split_line(line)
+        if isinstance(read, Problem):
+            if is_foreign(line):
+                self._not_smtp()
+            else:
+                self.refuse("session", read)
+                if is_endless(line):
+                    self.hang_up()
+            return
+        verb, argument = read
+        handler = _VERBS.get(verb)
+        if handler is None:
+            self._unknown(line)
+            return
+        self.commons.verbs[verb] += 1
+        handler(self, argument)
+
+    def _unknown(self, line: bytes) -> None:
+        self.commons.verbs[b"unknown"] += 1
+        if is_foreign(line):
+            self._not_smtp()
+            return
+        self.refuse("session", refuse(Reason.COMMAND_UNKNOWN, 500, "5.5.1", "Unknown command"))
+
+    def _not_smtp(self) -> None:
+        """Another protocol, perhaps a browser made to speak to us: no word more (chasquid, Postfix
+        do the same).
+        """
+        self.refuse("session", refuse(Reason.NOT_SMTP, 521, "5.5.1", "This is SMTP"))
+        self.hang_up()
+
+    # --- verbs without a transaction
+
+    def _ehlo(self, argument: bytes) -> None:
+        if not self._greet(argument, extended=True):
+            return
+        self._junk(self.settings.ehlo_reply_tls if self.tls else self.settings.ehlo_reply_plain)
+
+    def _helo(self, argument: bytes) -> None:
+        if not self._greet(argument, extended=False):
+            return
+        self._junk(self.settings.helo_reply)
+
+    def _greet(self, argument: bytes, *, extended: bool) -> bool:
+        name = read_helo(argument)
+        if isinstance(name, Problem):
+            self.refuse("session", name)
+            return False
+        self.settings = self.listener.settings
+        self.helo = name
+        self.protocol = transmission(
+            extended=extended, tls=bool(self.tls), authenticated=self.login is not None
+        )
+        self.end_transaction()
+        self.move(Move.HELLO)
+        return True
+
+    def _starttls(self, argument: bytes) -> None:
+        if self.settings.tls_mode != "StartTLS" or self.tls:
+            self.refuse(
+                "starttls", refuse(Reason.BAD_SEQUENCE, 503, "5.5.1", "STARTTLS is not offered now")
+            )
+        elif argument:
+            self.refuse("starttls", refuse(Reason.SYNTAX, 501, "5.5.4", "STARTTLS has no argument"))
+        elif self.may(Move.STARTTLS, "starttls"):
+            self.move(Move.STARTTLS)
+            self.settings = self.listener.settings  # the newest certificate
+            self.helo = ""
+            self.reply(_READY_FOR_TLS)
+            self.flush()
+            self.begin_tls()
+
+    def _rset(self, argument: bytes) -> None:
+        if argument:
+            self._takes_none("RSET")
+            return
+        self.end_transaction()
+        self.move(Move.RESET)
+        self._junk(_RESET)
+
+    def _noop(self, _argument: bytes) -> None:
+        self._junk(_OK)
+
+    def _vrfy(self, argument: bytes) -> None:
+        if not argument:
+            self.refuse(
+                "session", refuse(Reason.SYNTAX, 501, "5.5.4", "VRFY needs a name or an address")
+            )
+            return
+        # RFC 5321 section 3.5.3: neither yes nor no.
+        self._junk(_CANNOT_VERIFY)
+
+    def _help(self, _argument: bytes) -> None:
+        self._junk(self.settings.help_reply_tls if self.tls else self.settings.help_reply_plain)
+
+    def _takes_none(self, verb: str) -> None:
+        self.refuse("session", refuse(Reason.SYNTAX, 501, "5.5.4", f"{verb} has no argument"))
+
+    def _junk(self, reply: bytes) -> None:
+        """Answer a command that does nothing, though not for ever."""
+        if self.count_junk():
+            self.reply(reply)
+
+    def _not_implemented(self, _argument: bytes) -> None:
+        self.refuse("session", refuse(Reason.COMMAND_UNKNOWN, 502, "5.5.1", "Not implemented here"))
+
+    def _quit(self, argument: bytes) -> None:
+        if argument:
+            self._takes_none("QUIT")
+            return
+        self.reply(_BYE)
+        self.hang_up(at_once=True)
+
+    # --- the content
+
+    def _data(self, argument: bytes) -> None:
+        if argument:
+            self.refuse("data", refuse(Reason.SYNTAX, 501, "5.5.4", "DATA has no argument"))
+            return
+        if not self.may(_DATA, "data"):
+            return
+        transaction = self.transaction
+        assert transaction is not None  # the state says so
+        problem = transaction.begin(self, DataReader())
+        if problem is not None:
+            self._refuse_message(problem)
+            return
+        self.reply(_GO_AHEAD)
+        self.begin_content()
+
+    def _bdat(self, argument: bytes) -> None:
+        chunk = read_bdat(argument)
+        if isinstance(chunk, Problem):
+            # How much would have to be skipped cannot be known: what follows is not to be read as
+            # commands.
+            self.refuse("data", chunk)
+            self.hang_up()
+            return
+        size, last = chunk
+        transaction = self.transaction
+        problem = sequence_problem(self.state, Move.CHUNK)
+        if problem is None:
+            assert transaction is not None  # the state says so
+            if self.state is State.RECIPIENTS:
+                problem = transaction.begin(self, ChunkReader())
+        if problem is not None:
+            # The chunk comes whatever we say: it has to be taken (RFC 3030 section 2), and is
+            # dropped.
+            told = self.state is State.REFUSED_CHUNKS
+            self.move(Move.REFUSED_CHUNK)
+            self.end_transaction()
+            self.transaction = Transaction.refused(
+                problem, settings=self.settings, commons=self.commons, told=told
+            )
+        else:
+            self.move(Move.CHUNK)
+        transaction = self.transaction
+        assert transaction is not None
+        if transaction.is_too_far(size):
+            # Not worth waiting for: what comes is not to be read as commands, and is dropped.
+            problem = transaction.problem or too_big(transaction.settings.max_size)
+            self._refuse_message(problem)
+            self.hang_up(slowly=True)
+            return
+        transaction.start_chunk(size, last=last)
+        self.begin_content()
+        if size == 0:
+            self._chunk_ended()
+
+    def on_content(self, octets: bytes, position: int) -> int:
+        """Content of DATA or of a chunk."""
+        transaction = self.transaction
+        assert transaction is not None  # the mode says so
+        after = transaction.feed(octets, position)
+        if after < 0:
+            if transaction.overrun:
+                problem = transaction.problem
+                assert problem is not None  # nothing overruns that was not refused
+                self._refuse_message(problem)
+                self.hang_up(slowly=True)
+            return len(octets)
+        if transaction.chunked:
+            self._chunk_ended()
+        else:
+            self._content_ended()
+        return after
+
+    def _chunk_ended(self) -> None:
+        transaction = self.transaction
+        assert transaction is not None  # the mode says so
+        self.mode = LINES
+        if self.state is not State.CHUNKS:
+            problem = transaction.problem
+            assert problem is not None  # that is why the chunk was refused
+            self.transaction = None
+            if not transaction.told:
+                self.refuse("data", problem)
+            elif transaction.chunk_size >= HONEST_CHUNK or self.count_junk():
+                # A client sends all its chunks before it reads that the first was refused.
+                self.refuse_again("data", problem)
+        elif transaction.last_chunk:
+            self._content_ended()
+        elif transaction.problem is not None:
+            problem = transaction.problem
+            self.end_transaction()
+            self.move(Move.REFUSED_CHUNK)
+            self.refuse("data", problem)
+        else:
+            octets = f"{transaction.chunk_size} octets received"
+            reply = Reply(250, "2.0.0", octets).encode()
+            if transaction.chunk_size == 0:
+                self._junk(reply)
+            else:
+                self.reply(reply)
+
+    def _content_ended(self) -> None:
+        """The message is complete: store it, unless something is wrong with it. Input waits for the
+        outcome.
+        """
+        transaction = self.transaction
+        assert transaction is not None  # the mode says so
+        self.wait()
+        transaction.finish(self._stored)
+
+    def _stored(self, queue_id: str, problem: Problem | None) -> None:
+        """The outcome, from the queue: the connection may be gone by now. Raises
+        nothing into it.
+        """
+        if self.mode is WAITING:
+            self.guard(lambda: self._answer_stored(queue_id, problem))
+
+    def _answer_stored(self, queue_id: str, problem: Problem | None) -> None:
+        self.move(_END)
+        assert self.transaction is not None  # it is what was stored
+        if self.transaction.surplus:
+            self.tell_surplus(self.transaction)
+        if problem is None:
+            self.errors = self.junk = 0
+            self.reply(f"250 2.0.0 {queue_id} stored\r\n".encode("ascii"))
+        else:
+            self.refuse("data", problem)
+        self.transaction = None
+        self.carry_on()
+
+    def _refuse_message(self, problem: Problem) -> None:
+        """End the transaction with a refusal at DATA."""
+        self.end_transaction()
+        if _END in MOVES[self.state]:
+            self.state = MOVES[self.state][_END]
+        self.refuse("data", problem)
+
+    # --- for connection.py
+
+    def on_crowded(self) -> bool:
+        """Whether the disk is slower than the client."""
+        return self.transaction is not None and self.transaction.crowded
+
+    def on_lost(self) -> None:
+        """Drop a message that is not complete."""
+        self.end_transaction()
+
+    def content_octets(self) -> int:
+        """How much of the present message has come."""
+        return self.transaction.octets if self.transaction is not None else 0
+
+    def log_fields(self) -> dict[str, Any]:
+        """The sender of the transaction and who is logged in."""
+        fields: dict[str, Any] = {}
+        if self.login is not None:
+            fields["identity"] = str(self.login.entry.identity)
+        if self.transaction is not None:
+            fields["sender"] = self.transaction.sender
+            fields["recipients"] = self.transaction.recipients
+        return fields
+
+
+_VERBS: dict[bytes, Callable[[Session, bytes], None]] = {
+    b"EHLO": Session._ehlo,
+    b"HELO": Session._helo,
+    b"STARTTLS": Session._starttls,
+    b"AUTH": Session.on_auth,
+    b"MAIL": Session.on_mail,
+    b"RCPT": Session.on_rcpt,
+    b"DATA": Session._data,
+    b"BDAT": Session._bdat,
+    b"RSET": Session._rset,
+    b"NOOP": Session._noop,
+    b"VRFY": Session._vrfy,
+    b"HELP": Session._help,
+    b"QUIT": Session._quit,
+    b"EXPN": Session._not_implemented,
+    b"ETRN": Session._not_implemented,
+    b"TURN": Session._not_implemented,
+}

@@ -1,0 +1,78 @@
+"""What the SMTP client tells its owner, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from mailrelay_gateway.smtp.client.states import Phase
+from mailrelay_gateway.smtp.reply import Reply
+
+
+class Trouble(Enum):
+    """Why a session ended other than by our QUIT."""
+
+    REFUSED = auto()  # a 4xx or 5xx before MAIL: `reply` has it
+    CLOSING = auto()  # 421: the server closes the channel (RFC 5321 section 3.8)
+    PROTOCOL = auto()  # not SMTP, out of step, or octets where none may be: `detail` says it
+    NO_STARTTLS = auto()  # we insist on TLS and the server does not offer it
+    NO_AUTH = auto()  # we have a login and the server offers no mechanism that we speak
+    CLEAR_LOGIN = auto()  # we have a login and neither TLS nor a loopback address
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReady:
+    """The session is up: TLS and login done as configured. Transactions may begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """The owner must shake hands now, read nothing in the clear, then call `tls_established`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendBody:
+    """354 came and at least one recipient was taken: the owner calls `send_body`, or `body_sent`
+    after streaming.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The replies of one transaction. None: the reply never came, or the command was never sent.
+
+    `recipients` is in the order given to `begin`. `answered` counts the replies to MAIL and what
+    followed.
+    """
+
+    mail: Reply | None
+    recipients: tuple[Reply | None, ...]
+    data: Reply | None
+    final: Reply | None
+    answered: int
+    dot_sent: bool  # the final dot was handed to the owner to send
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionEnded:
+    """All replies of the transaction came, and the session is ready for the next one."""
+
+    transcript: Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """Close the connection. A transaction that was under way is in `SmtpClient.transcript`."""
+
+    phase: Phase
+    trouble: Trouble
+    reply: Reply | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The server answered QUIT: close the connection."""
+
+
+Event = SessionReady | StartTls | SendBody | TransactionEnded | SessionEnded | Goodbye

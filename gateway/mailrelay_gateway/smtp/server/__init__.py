@@ -1,0 +1,1 @@
+"""The server's side of SMTP as bytes and values: commands, parameters, content, SASL. Pure."""

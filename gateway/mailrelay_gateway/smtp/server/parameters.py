@@ -1,0 +1,90 @@
+"""Parameters of MAIL and RCPT (RFC 5321 section 4.1.2, esmtp-param), read and judged. Pure.
+
+We offer SIZE (RFC 1870), 8BITMIME (RFC 6152) and AUTH (RFC 4954 section 5), nothing on RCPT. What
+we do not offer is refused with 555, never dropped: a client that asks for a notification must learn
+that it will not get one. Values keep their case (xtext).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem, refuse
+
+# RFC 5321:  esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-");  esmtp-value = 1*(%d33-60 /
+# %d62-126)
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e]+))?")
+# RFC 1870 section 3: up to 20 digits.
+_SIZE = re.compile(r"[0-9]{1,20}")
+
+
+@dataclass(frozen=True, slots=True)
+class MailParameters:
+    """What MAIL said besides the address: the size in octets (0: not said)."""
+
+    size: int = 0
+
+
+NO_PARAMETERS = MailParameters()
+
+
+def split_parameters(text: str) -> tuple[tuple[str, str | None], ...] | None:
+    """`SIZE=10 FOO` as (("SIZE", "10"), ("FOO", None)): keywords in upper case. None: not the
+    grammar.
+    """
+    found = []
+    for word in text.split():
+        match = _PARAMETER.fullmatch(word)
+        if match is None:
+            return None
+        found.append((match[1].upper(), match[2]))
+    return tuple(found)
+
+
+def read_mail_parameters(text: str) -> MailParameters | Problem:
+    """The parameters of MAIL, or why they are refused: 501 when broken, 555 when not offered (RFC
+    5321, 4.1.1.11).
+    """
+    if not text:
+        return NO_PARAMETERS
+    parameters = split_parameters(text)
+    if parameters is None or len({name for name, _ in parameters}) != len(parameters):
+        return _broken("MAIL parameters are KEYWORD or KEYWORD=VALUE, each once")
+    size = 0
+    for name, value in parameters:
+        if name == "SIZE":
+            if value is None or not _SIZE.fullmatch(value):
+                return _broken("SIZE is a number of octets, such as SIZE=1024")
+            size = int(value)
+        elif name == "BODY":
+            if value is None or value.upper() not in ("7BIT", "8BITMIME"):
+                return _not_offered("BODY is 7BIT or 8BITMIME here")
+        elif name == "AUTH":
+            # RFC 4954 section 5: who submitted it first. We trust nobody's word for that: read and
+            # dropped.
+            if value is None:
+                return _broken("AUTH needs a value, such as AUTH=<>")
+        else:
+            return _not_offered(f"MAIL parameter {name} is not offered; see the answer to EHLO")
+    return MailParameters(size)
+
+
+def check_rcpt_parameters(text: str) -> Problem | None:
+    """None when RCPT had no parameters; we offer none."""
+    if not text:
+        return None
+    parameters = split_parameters(text)
+    if parameters is None:
+        return _broken("RCPT parameters are KEYWORD or KEYWORD=VALUE")
+    names = " ".join(name for name, _ in parameters)
+    return _not_offered(f"RCPT parameter {names} is not offered; see the answer to EHLO")
+
+
+def _broken(sentence: str) -> Problem:
+    return refuse(Reason.SYNTAX, 501, "5.5.4", sentence)
+
+
+def _not_offered(sentence: str) -> Problem:
+    return refuse(Reason.UNSUPPORTED_PARAMETER, 555, "5.5.4", sentence)

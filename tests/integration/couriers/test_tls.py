@@ -1,0 +1,206 @@
+"""TLS towards upstreams: STARTTLS and implicit, always verified, and nothing said in the clear
+survives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mailrelay_gateway.contract.documents import Login, TlsMode
+from mailrelay_gateway.contract.status import UpstreamState
+from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
+from mailrelay_gateway.message.envelope import Result
+from mailrelay_gateway.reasons import Reason
+from tests.integration.couriers.certificates import make_authority
+from tests.integration.couriers.conftest import Rig
+from tests.integration.couriers.memory_work import attempt
+from tests.integration.couriers.scripted_server import Peer, Script, polite
+
+DELIVERED = (Result.DELIVERED, Reason.DELIVERED)
+LOGIN = Login(username="user", password="word")
+
+pytestmark = pytest.mark.both_loops
+
+
+def starttls(rig: Rig, *names: str, expired: bool = False) -> Script:
+    """A server that takes mail over STARTTLS, with a login."""
+    context = rig.authority.server_context(*names, expired=expired)
+
+    async def script(peer: Peer) -> None:
+        await peer.greet("PIPELINING", "AUTH PLAIN", "STARTTLS")
+        await peer.hear("STARTTLS")
+        await peer.say("220 go")
+        await peer.start_tls(context)
+        await peer.ehlo("PIPELINING", "AUTH PLAIN")
+        await peer.hear("AUTH PLAIN")
+        await peer.say("235 in")
+        await peer.take_message()
+        await peer.take_message()
+        await peer.until_quit()
+
+    return script
+
+
+async def test_starttls_with_a_login(rig: Rig) -> None:
+    server = await rig.serve(starttls(rig, "smtp.example.com"))
+    rig.names.known["smtp.example.com"] = ["127.0.0.1"]
+    rig.run(rig.config(server.port, mode=TlsMode.START_TLS, host="smtp.example.com", login=LOGIN))
+    rig.work.add(attempt(1), attempt(2))
+    await rig.work.until_finished(2)
+    assert rig.work.results == [DELIVERED] * 2
+    assert server.peers[0].heard[:4] == [
+        "EHLO mail.example.com",
+        "STARTTLS",
+        "EHLO mail.example.com",
+        "AUTH PLAIN AHVzZXIAd29yZA==",
+    ]
+
+
+async def test_a_body_over_tls_arrives_whole(rig: Rig) -> None:
+    body = b"Subject: x\r\n\r\n" + b".%0100d\r\n" % 7 * 2000
+    server = await rig.serve(polite, tls=("127.0.0.1",))
+    rig.run(rig.config(server.port, mode=TlsMode.IMPLICIT))
+    server.peers.clear()
+
+    rig.work.add(attempt(1, body=body[:60_000] + b"\r\n"))
+    await rig.work.until_finished(1)
+    assert rig.work.results == [DELIVERED]
+    assert server.peers[0].bodies == [(body[:60_000] + b"\r\n").replace(b"\r\n.", b"\r\n..")]
+
+
+@pytest.mark.parametrize(
+    ("names", "server_name"),
+    [(("127.0.0.1",), None), (("relay.example.com",), "relay.example.com")],
+)
+async def test_implicit_tls(rig: Rig, names: tuple[str, ...], server_name: str | None) -> None:
+    server = await rig.serve(polite, tls=names)
+    rig.run(rig.config(server.port, mode=TlsMode.IMPLICIT, server_name=server_name))
+    rig.work.add(attempt(1))
+    await rig.work.until_finished(1)
+    assert rig.work.results == [DELIVERED]
+
+
+async def held(rig: Rig) -> tuple[Reason, str]:
+    rig.work.add(attempt(1))
+    await rig.work.until(lambda: bool(rig.work.holds))
+    assert rig.state() is UpstreamState.HELD
+    assert rig.work.finished == []
+    return rig.work.holds[0]
+
+
+@pytest.mark.parametrize("mode", [TlsMode.START_TLS, TlsMode.IMPLICIT])
+async def test_a_certificate_of_another_name_holds(rig: Rig, mode: TlsMode) -> None:
+    if mode is TlsMode.IMPLICIT:
+        server = await rig.serve(polite, tls=("other.example.com",))
+    else:
+        server = await rig.serve(starttls(rig, "other.example.com"))
+    rig.names.known["smtp.example.com"] = ["127.0.0.1"]
+    rig.run(rig.config(server.port, mode=mode, host="smtp.example.com"))
+    reason, detail = await held(rig)
+    assert reason is Reason.UPSTREAM_TLS_FAILED
+    assert "does not verify for smtp.example.com" in detail
+    assert all("AUTH" not in line for peer in server.peers for line in peer.heard)
+
+
+async def test_an_unknown_authority_holds(rig: Rig) -> None:
+    server = await rig.serve(polite, tls=("127.0.0.1",))
+    other = make_authority(rig.authority.folder)
+    rig.run(rig.config(server.port, mode=TlsMode.IMPLICIT, ca=other.pem))
+    reason, detail = await held(rig)
+    assert reason is Reason.UPSTREAM_TLS_FAILED
+    assert "does not verify for 127.0.0.1" in detail
+
+
+async def test_an_expired_certificate_holds(rig: Rig) -> None:
+    server = await rig.serve(starttls(rig, "127.0.0.1", expired=True))
+    rig.run(rig.config(server.port, mode=TlsMode.START_TLS))
+    reason, detail = await held(rig)
+    assert reason is Reason.UPSTREAM_TLS_FAILED
+    assert "expired" in detail
+
+
+async def test_a_bundle_that_is_none_holds_and_says_so(rig: Rig) -> None:
+    server = await rig.serve(polite, tls=("127.0.0.1",))
+    rig.run(rig.config(server.port, mode=TlsMode.IMPLICIT, ca="not PEM"))
+    reason, detail = await held(rig)
+    assert reason is Reason.UPSTREAM_TLS_FAILED
+    assert "tls.caRef" in detail
+    assert server.peers == []
+
+
+async def test_a_server_without_starttls_holds(rig: Rig) -> None:
+    server = await rig.serve(polite)
+    rig.run(rig.config(server.port, mode=TlsMode.START_TLS))
+    reason, _ = await held(rig)
+    assert reason is Reason.UPSTREAM_TLS_MISSING
+    assert all("MAIL" not in line for peer in server.peers for line in peer.heard)
+
+
+async def test_implicit_tls_on_a_plain_port_says_what_to_change(rig: Rig) -> None:
+    async def plain(peer: Peer) -> None:
+        await peer.say("220 speak SMTP")
+        await peer.silence()
+
+    server = await rig.serve(plain)
+    rig.run(rig.config(server.port, mode=TlsMode.IMPLICIT))
+    reason, detail = await held(rig)
+    assert reason is Reason.UPSTREAM_TLS_FAILED
+    assert "StartTLS" in detail
+
+
+async def test_a_stalled_handshake_ends_at_its_deadline(rig: Rig) -> None:
+    async def stall(peer: Peer) -> None:
+        await peer.greet("STARTTLS")
+        await peer.hear("STARTTLS")
+        await peer.say("220 go")
+        await peer.silence()
+
+    server = await rig.serve(stall)
+    rig.run(rig.config(server.port, mode=TlsMode.START_TLS), deadlines=Deadlines(tls=0.1))
+    reason, detail = await held(rig)
+    assert reason is Reason.UPSTREAM_TLS_FAILED
+    assert "not done in time" in detail
+
+
+async def test_a_server_that_hangs_up_amid_the_handshake_holds(rig: Rig) -> None:
+    async def hang_up(peer: Peer) -> None:
+        await peer.greet("STARTTLS")
+        await peer.hear("STARTTLS")
+        await peer.say("220 go")
+        await peer.reader.read(1)
+
+    server = await rig.serve(hang_up)
+    rig.run(rig.config(server.port, mode=TlsMode.START_TLS))
+    reason, _ = await held(rig)
+    assert reason is Reason.UPSTREAM_TLS_FAILED
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_is_injected_in_the_clear_is_never_taken_for_the_server(
+    rig: Rig, together: bool
+) -> None:
+    """A man in the middle adds lines to the 220, in the same segment or in one of its own."""
+    context = rig.authority.server_context("127.0.0.1")
+    injected = b"250-script\r\n250 AUTH PLAIN\r\n235 in\r\n"
+
+    async def script(peer: Peer) -> None:
+        await peer.greet("STARTTLS", "PIPELINING")
+        await peer.hear("STARTTLS")
+        if together:
+            await peer.send(b"220 go\r\n" + injected)
+        else:
+            await peer.send(b"220 go\r\n")
+            await asyncio.sleep(0)
+            await peer.send(injected)
+        await peer.start_tls(context)
+        await peer.ehlo("PIPELINING")
+        await peer.until_quit()
+
+    server = await rig.serve(script)
+    rig.run(rig.config(server.port, mode=TlsMode.START_TLS, login=LOGIN))
+    reason, _ = await held(rig)
+    assert reason in (Reason.UPSTREAM_PROTOCOL_ERROR, Reason.UPSTREAM_TLS_FAILED)
+    assert (reason is Reason.UPSTREAM_PROTOCOL_ERROR) or not together
+    assert all("AUTH" not in line for peer in server.peers for line in peer.heard)

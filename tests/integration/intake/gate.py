@@ -1,0 +1,374 @@
+"""A real Ingress on loopback with an intake that keeps messages in memory: what all tests of this
+folder start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import hashlib
+import itertools
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from prometheus_client.parser import text_string_to_metric_families
+
+from mailrelay_gateway.contract.documents import (
+    Certificate,
+    Limits,
+    Listener,
+    ListenerAuthentication,
+    ListenerTls,
+    Rate,
+    RelayDocument,
+    RelayReference,
+    ScryptVerifier,
+    Sender,
+    Sha256Verifier,
+)
+from mailrelay_gateway.contract.files import GatewayConfig
+from mailrelay_gateway.intake.budget import InFlightBudget
+from mailrelay_gateway.intake.commons import Timeouts
+from mailrelay_gateway.intake.places import Caps
+from mailrelay_gateway.intake.smtp.listeners import Ingress
+from mailrelay_gateway.message.body import whole
+from mailrelay_gateway.message.envelope import Message
+from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.smtp.refusal import Problem
+
+HOSTNAME = "relay.example.com"
+USERNAME = "shop.billing"
+PASSWORD = "correct horse battery staple"
+SCRYPT_USERNAME = "printer@example.com"
+SCRYPT_PASSWORD = "chosen by a person"
+SUSPENDED_USERNAME = "shop.suspended"
+
+#: No test waits for a clock of five minutes, and failed logins answer at once.
+QUICK = Timeouts(idle=30.0, handshake=5.0, failure=0.0, linger=0.2, drain=1.0)
+
+
+#: Clients of the present test: those that it left open, a failed test's above all, are closed with
+#: the gate.
+_clients: list[Client] = []
+
+
+class MemoryIntake:
+    """Our Intake Protocol over a list. `hold` keeps commits pending; `refusal` is what accept
+    answers.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.messages: list[Message] = []
+        self.recipients: list[tuple[str, ...]] = []  # of each message
+        self.pending: list[Callable[[], None]] = []
+        self.hold = False
+        self.refusal: Problem | None = None
+        self.full: Problem | None = None
+        self.broken = False
+        self.raises = False
+        self._numbers = itertools.count(1)
+
+    def problem(self, octets: int = 0) -> Problem | None:
+        return self.full
+
+    def new_id(self) -> str:
+        if self.broken:
+            raise OSError(28, "No space left on device: /secret/path")
+        return f"{next(self._numbers):026d}"
+
+    def body_path(self, queue_id: str) -> Path:
+        return self.folder / queue_id
+
+    def accept(
+        self, message: Message, addresses: Sequence[str], done: Callable[[Problem | None], None]
+    ) -> None:
+        if self.raises:
+            raise OSError(5, "Input/output error")
+
+        def commit() -> None:
+            if self.refusal is None:
+                self.messages.append(message)
+                self.recipients.append(tuple(addresses))
+            done(self.refusal)
+
+        if self.hold:
+            self.pending.append(commit)
+        else:
+            asyncio.get_running_loop().call_soon(commit)
+
+    def commit_all(self) -> None:
+        pending, self.pending = self.pending, []
+        for commit in pending:
+            commit()
+
+    def body(self, index: int = -1) -> bytes:
+        return self.messages[index].prelude + whole(self.messages[index].body)
+
+
+@cache
+def certificate(*names: str) -> Certificate:
+    """A certificate for these names, signed by itself, so that a client may trust exactly it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    now = dt.datetime.now(dt.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=30))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(each) for each in names]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return Certificate(
+        chain=built.public_bytes(serialization.Encoding.PEM).decode(),
+        key=key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ).decode(),
+    )
+
+
+def trusting(*certificates: Certificate) -> ssl.SSLContext:
+    """A client's context that trusts these certificates and checks names."""
+    context = ssl.create_default_context(cadata="".join(each.chain for each in certificates))
+    # Made for this test: signed by itself, and a leaf at the same time.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT if hasattr(ssl, "VERIFY_X509_STRICT") else ~0
+    return context
+
+
+def sha256_verifier(password: str) -> Sha256Verifier:
+    return Sha256Verifier(hash=hashlib.sha256(password.encode()).hexdigest())
+
+
+@cache
+def scrypt_verifier(password: str) -> ScryptVerifier:
+    salt = b"\x01" * 16
+    digest = hashlib.scrypt(password.encode(), salt=salt, n=1024, r=8, p=1, dklen=32)
+    return ScryptVerifier(n=1024, salt=salt.hex(), hash=digest.hex())
+
+
+def senders() -> tuple[Sender, ...]:
+    return (
+        Sender(
+            uid="uid-billing",
+            namespace="shop",
+            name="billing",
+            username=USERNAME,
+            verifiers=(sha256_verifier(PASSWORD),),
+            addresses=("billing@example.com", "*@shop.example.com"),
+        ),
+        Sender(
+            uid="uid-printer",
+            namespace="office",
+            name="printer",
+            username=SCRYPT_USERNAME,
+            verifiers=(scrypt_verifier(SCRYPT_PASSWORD),),
+            addresses=("printer@example.com",),
+        ),
+        Sender(
+            uid="uid-suspended",
+            namespace="shop",
+            name="suspended",
+            username=SUSPENDED_USERNAME,
+            verifiers=(sha256_verifier(PASSWORD),),
+            addresses=("*@shop.example.com",),
+            suspend=True,
+        ),
+    )
+
+
+def listeners(*certificates: Certificate) -> tuple[Listener, ...]:
+    """One of each kind: `submission` (STARTTLS), `implicit`, `open` (no login, loopback only),
+    `closed` (no login).
+    """
+    tls = certificates or (certificate("localhost", HOSTNAME),)
+    return (
+        Listener(name="submission", port=0, tls=ListenerTls(certificates=tls)),
+        Listener(name="implicit", port=0, tls=ListenerTls(mode="Implicit", certificates=tls)),
+        Listener(
+            name="open",
+            port=0,
+            tls=ListenerTls(mode="None"),
+            authentication=ListenerAuthentication(mode="None", client_cidrs=("127.0.0.0/8",)),
+        ),
+        Listener(
+            name="closed",
+            port=0,
+            tls=ListenerTls(mode="None"),
+            authentication=ListenerAuthentication(mode="None", client_cidrs=("192.0.2.0/24",)),
+        ),
+    )
+
+
+def configuration(
+    *,
+    on: Sequence[Listener] | None = None,
+    of: Sequence[Sender] | None = None,
+    max_size: int = 1024 * 1024,
+    max_recipients: int = 3,
+    defers_surplus: bool = False,
+    rates: Sequence[Rate] = (),
+) -> GatewayConfig:
+    """A configuration of our listeners and senders."""
+    return GatewayConfig(
+        relay=RelayDocument(
+            relay=RelayReference(namespace="mail", name="main"),
+            hostname=HOSTNAME,
+            listeners=tuple(listeners() if on is None else on),
+            limits=Limits(
+                max_size=max_size,
+                max_recipients=max_recipients,
+                on_too_many_recipients="DeferRecipients" if defers_surplus else "RejectMessage",
+                rates=tuple(rates),
+            ),
+        ),
+        senders=tuple(senders() if of is None else of),
+        digest="test",
+    )
+
+
+@dataclass
+class Gate:
+    """A running Ingress and what it stored."""
+
+    ingress: Ingress
+    intake: MemoryIntake
+    metrics: Metrics
+    ports: dict[str, int] = field(default_factory=dict)
+
+    async def configure(self, config: GatewayConfig) -> None:
+        self.metrics.configure(config)
+        self.metrics.admit(config)
+        self.ingress.apply(self.ingress.prepare(config))
+        await self.ingress.open_ports()
+        self.ports = self.ingress.ports()
+
+    def count(self, name: str, **labels: str) -> float:
+        """A metric's value, as Prometheus would read it; 0 for a series that does not exist."""
+        for family in text_string_to_metric_families(self.metrics.render().decode()):
+            for sample in family.samples:
+                if sample.name == f"mailrelay_{name}" and sample.labels == labels:
+                    return sample.value
+        return 0.0
+
+
+@asynccontextmanager
+async def open_gate(
+    folder: Path,
+    config: GatewayConfig | None = None,
+    *,
+    timeouts: Timeouts = QUICK,
+    caps: Caps | None = None,
+    budget: InFlightBudget | None = None,
+) -> AsyncIterator[Gate]:
+    """Start, and stop at the end."""
+    metrics, intake = Metrics(), MemoryIntake(folder)
+    ingress = Ingress(
+        intake, metrics, bind="127.0.0.1", timeouts=timeouts, caps=caps, budget=budget
+    )
+    gate = Gate(ingress, intake, metrics)
+    await gate.configure(config or configuration())
+    try:
+        yield gate
+    finally:
+        await ingress.stop(0.0, 0.0)
+        while _clients:
+            _clients.pop().writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
+    """Wait for a condition, with a deadline."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not condition():
+        assert loop.time() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.005)
+
+
+class Client:
+    """A client that says exactly what it is told, octet for octet."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(
+        cls, port: int, tls: ssl.SSLContext | None = None, *, address: str = "127.0.0.1"
+    ) -> Client:
+        """Connect from `address`."""
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1",
+            port,
+            ssl=tls,
+            server_hostname="localhost" if tls else None,
+            local_addr=(address, 0),
+        )
+        client = cls(reader, writer)
+        _clients.append(client)
+        return client
+
+    async def send(self, *lines: str | bytes) -> None:
+        """Send lines (str: with CRLF; bytes: as they are) in one write."""
+        self.writer.write(
+            b"".join(x if isinstance(x, bytes) else f"{x}\r\n".encode() for x in lines)
+        )
+        await self.writer.drain()
+
+    async def reply(self) -> str:
+        """The next reply, its lines joined by newlines; "" at the end of the connection."""
+        lines = []
+        while True:
+            line = (await asyncio.wait_for(self.reader.readline(), 10)).decode().rstrip("\r\n")
+            lines.append(line)
+            if line[3:4] != "-":
+                return "\n".join(lines)
+
+    async def ask(self, *lines: str | bytes) -> str:
+        """Send, and return the next reply."""
+        await self.send(*lines)
+        return await self.reply()
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Handshake."""
+        await self.writer.start_tls(context, server_hostname="localhost")
+
+    async def ended(self) -> bool:
+        """Whether the server closed, having said nothing more."""
+        try:
+            return await asyncio.wait_for(self.reader.read(), 10) == b""
+        except ConnectionError:
+            return True
+
+    def reset(self) -> None:
+        """Vanish: the server gets a TCP reset, not an orderly end."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+    async def close(self) -> None:
+        """Close and wait for it."""
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except (ConnectionError, ssl.SSLError):
+            pass
