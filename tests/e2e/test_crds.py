@@ -197,7 +197,7 @@ def test_a_change_is_taken_or_refused_in_the_same_words(server: Server, change: 
         server.delete(change.old)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_the_resources_of_an_example_are_taken(server: Server, path: Path) -> None:
     ours = [
         document

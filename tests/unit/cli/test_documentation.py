@@ -19,6 +19,7 @@ PAGES = [
     *ROOT.glob("*.md"),
     *(page for page in ROOT.glob("docs/**/*.md")),
     *ROOT.glob("charts/mailrelay/*.md"),
+    *ROOT.glob("examples/**/*.md"),
 ]
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
