@@ -1,4 +1,4 @@
-"""The values that cross the walls between ingress, queue and delivery: identity, message, attempt,
+"""The values that cross the walls between intake, queue and couriers: identity, message, attempt,
 outcome.
 
 Only values live here: no behaviour, no I/O. They are made once and shared, never copied per
