@@ -300,6 +300,15 @@ async def test_many_connections_need_not_all_be_tried_first(rig: Rig) -> None:
     assert len(server.peers) < 20
 
 
+async def test_a_connection_that_was_opened_late_is_counted_too(rig: Rig) -> None:
+    server = await rig.serve(lambda peer: peer.silence())
+    late = Deadlines(stagger=0.75, stall=1.0, quit=0.5)
+    rig.run(rig.config(server.port, connections=2), deadlines=late, probing=NEVER)
+    rig.work.add(attempt(1))
+    await rig.work.until(lambda: bool(rig.work.holds))
+    assert rig.work.holds[0][1].endswith("when we awaited its greeting, on all 2 connections")
+
+
 async def test_a_port_that_takes_no_connection_is_a_stall(rig: Rig) -> None:
     with black_hole("127.0.0.1") as port:
         rig.run(rig.config(port, connections=2), deadlines=STALLING, probing=NEVER)

@@ -26,7 +26,6 @@ from mailrelay_gateway.message.effect import (
     Split,
 )
 from mailrelay_gateway.message.envelope import Outcome, Result
-from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import SessionEnded, Transcript, Trouble
 from mailrelay_gateway.smtp.client.states import Phase
@@ -46,7 +45,7 @@ class Ending(Enum):
     OUR_FAULT = auto()  # the body could not be read from the spool
 
 
-@message_value(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Meaning:
     """What one recipient's attempt came to: an Outcome that knows no recipient and no host yet."""
 
@@ -99,7 +98,7 @@ class Refusal:
     sure: bool
 
 
-@message_value(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a transaction came to: one meaning per recipient. `give_back`: the upstream never saw
     it; no meanings.

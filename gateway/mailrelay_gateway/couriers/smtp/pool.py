@@ -327,9 +327,8 @@ class Pool:
         self._suspected = False
         self._stalled_at = now
         silence = now - at + self._patience
-        # One that was opened just now, since the others are silent, says nothing yet of its own.
-        waiting = [one for one in busy + openings if now - one.since >= self._patience / 2]
-        self._happened(Happening.STALLED, describe(waiting, silence))
+        # The newest one, too, has had its moment by now.
+        self._happened(Happening.STALLED, describe(busy + openings, silence))
 
     def _listen(self, now: float) -> None:
         """It has stalled: one that gets on is enough to go on with all."""
