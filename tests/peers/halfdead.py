@@ -12,37 +12,21 @@ import random
 import re
 from collections import Counter
 
+from tests.peers.listening import ListeningPeer
 
-class HalfDeadServer:
+
+class HalfDeadServer(ListeningPeer):
     """`sick` is the share of transactions that go wrong, 0 to 1; it may be changed at any time."""
 
     def __init__(self, seed: int, sick: float) -> None:
+        super().__init__()
         self.sick = sick
         self.taken: Counter[str] = Counter()  # by the header X-Test
         self.said_so: Counter[str] = Counter()
-        self.port = 0
         self._dice = random.Random(seed)
-        self._server: asyncio.Server | None = None
 
-    async def start(self) -> None:
-        """Listen on a free port of 127.0.0.1."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Stop listening."""
-        assert self._server is not None
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._converse(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take mail, or not."""
         writer.write(b"220 half.dead.example ESMTP\r\n")
         recipients = 0
         while line := await reader.readline():

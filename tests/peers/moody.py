@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from tests.peers.listening import ListeningPeer
 from tests.peers.wholemail import name_of
 
 LARGEST = 16 * 1024 * 1024  # octets of a body
@@ -37,55 +38,26 @@ class Taken:
 
 
 @dataclass(eq=False)
-class MoodyServer:
+class MoodyServer(ListeningPeer):
     """`per_second` bounds the messages that it takes, over all connections."""
 
     mood: Mood = Mood.HEALTHY
     per_second: float = 0.0
-    port: int = 0
+    limit: int = field(default=LARGEST, init=False)
     connections: list[float] = field(default_factory=list)  # when each of them came
     transactions: list[Taken] = field(default_factory=list)
     taken: Counter[tuple[str, str]] = field(default_factory=Counter)  # (name, recipient)
     damaged: list[str] = field(default_factory=list)
     met: Counter[Mood] = field(default_factory=Counter)  # how often a mood was shown
-    _server: asyncio.Server | None = None
-    _next: float = 0.0
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    async def start(self) -> None:
-        """Listen on a free port of 127.0.0.1."""
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, limit=LARGEST, backlog=1000
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Stop listening, and hang up."""
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+    _next: float = field(default=0.0, init=False)
 
     def taken_at(self, name: str) -> float | None:
         """When a message was taken first."""
         return next((entry.at for entry in self.transactions if entry.name == name), None)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """As its mood says."""
         self.connections.append(time.monotonic())
-        try:
-            await self._converse(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.mood is Mood.SILENT_FROM_START:
             await self._say_nothing(reader)
             return

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.peers.gateway import certificate, free_port
+from tests.peers.listening import ListeningPeer
 from tests.peers.wholemail import name_of
 
 POSTFIX = "/usr/sbin/postfix"
@@ -158,49 +159,25 @@ class Postfix:
         return self.log.read_text(errors="replace").count("message-id=")
 
 
-class Greylist:
+class Greylist(ListeningPeer):
     """A policy service (Postfix's SMTPD_POLICY_README): whom it does not know for `seconds` yet is
     to come again.
     """
 
     def __init__(self, seconds: float) -> None:
+        super().__init__()
         self.seconds = seconds
-        self.port = 0
         self.deferred = 0
         self.passed = 0
         self._first: dict[tuple[str, str, str], float] = {}
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        """Listen on a free port of 127.0.0.1."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Stop listening, and hang up."""
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while True:
-                request = (await reader.readuntil(b"\n\n")).decode()
-                asked = dict(line.split("=", 1) for line in request.splitlines() if "=" in line)
-                writer.write(f"action={self._decide(asked)}\n\n".encode())
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer each request."""
+        while True:
+            request = (await reader.readuntil(b"\n\n")).decode()
+            asked = dict(line.split("=", 1) for line in request.splitlines() if "=" in line)
+            writer.write(f"action={self._decide(asked)}\n\n".encode())
+            await writer.drain()
 
     def _decide(self, asked: dict[str, str]) -> str:
         now = time.monotonic()

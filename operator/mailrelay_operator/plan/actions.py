@@ -1,7 +1,8 @@
 """PURE: what a plan says to do: one ordered list of typed actions, each with its owner.
 
 The engine does them in this order, and stops at none but the API server's silence: an action that
-fails is a fact of the next plan.
+fails is a fact of the next plan. `after` names an object without which an action makes no sense:
+when that one failed, this one is left out.
 """
 
 from __future__ import annotations
@@ -30,12 +31,11 @@ class Create:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apply:
-    """Server-side apply of the whole of what we say of the object. `makes` says that it is not
-    there: where another has made one of that name meanwhile, nothing of that one is overwritten."""
+    """Server-side apply of the whole of what we say of the object."""
 
     owner: ObjectKey
     manifest: Manifest
-    makes: bool = False
+    after: ObjectKey | None = None
 
     @property
     def target(self) -> ObjectKey:

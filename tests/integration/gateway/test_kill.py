@@ -57,30 +57,28 @@ async def test_every_message_answered_250_arrives_though_the_gateway_is_killed(
     gateway: GatewayProcess,
 ) -> None:
     dice = random.Random(7)
-    upstream = HalfDeadServer(seed=7, sick=0.5)
-    await upstream.start()
-    port = free_port()
-    gateway.write(relay([plain_listener(port)], [smarthost("half", upstream.port)]))
-    await gateway.start()
-    answered: set[str] = set()
-    shares = [[f"m{n}" for n in range(start, MESSAGES, SESSIONS)] for start in range(SESSIONS)]
-    clients = asyncio.gather(*(submit(port, share, answered) for share in shares))
-    # Spread over the submission, each at a moment of its own.
-    for nth in range(1, KILLS + 1):
-        while len(answered) < MESSAGES * nth // (KILLS + 1):
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(dice.random() * 0.05)
-        await gateway.kill()
+    async with HalfDeadServer(seed=7, sick=0.5) as upstream:
+        port = free_port()
+        gateway.write(relay([plain_listener(port)], [smarthost("half", upstream.port)]))
         await gateway.start()
-    await clients
-    upstream.sick = 0.0
-    async with asyncio.timeout(60):
-        while len(upstream.taken) < len(answered):
-            await asyncio.sleep(0.1)
-        while (await gateway.status())["queue"]["messages"]:
-            await asyncio.sleep(0.1)
-    assert await gateway.stop() == 0
-    await upstream.stop()
+        answered: set[str] = set()
+        shares = [[f"m{n}" for n in range(start, MESSAGES, SESSIONS)] for start in range(SESSIONS)]
+        clients = asyncio.gather(*(submit(port, share, answered) for share in shares))
+        # Spread over the submission, each at a moment of its own.
+        for nth in range(1, KILLS + 1):
+            while len(answered) < MESSAGES * nth // (KILLS + 1):
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(dice.random() * 0.05)
+            await gateway.kill()
+            await gateway.start()
+        await clients
+        upstream.sick = 0.0
+        async with asyncio.timeout(60):
+            while len(upstream.taken) < len(answered):
+                await asyncio.sleep(0.1)
+            while (await gateway.status())["queue"]["messages"]:
+                await asyncio.sleep(0.1)
+        assert await gateway.stop() == 0
     assert len(answered) == MESSAGES
     assert set(upstream.taken) == answered
     # Duplicates are of two kinds only: the upstream's 250 was lost on its way, or we died around

@@ -330,46 +330,42 @@ async def test_a_dead_upstream_holds_the_queue_and_hands_over_to_the_next(
 
 async def test_mail_waits_for_a_dead_upstream_over_a_restart(gateway: GatewayProcess) -> None:
     port = free_port()
-    upstream = HalfDeadServer(seed=1, sick=0.0)
     gateway.write(relay([plain_listener(port)], [smarthost("only", free_port())]))
     await gateway.start()
     for n in range(5):
         await send_plain(port, b"From: app@example.com\r\nX-Test: m%d\r\n\r\nhi\r\n" % n)
     await gateway.kill()
-    await upstream.start()
-    gateway.write(relay([plain_listener(port)], [smarthost("only", upstream.port)]))
-    await gateway.start()
-    async with asyncio.timeout(20):
-        while set(upstream.taken) != {f"m{n}" for n in range(5)}:
-            await asyncio.sleep(0.05)
-    await upstream.stop()
+    async with HalfDeadServer(seed=1, sick=0.0) as upstream:
+        gateway.write(relay([plain_listener(port)], [smarthost("only", upstream.port)]))
+        await gateway.start()
+        async with asyncio.timeout(20):
+            while set(upstream.taken) != {f"m{n}" for n in range(5)}:
+                await asyncio.sleep(0.05)
 
 
 async def test_sigterm_finishes_what_is_under_way(gateway: GatewayProcess) -> None:
     port = free_port()
-    upstream = HalfDeadServer(seed=1, sick=0.0)
-    await upstream.start()
-    gateway.write(relay([plain_listener(port)], [smarthost("only", upstream.port)]))
-    await gateway.start()
-    await asyncio.gather(
-        *(
-            send_plain(port, b"From: a@example.com\r\nX-Test: m%d\r\n\r\nhi\r\n" % n)
-            for n in range(20)
+    async with HalfDeadServer(seed=1, sick=0.0) as upstream:
+        gateway.write(relay([plain_listener(port)], [smarthost("only", upstream.port)]))
+        await gateway.start()
+        await asyncio.gather(
+            *(
+                send_plain(port, b"From: a@example.com\r\nX-Test: m%d\r\n\r\nhi\r\n" % n)
+                for n in range(20)
+            )
         )
-    )
-    assert await gateway.stop() == 0
-    events = [line["event"] for line in gateway.log_lines()]
-    assert "draining" in events
-    assert events[-1] == "stopped"
-    waiting = 20 - len(upstream.taken)
-    await gateway.start()
-    async with asyncio.timeout(20):
-        while len(upstream.taken) < 20:
-            await asyncio.sleep(0.05)
-    assert sum(upstream.taken.values()) == 20, (
-        f"{waiting} waited; the others must not be sent twice"
-    )
-    await upstream.stop()
+        assert await gateway.stop() == 0
+        events = [line["event"] for line in gateway.log_lines()]
+        assert "draining" in events
+        assert events[-1] == "stopped"
+        waiting = 20 - len(upstream.taken)
+        await gateway.start()
+        async with asyncio.timeout(20):
+            while len(upstream.taken) < 20:
+                await asyncio.sleep(0.05)
+        assert sum(upstream.taken.values()) == 20, (
+            f"{waiting} waited; the others must not be sent twice"
+        )
 
 
 # --- the admin port

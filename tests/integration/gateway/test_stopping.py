@@ -20,48 +20,35 @@ from tests.peers.gateway import (
     sandbox,
     smarthost,
 )
+from tests.peers.listening import ListeningPeer
 
 
-class Upstream:
+class Upstream(ListeningPeer):
     """Takes mail, one message at a time, when it is let."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.begun = 0
         self.taken = 0
         self.may_take = asyncio.Event()
-        self.port = 0
-        self._server: asyncio.Server | None = None
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 slow.example\r\n")
         in_data = False
-        try:
-            while line := await reader.readline():
-                if in_data:
-                    if line == b".\r\n":
-                        await self.may_take.wait()
-                        self.taken += 1
-                        in_data = False
-                        writer.write(b"250 2.0.0 taken\r\n")
-                    continue
-                verb = line[:4].upper().strip()
-                self.begun += verb == b"MAIL"
-                in_data = verb == b"DATA"
-                writer.write(b"354 go\r\n" if in_data else b"250 ok\r\n")
-                if verb == b"QUIT":
-                    return
-        except ConnectionError:
-            return
-        finally:
-            writer.close()
+        while line := await reader.readline():
+            if in_data:
+                if line == b".\r\n":
+                    await self.may_take.wait()
+                    self.taken += 1
+                    in_data = False
+                    writer.write(b"250 2.0.0 taken\r\n")
+                continue
+            verb = line[:4].upper().strip()
+            self.begun += verb == b"MAIL"
+            in_data = verb == b"DATA"
+            writer.write(b"354 go\r\n" if in_data else b"250 ok\r\n")
+            if verb == b"QUIT":
+                return
 
 
 async def test_after_sigterm_no_attempt_begins_and_mail_is_still_taken(tmp_path: Path) -> None:
@@ -86,7 +73,7 @@ async def test_after_sigterm_no_attempt_begins_and_mail_is_still_taken(tmp_path:
         await eventually(lambda: _is(upstream.taken == 11))
     finally:
         await gateway.kill()
-        upstream.stop()
+        await upstream.stop()
 
 
 async def _is(fact: bool) -> bool:

@@ -44,8 +44,7 @@ async def test_a_revoked_password_ends_although_its_secret_cannot_be_written(wor
     await world.settle()
     old = world.cluster.data("mail", "app-smtp")["password"]
     world.cluster.drop("Secret", "mail", "app-smtp")
-    refusal = Forbidden("applying", "exceeded quota")
-    world.cluster.refuse("apply", "Secret", refusal, name="app-smtp")
+    world.cluster.refuse("create", "Secret", Forbidden("creating", "exceeded quota"))
     await world.round()
     world.pass_time(62)
     await world.settle()
