@@ -7,7 +7,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # More words for pytest: make test ARGS="-k limits"
 ARGS ?=
 
-.PHONY: help install run test everyday lint format crds generated chart images bench simulate e2e e2e-down lock clean
+.PHONY: help install run test everyday clients lint format crds generated chart images bench simulate e2e e2e-down lock clean
 
 help: ## List the words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ everyday: install ## Run the everyday troubles at length (some ten minutes), and
 	@scripts/debian-packages test
 	@echo "==> Everyday runs"
 	@EVERYDAY=long $(PY) -m pytest tests/integration/everyday $(ARGS)
+
+clients: install ## Run the code of docs/connect-your-app.md with every mail client that it has lines for
+	@scripts/debian-packages clients
+	@scripts/mail-clients
+	@echo "==> Clients"
+	@CLIENTS=1 $(PY) -m pytest tests/clients $(ARGS)
 
 lint: install generated ## Check style, types, walls between modules, and that generated files are current
 	@echo "==> ruff check"
