@@ -8,7 +8,8 @@ metadata and status, and strict with the spec: a typo names its path.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -34,6 +35,9 @@ KINDS: Mapping[str, type[Resource]] = {
     "MailSender": MailSender,
     "MailDomain": MailDomain,
 }
+
+
+_QUOTED = re.compile(r"'([^']*)'")
 
 
 class InvalidResource(ValueError):
@@ -75,13 +79,13 @@ def read_shape(document: Mapping[str, Any]) -> Resource:
     kind, namespace, name = _identify(document)
     model = KINDS.get(kind)
     if model is None:
-        known = f"{GROUP} has {', '.join(KINDS)}."
-        raise InvalidResource(
-            kind, namespace, name, [Problem(path="kind", value=kind, message=known)]
-        )
+        close = closest(kind, KINDS)
+        known = f"did you mean {close}?" if close else f"known are {', '.join(KINDS)}."
+        unknown = Problem(path="kind", value=kind, message=f"{GROUP} has no such kind; {known}")
+        raise InvalidResource(kind, namespace, name, [unknown])
     if document.get("apiVersion") != API_VERSION:
         seen = document.get("apiVersion")
-        wrong = Problem(path="apiVersion", value=seen, message=f"This version knows {API_VERSION}.")
+        wrong = Problem(path="apiVersion", value=seen, message=f"Must be {API_VERSION}.")
         raise InvalidResource(kind, namespace, name, [wrong])
     pruned = _without_nulls(document)
     try:
@@ -93,7 +97,9 @@ def read_shape(document: Mapping[str, Any]) -> Resource:
         bare = {key: value for key, value in pruned.items() if key != "status"}
         return model.model_validate(bare, by_alias=True, by_name=False)
     problems = [
-        _problem(model, pruned, detail) for detail in found if _is_worth_saying(detail, found)
+        _problem(model, pruned, detail)
+        for detail in found
+        if _is_worth_saying(model, detail, found)
     ]
     raise InvalidResource(kind, namespace, name, problems)
 
@@ -131,9 +137,19 @@ def _problem(model: type[BaseModel], document: Mapping[str, Any], detail: ErrorD
     return Problem(path=path, value=_seen(detail), message=_sentence(model, detail))
 
 
-def _is_worth_saying(detail: ErrorDetails, found: Sequence[ErrorDetails]) -> bool:
-    """Not the status, and not that a list is too short because its entries are broken."""
+def _is_worth_saying(
+    model: type[BaseModel], detail: ErrorDetails, found: Sequence[ErrorDetails]
+) -> bool:
+    """Not the status, not that a list is too short because its entries are broken, and not that a
+    field is missing whose name is misspelt beside it."""
     here = detail["loc"]
+    if detail["type"] == "missing" and any(
+        other["type"] == "extra_forbidden"
+        and other["loc"][:-1] == here[:-1]
+        and closest(str(other["loc"][-1]), _siblings(model, here[:-1])) == here[-1]
+        for other in found
+    ):
+        return False
     below = any(other["loc"][: len(here)] == here for other in found if other is not detail)
     return here[:1] != ("status",) and not (detail["type"] == "too_short" and below)
 
@@ -164,6 +180,7 @@ def _path(model: type[BaseModel], document: Any, location: tuple[int | str, ...]
 
 def _sentence(model: type[BaseModel], detail: ErrorDetails) -> str:
     context = detail.get("ctx", {})
+    seen = detail.get("input")
     match detail["type"]:
         case "sentence":
             return str(context["sentence"])
@@ -171,25 +188,34 @@ def _sentence(model: type[BaseModel], detail: ErrorDetails) -> str:
             return "This field is required."
         case "extra_forbidden":
             known = _siblings(model, detail["loc"][:-1])
-            close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
-            hint = (
-                f"did you mean {close[0]}?" if close else f"known are {', '.join(known) or 'none'}."
-            )
+            close = closest(str(detail["loc"][-1]), known)
+            hint = f"did you mean {close}?" if close else f"known are {', '.join(known) or 'none'}."
             return f"There is no such field; {hint}"
         case "literal_error" | "enum":
-            return f"Must be {context['expected']}."
+            expected = str(context["expected"])
+            close = closest(str(seen), _QUOTED.findall(expected))
+            return f"Must be {expected}{f'; did you mean {close}?' if close else '.'}"
         case "int_type" | "int_from_float" | "int_parsing":
+            if isinstance(seen, str) and seen.strip().isdecimal():
+                return f"Must be a whole number: write {seen.strip()} without quotes."
             return "Must be a whole number."
         case "bool_type" | "bool_parsing":
+            if isinstance(seen, str) and seen.lower() in ("true", "false"):
+                return f"Must be true or false: write {seen.lower()} without quotes."
             return "Must be true or false."
         case "string_type":
-            return "Must be a string; numbers and the like need quotes."
+            if isinstance(seen, bool | int | float):
+                return f'Must be a string: write "{str(seen).lower()}", with quotes.'
+            return "Must be a string."
         case "tuple_type" | "list_type":
             return "Must be a list."
         case "dict_type":
             return "Must be a map of strings."
         case "model_type" | "model_attributes_type":
-            return "Must be an object with fields."
+            fields = list(_fields(_struct_at(model, detail["loc"])))
+            if isinstance(seen, str) and "name" in fields:
+                return f"Must be an object: write {{name: {seen}}}."
+            return f"Must be an object with fields ({', '.join(fields)})."
         case "greater_than_equal":
             return f"Must be at least {context['ge']}."
         case "less_than_equal":
@@ -208,12 +234,23 @@ def _sentence(model: type[BaseModel], detail: ErrorDetails) -> str:
 
 def _siblings(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """The fields that stand where an unknown one was found."""
+    return list(_fields(_struct_at(model, location)))
+
+
+def _struct_at(model: type[BaseModel], location: tuple[int | str, ...]) -> Any:
     struct: Any = model
     for step in location:
         if isinstance(step, str):
             info = _fields(struct).get(step)
             struct = _struct_within(info.annotation) if info else None
-    return list(_fields(struct))
+    return struct
+
+
+def closest(text: str, known: Iterable[str]) -> str:
+    """What was probably meant, whatever its case; "" where nothing is close."""
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(text.lower(), by_lower, n=1)
+    return by_lower[close[0]] if close else ""
 
 
 def _fields(struct: Any) -> dict[str, FieldInfo]:

@@ -37,6 +37,7 @@ def are_distinct(texts: Iterable[str]) -> bool:
     return len(set(given)) == len(given)
 
 
+@cache
 def camel(name: str) -> str:
     """The API's name of a Python field: `client_ca_ref` is `clientCARef`, `from_` is `from`."""
     first, *rest = name.rstrip("_").split("_")
@@ -212,6 +213,8 @@ def find_problems(model: BaseModel, path: str = "") -> Iterator[Problem]:
         if not one.transition and not one.check(model):
             yield _problem(model, path, one)
     for name, value in _parts(model):
+        if not isinstance(value, BaseModel | tuple):
+            continue
         where = f"{path}.{camel(name)}" if path else camel(name)
         if isinstance(value, BaseModel):
             yield from find_problems(value, where)
@@ -256,8 +259,13 @@ def _problem(model: BaseModel, path: str, broken: Rule) -> Problem:
 
 
 def _parts(model: BaseModel) -> Iterator[tuple[str, Any]]:
-    for name in type(model).model_fields:
+    for name in _field_names(type(model)):
         yield name, getattr(model, name)
+
+
+@cache
+def _field_names(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(model.model_fields)
 
 
 def _by_alias(model: BaseModel, path: str) -> Any:

@@ -8,6 +8,7 @@ default. To make a field act, add its line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -74,6 +75,13 @@ ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
 }
 
 
+#: What to write where only some values of a field act.
+_INSTEAD = {
+    "spec.limits.rates[].per": f"write at most {LONGEST_RATE_SECONDS:g}s",
+}
+_ENTRY = re.compile(r"\[[^\]]*\]")
+
+
 def unsupported_fields(resource: Resource) -> tuple[str, ...]:
     """The paths of all used fields that do not act, such as `spec.upstreams[ses].pace`; the kind
     itself if none acts.
@@ -85,11 +93,24 @@ def unsupported_fields(resource: Resource) -> tuple[str, ...]:
 
 def unsupported_message(fields: tuple[str, ...]) -> str:
     """One sentence that names all of them, for the condition and for `mailrelay up`."""
-    them = "the field" if len(fields) == 1 else "them"
-    return (
-        f"Not supported in this version: {', '.join(fields)}. Remove {them}; the last accepted spec"
-        " stays in effect."
+    shown = ", ".join(
+        f"{field} ({instead})" if (instead := _instead(field)) else field for field in fields
     )
+    gone = [field for field in fields if not _instead(field)]
+    remove = f" Remove {'the field' if len(gone) == 1 else 'them'};" if gone else " Until then"
+    return (
+        f"Not supported in this version: {shown}.{remove} the last accepted spec stays in effect."
+    )
+
+
+def unsupported_remedy(field: str) -> str:
+    """What to do about one of them, for a line of its own."""
+    instead = _instead(field)
+    return f"Not supported in this version: {instead or 'remove it'}."
+
+
+def _instead(field: str) -> str:
+    return _INSTEAD.get(_ENTRY.sub("[]", field), "")
 
 
 def acts(kind: str, field: str) -> bool | None:

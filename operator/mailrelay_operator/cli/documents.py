@@ -1,4 +1,4 @@
-"""YAML files as documents that know where they stand: complaints name file, document and line.
+"""YAML files as documents that know their lines: complaints begin with FILE:LINE.
 
 Only reading lives here. What a document means is for `inventory`; nothing is guessed or repaired.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
 
 #: A person's YAML is kilobytes; etcd takes objects up to 1.5 MiB. This stops a core dump.
 MAX_FILE_OCTETS = 16 * 1024 * 1024
@@ -23,7 +24,7 @@ STDIN = "-"
 MAX_SHOWN = 60
 
 # One step of a path: `.field`, or `[entry]` with the entry's name or number.
-_STEP = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
+STEP = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,22 +33,19 @@ class FileProblem:
 
     file: str
     sentence: str
-    document: int = 0  # counted from 1; 0: the file as a whole
-    line: int = 0  # counted from 1; 0: unknown
+    line: int = 0  # counted from 1; 0: the file as a whole
     subject: str = ""  # `MailRelay default/sandbox`
     path: str = ""  # `spec.listeners[0].port`
     value: str = ""  # as shown, with quotes where it is a text
+    is_warning: bool = False  # it runs as it is, and may surprise
 
     def __str__(self) -> str:
-        """`FILE: document 2 (MailRelay default/sandbox), line 14: spec.x: VALUE: sentence`."""
-        where = self.file
-        if self.document:
-            where += f": document {self.document}"
-            if self.subject:
-                where += f" ({self.subject})"
-            if self.line:
-                where += f", line {self.line}"
-        return ": ".join(part for part in (where, self.path, self.value, self.sentence) if part)
+        """`FILE:14: MailRelay default/sandbox: spec.x: VALUE: sentence`, as compilers say it, so
+        that editors find the place."""
+        where = f"{shown_name(self.file)}:{self.line}" if self.line else shown_name(self.file)
+        kind = "warning" if self.is_warning else ""
+        parts = (where, kind, self.subject, self.path, self.value, self.sentence)
+        return ": ".join(part for part in parts if part)
 
 
 class FilesUnusable(Exception):
@@ -60,11 +58,20 @@ class FilesUnusable(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What all files hold. `problems` says what could not be read; `empty` are the files without
+    any object."""
+
+    documents: tuple[Document, ...]
+    problems: tuple[FileProblem, ...] = ()
+    empty: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """One object of a file. `body` is what YAML made of it, `node` remembers the lines."""
 
     file: str
-    number: int
     body: dict[str, Any] = field(repr=False)
     node: yaml.Node = field(repr=False)
 
@@ -79,6 +86,12 @@ class Document:
         """`v1`, `mailrelay.dev/v1alpha1`; "" where it is missing or no text."""
         version = self.body.get("apiVersion")
         return version if isinstance(version, str) else ""
+
+    @property
+    def group(self) -> str:
+        """`mailrelay.dev` of `mailrelay.dev/v1alpha1`; "" for the core's `v1`."""
+        group, slash, _ = self.api_version.rpartition("/")
+        return group if slash else ""
 
     @property
     def name(self) -> str:
@@ -103,7 +116,7 @@ class Document:
         """The line (from 1) of `spec.listeners[web].port`, or of its nearest written ancestor."""
         node = self.node
         line = node.start_mark.line
-        for field_name, entry in _STEP.findall(path):
+        for field_name, entry in STEP.findall(path):
             found = _child(node, field_name) if field_name else _entry(node, entry)
             if found is None:
                 break
@@ -114,7 +127,6 @@ class Document:
         """A problem of this document at `path`; `value` None shows no value."""
         return FileProblem(
             file=self.file,
-            document=self.number,
             line=self.line_of(path),
             subject=self.subject,
             path=path,
@@ -135,53 +147,72 @@ def show(value: Any) -> str:
     return shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
 
 
+def shown_name(file: str) -> str:
+    """A file as messages name it."""
+    return "<stdin>" if file == STDIN else file
+
+
 def files_of(names: Iterable[str]) -> tuple[str, ...]:
     """The files that arguments name: a folder stands for its files, `-` for standard input."""
-    found: list[str] = []
-    problems: list[FileProblem] = []
-    for name in names:
-        path = Path(name)
-        if name == STDIN or not path.is_dir():
-            found.append(name)
-            continue
-        inside = sorted(str(p) for p in path.iterdir() if p.suffix in ENDINGS and p.is_file())
-        if not inside:
-            problems.append(
-                FileProblem(file=name, sentence=f"holds no file ending in {', '.join(ENDINGS)}.")
-            )
-        found.extend(inside)
+    found, problems = _list_files(names)
     if problems:
         raise FilesUnusable(problems)
-    return tuple(dict.fromkeys(found))
+    return found
 
 
-def read_documents(names: Iterable[str], *, stdin: str | None = None) -> tuple[Document, ...]:
-    """All documents of all files, in order. FilesUnusable lists every file that cannot be read.
+def read_stdin(names: Iterable[str]) -> str | None:
+    """What `-` stands for, if it is among the arguments: standard input can be read only once."""
+    if STDIN not in names:
+        return None
+    if sys.stdin is None:  # a shell's `<&-`
+        raise FilesUnusable(
+            [FileProblem(file=STDIN, sentence="standard input is closed; name a file instead.")]
+        )
+    try:
+        return sys.stdin.buffer.read(MAX_FILE_OCTETS + 1).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FilesUnusable([FileProblem(file=STDIN, sentence=_not_text(error))]) from None
+    except OSError as error:
+        sentence = f"cannot be read: {error.strerror}."
+        raise FilesUnusable([FileProblem(file=STDIN, sentence=sentence)]) from None
 
-    `stdin` is what `-` stands for when it was read before: standard input can be read only once.
+
+def read_files(names: Iterable[str], *, stdin: str | None = None) -> Reading:
+    """All documents of all files, in order, and everything that could not be read.
+
+    `stdin` is what `-` stands for, as `read_stdin` read it.
     """
+    files, problems = _list_files(names)
     documents: list[Document] = []
-    problems: list[FileProblem] = []
-    for name in files_of(names):
+    empty: list[str] = []
+    for name in files:
         try:
-            text = _read_text(name, stdin)
-            documents.extend(parse_documents(name, text))
+            found = scan(name, _read_text(name, stdin))
         except FilesUnusable as error:
             problems.extend(error.problems)
-    if problems:
-        raise FilesUnusable(problems)
-    return tuple(documents)
+            continue
+        documents.extend(found.documents)
+        problems.extend(found.problems)
+        empty.extend(found.empty)
+    return Reading(documents=tuple(documents), problems=tuple(problems), empty=tuple(empty))
 
 
 def parse_documents(file: str, text: str) -> tuple[Document, ...]:
-    """The documents of one file's text, without empty ones; members of a `List` one by one."""
+    """The documents of one file's text; FilesUnusable names all that is wrong with it."""
+    found = scan(file, text)
+    if found.problems:
+        raise FilesUnusable(found.problems)
+    return found.documents
+
+
+def scan(file: str, text: str) -> Reading:
+    """The documents of one file's text, without empty ones, members of a `List` one by one; and
+    what is wrong with it. After a mistake in the syntax nothing more of the file is read."""
     documents: list[Document] = []
     problems: list[FileProblem] = []
-    number = 0
     try:
         loader = _Loader(text)
         while loader.check_node():
-            number += 1
             node = loader.get_node()
             assert node is not None  # check_node() said so
             body = loader.construct_document(node)
@@ -191,40 +222,66 @@ def parse_documents(file: str, text: str) -> tuple[Document, ...]:
                 problems.append(
                     FileProblem(
                         file=file,
-                        document=number,
                         line=node.start_mark.line + 1,
                         value=show(body),
-                        sentence="is no object: one starts with apiVersion, kind and metadata.",
+                        sentence="is not an object: one starts with apiVersion, kind and metadata.",
                     )
                 )
                 continue
-            documents.extend(_expand(Document(file=file, number=number, body=body, node=node)))
+            documents.extend(_expand(Document(file=file, body=body, node=node)))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = error.problem or error.context or "cannot be read"
-        problems.append(
-            FileProblem(
-                file=file,
-                document=max(number, 1),
-                line=mark.line + 1 if mark else 0,
-                sentence=f"is not valid YAML: {what}"
-                + (f" (column {mark.column + 1})." if mark else "."),
-            )
-        )
+        # An end that came too early is on a line that is not there.
+        line = min(mark.line, max(len(text.splitlines()) - 1, 0)) + 1 if mark else 0
+        sentence = f"not valid YAML: {what}"
+        if mark:
+            sentence += f" (column {mark.column + 1})"
+        if advice := advise(text, line, what):
+            sentence += f"; {advice}"
+        problems.append(FileProblem(file=file, line=line, sentence=f"{sentence}."))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         # ReaderError (a control character), nesting without end, a number or date that is none.
         what = (
             "nested too deeply" if isinstance(error, RecursionError) else str(error).split("\n")[0]
         )
-        problems.append(
-            FileProblem(file=file, document=max(number, 1), sentence=f"is not valid YAML: {what}.")
+        problems.append(FileProblem(file=file, line=1, sentence=f"not valid YAML: {what}."))
+    is_empty = not documents and not problems
+    return Reading(
+        documents=tuple(documents), problems=tuple(problems), empty=(file,) if is_empty else ()
+    )
+
+
+def advise(text: str, line: int, what: str) -> str:
+    """What to write instead, for the mistakes that are made most; "" for all others."""
+    lines = text.splitlines()
+    written = lines[line - 1] if 0 < line <= len(lines) else ""
+    if "{{" in written:
+        return (
+            "this looks like a template of Helm: render it first, such as"
+            " `helm template CHART | mailrelay check -`"
         )
-    if problems:
-        raise FilesUnusable(problems)
-    return tuple(documents)
+    if found := re.search(r"(?:^|[\s\[,:])([*&][@\w.*-]*@[\w.*-]+|\*)(?=[\s\],}]|$)", written):
+        return f'a value that begins with {found[1][0]} needs quotes: write "{found[1]}"'
+    if "\t" in written and ("\\t" in what or "tab" in what or "token" in what):
+        return "indent with spaces, not with tabs"
+    return ""
 
 
-class _Loader(yaml.SafeLoader):
+class _Composer(Composer):
+    """Python's composer, whatever makes the events: libyaml's own recurses in C, and a document
+    nested some ten thousand levels deep would end the process."""
+
+    def __init__(self, text: str) -> None:
+        Composer.__init__(self)
+        _Parser.__init__(self, text)
+
+
+# libyaml's parser where PyYAML was built with it: many times as fast, and the same events.
+_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Composer, _Parser):  # type: ignore[misc] # one of two classes, alike in methods
     """SafeLoader that refuses a key given twice (YAML 1.2, 3.2.1.3) and leaves dates as text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -235,14 +292,15 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(
-                    None, None, "a key must be a text", key_node.start_mark
+                    None, None, "a key must be a string", key_node.start_mark
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {show(key)} stands here twice", key_node.start_mark
+                    None, None, f"duplicate key {show(key)}; remove one", key_node.start_mark
                 )
             seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        result: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
+        return result
 
 
 # Kubernetes reads 2030-01-31 as a text; YAML 1.1 would make a date of it.
@@ -262,7 +320,7 @@ def _expand(document: Document) -> Iterator[Document]:
     nodes = found[1].value if found else []
     for item, node in zip(items, nodes, strict=False):
         if isinstance(item, dict):
-            yield Document(file=document.file, number=document.number, body=item, node=node)
+            yield Document(file=document.file, body=item, node=node)
 
 
 def _child(node: yaml.Node, field_name: str) -> tuple[int, yaml.Node] | None:
@@ -288,30 +346,46 @@ def _entry(node: yaml.Node, label: str) -> tuple[int, yaml.Node] | None:
     return None
 
 
+def _list_files(names: Iterable[str]) -> tuple[tuple[str, ...], list[FileProblem]]:
+    found: list[str] = []
+    problems: list[FileProblem] = []
+    for name in names:
+        path = Path(name)
+        try:
+            if name == STDIN or not path.is_dir():
+                found.append(name)
+                continue
+            inside = sorted(str(p) for p in path.iterdir() if p.suffix in ENDINGS and p.is_file())
+        except OSError as error:
+            problems.append(FileProblem(file=name, sentence=f"cannot be read: {error.strerror}."))
+            continue
+        if not inside:
+            problems.append(
+                FileProblem(file=name, sentence=f"holds no file ending in {', '.join(ENDINGS)}.")
+            )
+        found.extend(inside)
+    return tuple(dict.fromkeys(found)), problems
+
+
 def _read_text(name: str, stdin: str | None) -> str:
     """The text of one file, bounded; FilesUnusable says why it cannot be had."""
     try:
         if name == STDIN:
-            text = sys.stdin.read(MAX_FILE_OCTETS + 1) if stdin is None else stdin
-            size = len(text)
+            text = stdin or ""
         else:
-            path = Path(name)
-            size = path.stat().st_size
-            text = path.read_text(encoding="utf-8") if size <= MAX_FILE_OCTETS else ""
-        if size > MAX_FILE_OCTETS:
-            raise FilesUnusable(
-                [
-                    FileProblem(
-                        file=name,
-                        sentence=f"is larger than {MAX_FILE_OCTETS >> 20} MiB; is it YAML?",
-                    )
-                ]
-            )
-        return text
+            with Path(name).open(encoding="utf-8-sig") as stream:
+                text = stream.read(MAX_FILE_OCTETS + 1)
+        if len(text) <= MAX_FILE_OCTETS:
+            return text
+        sentence = f"is larger than {MAX_FILE_OCTETS >> 20} MiB; is it YAML?"
     except FileNotFoundError:
         sentence = "there is no such file; check the name, or the folder you are in."
     except UnicodeDecodeError as error:
-        sentence = f"is not UTF-8 text (octet {error.start}); is it really YAML?"
+        sentence = _not_text(error)
     except OSError as error:
         sentence = f"cannot be read: {error.strerror}."
     raise FilesUnusable([FileProblem(file=name, sentence=sentence)])
+
+
+def _not_text(error: UnicodeDecodeError) -> str:
+    return f"is not UTF-8 text (octet {error.start}); is it really YAML?"

@@ -13,12 +13,21 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mailrelay_operator.api.metadata import GROUP
-from mailrelay_operator.api.parsing import InvalidResource, parse
-from mailrelay_operator.cli.documents import Document, FileProblem, FilesUnusable, show
-from mailrelay_operator.plan.objects import Manifest
+from mailrelay_operator.api.metadata import API_VERSION, GROUP
+from mailrelay_operator.api.parsing import KINDS, InvalidResource, Resource, closest, parse
+from mailrelay_operator.api.shape import Problem
+from mailrelay_operator.cli.documents import (
+    Document,
+    FileProblem,
+    FilesUnusable,
+    show,
+    shown_name,
+)
+from mailrelay_operator.plan.objects import Manifest, namespace_of
+from mailrelay_operator.plan.verdicts import Complaint
 
 Key = tuple[str, str]  # namespace, name
+Place = tuple[str, Key]  # kind, namespace and name
 
 #: The UIDs of objects from files: the same for the same name at every start.
 _UIDS = uuid.uuid5(uuid.NAMESPACE_URL, "mailrelay.dev/standalone")
@@ -36,11 +45,12 @@ class Inventory:
     secrets: Mapping[Key, Manifest] = field(default_factory=dict)
     config_maps: Mapping[Key, Manifest] = field(default_factory=dict)
     namespaces: Mapping[str, Manifest] = field(default_factory=dict)
-    documents: Mapping[tuple[str, Key], Document] = field(default_factory=dict)
+    documents: Mapping[Place, Document] = field(default_factory=dict)
+    models: Mapping[Place, Resource] = field(default_factory=dict)  # of our own kinds
     ignored: tuple[str, ...] = ()  # subjects of kinds that mean nothing here
 
     def namespace(self, name: str) -> Manifest:
-        """The Namespace; one that stands in no file exists and has no labels."""
+        """The Namespace; one that is in no file exists and has no labels."""
         return self.namespaces.get(name) or {
             "apiVersion": "v1",
             "kind": "Namespace",
@@ -48,40 +58,64 @@ class Inventory:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sorted:
+    """What documents come to: the objects that can be used, everything that is wrong with the
+    others, and those others by kind and name, where they have one."""
+
+    inventory: Inventory
+    problems: tuple[FileProblem, ...] = ()
+    broken: Mapping[Place, Document] = field(default_factory=dict)
+    paths: Mapping[Place, tuple[str, ...]] = field(default_factory=dict)  # what is wrong with those
+
+
 def take_inventory(documents: Iterable[Document]) -> Inventory:
     """Sort the documents by kind. FilesUnusable names everything that is wrong with any of them."""
-    found: dict[str, dict[Key, Manifest]] = {kind: {} for kind in _CHECKS}
-    places: dict[tuple[str, Key], Document] = {}
+    found = sort_documents(documents)
+    if found.problems:
+        raise FilesUnusable(found.problems)
+    return found.inventory
+
+
+def sort_documents(documents: Iterable[Document]) -> Sorted:
+    """Sort the documents by kind, those aside that cannot be used."""
+    found: dict[str, dict[Key, Manifest]] = {kind: {} for kind in (*KINDS, *_CORE)}
+    places: dict[Place, Document] = {}
+    models: dict[Place, Resource] = {}
+    broken: dict[Place, Document] = {}
+    paths: dict[Place, tuple[str, ...]] = {}
     problems: list[FileProblem] = []
     ignored: list[str] = []
     for document in documents:
         kind = document.kind
-        if document.api_version.split("/")[0] != GROUP and (
-            kind not in _CHECKS or document.api_version != "v1"
-        ):
-            if not kind or not document.api_version:
-                problems.append(document.problem("apiVersion and kind are required."))
-            else:
-                ignored.append(document.subject)
+        if (stray := _find_stray(document)) is not None:
+            problems.append(stray)
             continue
-        wrong = list(_find_problems(document))
+        if not _is_known(document):
+            ignored.append(document.subject)
+            continue
         key = ("" if kind == "Namespace" else document.namespace, document.name)
+        wrong, model = _look_at(document)
         if not wrong and key in found[kind]:
             first = places[kind, key]
             wrong = [
                 document.problem(
-                    f"{document.subject} stands in {first.file} (document {first.number}) as well;"
+                    f"{document.subject} is also in {shown_name(first.file)}:{first.line_of('')};"
                     " remove one of the two.",
                     "metadata.name",
                 )
             ]
+        elif wrong:
+            broken[kind, key] = document
+            paths[kind, key] = tuple(one.path for one in wrong)
         problems.extend(wrong)
-        if not wrong:
-            found[kind][key] = _as_object(document)
-            places[kind, key] = document
-    if problems:
-        raise FilesUnusable(problems)
-    return Inventory(
+        if wrong:
+            continue
+        found[kind][key] = _as_object(document)
+        places[kind, key] = document
+        if model is not None:
+            models[kind, key] = model
+    inventory = Inventory(
         relays=found["MailRelay"],
         senders=found["MailSender"],
         domains=found["MailDomain"],
@@ -89,8 +123,10 @@ def take_inventory(documents: Iterable[Document]) -> Inventory:
         config_maps=found["ConfigMap"],
         namespaces={name: namespace for (_, name), namespace in found["Namespace"].items()},
         documents=places,
+        models=models,
         ignored=tuple(ignored),
     )
+    return Sorted(inventory=inventory, problems=tuple(problems), broken=broken, paths=paths)
 
 
 def choose_relay(inventory: Inventory, wanted: str | None) -> Key:
@@ -116,27 +152,52 @@ def choose_relay(inventory: Inventory, wanted: str | None) -> Key:
     return matching[0]
 
 
-def _find_problems(document: Document) -> Iterator[FileProblem]:
+def _is_known(document: Document) -> bool:
+    """Whether it is of a kind that means something here, or should be."""
+    return document.group == GROUP or (document.kind in _CORE and document.api_version == "v1")
+
+
+def _find_stray(document: Document) -> FileProblem | None:
+    """What is wrong with apiVersion or kind, where one of ours was meant."""
+    kind, version = document.kind, document.api_version
+    if not kind or not version:
+        missing = [name for name, text in (("apiVersion", version), ("kind", kind)) if not text]
+        is_are = "are" if len(missing) > 1 else "is"
+        return document.problem(f"{' and '.join(missing)} {is_are} required.")
+    if document.group == GROUP:
+        return None
+    if kind in KINDS:
+        return document.problem(f"{kind} is a kind of {API_VERSION}.", "apiVersion", value=version)
+    if kind in _CORE and version != "v1" and "." not in document.group:
+        # With a domain it is another program's kind of that name.
+        return document.problem(f"{kind} is a kind of v1.", "apiVersion", value=version)
+    if closest(document.group, (GROUP,)) and closest(kind, KINDS):
+        return document.problem(f"Did you mean {API_VERSION}?", "apiVersion", value=version)
+    return None
+
+
+def _look_at(document: Document) -> tuple[list[FileProblem], Resource | None]:
     if not _NAME.fullmatch(document.name):
         seen = (document.body.get("metadata") or {}) if document.name else {}
         value = seen.get("name") if isinstance(seen, dict) else None
         sentence = (
-            "is no object's name: small letters, digits, hyphens." if value else "is required."
+            "is not a valid object name: use lower-case letters, digits and hyphens."
+            if value
+            else "is required."
         )
-        yield document.problem(sentence, "metadata.name", value=value)
-        return
-    yield from _CHECKS.get(document.kind, _find_api_problems)(document)
-
-
-def _find_api_problems(document: Document) -> Iterator[FileProblem]:
+        return [document.problem(sentence, "metadata.name", value=value)], None
+    if document.kind in _CORE and document.group != GROUP:
+        return list(_CORE[document.kind](document)), None
     try:
-        parse(document.body)
+        return [], parse(document.body)
     except InvalidResource as error:
-        for problem in error.problems:
-            simple = isinstance(problem.value, str | int | float)
-            yield document.problem(
-                problem.message, problem.path, value=problem.value if simple else None
-            )
+        return [problem_of(document, one) for one in error.problems], None
+
+
+def problem_of(document: Document, problem: Problem) -> FileProblem:
+    """A problem of the API, with its place."""
+    simple = isinstance(problem.value, str | int | float)
+    return document.problem(problem.message, problem.path, value=problem.value if simple else None)
 
 
 def _find_secret_problems(document: Document) -> Iterator[FileProblem]:
@@ -152,12 +213,12 @@ def _find_config_map_problems(document: Document) -> Iterator[FileProblem]:
 def _find_namespace_problems(document: Document) -> Iterator[FileProblem]:
     labels = (document.body.get("metadata") or {}).get("labels") or {}
     if not isinstance(labels, dict):
-        yield document.problem("must be a map of texts.", "metadata.labels")
+        yield document.problem("must be a map of strings.", "metadata.labels")
         return
     for key, value in labels.items():
         if not isinstance(value, str):
             yield document.problem(
-                f"must be a text; write {key}: {show(str(value).lower())}.",
+                f"must be a string; write {key}: {show(str(value).lower())}.",
                 f"metadata.labels.{key}",
                 value=value,
             )
@@ -167,12 +228,13 @@ def _find_text_problems(document: Document, part: str) -> Iterator[FileProblem]:
     # Values are not shown: they may be passwords.
     values = document.body.get(part) or {}
     if not isinstance(values, dict):
-        yield document.problem("must be a map of texts.", part)
+        yield document.problem("must be a map of strings.", part)
         return
     for key, value in values.items():
         if not isinstance(value, str):
             yield document.problem(
-                f"must be a text, and YAML reads a {type(value).__name__} here; put it in quotes.",
+                f"must be a string, and YAML reads {_WORDS.get(type(value), 'an object')};"
+                " put it in quotes.",
                 f"{part}.{key}",
             )
 
@@ -180,7 +242,7 @@ def _find_text_problems(document: Document, part: str) -> Iterator[FileProblem]:
 def _find_base64_problems(document: Document, part: str) -> Iterator[FileProblem]:
     values = document.body.get(part) or {}
     if not isinstance(values, dict):
-        yield document.problem("must be a map of base64 texts.", part)
+        yield document.problem("must be a map of base64 strings.", part)
         return
     for key, value in values.items():
         try:
@@ -190,10 +252,30 @@ def _find_base64_problems(document: Document, part: str) -> Iterator[FileProblem
             yield document.problem(f"is not base64{advice}", f"{part}.{key}")
 
 
-_CHECKS = {
-    "MailRelay": _find_api_problems,
-    "MailSender": _find_api_problems,
-    "MailDomain": _find_api_problems,
+def relay_of(manifest: Manifest) -> Key:
+    """The MailRelay that a MailSender or MailDomain names."""
+    reference = manifest["spec"]["relayRef"]
+    return reference.get("namespace") or namespace_of(manifest), reference["name"]
+
+
+def place_of(complaint: Complaint, inventory: Inventory) -> FileProblem:
+    """A trouble of the plan, with its file and line."""
+    key = complaint.namespace, complaint.name
+    document = inventory.documents.get((complaint.kind, key))
+    if document is None:
+        return FileProblem(file="", sentence=str(complaint))
+    sentence = f"{complaint.trouble.reason}: {complaint.trouble.message}"
+    return document.problem(sentence, complaint.trouble.path)
+
+
+_WORDS = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    type(None): "null",
+}
+_CORE = {
     "Secret": _find_secret_problems,
     "ConfigMap": _find_config_map_problems,
     "Namespace": _find_namespace_problems,
@@ -209,7 +291,7 @@ def _as_object(document: Document) -> Manifest:
     metadata["uid"] = str(uuid.uuid5(_UIDS, document.subject))
     metadata["generation"] = 1
     if document.kind in ("Secret", "ConfigMap"):
-        for part in ("data", "binaryData"):  # base64 may stand on several lines
+        for part in ("data", "binaryData"):  # base64 may take several lines
             if document.kind == "ConfigMap" and part == "data":
                 continue
             if body.get(part):

@@ -10,7 +10,7 @@ import click
 from mailrelay_operator import __version__
 from mailrelay_operator.cli.documents import FilesUnusable
 from mailrelay_operator.cli.folder import FolderUnusable
-from mailrelay_operator.cli.stop import FolderTrouble, NotUsable
+from mailrelay_operator.cli.stop import BadFiles, FolderTrouble
 
 #: Each is a module of its name: only the one that is called is loaded, and `send` starts at once.
 _COMMANDS = ("up", "check", "render", "send", "status", "queue")
@@ -33,7 +33,7 @@ class _Program(click.Group):
         try:
             return super().invoke(ctx)
         except FilesUnusable as error:
-            raise NotUsable(str(error)) from None
+            raise BadFiles(str(error)) from None
         except FolderUnusable as error:
             raise FolderTrouble(str(error)) from None
 

@@ -6,7 +6,6 @@ The operator's plan with placeholders where it would mint, and every value of a 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,11 +15,10 @@ import yaml
 
 from mailrelay_gateway.contract.documents import Certificate, ScryptVerifier
 from mailrelay_operator.api.names import ANNOTATION_MINTED, SECRET_TYPE_BINDING
-from mailrelay_operator.cli.documents import STDIN
-from mailrelay_operator.cli.inventory import Inventory, Key
+from mailrelay_operator.cli.documents import FileProblem, FilesUnusable, read_stdin
+from mailrelay_operator.cli.inventory import Inventory, Key, place_of
 from mailrelay_operator.cli.reading import read_inventory
-from mailrelay_operator.cli.standalone import facts_of, of_relay
-from mailrelay_operator.cli.stop import NotUsable
+from mailrelay_operator.cli.standalone import facts_of, of_relay, senders_of
 from mailrelay_operator.plan.actions import Apply, Create
 from mailrelay_operator.plan.credentials import Credentials
 from mailrelay_operator.plan.facts import (
@@ -53,21 +51,21 @@ def render(files: tuple[str, ...]) -> None:
     Secrets show <minted> and <redacted>. Exit code 0: printed. 2: the files cannot be used, or only
     in part; stderr says why.
     """
-    stdin = sys.stdin.read() if STDIN in files else None
-    inventory = read_inventory(files, stdin=stdin, note=_note)
-    problems: list[str] = []
+    inventory = read_inventory(files, stdin=read_stdin(files), note=_note)
+    problems: list[FileProblem] = []
     for relay in sorted(inventory.relays):
         plan = plan_without_minting(inventory, relay, now=datetime.now(UTC))
         for manifest in shown(plan):
             click.echo(f"---\n{yaml.safe_dump(manifest, sort_keys=False, width=100)}", nl=False)
-        problems += plan.problems
+        problems += [place_of(one, inventory) for one in plan.problems]
     if problems:
-        raise NotUsable("\n".join(problems))
+        raise FilesUnusable(problems)
 
 
 def plan_without_minting(inventory: Inventory, relay: Key, *, now: datetime) -> Together:
     """The plan for a cluster in which nothing of this relay exists yet and all goes well."""
-    facts = facts_of(of_relay(inventory, relay), relay, {}, place=Place(), now=now)
+    mine = of_relay(inventory, relay)
+    facts = facts_of(mine, relay, {}, senders=senders_of(mine), place=Place(), now=now)
     return plan_together(_with_absences(facts), mint=placeholders, mint_for=_placeholder)
 
 

@@ -17,12 +17,14 @@ from mailrelay_gateway.contract.files import FILE_NAME, RELAY_FILE, GatewayConfi
 from mailrelay_operator.api.mailrelay import MailRelay
 from mailrelay_operator.api.mailsender import MailSender
 from mailrelay_operator.api.names import SECRET_TYPE_BINDING, ca_secret_name
-from mailrelay_operator.api.parsing import parse
+from mailrelay_operator.api.parsing import Resource, parse
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.api.unsupported import unsupported_fields
 from mailrelay_operator.cli.admin import Admin
-from mailrelay_operator.cli.documents import FilesUnusable
+from mailrelay_operator.cli.documents import FileProblem, FilesUnusable
 from mailrelay_operator.cli.endpoint import Door, Endpoint, Login, Way, write_endpoint
 from mailrelay_operator.cli.folder import DataFolder
-from mailrelay_operator.cli.inventory import Inventory, Key
+from mailrelay_operator.cli.inventory import Inventory, Key, place_of, relay_of
 from mailrelay_operator.cli.unsupported import find_unsupported
 from mailrelay_operator.engine.minting import mint, mint_password, scrypt_verifier
 from mailrelay_operator.plan.actions import Action, Apply, Create
@@ -42,6 +44,7 @@ from mailrelay_operator.plan.objects import (
     secret_data,
 )
 from mailrelay_operator.plan.together import plan_together
+from mailrelay_operator.plan.verdicts import Complaint, complaint
 
 #: What is created in one round is a fact in the next; two rounds settle everything, the rest is
 #: a bound against a plan that never does.
@@ -54,14 +57,14 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """The result. With `problems` (sentences) there is nothing to run, and the rest is empty."""
+    """The result. With `problems` there is nothing to run, and the rest is empty."""
 
     endpoint: Endpoint
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     digest: str = ""  # of `files`, as the gateway's status shows it
     secrets: tuple[Manifest, ...] = field(default=(), repr=False)
     authority: str = ""  # PEM of what clients trust; "" where a public CA is to be trusted
-    problems: tuple[str, ...] = ()
+    problems: tuple[FileProblem, ...] = ()
     warnings: tuple[str, ...] = ()
     look_again_at: datetime | None = None
 
@@ -88,7 +91,7 @@ class Standalone:
     def refuse_unsupported(self, inventory: Inventory) -> None:
         """FilesUnusable when this relay, or a MailSender or MailDomain that names it, uses what
         does not act yet."""
-        problems = list(find_unsupported(of_relay(inventory, self.relay)))
+        problems = [one for _, one in find_unsupported(of_relay(inventory, self.relay))]
         if problems:
             raise FilesUnusable(problems)
 
@@ -99,8 +102,9 @@ class Standalone:
         place = Place(standalone=True, loopback_host=certificate_host or self.client_host)
         store = {_key_of(secret): secret for secret in kept}
         minted = _Minted()
+        senders = senders_of(mine)
         for _ in range(MAX_ROUNDS):
-            facts = facts_of(mine, self.relay, store, place=place, now=now)
+            facts = facts_of(mine, self.relay, store, senders=senders, place=place, now=now)
             together = plan_together(
                 facts,
                 mint=lambda asked: mint(asked, relay="/".join(self.relay), now=now),
@@ -109,7 +113,7 @@ class Standalone:
             if together.problems or not _settle(store, together.actions):
                 break
         plan = together.relay
-        problems = tuple(_with_places(together.problems, mine))
+        problems = tuple(place_of(one, mine) for one in together.problems)
         if problems or RELAY_FILE not in plan.files:
             return Picture(endpoint=self._endpoint(), problems=problems or (_NOTHING_TO_RUN,))
         config = load(plan.files)
@@ -127,6 +131,25 @@ class Standalone:
             warnings=tuple(_find_warnings(mine, self.relay, endpoint)),
             look_again_at=min(soonest),
         )
+
+    def complaints(self, mine: Inventory, *, now: datetime) -> tuple[Complaint, ...]:
+        """All that the plan says against this relay (as `of_relay` gives it) and its senders."""
+        host = _certificate_host(mine, self.relay) or self.client_host
+        place = Place(standalone=True, loopback_host=host)
+        facts = facts_of(mine, self.relay, {}, senders=senders_of(mine), place=place, now=now)
+        together = plan_together(
+            facts,
+            mint=lambda asked: mint(asked, relay="/".join(self.relay), now=now),
+            mint_for=lambda _, found: SenderMaterial(
+                password=mint_password() if found.wants_password else "",
+                # Nobody logs in with it: what scrypt costs is saved.
+                verifier=ScryptVerifier(salt="", hash="") if found.wants_scrypt else None,
+            ),
+        )
+        unusable = together.relay.view.unusable
+        if unusable is None or unusable.reason is not Reason.CERTIFICATE_NAME_MISMATCH:
+            return together.problems
+        return (*together.problems, complaint(mine.relays[self.relay], unusable))
 
     def put(self, picture: Picture, folder: DataFolder) -> bool:
         """Write it all, what was minted first; whether the gateway's configuration changed."""
@@ -201,7 +224,10 @@ class _Minted:
         return SenderMaterial()
 
 
-_NOTHING_TO_RUN = "The plan holds no configuration and does not say why: this is a mistake of ours."
+_NOTHING_TO_RUN = FileProblem(
+    file="mailrelay",
+    sentence="Internal error (the plan holds no configuration and no reason); please report it.",
+)
 
 
 def facts_of(
@@ -209,6 +235,7 @@ def facts_of(
     relay: Key,
     store: Mapping[ObjectKey, Manifest],
     *,
+    senders: tuple[SeenSender, ...],
     place: Place,
     now: datetime,
 ) -> RelayFacts:
@@ -217,7 +244,6 @@ def facts_of(
     objects: dict[ObjectKey, Manifest] = dict(store)
     for one in (*inventory.secrets.values(), *inventory.config_maps.values()):
         objects[_key_of(one)] = one
-    senders = tuple(SeenSender.of(one) for one in inventory.senders.values())
     return RelayFacts(
         namespace=relay[0],
         name=relay[1],
@@ -230,6 +256,17 @@ def facts_of(
             for namespace in {namespace_of(sender.manifest) for sender in senders}
         },
         objects=objects,
+    )
+
+
+def senders_of(inventory: Inventory) -> tuple[SeenSender, ...]:
+    """The MailSenders, each read once."""
+    return tuple(
+        SeenSender(manifest=one, model=model)
+        if isinstance(model := inventory.models["MailSender", key], MailSender)
+        and not unsupported_fields(model)
+        else SeenSender.of(one)
+        for key, one in inventory.senders.items()
     )
 
 
@@ -269,20 +306,27 @@ def applied(before: Manifest | None, secret: Manifest) -> Manifest:
 
 def of_relay(inventory: Inventory, relay: Key) -> Inventory:
     """The inventory without other relays and what belongs to them."""
-
-    def names_it(manifest: Manifest) -> bool:
-        reference = manifest["spec"]["relayRef"]
-        return (reference.get("namespace") or namespace_of(manifest), reference["name"]) == relay
-
     return Inventory(
         relays={key: one for key, one in inventory.relays.items() if key == relay},
-        senders={key: one for key, one in inventory.senders.items() if names_it(one)},
-        domains={key: one for key, one in inventory.domains.items() if names_it(one)},
+        senders={key: one for key, one in inventory.senders.items() if relay_of(one) == relay},
+        domains={key: one for key, one in inventory.domains.items() if relay_of(one) == relay},
         secrets=inventory.secrets,
         config_maps=inventory.config_maps,
         namespaces=inventory.namespaces,
         documents=inventory.documents,
+        models={
+            (kind, key): model
+            for (kind, key), model in inventory.models.items()
+            if (key if kind == "MailRelay" else _relay_of(model)) == relay
+        },
     )
+
+
+def _relay_of(model: Resource) -> Key | None:
+    if isinstance(model, MailRelay):
+        return None
+    reference = model.spec.relay_ref
+    return reference.namespace or model.metadata.namespace, reference.name
 
 
 def _key_of(manifest: Manifest) -> ObjectKey:
@@ -315,8 +359,7 @@ def _logins(
     if config is None or inventory is None or store is None:
         return
     for sender in sorted(config.senders, key=lambda sender: (sender.namespace, sender.name)):
-        manifest = inventory.senders.get((sender.namespace, sender.name))
-        model = parse(manifest) if manifest is not None else None
+        model = inventory.models.get(("MailSender", (sender.namespace, sender.name)))
         password = ""
         if isinstance(model, MailSender) and model.spec.credentials is not None:
             secret = model.spec.credentials.secret_name or ""
@@ -341,22 +384,11 @@ def _authority(store: Mapping[ObjectKey, Manifest], relay: Key, config: GatewayC
     return secret_data(found).get("ca.crt", b"").decode()
 
 
-def _with_places(problems: Iterable[str], inventory: Inventory) -> Iterator[str]:
-    """Each problem with the file and line of the object that it begins with."""
-    for problem in problems:
-        for (kind, (namespace, name)), document in inventory.documents.items():
-            if problem.startswith(f"{kind} {namespace}/{name}: "):
-                yield f"{document.file}: document {document.number}, {problem}"
-                break
-        else:
-            yield problem
-
-
 def _find_warnings(inventory: Inventory, relay: Key, endpoint: Endpoint) -> Iterator[str]:
     """What is as the files say and may still surprise."""
     for login in endpoint.logins:
         namespace, _, name = login.sender.partition("/")
-        model = parse(inventory.senders[namespace, name])
+        model = inventory.models["MailSender", (namespace, name)]
         minted = isinstance(model, MailSender) and bool(
             model.spec.credentials and model.spec.credentials.secret_name
         )

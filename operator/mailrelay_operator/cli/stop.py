@@ -32,6 +32,14 @@ class NotUsable(Stop):
     exit_code = 2
 
 
+class BadFiles(NotUsable):
+    """As NotUsable, for lines that begin with FILE:LINE and are shown as they are."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the lines to stderr."""
+        click.echo(self.message, err=True, file=file)
+
+
 class FolderTrouble(Stop):
     """The data folder or its disk cannot be used."""
 

@@ -19,7 +19,14 @@ from pathlib import Path
 import click
 
 from mailrelay_operator.cli.admin import AdminUnreachable, parse_host_port
-from mailrelay_operator.cli.documents import STDIN, FilesUnusable, files_of
+from mailrelay_operator.cli.checking import examine
+from mailrelay_operator.cli.documents import (
+    FileProblem,
+    FilesUnusable,
+    files_of,
+    read_files,
+    read_stdin,
+)
 from mailrelay_operator.cli.folder import DataFolder, FolderUnusable
 from mailrelay_operator.cli.folders import folder_of_relay
 from mailrelay_operator.cli.gatewayprocess import Command, GatewayProcess
@@ -74,20 +81,26 @@ def up(
         admin_host, admin_port = parse_host_port(admin)
     except ValueError as error:
         raise NotUsable(f"--admin: {error}.") from None
-    stdin = sys.stdin.read() if STDIN in files else None
-    inventory = read_inventory(files, stdin=stdin, note=_note)
+    stdin = read_stdin(files)
+    try:
+        inventory = read_inventory(files, stdin=stdin, note=_note)
+    except FilesUnusable as error:
+        raise _everything(files, stdin, error.problems) from None
     try:
         key = choose_relay(inventory, relay)
     except ValueError as error:
         raise NotUsable(str(error)) from None
     standalone = Standalone(relay=key, bind=bind, admin_host=admin_host, admin_port=admin_port)
     # Before the folder is made: a mistake in the files should leave nothing behind.
-    standalone.refuse_unsupported(inventory)
+    try:
+        standalone.refuse_unsupported(inventory)
+    except FilesUnusable as error:
+        raise _everything(files, stdin, error.problems) from None
     folder = folder_of_relay(data, *key)
     with folder.locked():
         picture = standalone.plan(inventory, folder.secrets(), now=datetime.now(UTC))
         if picture.problems:
-            raise NotUsable("\n".join(picture.problems))
+            raise _everything(files, stdin, picture.problems)
         run = _Run(files, stdin, key, standalone, folder, as_json=logs == "json")
         run.put(picture)
         hints = hint_text(
@@ -205,11 +218,11 @@ class _Run:
             picture = self._standalone.plan(
                 inventory, self._folder.secrets(), now=datetime.now(UTC)
             )
-        except (FilesUnusable, NotUsable) as error:
-            _note(f"{error}\n{_KEPT.capitalize()}")
+        except FilesUnusable as error:
+            self._say_problems(error.problems)
             return None
         if picture.problems:
-            _note("\n".join([*picture.problems, _KEPT.capitalize()]))
+            self._say_problems(picture.problems)
             return None
         try:
             changed = self.put(picture)
@@ -220,12 +233,17 @@ class _Run:
             _note("The edit changes nothing that runs.")
         return picture if changed else None
 
+    def _say_problems(self, problems: Sequence[FileProblem]) -> None:
+        """Name everything that is wrong, not only what was met first."""
+        _say(str(_everything(self._files, self._stdin, problems)))
+        _note(_KEPT.capitalize())
+
 
 _STOPPING = (
     "Stopping: deliveries under way are finished, the rest stays in the queue (Ctrl-C again: at"
     " once)."
 )
-_KEPT = "the last good configuration stays in force."
+_KEPT = "the last good configuration stays in effect."
 
 
 class _Speaker:
@@ -282,6 +300,14 @@ def _not_serving(picture: Picture) -> tuple[str, ...]:
     return ()
 
 
+def _everything(
+    files: Sequence[str], stdin: str | None, problems: Sequence[FileProblem]
+) -> FilesUnusable:
+    """All that `mailrelay check` finds, where we only met the first mistakes."""
+    found = examine(read_files(files, stdin=stdin), now=datetime.now(UTC)).problems
+    return FilesUnusable(found or problems)
+
+
 def _stop_signals() -> tuple[asyncio.Event, asyncio.Event]:
     """Events that signals set: stop at the first one, hurry at a later one.
 
@@ -317,9 +343,14 @@ def _fingerprint(names: Sequence[str]) -> Fingerprint:
 
 
 def _note(text: str) -> None:
-    """Say something; a terminal that is gone stops nothing."""
+    """Say something of ours."""
+    _say(f"mailrelay: {text}")
+
+
+def _say(text: str) -> None:
+    """Show lines as they are; a terminal that is gone stops nothing."""
     with contextlib.suppress(OSError):
-        click.echo(f"mailrelay: {text}", err=True)
+        click.echo(text, err=True)
 
 
 def _program() -> str:

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from mailrelay_operator.plan.facts import ObjectKey, SenderLogin
 from mailrelay_operator.plan.objects import Manifest, name_of, namespace_of
+from mailrelay_operator.plan.verdicts import Complaint
 from mailrelay_operator.plan.view import RelayView
 
 
@@ -101,12 +102,12 @@ REPORTS = (ApplyStatus, Announce)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to do for one key, in order. `look_again_at` is None when only an event can change
-    anything. `problems` are sentences for a person at a terminal: why something is not acted upon.
+    anything. `problems` are for a person at a terminal: why something is not acted upon.
     """
 
     actions: tuple[Action, ...] = ()
     look_again_at: datetime | None = None
-    problems: tuple[str, ...] = ()
+    problems: tuple[Complaint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

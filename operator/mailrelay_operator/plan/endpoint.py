@@ -76,12 +76,17 @@ def endpoint_trouble(endpoint: Endpoint | None, resolved: Resolved) -> Trouble |
     """Why clients that verify could not log in: no listener takes logins, or a given certificate
     lacks the host's name. Ours always has it."""
     if endpoint is None:
-        return Trouble(reason=Reason.NO_LOGIN_LISTENER, message=Reason.NO_LOGIN_LISTENER.sentence)
+        return Trouble(
+            reason=Reason.NO_LOGIN_LISTENER,
+            message=Reason.NO_LOGIN_LISTENER.sentence,
+            path="spec.listeners",
+        )
     chains = resolved.certificates.get(endpoint.listener, ())
     if not chains or any(carries(one.chain, endpoint.host) for one in chains):
         return None
     return Trouble(
         reason=Reason.CERTIFICATE_NAME_MISMATCH,
+        path=f"spec.listeners[{endpoint.listener}].tls.certificateRefs",
         message=f"No certificate of listener {endpoint.listener} is for {endpoint.host}: set the"
         " relay's service.hostname to a name that a certificate carries and that resolves to the"
         " Service.",

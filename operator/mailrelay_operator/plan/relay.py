@@ -29,7 +29,7 @@ from mailrelay_operator.plan.running import everybody_runs, known_senders, stamp
 from mailrelay_operator.plan.senders import sender_uid
 from mailrelay_operator.plan.shares import Encodings, pack
 from mailrelay_operator.plan.survey import InForce, Survey, own_objects
-from mailrelay_operator.plan.verdicts import Trouble, joined
+from mailrelay_operator.plan.verdicts import Complaint, Trouble, joined
 from mailrelay_operator.plan.view import Admission, RelayView
 from mailrelay_operator.plan.volumes import claimed_size, resizing, volume_octets
 
@@ -50,11 +50,14 @@ def plan_without_relay(facts: RelayFacts) -> RelayPlan:
             " nothing to it: name a relay of another namespace, or add this one to the chart's"
             " watchNamespaces.",
         )
+    missing = Complaint(
+        kind="MailRelay", namespace=facts.namespace, name=facts.name, trouble=trouble
+    )
     admissions = {sender_uid(one.manifest): Admission(is_newest=False) for one in facts.senders}
     view = RelayView(
         namespace=facts.namespace, name=facts.name, trouble=trouble, admissions=admissions
     )
-    return RelayPlan(view=view, problems=(trouble.message,))
+    return RelayPlan(view=view, problems=(missing,))
 
 
 def plan_relay(

@@ -23,11 +23,11 @@ from mailrelay_operator.plan.actions import Announce, ApplyStatus
 from mailrelay_operator.plan.configuration import Configuration
 from mailrelay_operator.plan.endpoint import Endpoint
 from mailrelay_operator.plan.facts import Absence, RelayFacts
-from mailrelay_operator.plan.objects import generation_of, name_of, namespace_of, parse_timestamp
+from mailrelay_operator.plan.objects import generation_of, parse_timestamp
 from mailrelay_operator.plan.running import figures, programmed_trouble, upstream_verdict
 from mailrelay_operator.plan.status import judged, ready, relay_status_of, transitions, written
 from mailrelay_operator.plan.survey import InForce, Survey
-from mailrelay_operator.plan.verdicts import Trouble, joined
+from mailrelay_operator.plan.verdicts import Complaint, Trouble, complaint, joined
 from mailrelay_operator.plan.volumes import size_trouble, stranded_trouble
 
 #: While all is well: how often pods are asked for their queues and upstreams.
@@ -73,7 +73,7 @@ class RelayReport:
     actions: tuple[ApplyStatus | Announce, ...]
     look_again_at: datetime
     wrote_numbers: bool
-    problems: tuple[str, ...]
+    problems: tuple[Complaint, ...]
 
 
 Obstacle = Callable[[RelaySituation], Iterator[Trouble]]
@@ -338,9 +338,8 @@ def _look_again_at(facts: RelayFacts, status: MailRelayStatus, *, in_transit: bo
     return facts.now + max(LOOK_SOON, min((facts.now - since) / 4, LOOK_LATER))
 
 
-def _problems(found: Survey, obstacles: Sequence[Trouble]) -> Iterator[str]:
+def _problems(found: Survey, obstacles: Sequence[Trouble]) -> Iterator[Complaint]:
     """For a person at a terminal: everything that is not acted upon."""
-    here = f"MailRelay {namespace_of(found.relay)}/{name_of(found.relay)}"
     for trouble in (found.refused, *found.unresolved, *obstacles):
         if trouble is not None and trouble.reason is not Reason.CONFIGURATION_PENDING:
-            yield f"{here}: {trouble.reason}: {trouble.message}"
+            yield complaint(found.relay, trouble)

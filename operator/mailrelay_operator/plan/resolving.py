@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mailrelay_gateway.contract.documents import Certificate, Login, RelayDocument
 from mailrelay_gateway.contract.pem import PemProblem, read_bundle
@@ -80,9 +80,17 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
     omitted: set[str] = set()
     complete = True
     for upstream in spec.upstreams:
+        at = f"spec.upstreams[{upstream.name}].smarthost"
         login = _login_of(facts, upstream)
         authority = _authority_of(facts, upstream)
-        wrong = [one for one in (login, authority) if isinstance(one, Trouble)]
+        wrong = [
+            replace(one, path=f"{at}.{path}")
+            for one, path in (
+                (login, "auth.basic.secretRef.name"),
+                (authority, "tls.caRef"),
+            )
+            if isinstance(one, Trouble)
+        ]
         if wrong:
             troubles += wrong
             known = _upstream_before(before, upstream)
@@ -99,7 +107,11 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
             _given_certificate(facts, listener, reference.name)
             for reference in listener.tls.certificate_refs
         ]
-        wrong = [one for one in found if isinstance(one, Trouble)]
+        wrong = [
+            replace(one, path=f"spec.listeners[{listener.name}].tls.certificateRefs[{number}]")
+            for number, one in enumerate(found)
+            if isinstance(one, Trouble)
+        ]
         chains = tuple(one for one in found if isinstance(one, Certificate))
         if wrong:
             troubles += wrong

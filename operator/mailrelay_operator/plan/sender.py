@@ -5,7 +5,7 @@ its status. Nothing in it depends on another sender.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from mailrelay_gateway.contract.documents import Sha256Verifier, Verifier
@@ -37,7 +37,6 @@ from mailrelay_operator.plan.objects import (
     Manifest,
     annotations_of,
     created_at,
-    name_of,
     namespace_of,
     timestamp,
 )
@@ -45,7 +44,7 @@ from mailrelay_operator.plan.ownership import adoption
 from mailrelay_operator.plan.sender_status import Situation, report
 from mailrelay_operator.plan.senders import sender_uid
 from mailrelay_operator.plan.status import regarding
-from mailrelay_operator.plan.verdicts import Trouble
+from mailrelay_operator.plan.verdicts import Complaint, Trouble, complaint
 from mailrelay_operator.plan.view import Admission, RelayView
 
 #: How long a newcomer may take to its Secret before it is said that it waits.
@@ -226,10 +225,11 @@ def _revoked(
     )
 
 
-def _problems(facts: SenderFacts, found: Credentials) -> Iterator[str]:
-    who = f"MailSender {namespace_of(facts.manifest)}/{name_of(facts.manifest)}"
+def _problems(facts: SenderFacts, found: Credentials) -> Iterator[Complaint]:
     refused = facts.admission.refused
     if facts.view.trouble is None:
-        for trouble in (refused, found.not_ours, found.trouble):
+        if refused is not None:
+            yield complaint(facts.manifest, refused)
+        for trouble in (found.not_ours, found.trouble):
             if trouble is not None:
-                yield f"{who}: {trouble.reason}: {trouble.message}"
+                yield complaint(facts.manifest, replace(trouble, path="spec.credentials"))

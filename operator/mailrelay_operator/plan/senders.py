@@ -197,17 +197,24 @@ def _why_not(
     if not admitting:
         return Trouble(
             reason=Reason.NAMESPACE_NOT_ALLOWED,
+            path="spec.relayRef",
             message=f"{relay} admits no MailSender of namespace {namespace}: its owner can add the"
             " namespace to allowedSenders, or give it the labels that they ask for.",
         )
     given = [pattern for entry in admitting for pattern in entry.effective_addresses]
-    for one in claimed:
-        if not any(pattern_covers(pattern, one) for pattern in given):
-            return Trouble(
-                reason=Reason.ADDRESS_NOT_ALLOWED,
-                message=f"from: {one} is not among the addresses that {relay} gives namespace"
-                f" {namespace} ({', '.join(given[:10])}).",
-            )
+    beyond = {
+        number: one
+        for number, one in enumerate(claimed)
+        if not any(pattern_covers(pattern, one) for pattern in given)
+    }
+    if beyond:
+        return Trouble(
+            reason=Reason.ADDRESS_NOT_ALLOWED,
+            path=f"spec.from[{next(iter(beyond))}]",
+            message=f"from: {', '.join(list(beyond.values())[:10])}"
+            f" {'is' if len(beyond) == 1 else 'are'} not among the addresses that {relay} gives"
+            f" namespace {namespace} ({', '.join(given[:10])}).",
+        )
     return None
 
 

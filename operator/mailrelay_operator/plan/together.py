@@ -24,6 +24,7 @@ from mailrelay_operator.plan.relay import plan_relay, plan_without_relay
 from mailrelay_operator.plan.sender import SenderFacts, look, plan_sender, secret_to_read
 from mailrelay_operator.plan.senders import sender_uid
 from mailrelay_operator.plan.survey import survey, wanted
+from mailrelay_operator.plan.verdicts import Complaint
 from mailrelay_operator.plan.view import RelayView
 
 
@@ -34,7 +35,7 @@ class Together:
 
     relay: RelayPlan
     actions: tuple[Action, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[Complaint, ...] = ()
     look_again_at: datetime | None = None
 
 

@@ -4,7 +4,7 @@ way of acting on it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mailrelay_operator.api.conditions import Status, Verdict
@@ -21,14 +21,41 @@ _Kind = TypeVar("_Kind", MailRelay, MailSender, MailDomain)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """One thing in the way: its reason word, and a sentence that names object, field and remedy."""
+    """One thing in the way: its reason word, and a sentence that names object, field and remedy.
+    `path` is the field of the resource that it is about, for who shows lines of files."""
 
     reason: Reason
     message: str
+    path: str = field(default="", compare=False)
 
     def verdict(self, status: Status = "False") -> Verdict:
         """As the verdict of a condition."""
         return Verdict(status=status, reason=self.reason, message=self.message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """A trouble, and the resource that it is about: for a person at a terminal."""
+
+    kind: str
+    namespace: str
+    name: str
+    trouble: Trouble
+
+    def __str__(self) -> str:
+        """One line."""
+        trouble = self.trouble
+        return f"{self.kind} {self.namespace}/{self.name}: {trouble.reason}: {trouble.message}"
+
+
+def complaint(manifest: Manifest, trouble: Trouble) -> Complaint:
+    """This trouble, with this object."""
+    return Complaint(
+        kind=str(manifest["kind"]),
+        namespace=namespace_of(manifest),
+        name=name_of(manifest),
+        trouble=trouble,
+    )
 
 
 def read_relay(manifest: Manifest) -> MailRelay | Trouble:

@@ -1,5 +1,6 @@
 """Each mistake of a person gets one clear sentence and its exit code, and leaves nothing behind."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -38,27 +39,28 @@ spec:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("kind: [", "relay.yaml: document 1, line 1: is not valid YAML:"),
+        ("kind: [", "relay.yaml:1: not valid YAML:"),
         (
             SMARTHOST,
-            "MailRelay mail/company: SecretNotFound: Secret mail/upstream of upstream smarthost",
+            "relay.yaml:12: MailRelay mail/company: spec.upstreams[smarthost].smarthost.auth.basic"
+            ".secretRef.name: SecretNotFound: Secret mail/upstream of upstream smarthost",
         ),
         (
             sandbox_yaml(2525) + BROUGHT,
-            "MailSender default/app: SecretNotFound: Secret default/old-login",
+            "MailSender default/app: spec.credentials: SecretNotFound: Secret default/old-login",
         ),
         (
             sandbox_yaml(2525).replace(
                 "upstreams:", "routes: [{name: all, upstreams: [{name: capture}]}]\n  upstreams:"
             ),
-            "Unsupported: Not supported in this version: spec.routes.",
+            "spec.routes: Not supported in this version: remove it.",
         ),
         (sandbox_yaml(2525).replace("port:", "prt:"), "There is no such field; did you mean port?"),
         (
             sandbox_yaml(2525)
             .replace("relayRef: {name: sandbox}", "relayRef: {name: sandbox, namespace: default}")
             .replace("name: demo\n", "name: demo\n  namespace: elsewhere\n"),
-            "MailSender elsewhere/demo: NamespaceNotAllowed:",
+            "MailSender elsewhere/demo: spec.relayRef: NamespaceNotAllowed:",
         ),
     ],
     ids=["yaml", "login", "sender's login", "unsupported", "typo", "namespace"],
@@ -71,7 +73,8 @@ def test_a_mistake_in_the_files_is_named_and_ends_with_2(
     done = invoke(command, tmp_path / "relay.yaml", *arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
-    assert "relay.yaml: document " in done.stderr
+    assert re.match(r".*/relay\.yaml:\d+: ", done.stderr)
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_two_relays_are_a_question(tmp_path: Path) -> None:
@@ -87,8 +90,7 @@ def test_a_missing_file_is_named() -> None:
     done = mailrelay("up", "nowhere.yaml")
     assert done.returncode == 2
     assert done.stderr == (
-        "mailrelay: nowhere.yaml: there is no such file; check the name, or the folder you are in."
-        "\n"
+        "nowhere.yaml: there is no such file; check the name, or the folder you are in.\n"
     )
 
 
@@ -146,10 +148,10 @@ def test_a_spool_that_cannot_be_used_is_explained_by_the_gateway_and_ends_with_4
 def test_a_planned_example_is_refused_by_the_fields_that_do_not_act_yet(example: Path) -> None:
     done = invoke("check", example)
     assert done.returncode == 2
-    assert all("Unsupported: " in line for line in done.stderr.splitlines())
+    assert "supported in this version: remove" in done.stderr
 
 
 def test_standard_input_is_a_file_too() -> None:
     done = invoke("check", "-", stdin=sandbox_yaml(2525))
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "Well: 1 MailRelay, 1 MailSender.\n"
+    assert done.stdout == "OK: 1 MailRelay, 1 MailSender.\n"

@@ -252,7 +252,7 @@ BAD_OTHERS: tuple[Bad, ...] = (
         "unknown mode",
         listening(tls={"mode": "starttls"}),
         "spec.listeners[one].tls.mode",
-        "Must be 'None', 'StartTLS' or 'Implicit'.",
+        "Must be 'None', 'StartTLS' or 'Implicit'; did you mean StartTLS?",
     ),
     misshapen(
         "listener's name too long",

@@ -8,9 +8,8 @@ import click
 import pytest
 
 from mailrelay_gateway.metrics import Metrics
-from mailrelay_operator.cli.check import find_all
-from mailrelay_operator.cli.documents import parse_documents
-from mailrelay_operator.cli.inventory import take_inventory
+from mailrelay_operator.cli.checking import examine
+from mailrelay_operator.cli.documents import scan
 from mailrelay_operator.cli.main import main
 from mailrelay_operator.engine.metrics import OperatorMetrics
 
@@ -43,8 +42,7 @@ def test_the_relays_of_the_how_tos_can_be_used() -> None:
         for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
             if "kind: MailRelay" in block:
                 found += 1
-                inventory = take_inventory(parse_documents(page.name, block))
-                assert find_all(inventory, now=datetime.now(UTC)) == []
+                assert examine(scan(page.name, block), now=datetime.now(UTC)).problems == ()
     assert found
 
 

@@ -9,7 +9,7 @@ from mailrelay_operator.cli.documents import (
     FilesUnusable,
     files_of,
     parse_documents,
-    read_documents,
+    read_files,
 )
 
 RELAY = """\
@@ -33,11 +33,11 @@ def complaint(text: str) -> str:
     return str(caught.value)
 
 
-def test_several_documents_are_numbered_and_empty_ones_left_out() -> None:
+def test_several_documents_know_their_lines_and_empty_ones_are_left_out() -> None:
     documents = parse_documents("x.yaml", f"---\n{RELAY}---\n# nothing\n---\n{RELAY}")
-    assert [(one.number, one.subject) for one in documents] == [
-        (1, "MailRelay mail/company"),
-        (3, "MailRelay mail/company"),
+    assert [(one.line_of(""), one.subject) for one in documents] == [
+        (2, "MailRelay mail/company"),
+        (16, "MailRelay mail/company"),
     ]
 
 
@@ -65,12 +65,11 @@ def test_a_path_is_found_on_its_line(path: str, line: int) -> None:
     assert document.line_of(path) == line
 
 
-def test_a_problem_names_file_document_object_line_path_value_and_remedy() -> None:
+def test_a_problem_names_file_line_object_path_value_and_remedy() -> None:
     (document,) = parse_documents("relay.yaml", RELAY)
     problem = document.problem("must be less.", "spec.listeners[first].port", value=25)
     assert str(problem) == (
-        "relay.yaml: document 1 (MailRelay mail/company), line 9: spec.listeners[first].port: 25:"
-        " must be less."
+        "relay.yaml:9: MailRelay mail/company: spec.listeners[first].port: 25: must be less."
     )
 
 
@@ -90,19 +89,25 @@ def test_dates_stay_the_text_that_they_are_in_kubernetes() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [1\nb: 2\n", "relay.yaml: document 1, line 2: is not valid YAML:"),
+        ("a: [1\nb: 2\n", "relay.yaml:2: not valid YAML:"),
         (
             "a: 1\n---\nb: 1\nb: 2\n",
-            'document 2, line 4: is not valid YAML: the key "b" stands here twice',
+            'relay.yaml:4: not valid YAML: duplicate key "b"; remove one',
         ),
-        ("a: {x: 1, x: 2}\n", 'the key "x" stands here twice'),
-        ("? [a]\n: 1\n", "is not valid YAML"),
+        ("a: {x: 1, x: 2}\n", 'duplicate key "x"'),
+        ("? [a]\n: 1\n", "not valid YAML"),
         ("a: &x 1\nb: *y\n", "undefined alias"),
         ("a: !!python/object:os.system 1\n", "could not determine a constructor"),
-        ("just text\n", 'document 1, line 1: "just text": is no object'),
-        ("- 1\n- 2\n", "is no object"),
-        ("a: \x01\n", "is not valid YAML"),
+        ("just text\n", 'relay.yaml:1: "just text": is not an object'),
+        ("- 1\n- 2\n", "is not an object"),
+        ("a: \x01\n", "not valid YAML"),
         ("[" * 500, "nested too deeply"),
+        ("[" * 100_000, "nested too deeply"),  # libyaml by itself would end the process
+        ("- " * 100_000, "nested too deeply"),
+        ("from: [*@a.example]\n", 'write "*@a.example"'),
+        ("from: *@a.example\n", 'write "*@a.example"'),
+        ("name: {{ .Values.name }}\n", "template of Helm"),
+        ("a:\n\tb: 1\n", "indent with spaces"),
     ],
 )
 def test_broken_yaml_is_said_with_its_place(text: str, said: str) -> None:
@@ -112,13 +117,15 @@ def test_broken_yaml_is_said_with_its_place(text: str, said: str) -> None:
 def test_all_broken_files_are_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: [")
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe")
-    with pytest.raises(FilesUnusable) as caught:
-        read_documents([str(tmp_path), str(tmp_path / "missing.yaml")])
-    said = [str(one) for one in caught.value.problems]
-    assert len(said) == 3
-    assert "is not valid YAML" in said[0]
+    (tmp_path / "c.yaml").write_text("a: 1\n---\nb: ]\n")
+    reading = read_files([str(tmp_path), str(tmp_path / "missing.yaml")])
+    said = [str(one) for one in reading.problems]
+    assert len(said) == 4
+    assert "a.yaml:1: not valid YAML" in said[0]
     assert "is not UTF-8 text" in said[1]
-    assert "there is no such file" in said[2]
+    assert "c.yaml:3: not valid YAML" in said[2]
+    assert "there is no such file" in said[3]
+    assert [one.body for one in reading.documents] == [{"a": 1}]
 
 
 def test_a_folder_stands_for_its_files_by_name_and_not_deeper(tmp_path: Path) -> None:
@@ -132,7 +139,7 @@ def test_a_folder_stands_for_its_files_by_name_and_not_deeper(tmp_path: Path) ->
 def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(RELAY)
     name = str(tmp_path / "a.yaml")
-    assert len(read_documents([name, str(tmp_path), name])) == 1
+    assert len(read_files([name, str(tmp_path), name]).documents) == 1
 
 
 def test_an_empty_folder_is_told_apart(tmp_path: Path) -> None:
@@ -143,10 +150,10 @@ def test_an_empty_folder_is_told_apart(tmp_path: Path) -> None:
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "big.yaml").open("wb") as stream:
         stream.truncate(MAX_FILE_OCTETS + 1)
-    with pytest.raises(FilesUnusable, match="is larger than 16 MiB"):
-        read_documents([str(tmp_path / "big.yaml")])
+    (problem,) = read_files([str(tmp_path / "big.yaml")]).problems
+    assert "is larger than 16 MiB" in problem.sentence
 
 
 def test_a_dash_is_standard_input_which_was_read_before() -> None:
-    (document,) = read_documents(["-"], stdin=RELAY)
+    (document,) = read_files(["-"], stdin=RELAY).documents
     assert (document.file, document.name) == ("-", "company")

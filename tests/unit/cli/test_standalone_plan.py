@@ -98,8 +98,10 @@ def test_a_brought_password_is_verified_by_scrypt_and_not_kept() -> None:
 
 
 def test_a_namespace_without_its_label_is_not_admitted_and_the_place_is_named() -> None:
-    (problem,) = plan(RELAY + BROUGHT).problems
-    assert problem.startswith("relay.yaml: document 3, MailSender team/moved: NamespaceNotAllowed:")
+    (problem,) = map(str, plan(RELAY + BROUGHT).problems)
+    assert problem.startswith(
+        "relay.yaml:26: MailSender team/moved: spec.relayRef: NamespaceNotAllowed:"
+    )
 
 
 def test_ports_are_bound_as_they_are_written_and_one_gateway_runs() -> None:
@@ -147,7 +149,8 @@ def test_a_secret_of_the_files_under_a_minted_name_is_left_alone() -> None:
             "name: old, namespace: team", "name: app-smtp, namespace: mail"
         )
     )
-    (problem,) = plan(text).problems
+    (problem,) = map(str, plan(text).problems)
     assert (
-        "MailSender mail/app: NotOwned: Secret mail/app-smtp exists and was not written" in problem
+        "relay.yaml:22: MailSender mail/app: spec.credentials: NotOwned: Secret mail/app-smtp"
+        " exists and was not written" in problem
     )

@@ -117,7 +117,7 @@ def test_the_relay_decides_whom_it_admits(
 def test_a_refusal_names_the_address_and_what_is_allowed() -> None:
     allowed = [{"name": "all", "namespaces": {"from": "All"}, "addresses": ["*@example.com"]}]
     one = sender(namespace="team", as_="ceo@example.net")
-    (problem,) = plan(facts(relay(allowedSenders=allowed), one)).problems
+    (problem,) = map(str, plan(facts(relay(allowedSenders=allowed), one)).problems)
     assert problem == (
         "MailSender team/app: AddressNotAllowed: from: ceo@example.net is not among the addresses"
         " that MailRelay mail/out gives namespace team (*@example.com)."
@@ -145,7 +145,7 @@ def test_a_login_that_is_marked_by_its_label_is_taken_whatever_its_type() -> Non
 def test_a_login_that_cannot_be_used_is_said(data: dict[str, str], reason: str) -> None:
     one = sender(credentials={"existingSecretRef": {"name": "legacy"}})
     login = brought("legacy", **data)
-    (problem,) = plan(facts(relay(), one, objects=[login])).problems
+    (problem,) = map(str, plan(facts(relay(), one, objects=[login])).problems)
     assert f"MailSender mail/app: {reason}: Secret mail/legacy" in problem
 
 
@@ -174,5 +174,5 @@ def test_the_form_of_minted_usernames_is_reserved_to_their_namespace(
 def test_a_type_does_not_make_a_login() -> None:
     one = sender(credentials={"existingSecretRef": {"name": "git"}})
     login = secret("git", type_="kubernetes.io/basic-auth", username="robot", password="p")
-    (problem,) = plan(facts(relay(), one, objects=[login])).problems
+    (problem,) = map(str, plan(facts(relay(), one, objects=[login])).problems)
     assert "MailSender mail/app: SecretNotPermitted: Secret mail/git" in problem
