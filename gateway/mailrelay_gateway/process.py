@@ -32,7 +32,7 @@ from mailrelay_gateway.couriers.smarthost.courier import Courier
 from mailrelay_gateway.descriptors import sessions_for
 from mailrelay_gateway.folder import ConfigFolder
 from mailrelay_gateway.intake.places import Caps
-from mailrelay_gateway.intake.smtp.listeners import Ingress, Prepared
+from mailrelay_gateway.intake.smtp.listeners import Listeners, Prepared
 from mailrelay_gateway.intake.tls import CertificateError, CertificateStore
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.disk.store import DiskStore
@@ -90,7 +90,7 @@ class InForce:
     """A configuration made ready to be put in force, or to be put back."""
 
     config: GatewayConfig
-    ingress: Prepared
+    listeners: Prepared
 
 
 Step = Callable[[], None]
@@ -193,7 +193,7 @@ class Gateway:
         )
         sessions = sessions_for(self._descriptors)
         log.info("descriptors", limit=self._descriptors, sessions=sessions)
-        self._ingress = Ingress(
+        self._listeners = Listeners(
             self._scheduler, self.metrics, bind=arguments.bind, caps=Caps(total=sessions)
         )
         self._admin = AdminServer(self, _SandboxMail(self._sandbox), self.metrics)
@@ -267,7 +267,7 @@ class Gateway:
         if failed is not None:
             self._refuse_config(f"{type(failed).__name__}: {failed}")
             return
-        await self._ingress.open_ports()
+        await self._listeners.open_ports()
         self._in_force = ready
         self.problem = ""
         self.metrics.config_reloads("ok").inc()
@@ -281,8 +281,8 @@ class Gateway:
             upstreams=[upstream.name for upstream in ready.config.relay.upstreams],
         )
         if before is None:
-            if self._ingress.problems():
-                raise Stop(EXIT_ADDRESS, " ".join(self._ingress.problems()))
+            if self._listeners.problems():
+                raise Stop(EXIT_ADDRESS, " ".join(self._listeners.problems()))
             _spare_the_collector()
         self._serving = True
         await loop.run_in_executor(self._preparing, self.metrics.admit, ready.config)
@@ -302,7 +302,7 @@ class Gateway:
         if not config.relay.upstreams:
             raise ConfigError(RELAY_FILE, "field upstreams: is empty; a relay needs at least one")
         self._courier.prepare(config)
-        return InForce(config=config, ingress=self._ingress.prepare(config))
+        return InForce(config=config, listeners=self._listeners.prepare(config))
 
     def _steps(self, ready: InForce) -> tuple[Step, ...]:
         """What puts in force what was prepared: queue and upstreams first, so that what ingress
@@ -314,7 +314,7 @@ class Gateway:
             lambda: self._courier.configure(config),
             lambda: self._sandbox.configure(config),
             lambda: self._configure_queue(config),
-            lambda: self._ingress.apply(ready.ingress),
+            lambda: self._listeners.apply(ready.listeners),
             lambda: self._show_admin_certificate(config.relay.admin_certificate),
         )
 
@@ -363,7 +363,7 @@ class Gateway:
         log.info("draining", accept_for=accept_for, grace=grace)
         self._scheduler.stop_taking()
         await asyncio.gather(
-            _ended("ingress", self._ingress.stop(accept_for, grace - accept_for), grace + CLOSING),
+            _ended("intake", self._listeners.stop(accept_for, grace - accept_for), grace + CLOSING),
             _ended("courier", self._courier.stop(grace), grace + CLOSING),
         )
         await _ended("sandbox", self._sandbox.stop(), CLOSING / 3)
@@ -394,8 +394,8 @@ class Gateway:
             return "draining"
         if not self._serving:
             return self.problem
-        if not self._ingress.serving() and self._ingress.problems():
-            return " ".join(self._ingress.problems())
+        if not self._listeners.serving() and self._listeners.problems():
+            return " ".join(self._listeners.problems())
         return self.alive() or self._store.too_small()
 
     def status(self) -> GatewayStatus:
@@ -414,9 +414,9 @@ class Gateway:
             started_at=datetime.fromtimestamp(self._started_at, UTC).isoformat(timespec="seconds"),
             accepting=self._serving and not self.draining,
             suspended=config.relay.suspend if config else False,
-            listeners=self._ingress.serving(),
-            ports=self._ingress.ports(),
-            not_serving=self._ingress.problems(),
+            listeners=self._listeners.serving(),
+            ports=self._listeners.ports(),
+            not_serving=self._listeners.problems(),
             upstreams=tuple(found[name] for name in names if name in found),
             queue=self._scheduler.status,
         )

@@ -55,7 +55,7 @@ class Timeouts:
 
 
 class Commons:
-    """Made once by Ingress, handed to every session."""
+    """Made once by the listeners, handed to every session."""
 
     def __init__(
         self,

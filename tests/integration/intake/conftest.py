@@ -1,4 +1,4 @@
-"""Fixtures of the tests that talk to a real Ingress."""
+"""Fixtures of the tests that talk to real listeners."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.intake.gate import Gate, open_gate
 
 @pytest.fixture
 async def gate(tmp_path: Path) -> AsyncIterator[Gate]:
-    """A running Ingress with the usual configuration."""
+    """Running listeners with the usual configuration."""
     async with open_gate(tmp_path) as opened:
         yield opened
 

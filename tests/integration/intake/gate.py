@@ -1,4 +1,4 @@
-"""A real Ingress on loopback with an intake that keeps messages in memory: what all tests of this
+"""Real listeners on loopback with an intake that keeps messages in memory: what all tests of this
 folder start.
 """
 
@@ -40,7 +40,8 @@ from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.intake.budget import InFlightBudget
 from mailrelay_gateway.intake.commons import Timeouts
 from mailrelay_gateway.intake.places import Caps
-from mailrelay_gateway.intake.smtp.listeners import Ingress
+from mailrelay_gateway.intake.smtp.listeners import Listeners
+from mailrelay_gateway.intake.smtp.session import Session
 from mailrelay_gateway.message.body import whole
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.metrics import Metrics
@@ -247,9 +248,9 @@ def configuration(
 
 @dataclass
 class Gate:
-    """A running Ingress and what it stored."""
+    """Running listeners and what they stored."""
 
-    ingress: Ingress
+    listeners: Listeners
     intake: MemoryIntake
     metrics: Metrics
     ports: dict[str, int] = field(default_factory=dict)
@@ -257,9 +258,17 @@ class Gate:
     async def configure(self, config: GatewayConfig) -> None:
         self.metrics.configure(config)
         self.metrics.admit(config)
-        self.ingress.apply(self.ingress.prepare(config))
-        await self.ingress.open_ports()
-        self.ports = self.ingress.ports()
+        self.listeners.apply(self.listeners.prepare(config))
+        await self.listeners.open_ports()
+        self.ports = self.listeners.ports()
+
+    def sessions(self, listener: str) -> list[Session]:
+        """The open sessions of a listener."""
+        return [
+            session
+            for session in self.listeners._open[listener].sessions
+            if isinstance(session, Session)
+        ]
 
     def count(self, name: str, **labels: str) -> float:
         """A metric's value, as Prometheus would read it; 0 for a series that does not exist."""
@@ -281,15 +290,15 @@ async def open_gate(
 ) -> AsyncIterator[Gate]:
     """Start, and stop at the end."""
     metrics, intake = Metrics(), MemoryIntake(folder)
-    ingress = Ingress(
+    listeners = Listeners(
         intake, metrics, bind="127.0.0.1", timeouts=timeouts, caps=caps, budget=budget
     )
-    gate = Gate(ingress, intake, metrics)
+    gate = Gate(listeners, intake, metrics)
     await gate.configure(config or configuration())
     try:
         yield gate
     finally:
-        await ingress.stop(0.0, 0.0)
+        await listeners.stop(0.0, 0.0)
         while _clients:
             _clients.pop().writer.transport.abort()
         await asyncio.sleep(0)

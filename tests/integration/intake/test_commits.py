@@ -34,7 +34,7 @@ async def test_a_client_that_vanishes_during_the_commit_leaves_the_message_store
     await client.send("Subject: one", "", ".")
     await until(lambda: len(gate.intake.pending) == 1)
     client.reset()
-    await until(lambda: gate.ingress.sessions == 0)
+    await until(lambda: gate.listeners.sessions == 0)
     gate.intake.commit_all()
     assert len(gate.intake.messages) == 1
     assert gate.count("received_messages_total", listener="open", sender_namespace="") == 1
@@ -71,9 +71,9 @@ async def test_a_client_that_vanishes_within_a_message_leaves_nothing(gate: Gate
     await to_data(client)
     await client.send("Subject: one", "", "half of it")
     client.reset()
-    await until(lambda: gate.ingress.sessions == 0)
+    await until(lambda: gate.listeners.sessions == 0)
     assert gate.intake.messages == []
-    assert gate.ingress._commons.budget.used == 0
+    assert gate.listeners._commons.budget.used == 0
 
 
 async def test_a_refused_commit_is_a_4xx_and_the_session_goes_on(gate: Gate) -> None:
@@ -126,7 +126,7 @@ async def test_input_during_a_commit_is_kept_in_order_and_bounded(tmp_path: Path
         client.writer.write(b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n")
         line = b"x" * 98 + b"\r\n"
         client.writer.write(b"Subject: two\r\n\r\n" + line * (more // 100) + b".\r\nQUIT\r\n")
-        (session,) = gate.ingress._open["open"].sessions
+        (session,) = gate.sessions("open")
         await until(lambda: len(session._kept) > 0)
         assert len(session._kept) < 64 * 1024 + 256 * 1024
         assert gate.intake.messages == []
@@ -151,7 +151,7 @@ async def test_an_error_of_ours_at_the_end_of_a_message_is_answered(gate: Gate, 
     gate.intake.raises = False
     await to_data(client, greeted=False)
     assert (await client.ask("Subject: two", ".")).startswith("250")
-    assert gate.ingress._commons.budget.used == 0
+    assert gate.listeners._commons.budget.used == 0
     await client.close()
 
 
@@ -163,5 +163,5 @@ async def test_a_commit_that_never_comes_does_not_keep_a_session(tmp_path: Path)
         await client.send("Subject: one", ".")
         await until(lambda: len(gate.intake.pending) == 1)
         assert await client.ended()
-        await until(lambda: gate.ingress.sessions == 0)
+        await until(lambda: gate.listeners.sessions == 0)
         await client.close()

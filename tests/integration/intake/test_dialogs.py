@@ -1,4 +1,4 @@
-"""Every file of tests/dialogs is a conversation that a real Ingress has to hold, as its own file
+"""Every file of tests/dialogs is a conversation that real listeners have to hold, as its own file
 says.
 
 A file is read from the top. `#` is a comment; first come settings:

@@ -21,12 +21,13 @@ async def test_others_have_their_turn_amid_thousands_of_commands(tmp_path: Path)
         await client.reply()
         await client.ask("EHLO c")
         await client.ask("MAIL FROM:<a@example.com>")
-        (session,) = gate.ingress._open["open"].sessions
+        (session,) = gate.sessions("open")
         other = await Client.connect(gate.ports["open"])
         await other.reply()
         # As the loop hands over one read.
         session.data_received(b"".join(b"RCPT TO:<%d@example.org>\r\n" % n for n in range(many)))
-        done = session.transaction.recipients  # type: ignore[attr-defined]
+        assert session.transaction is not None
+        done = session.transaction.recipients
         assert len(done) == TURN
         assert (await other.ask("NOOP")).startswith("250")
         assert TURN < len(done) < many
@@ -54,7 +55,7 @@ async def test_a_client_that_vanishes_amid_its_commands_is_forgotten(gate: Gate)
     client = await Client.connect(gate.ports["open"])
     await client.send("EHLO c", *["NOOP"] * 90)
     client.reset()
-    await until(lambda: gate.ingress.sessions == 0)
+    await until(lambda: gate.listeners.sessions == 0)
 
 
 async def test_refusals_for_now_do_not_end_an_honest_session_and_not_for_ever(gate: Gate) -> None:

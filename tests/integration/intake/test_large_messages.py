@@ -64,7 +64,7 @@ async def test_sizes_around_the_limit_arrive_as_sent(tmp_path: Path) -> None:
             assert gate.intake.body().endswith(b">\r\n" + text(size))
             if isinstance(message.body, Path):
                 assert message.body.stat().st_mode & 0o777 == 0o600
-        assert gate.ingress._commons.budget.used == 0
+        assert gate.listeners._commons.budget.used == 0
         await client.close()
 
 
@@ -98,7 +98,7 @@ async def test_a_large_message_that_is_not_accepted_leaves_no_file(tmp_path: Pat
         await until(lambda: list(spool.iterdir()) != [])
         client.reset()
         await until(lambda: list(spool.iterdir()) == [])
-        await until(lambda: gate.ingress._commons.budget.used == 0)
+        await until(lambda: gate.listeners._commons.budget.used == 0)
 
 
 async def test_after_a_failed_commit_the_file_is_left_for_the_next_start(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ async def test_after_a_failed_commit_the_file_is_left_for_the_next_start(tmp_pat
         await to_data(client)
         gate.intake.refusal = refuse(Reason.SPOOL_FAILED, 451, "4.3.0", "Not stored")
         assert (await client.ask(stuffed(text(400_000)))).startswith("451")
-        await until(lambda: gate.ingress._commons.budget.used == 0)
+        await until(lambda: gate.listeners._commons.budget.used == 0)
         assert len(list(spool.iterdir())) == 1
 
 
@@ -121,13 +121,13 @@ async def test_a_disk_that_fails_is_a_451(tmp_path: Path) -> None:
         said = await client.ask(stuffed(text(400_000)))
         assert said == "451 4.3.0 The message could not be stored: try again later (SpoolFailed)"
         assert (await client.ask("NOOP")).startswith("250")
-        assert gate.ingress._commons.budget.used == 0
+        assert gate.listeners._commons.budget.used == 0
         await client.close()
 
 
 async def test_what_is_in_flight_is_bounded_and_nobody_has_it_all(tmp_path: Path) -> None:
     async with open_gate(tmp_path, budget=InFlightBudget(100_000)) as gate:
-        budget = gate.ingress._commons.budget
+        budget = gate.listeners._commons.budget
         lines = ["x" * 98] * 450
         first = await Client.connect(gate.ports["open"])
         await to_data(first)
@@ -151,14 +151,14 @@ async def test_what_is_in_flight_is_bounded_and_nobody_has_it_all(tmp_path: Path
 async def test_uploads_that_stall_leave_room_for_other_clients(tmp_path: Path) -> None:
     """All of them together, from one address, once made everybody else wait for minutes."""
     async with open_gate(tmp_path, budget=InFlightBudget(1 << 20)) as gate:
-        budget = gate.ingress._commons.budget
+        budget = gate.listeners._commons.budget
         stalled = []
         for _ in range(20):
             client = await Client.connect(gate.ports["open"])
             await to_data(client)
             await client.send("Subject: stalled", "", *["x" * 98] * 900)
             stalled.append(client)
-        sessions = gate.ingress._open["open"].sessions
+        sessions = gate.sessions("open")
         await until(lambda: all(each.content_octets() > 90_000 for each in sessions))
         assert budget.used <= budget.limit // 2
         other = await Client.connect(gate.ports["open"], address="127.0.0.2")
@@ -178,13 +178,13 @@ async def test_a_message_without_end_is_cut_off(tmp_path: Path, octets: bytes, r
     async with open_gate(tmp_path, config, caps=Caps(drain=1 << 20)) as gate:
         client = await Client.connect(gate.ports["open"])
         await to_data(client)
-        (session,) = gate.ingress._open["open"].sessions
+        (session,) = gate.sessions("open")
         await client.send("Subject: endless", "")
         with pytest.raises(ConnectionError):
             await flood(client, octets)
-        await until(lambda: gate.ingress.sessions == 0)
+        await until(lambda: gate.listeners.sessions == 0)
         assert len(session._kept) == 0
-        assert gate.ingress._commons.budget.used == 0
+        assert gate.listeners._commons.budget.used == 0
         assert gate.count("rejected_total", listener="open", stage="data", reason=reason) == 1
         await client.close()
 
@@ -219,4 +219,4 @@ async def test_a_client_that_reads_only_at_the_end_learns_that_its_message_is_to
 
         said = await asyncio.to_thread(send)
         assert said == "552 5.3.4 A message has at most 1048576 octets (MessageTooBig)"
-        assert gate.ingress._commons.budget.used == 0
+        assert gate.listeners._commons.budget.used == 0

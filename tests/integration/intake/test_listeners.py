@@ -70,7 +70,7 @@ async def test_a_listener_whose_new_port_is_taken_stays_on_the_old_one_until_it_
         port = taken.getsockname()[1]
         with capture_logs() as lines:
             await gate.configure(configuration(on=moved(("open", port))))
-        (problem,) = gate.ingress.problems()
+        (problem,) = gate.listeners.problems()
         assert problem == (
             f"Listener open cannot listen on 127.0.0.1:{port}: another program has the port."
             " Stop it, or give the listener another port."
@@ -80,8 +80,8 @@ async def test_a_listener_whose_new_port_is_taken_stays_on_the_old_one_until_it_
         assert gate.ports == before
         assert gate.count("listener_up", listener="open") == 0
         assert await greets(before["open"])
-    await until(lambda: gate.ingress.ports()["open"] == port)
-    assert gate.ingress.problems() == ()
+    await until(lambda: gate.listeners.ports()["open"] == port)
+    assert gate.listeners.problems() == ()
     assert gate.count("listener_up", listener="open") == 1
     assert await greets(port)
     assert not await greets(before["open"])
@@ -95,7 +95,7 @@ async def test_a_new_listener_whose_port_is_taken_is_opened_when_it_is_free(gate
         await gate.configure(configuration(on=[*listeners(), more]))
         assert "more" not in gate.ports
         assert set(gate.ports) == {each.name for each in listeners()}
-    await until(lambda: "more" in gate.ingress.ports())
+    await until(lambda: "more" in gate.listeners.ports())
     assert await greets(port)
 
 
@@ -104,9 +104,9 @@ async def test_a_port_that_nobody_wants_any_more_is_tried_no_more(gate: Gate) ->
         port = taken.getsockname()[1]
         await gate.configure(configuration(on=moved(("open", port))))
         await gate.configure(configuration())
-        assert gate.ingress.problems() == ()
-    assert await greets(gate.ingress.ports()["open"])
-    assert gate.ingress._retry is None
+        assert gate.listeners.problems() == ()
+    assert await greets(gate.listeners.ports()["open"])
+    assert gate.listeners._retry is None
 
 
 async def test_a_revocation_acts_though_a_listener_cannot_be_opened(gate: Gate) -> None:
@@ -137,18 +137,18 @@ async def test_a_renamed_listener_and_two_that_swap_find_their_sockets_open(gate
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as other:
         first, second = one.getsockname()[1], other.getsockname()[1]
     await gate.configure(configuration(on=moved(("open", first), ("implicit", second))))
-    assert gate.ingress.problems() == ()
-    sockets = {key: port._socket for key, port in gate.ingress._ports.items()}
+    assert gate.listeners.problems() == ()
+    sockets = {key: port._socket for key, port in gate.listeners._ports.items()}
     renamed = [
         each.model_copy(update={"name": "renamed"}) if each.name == "open" else each
         for each in moved(("open", second), ("implicit", first))
     ]
     await gate.configure(configuration(on=renamed))
-    assert gate.ingress.problems() == ()
+    assert gate.listeners.problems() == ()
     assert gate.ports["renamed"] == second
     assert gate.ports["implicit"] == first
-    assert gate.ingress._ports[first]._socket is sockets[first]
-    assert gate.ingress._ports[second]._socket is sockets[second]
+    assert gate.listeners._ports[first]._socket is sockets[first]
+    assert gate.listeners._ports[second]._socket is sockets[second]
     assert await greets(second)
     client = await Client.connect(first, trusting(gate_certificate()))
     assert (await client.reply()).startswith("220")
@@ -158,22 +158,22 @@ async def test_a_renamed_listener_and_two_that_swap_find_their_sockets_open(gate
 async def test_a_configuration_is_prepared_in_any_thread_and_changes_nothing(gate: Gate) -> None:
     before = gate.ports
     config = configuration(on=listeners()[:1], of=[])
-    prepared = await asyncio.to_thread(gate.ingress.prepare, config)
-    assert gate.ingress.ports() == before
+    prepared = await asyncio.to_thread(gate.listeners.prepare, config)
+    assert gate.listeners.ports() == before
     client = await Client.connect(gate.ports["implicit"], trusting(gate_certificate()))
     await client.reply()
     await client.ask("EHLO c")
     token = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode()
     assert (await client.ask(f"AUTH PLAIN {token}")).startswith("235")
     await client.close()
-    gate.ingress.apply(prepared)
-    assert set(gate.ingress.ports()) == {listeners()[0].name}
+    gate.listeners.apply(prepared)
+    assert set(gate.listeners.ports()) == {listeners()[0].name}
 
 
 async def test_a_connection_cut_off_before_its_handshake_leaves_nothing(gate: Gate) -> None:
     ours, theirs = socket.socketpair()
-    listener = gate.ingress._open["implicit"]
-    port = gate.ingress._ports["implicit"]
+    listener = gate.listeners._open["implicit"]
+    port = gate.listeners._ports["implicit"]
     port._begin_handshake(listener, ours, "192.0.2.1")
     assert len(listener.places.strangers) == 1
     port.close()
@@ -184,7 +184,7 @@ async def test_a_connection_cut_off_before_its_handshake_leaves_nothing(gate: Ga
 
 async def test_two_listeners_of_one_port_are_refused(gate: Gate) -> None:
     with pytest.raises(ConfigError, match="listeners submission and open have the same port 2525"):
-        gate.ingress.prepare(configuration(on=moved(("open", 2525), ("submission", 2525))))
+        gate.listeners.prepare(configuration(on=moved(("open", 2525), ("submission", 2525))))
 
 
 def gate_certificate() -> Certificate:
@@ -207,7 +207,7 @@ async def test_a_listener_without_a_usable_certificate_is_named(gate: Gate) -> N
         first, *others = listeners()
         broken = first.model_copy(update={"tls": ListenerTls(certificates=certificates)})
         with pytest.raises(ConfigError, match=sentence):
-            gate.ingress.prepare(configuration(on=[broken, *others]))
+            gate.listeners.prepare(configuration(on=[broken, *others]))
 
 
 async def test_listeners_come_go_and_move_while_sessions_go_on(gate: Gate) -> None:
@@ -355,7 +355,7 @@ async def test_a_handshake_that_does_not_come_has_a_deadline(tmp_path: Path) -> 
             await client.ended()
             await until(partial(has_failed_handshake, gate, name))
             await client.close()
-        await until(lambda: gate.ingress.sessions == 0)
+        await until(lambda: gate.listeners.sessions == 0)
 
 
 async def test_a_client_that_does_not_trust_us_is_told_apart(gate: Gate) -> None:
@@ -399,8 +399,8 @@ async def test_a_probe_that_says_nothing_is_no_failure(
             assert (await last.reply()).startswith("220")
             await last.ask("QUIT")
             await last.close()
-            await until(lambda: gate.ingress.sessions == 0)
-            assert not any(port._handshakes for port in gate.ingress._ports.values())
+            await until(lambda: gate.listeners.sessions == 0)
+            assert not any(port._handshakes for port in gate.listeners._ports.values())
             assert gate.count("tls_handshakes_total", listener=listener, result="failed") == 0
     assert [line for line in lines if line["event"] == "refused"] == []
 
@@ -410,8 +410,10 @@ async def test_the_kernel_keeps_as_many_connections_as_we_ask_for(gate: Gate) ->
     with open("/proc/sys/net/core/somaxconn") as file:
         most = min(1024, int(file.read()))
     for listener in ("open", "implicit"):
-        key = gate.ingress._wanted[listener]
-        info = gate.ingress._ports[key]._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        key = gate.listeners._wanted[listener]
+        info = gate.listeners._ports[key]._socket.getsockopt(
+            socket.IPPROTO_TCP, socket.TCP_INFO, 104
+        )
         # struct tcp_info: of a listening socket tcpi_sacked is the length of its queue
         assert struct.unpack_from("I", info, 28)[0] >= most
 
@@ -428,7 +430,7 @@ async def test_stopping_lets_messages_finish_and_sends_the_idle_away(tmp_path: P
         await committing.send("Subject: one", ".")
         await until(lambda: len(gate.intake.pending) == 1)
 
-        stopping = asyncio.create_task(gate.ingress.stop(0.0, 10.0))
+        stopping = asyncio.create_task(gate.listeners.stop(0.0, 10.0))
         assert (await idle.reply()).startswith("421 4.3.2 ")
         assert await idle.ended()
         with pytest.raises(ConnectionRefusedError):
@@ -442,15 +444,15 @@ async def test_stopping_lets_messages_finish_and_sends_the_idle_away(tmp_path: P
         for client in (idle, sending, committing):
             await client.close()
         await asyncio.wait_for(stopping, 5)
-        assert gate.ingress.sessions == 0
+        assert gate.listeners.sessions == 0
 
 
 async def test_stopping_does_not_wait_for_ever(tmp_path: Path) -> None:
     async with open_gate(tmp_path) as gate:
         client = await Client.connect(gate.ports["open"])
         await to_data(client)
-        await asyncio.wait_for(gate.ingress.stop(0.0, 0.1), 5)
-        assert gate.ingress.sessions == 0
+        await asyncio.wait_for(gate.listeners.stop(0.0, 0.1), 5)
+        assert gate.listeners.sessions == 0
         await client.close()
 
 
@@ -489,5 +491,5 @@ async def test_a_network_that_is_none_is_named(gate: Gate) -> None:
     authentication = closed.authentication.model_copy(update={"client_cidrs": ("10.0.0.0/99",)})
     broken = closed.model_copy(update={"authentication": authentication})
     with pytest.raises(ConfigError, match=r"listener closed .* clientCIDRs .*10\.0\.0\.0/99"):
-        gate.ingress.prepare(configuration(on=[broken]))
-    assert set(gate.ingress.ports()) == {"submission", "implicit", "open", "closed"}
+        gate.listeners.prepare(configuration(on=[broken]))
+    assert set(gate.listeners.ports()) == {"submission", "implicit", "open", "closed"}

@@ -107,9 +107,9 @@ async def test_the_owner_of_a_login_is_let_in_amid_guesses(tmp_path: Path) -> No
         owner = await connected(gate, "127.0.0.2")
         for n, client in enumerate(guessers):
             client.writer.write(f"{plain(SCRYPT_USERNAME, f'wrong {n}')}\r\n".encode())
-        await until(lambda: len(gate.ingress._commons.authenticator._waiting) >= MAX_WAITING // 2)
+        await until(lambda: len(gate.listeners._commons.authenticator._waiting) >= MAX_WAITING // 2)
         assert (await owner.ask(plain(SCRYPT_USERNAME, SCRYPT_PASSWORD)))[:3] == "235"
-        waiting = len(gate.ingress._commons.authenticator._waiting)
+        waiting = len(gate.listeners._commons.authenticator._waiting)
         assert waiting > MAX_WAITING // 4  # the owner did not wait for all of them
         said = [(await client.reply())[:9] for client in guessers]
         assert set(said) <= {"454 4.7.0", "535 5.7.8"}
@@ -210,7 +210,7 @@ async def test_what_a_reload_takes_away_acts_on_an_open_transaction(
             await client.send(*["x" * 98] * 4000)
             await until(lambda: list(gate.intake.folder.iterdir()) != [])
         else:
-            (session,) = gate.ingress._open["implicit"].sessions
+            (session,) = gate.sessions("implicit")
             await until(lambda: session.content_octets() >= len(text) - 2)
         await gate.configure(config)
         said = await client.ask(".")
@@ -218,7 +218,7 @@ async def test_what_a_reload_takes_away_acts_on_an_open_transaction(
     assert len(gate.intake.messages) == (change == "nothing")
     if change != "nothing":
         await until(lambda: list(gate.intake.folder.iterdir()) == [])
-        assert gate.ingress._commons.budget.used == 0
+        assert gate.listeners._commons.budget.used == 0
     if expected.startswith("421"):
         assert await client.ended()
     else:

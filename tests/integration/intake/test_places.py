@@ -34,7 +34,7 @@ async def served(gate: Gate, listener: str, address: str) -> Client:
 
 
 def taken(gate: Gate, listener: str) -> int:
-    return gate.ingress._open[listener].places._taken
+    return gate.listeners._open[listener].places._taken
 
 
 MAKE_ROOM_SAID = (
@@ -146,13 +146,13 @@ async def test_what_is_sent_before_a_login_is_answered_is_bounded(tmp_path: Path
         client.writer.write(b"NOOP\r\n" * 20_000)
         said = await client.reply()
         assert said.startswith("421 4.3.1 Too much was sent before the login was answered")
-        await until(lambda: gate.ingress.sessions == 0)
-        assert gate.ingress._commons.budget.used == 0
+        await until(lambda: gate.listeners.sessions == 0)
+        assert gate.listeners._commons.budget.used == 0
         await client.close()
 
 
 async def test_input_that_is_kept_is_part_of_the_budget(gate: Gate) -> None:
-    budget = gate.ingress._commons.budget
+    budget = gate.listeners._commons.budget
     client = await connected(gate)
     client.writer.write(b"AUTH PLAIN " + b"x" * 10_000)
     await until(lambda: budget.used > 10_000)
@@ -180,7 +180,7 @@ async def test_one_login_leaves_places_for_others(tmp_path: Path) -> None:
         other = await connected(gate, "127.0.1.1")
         assert (await other.ask(plain(SCRYPT_USERNAME, SCRYPT_PASSWORD))).startswith("235")
         await mine[0].close()
-        await until(lambda: gate.ingress._open["implicit"].places._by_login["uid-billing"] == 8)
+        await until(lambda: gate.listeners._open["implicit"].places._by_login["uid-billing"] == 8)
         for client in (*mine, other):
             await client.close()
-        await until(lambda: gate.ingress._open["implicit"].places._by_login == {})
+        await until(lambda: gate.listeners._open["implicit"].places._by_login == {})

@@ -9,9 +9,9 @@ from mailrelay_gateway.process import Step, put_in_force
 
 def test_all_steps_are_taken_in_order() -> None:
     taken: list[str] = []
-    steps: list[Step] = [lambda: taken.append("queue"), lambda: taken.append("ingress")]
+    steps: list[Step] = [lambda: taken.append("queue"), lambda: taken.append("listeners")]
     assert put_in_force(steps, [lambda: taken.append("back")]) is None
-    assert taken == ["queue", "ingress"]
+    assert taken == ["queue", "listeners"]
 
 
 def test_whatever_raises_all_of_the_last_one_is_put_back() -> None:

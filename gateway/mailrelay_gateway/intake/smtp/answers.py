@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mailrelay_gateway.intake.commons import Commons
-    from mailrelay_gateway.intake.smtp.listeners import OpenListener
+    from mailrelay_gateway.intake.smtp.settings import SmtpListener
 
 log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ MAX_JUNK = 100
 class Answers(SMTP):
     """A protocol object that answers. Connection, which reads, sets what is named here."""
 
-    listener: OpenListener
+    listener: SmtpListener
     commons: Commons
     transport: asyncio.Transport | None = None
     client = ""  # its IP address

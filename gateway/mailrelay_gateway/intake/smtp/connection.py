@@ -26,7 +26,7 @@ from mailrelay_gateway.smtp.server.commands import MAX_AUTH_LINE, MAX_LINE, line
 
 if TYPE_CHECKING:
     from mailrelay_gateway.intake.commons import Commons
-    from mailrelay_gateway.intake.smtp.listeners import OpenListener
+    from mailrelay_gateway.intake.smtp.settings import SmtpListener
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ class Connection(Answers):
     _clock: asyncio.TimerHandle | None = None
     _upgrade: asyncio.Task[None] | None = None
 
-    def __init__(self, listener: OpenListener, commons: Commons) -> None:
+    def __init__(self, listener: SmtpListener, commons: Commons) -> None:
         """Begin before the connection.
 
         Not by super().__init__(): it costs 162 us a connection to find hooks that we do not use,

@@ -22,28 +22,19 @@ from mailrelay_gateway.intake.authentication import Verifier, decoys_of
 from mailrelay_gateway.intake.budget import InFlightBudget
 from mailrelay_gateway.intake.commons import Commons, Timeouts
 from mailrelay_gateway.intake.incoming import Intake
-from mailrelay_gateway.intake.places import Caps, Place, Places, too_many
-from mailrelay_gateway.intake.smtp.connection import Connection
+from mailrelay_gateway.intake.listener import Guest, OpenListener
+from mailrelay_gateway.intake.places import Caps
 from mailrelay_gateway.intake.smtp.port import Port, bind, explain, shown
-from mailrelay_gateway.intake.smtp.settings import ListenerSettings, compile_settings
+from mailrelay_gateway.intake.smtp.settings import SmtpListener, SmtpSettings, compile_settings
 from mailrelay_gateway.intake.tls import CertificateError, CertificateStore
 from mailrelay_gateway.metrics import Metrics
-from mailrelay_gateway.policy.chain import client_not_allowed
 from mailrelay_gateway.policy.senders import Directory, compile_directory
-from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.refusal import Problem
 
 log = structlog.get_logger()
 
 #: Seconds between two looks at gauges that change by themselves: use of limits, ends of
 #: certificates.
 HOUSEKEEPING = 1.0
-
-
-#: Alerts by which a client says that it does not trust the certificate, as OpenSSL calls them.
-DISTRUST = ("UNKNOWN_CA", "UNKNOWN CA", "CERTIFICATE_UNKNOWN", "CERTIFICATE UNKNOWN")
-#: Client addresses of which it is remembered whether they are admitted: a few nodes' worth of pods.
-ADMITTED_LIMIT = 4096
 
 
 #: Seconds until a port that cannot be opened is tried again: the first time, and at most.
@@ -56,9 +47,9 @@ PortKey = int | str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A configuration made ready: what `Ingress.apply` swaps in."""
+    """A configuration made ready: what `Listeners.apply` swaps in."""
 
-    settings: Mapping[str, ListenerSettings]
+    settings: Mapping[str, SmtpSettings]
     ports: Mapping[str, PortKey]
     certificates: CertificateStore
     directory: Directory
@@ -68,108 +59,7 @@ class Prepared:
     replicas: int
 
 
-class OpenListener:
-    """A listener of the configuration and its sessions."""
-
-    def __init__(self, settings: ListenerSettings, commons: Commons) -> None:
-        """Without a port yet."""
-        self.settings = settings
-        self.name = settings.name
-        self.sessions: set[Connection] = set()
-        self._commons = commons
-        self.places = Places(commons.caps, commons.tally)
-        self._admitted: dict[str, bool] = {}  # what `admits` found with the present settings
-        self._empty: asyncio.Future[None] | None = None  # someone waits for the last session
-
-    def configure(self, settings: ListenerSettings) -> None:
-        """Go by these settings from now on: sessions see them at their next transaction."""
-        self.settings = settings
-        self._admitted.clear()
-
-    def handshake_failed(self, client: str, error: BaseException) -> None:
-        """Count and log a handshake that did not succeed."""
-        metrics = self._commons.metrics
-        metrics.tls_handshakes(self.name, "failed").inc()
-        detail = str(error) or type(error).__name__
-        if any(alert in detail.upper() for alert in DISTRUST):
-            detail = f"The client does not trust the certificate: give it ca.crt ({detail})"
-        self.refused("starttls", Reason.TLS_FAILED, client, detail)
-
-    def no_place(self, client: str, why: str) -> None:
-        """Count and log a connection that had no place, or lost it, before there was TLS."""
-        self._commons.metrics.connections_total(self.name, "refused").inc()
-        self.refused("connect", Reason.TOO_MANY_CONNECTIONS, client, why)
-
-    def refused(self, stage: str, reason: Reason, client: str, detail: str) -> None:
-        """Count and log what ended without a word to the client."""
-        self._commons.metrics.rejected(self.name, stage, reason).inc()
-        account = self._commons.ledger.of(client)
-        if account.may_log(self._commons.loop.time()):
-            log.info(
-                "refused",
-                reason=reason,
-                stage=stage,
-                listener=self.name,
-                client=client,
-                detail=detail,
-            )
-        else:
-            account.unlogged += 1
-
-    def admits(self, client: str) -> bool:
-        """Whether a client's address may use this listener."""
-        found = self._admitted.get(client)
-        if found is None:
-            if len(self._admitted) >= ADMITTED_LIMIT:
-                self._admitted.clear()
-            found = self._admitted[client] = self.settings.admits(client)
-        return found
-
-    def enter(self, session: Connection) -> Problem | None:
-        """Count a session that connected, or say why it may not stay."""
-        metrics, place = self._commons.metrics, session.place
-        problem: Problem | None = None
-        if not self.admits(session.client):
-            problem = client_not_allowed(554)
-        elif place is None:
-            found = self.places.take(
-                session.client, session.make_room, stranger=self.settings.auth_required
-            )
-            if isinstance(found, Place):
-                session.place = found
-            else:
-                problem = too_many(found)
-        else:
-            place.evict = session.make_room
-        if problem is not None:
-            if place is not None:
-                place.give_back()
-            metrics.connections_total(self.name, "refused").inc()
-            return problem
-        self.sessions.add(session)
-        metrics.connections_total(self.name, "accepted").inc()
-        metrics.connections(self.name).inc()
-        return None
-
-    def leave(self, session: Connection) -> None:
-        """A session that entered is gone."""
-        if session not in self.sessions:
-            return
-        self.sessions.discard(session)
-        if session.place is not None:
-            session.place.give_back()
-        if self._empty is not None and not self.sessions and not self._empty.done():
-            self._empty.set_result(None)
-        self._commons.metrics.connections(self.name).dec()
-
-    async def wait_until_empty(self) -> None:
-        """Wait until the last session has left."""
-        if self.sessions:
-            self._empty = self._commons.loop.create_future()
-            await self._empty
-
-
-class Ingress:
+class Listeners:
     """All listeners of the gateway."""
 
     def __init__(
@@ -196,12 +86,12 @@ class Ingress:
             budget=budget or InFlightBudget(),
         )
         self._certificates = CertificateStore()
-        self._open: dict[str, OpenListener] = {}
+        self._open: dict[str, SmtpListener] = {}
         self._ports: dict[PortKey, Port] = {}
         self._wanted: dict[str, PortKey] = {}  # by listener
         self._stand_ins: dict[str, PortKey] = {}  # old ports of listeners whose new one is not open
         self._problems: dict[str, str] = {}  # of listeners whose port cannot be opened
-        self._closing: set[OpenListener] = set()  # gone from the configuration, with sessions left
+        self._closing: set[SmtpListener] = set()  # gone from the configuration, with sessions left
         self._opening = asyncio.Lock()
         self._retry: asyncio.TimerHandle | None = None
         self._pause = RETRY_FIRST
@@ -384,7 +274,7 @@ class Ingress:
         self._housekeeping.cancel()
         self._commons.close()
 
-    async def _wait_until_quiet(self, listeners: list[OpenListener], seconds: float) -> None:
+    async def _wait_until_quiet(self, listeners: list[SmtpListener], seconds: float) -> None:
         """Wait until no session is left; those that were told goodbye close themselves."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -419,7 +309,7 @@ class Ingress:
         self._gauges = {labels for labels, ratio in fullest.items() if ratio > 0.0}
 
 
-def _sessions(listeners: list[OpenListener]) -> list[Connection]:
+def _sessions(listeners: list[SmtpListener]) -> list[Guest]:
     return [session for each in listeners for session in each.sessions]
 
 
@@ -433,7 +323,7 @@ def _compile(
     relay: RelayDocument,
     directory: Directory,
     certificates: CertificateStore,
-) -> ListenerSettings:
+) -> SmtpSettings:
     try:
         tls = None
         if listener.tls.mode is not TlsMode.NONE:

@@ -22,7 +22,7 @@ from mailrelay_gateway.intake.smtp.session import Session
 
 if TYPE_CHECKING:
     from mailrelay_gateway.intake.commons import Commons
-    from mailrelay_gateway.intake.smtp.listeners import OpenListener
+    from mailrelay_gateway.intake.smtp.settings import SmtpListener
 
 log = structlog.get_logger()
 
@@ -40,13 +40,13 @@ class Port:
         self.number: int = sock.getsockname()[1]
         self._socket = sock
         self._commons = commons
-        self._listener: OpenListener | None = None
+        self._listener: SmtpListener | None = None
         self._server: asyncio.Server | None = None
         self._acceptor: asyncio.Task[None] | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def hand_to(self, listener: OpenListener) -> None:
+    def hand_to(self, listener: SmtpListener) -> None:
         """Whoever connects from now on is this listener's. Should it take connections in another
         way than the one before, they wait in the kernel for `serve`.
         """
@@ -120,7 +120,7 @@ class Port:
             assert listener is not None
             self._begin_handshake(listener, client, unmapped(address[0]))
 
-    def _begin_handshake(self, listener: OpenListener, client: socket.socket, address: str) -> None:
+    def _begin_handshake(self, listener: SmtpListener, client: socket.socket, address: str) -> None:
         """Give the connection a place before the handshake, which costs us more than the client."""
         session = Session(listener, self._commons)
         handshake: asyncio.Task[None] | None = None
@@ -143,7 +143,7 @@ class Port:
         handshake.add_done_callback(partial(_never_begun, client, place))
 
     async def _shake_hands(
-        self, listener: OpenListener, client: socket.socket, address: str, session: Session
+        self, listener: SmtpListener, client: socket.socket, address: str, session: Session
     ) -> None:
         tls, place = listener.settings.tls, session.place
         assert place is not None  # it was given one

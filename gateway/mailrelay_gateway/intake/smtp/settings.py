@@ -1,8 +1,5 @@
-"""What a session needs to know of the configuration, compiled once per load and swapped whole at a
-reload.
-
-A session takes the settings of its listener anew at each MAIL, so that a reload acts on open
-sessions between two messages and never within one.
+"""What an SMTP session needs to know of the configuration: what every way in does, and the fixed
+replies of its listener, made once per load.
 """
 
 from __future__ import annotations
@@ -17,28 +14,18 @@ from mailrelay_gateway.contract.documents import (
     RelayDocument,
     TlsMode,
 )
+from mailrelay_gateway.intake.listener import OpenListener
+from mailrelay_gateway.intake.settings import ListenerSettings
 from mailrelay_gateway.intake.tls import ServerTls
 from mailrelay_gateway.policy.senders import Directory
 from mailrelay_gateway.smtp.reply import Reply
 from mailrelay_gateway.smtp.server.sasl import MECHANISMS
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerSettings:
-    """One listener of a configuration, with what of the relay its sessions need."""
+class SmtpSettings(ListenerSettings):
+    """One SMTP listener of a configuration, with what of the relay its sessions need."""
 
-    name: str
-    hostname: str
-    tls_mode: TlsMode
-    tls: ServerTls | None  # None: no TLS at all
-    auth_required: bool
-    client_networks: tuple[Network, ...]
-    max_size: int
-    max_recipients: int
-    defers_surplus: bool  # DeferRecipients: recipients beyond them are deferred, not the message
-    directory: Directory
     banner: bytes
     helo_reply: bytes
     ehlo_reply_plain: bytes
@@ -46,22 +33,13 @@ class ListenerSettings:
     help_reply_plain: bytes
     help_reply_tls: bytes
 
-    def admits(self, client: str) -> bool:
-        """Whether a client's IP address may use an anonymous listener; anyone may try to log in to
-        the others.
-        """
-        if self.auth_required:
-            return True
-        try:
-            address = ipaddress.ip_address(client)
-        except ValueError:
-            return False  # gone before its address could be read
-        return any(address in network for network in self.client_networks)
+
+SmtpListener = OpenListener[SmtpSettings]
 
 
 def compile_settings(
     listener: Listener, *, relay: RelayDocument, directory: Directory, tls: ServerTls | None
-) -> ListenerSettings:
+) -> SmtpSettings:
     """The settings of one listener; `tls` is what it shows, None when its mode is None."""
     hostname = relay.hostname
     auth_required = listener.authentication.mode is AuthenticationMode.REQUIRED
@@ -70,7 +48,7 @@ def compile_settings(
     plain = [*extensions, "STARTTLS"] if listener.tls.mode is TlsMode.START_TLS else extensions
     # A login is never offered in plain text (RFC 4954 section 4 forbids PLAIN there).
     auth = ["AUTH " + " ".join(MECHANISMS)] if auth_required else []
-    return ListenerSettings(
+    return SmtpSettings(
         name=listener.name,
         hostname=hostname,
         tls_mode=listener.tls.mode,

@@ -17,7 +17,7 @@ from mailrelay_gateway.intake.body_file import BodyFile
 from mailrelay_gateway.intake.commons import Commons
 from mailrelay_gateway.intake.content import Content
 from mailrelay_gateway.intake.ledger import Account
-from mailrelay_gateway.intake.smtp.settings import ListenerSettings
+from mailrelay_gateway.intake.settings import ListenerSettings
 from mailrelay_gateway.message import trace
 from mailrelay_gateway.message.body import Body
 from mailrelay_gateway.message.envelope import ANONYMOUS, Identity, Message

@@ -1,0 +1,45 @@
+"""What a session needs to know of its listener and its relay, compiled once per load and swapped
+whole at a reload: the part that every way in shares.
+
+A session takes the settings of its listener anew for each message, so that a reload acts on open
+sessions between two messages and never within one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from mailrelay_gateway.contract.documents import TlsMode
+from mailrelay_gateway.intake.tls import ServerTls
+from mailrelay_gateway.policy.senders import Directory
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSettings:
+    """One listener of a configuration, with what of the relay its sessions need."""
+
+    name: str
+    hostname: str
+    tls_mode: TlsMode
+    tls: ServerTls | None  # None: no TLS at all
+    auth_required: bool
+    client_networks: tuple[Network, ...]
+    max_size: int
+    max_recipients: int
+    defers_surplus: bool  # DeferRecipients: recipients beyond them are deferred, not the message
+    directory: Directory
+
+    def admits(self, client: str) -> bool:
+        """Whether a client's IP address may use an anonymous listener; anyone may try to log in to
+        the others.
+        """
+        if self.auth_required:
+            return True
+        try:
+            address = ipaddress.ip_address(client)
+        except ValueError:
+            return False  # gone before its address could be read
+        return any(address in network for network in self.client_networks)
