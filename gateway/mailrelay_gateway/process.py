@@ -105,12 +105,12 @@ def put_in_force(steps: Sequence[Step], back: Sequence[Step]) -> Exception | Non
         for step in steps:
             step()
     except Exception as error:
-        log.exception("config_failed")
+        log.exception("internal_error")
         for step in back:
             try:
                 step()
             except Exception:  # the other parts are put back all the same
-                log.exception("config_failed")
+                log.exception("internal_error")
         return error
     return None
 
@@ -192,7 +192,7 @@ class Gateway:
             self._scheduler, lambda: SandboxStore(arguments.spool / "sandbox.db"), self.metrics
         )
         sessions = sessions_for(self._descriptors)
-        log.info("descriptors", limit=self._descriptors, sessions=sessions)
+        log.info("descriptors", descriptor_count=self._descriptors, session_count=sessions)
         self._listeners = Listeners(
             self._scheduler, self.metrics, bind=arguments.bind, caps=Caps(total=sessions)
         )
@@ -214,7 +214,7 @@ class Gateway:
                 f"admin address {arguments.admin_host}:{arguments.admin_port}: {error.strerror};"
                 " stop what uses it, or choose another with --admin",
             ) from None
-        log.info("admin_listening", host=arguments.admin_host, port=port)
+        log.info("admin_listening", bind=arguments.admin_host, port=port)
 
     async def _until_stopped(self, config_task: asyncio.Task[None]) -> None:
         """Wait for a signal; a failed spool or a failed start end the process."""
@@ -255,7 +255,7 @@ class Gateway:
             self._refuse_config(str(error))
             return
         except Exception as error:  # a defect of ours must not stop a gateway that works
-            log.exception("config_failed")
+            log.exception("internal_error")
             self._refuse_config(f"{type(error).__name__}: {error}")
             return
         if ready is None:
@@ -276,7 +276,7 @@ class Gateway:
         log.info(
             "config_loaded",
             digest=ready.config.digest,
-            senders=len(ready.config.senders),
+            sender_count=len(ready.config.senders),
             listeners=[listener.name for listener in ready.config.relay.listeners],
             upstreams=[upstream.name for upstream in ready.config.relay.upstreams],
         )
@@ -334,8 +334,8 @@ class Gateway:
     def _refuse_config(self, why: str) -> None:
         self.problem = why
         self.metrics.config_reloads("failed").inc()
-        in_force = self._in_force.config.digest if self._in_force else None
-        log.error("config_refused", error=why, in_force=in_force)
+        digest = self._in_force.config.digest if self._in_force else ""
+        log.error("config_refused", error=why, digest=digest)
 
     def _show_admin_certificate(self, certificate: Certificate | None) -> None:
         """One that cannot be used is no reason to refuse a configuration: mail does not need it."""
@@ -360,7 +360,7 @@ class Gateway:
         grace = 0.0 if failed else self.arguments.grace
         accept_for = min(self.arguments.accept_for, grace) if self._serving else 0.0
         end_after(grace + 2 * CLOSING)
-        log.info("draining", accept_for=accept_for, grace=grace)
+        log.info("draining", accept_seconds=accept_for, grace_seconds=grace)
         self._scheduler.stop_taking()
         await asyncio.gather(
             _ended("intake", self._listeners.stop(accept_for, grace - accept_for), grace + CLOSING),
@@ -446,7 +446,7 @@ async def _ended(part: str, ending: Awaitable[None], seconds: float) -> None:
     except TimeoutError:
         log.error("stop_overdue", part=part, seconds=seconds)
     except Exception:
-        log.exception("stop_failed", part=part)
+        log.exception("internal_error", part=part)
 
 
 def _spare_the_collector() -> None:

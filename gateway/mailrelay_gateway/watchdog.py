@@ -26,6 +26,6 @@ def end_after(seconds: float) -> None:
 
 
 def _end(seconds: float) -> None:
-    log.critical("stop_overdue", seconds=seconds)
+    log.critical("stop_forced", seconds=seconds)
     time.sleep(LAST_LINE_FOR)
     os._exit(EXIT_OVERDUE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
 import sys
@@ -12,11 +11,11 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
 import structlog
 import uvloop
 
 from mailrelay_operator import __version__, handlers
+from mailrelay_operator import log as log_lines
 from mailrelay_operator.cluster.gateways import GatewayPods
 from mailrelay_operator.cluster.kube import Kube, connect
 from mailrelay_operator.cluster.reflector import Reflector
@@ -49,7 +48,7 @@ def main() -> int:
     except SettingsUnusable as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not configured yet
         return 2
-    configure_log(settings.log_level)
+    log_lines.configure(settings.log_level, sys.stdout.buffer)
     uvloop.run(operate(settings))
     return 0
 
@@ -61,7 +60,7 @@ async def operate(settings: Settings) -> None:
         "starting",
         version=__version__,
         gateway_image=settings.gateway_image,
-        namespaces=list(scope.namespaces) if scope.namespaces else "all",
+        namespaces=list(scope.namespaces or ()),
     )
     cluster = await connect()
     gateways = GatewayPods()
@@ -166,37 +165,6 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
         )
     finally:
         verifiers.close()
-
-
-def configure_log(level: str) -> None:
-    """JSON lines on stdout, ours and the libraries'; kopf speaks of warnings only."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(
-                    serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
-                ),
-            ],
-        )
-    )
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for library in ("kopf", "aiohttp", "aiohttp_retry", "asyncio", "kubernetes"):
-        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ from mailrelay_gateway.contract.documents import (
     UpstreamTls,
 )
 from mailrelay_gateway.contract.files import FILE_NAME, encode_files
+from tests.peers import vocabulary
 
 TOKEN = "a token for tests"
 PASSWORD = "a password for tests"
@@ -266,6 +267,7 @@ class GatewayProcess:
         """What it has logged so far, in whole lines."""
         text = (self.folder / "gateway.log").read_bytes()
         lines = [json.loads(line) for line in text.split(b"\n")[:-1] if line.startswith(b"{")]
+        assert [each for line in lines for each in vocabulary.problems(line)] == []
         return [line for line in lines if event is None or line["event"] == event]
 
     async def stderr(self) -> str:

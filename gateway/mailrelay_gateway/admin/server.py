@@ -193,7 +193,7 @@ class AdminServer:
         except TimeoutError:
             return _json({"error": f"no answer within {REQUEST_DEADLINE:g} s"}, 503)
         except Exception as error:
-            log.exception("admin_request_failed", path=request.path)
+            log.exception("internal_error", path=request.path)
             return _json({"error": f"{type(error).__name__}: {error}"}, 500)
         finally:
             self._busy.discard(protocol)

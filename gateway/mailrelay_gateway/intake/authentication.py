@@ -168,7 +168,7 @@ class Authenticator:
             job.done(Verdict.BUSY, None)
             return  # the threads are gone
         if (error := result.exception()) is not None:
-            log.error("login_check_failed", error=repr(error))
+            log.error("internal_error", exc_info=error)
             job.done(Verdict.ERROR, None)
         elif (verifier := result.result()) is None or job.entry is None:
             job.done(Verdict.FAILED, None)

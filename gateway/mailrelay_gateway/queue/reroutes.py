@@ -128,7 +128,7 @@ class Reroutes:
             self._check_later(AGAIN)
             return
         if page.recipients:
-            log.info("rerouted", reason=Reason.UPSTREAM_GONE, recipients=page.recipients)
+            log.info("rerouted", reason=Reason.UPSTREAM_GONE, recipient_count=page.recipients)
         for (before, after), recipients in page.ready.items():
             self._turns.gone(before, recipients)
             self._found(after, recipients)

@@ -144,7 +144,8 @@ class Scheduler:
             log.warning(
                 "uncertain",
                 queue_id=found.queue_id,
-                recipient=found.address,
+                recipients=[found.address],
+                recipient_count=1,
                 upstream=found.upstream,
                 reason=Reason.LEASE_FOUND,
             )
@@ -522,7 +523,9 @@ class Scheduler:
             for backlog, difference in self._audit.compare(counts.ready, self._turns).items():
                 self.corrected += 1
                 log.error(
-                    "queue_count_corrected", route=backlog.route.upstreams, recipients=difference
+                    "queue_count_corrected",
+                    upstreams=backlog.route.upstreams,
+                    recipient_count=difference,
                 )
                 if difference > 0:
                     self._found(backlog, difference)
@@ -543,7 +546,8 @@ class Scheduler:
             log.warning(
                 "dead_letter",
                 queue_id=job.message.queue_id,
-                recipient=move.recipient.address,
+                recipients=[move.recipient.address],
+                recipient_count=1,
                 reason=move.reason,
                 reply=move.reply,
             )

@@ -15,7 +15,13 @@ MAX_VALUE = 200
 # Shown first and without their names.
 _LEADING = ("time", "level", "event", "queue_id")
 # Left to the JSON log: nobody reads them on a terminal.
-_LEFT_OUT = ("delays", "digest", "message_id")
+_LEFT_OUT = (
+    "connect_seconds",
+    "digest",
+    "message_id",
+    "queued_seconds",
+    "transaction_seconds",
+)
 
 
 def humanize(line: bytes, *, zone: tzinfo | None = None) -> str:
@@ -52,9 +58,12 @@ def _clock(time: Any, zone: tzinfo | None) -> str:
 
 def _pairs(record: Mapping[str, Any]) -> list[str]:
     pairs = []
+    recipients = record.get("recipients")
     for key, value in record.items():
         if key in _LEADING + _LEFT_OUT or value in (None, "", [], {}):
             continue
+        if key == "recipient_count" and isinstance(recipients, list) and len(recipients) == value:
+            continue  # they are all there to see
         pairs.append(f"{key}={_value(value)}")
     return pairs
 

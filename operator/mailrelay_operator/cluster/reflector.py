@@ -87,7 +87,7 @@ class Reflector:
             except Expired:
                 version = ""
             except ClusterError as error:
-                log.warning("watch-broken", watch=self._name, detail=str(error))
+                log.warning("watch_broken", watch=self._name, error=str(error))
                 await asyncio.sleep(pause * self._rng.uniform(0.75, 1.0))
                 pause = min(LONGEST_PAUSE, pause * 2)
             else:

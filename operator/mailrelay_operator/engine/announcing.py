@@ -35,11 +35,14 @@ class Announcer:
 
     def announce(self, event: Announce) -> None:
         """Log it, and have it posted."""
-        log.info("event", object=str(event.owner), reason=event.reason, note=event.note)
+        log.info(
+            "kubernetes_event", object=str(event.owner), reason=event.reason, detail=event.note
+        )
         try:
             self._waiting.put_nowait(event_object(event, now=self._now()))
         except asyncio.QueueFull:
-            log.warning("event-not-posted", object=str(event.owner), detail="too many wait")
+            error = f"{MAX_WAITING} Events are waiting to be posted"
+            log.warning("event_not_posted", object=str(event.owner), error=error)
 
     async def run(self) -> None:
         """Post until cancelled."""
@@ -55,7 +58,9 @@ class Announcer:
         try:
             await self._cluster.create(event)
         except ClusterError as error:
-            log.warning("event-not-posted", detail=str(error))
+            regarding = event["regarding"]
+            target = f"{regarding['kind']} {regarding['namespace']}/{regarding['name']}"
+            log.warning("event_not_posted", object=target, error=str(error))
 
 
 def event_object(event: Announce, *, now: datetime) -> Manifest:

@@ -55,7 +55,7 @@ class Authorities:
             try:
                 await self.once()
             except ClusterError as error:
-                log.warning("authorities_not_written", error=str(error))
+                log.warning("ca_bundle_not_written", error=str(error))
             await asyncio.sleep(INTERVAL)
 
     async def once(self) -> None:
@@ -67,7 +67,7 @@ class Authorities:
         if (found.get("data") or {}).get(KEY) != bundle:
             patch = {"data": {KEY: bundle}}
             await self._cluster.merge(CONFIG_MAP, self._namespace, self._name, patch)
-            log.info("authorities_written", octets=len(bundle))
+            log.info("ca_bundle_written", size=len(bundle))
         self._written = bundle
 
     def _bundle(self) -> str | None:
@@ -83,7 +83,7 @@ class Authorities:
         bundle = ""
         for text in parts:
             if len(bundle) + len(text) > MAX_BUNDLE:
-                log.error("authorities_cut", relays=len(parts))
+                log.error("ca_bundle_truncated", relay_count=len(parts))
                 break
             bundle += text
         return bundle

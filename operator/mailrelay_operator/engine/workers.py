@@ -131,7 +131,7 @@ class Workers:
             self._fail(key, backlog, began, f"the round took over {ROUND_DEADLINE:g} s")
         except Exception as error:
             # A mistake of ours in one key must not stop the others.
-            log.exception("internal-error", object=str(key))
+            log.exception("internal_error", object=str(key))
             self._fail(key, backlog, began, repr(error))
         except asyncio.CancelledError:
             self._finish(key, backlog, began, "failed", 0.0)

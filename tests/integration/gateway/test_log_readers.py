@@ -83,7 +83,7 @@ async def test_no_line_about_a_message_is_longer_than_8_kib(gateway: GatewayProc
             await asyncio.sleep(0.05)
     assert max(map(len, (gateway.folder / "gateway.log").read_bytes().split(b"\n"))) < 8192
     (accepted,) = gateway.log_lines("accepted")
-    assert accepted["recipients_count"] == 300
+    assert accepted["recipient_count"] == 300
     assert accepted["recipients"][0] == recipients[0]
 
 

@@ -105,4 +105,4 @@ def test_a_stop_that_hangs_is_ended() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
     assert ended.returncode == 5
-    assert b"stop_overdue" in ended.stdout
+    assert b"stop_forced" in ended.stdout

@@ -31,7 +31,7 @@ async def test_more_clients_than_descriptors_cost_neither_spool_nor_listener(
     try:
         await eventually(lambda: _logged(gateway, "descriptors"))
         (line,) = gateway.log_lines("descriptors")
-        assert (line["limit"], line["sessions"]) == (384, 64)
+        assert (line["descriptor_count"], line["session_count"]) == (384, 64)
         first = await asyncio.open_connection("127.0.0.1", port)
         with ExitStack() as stack:
             for _ in range(600):

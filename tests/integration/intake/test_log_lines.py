@@ -32,7 +32,7 @@ async def test_a_brought_username_is_nobody_s_name_in_the_log(gate: Gate) -> Non
         for command in ("EHLO c", f"AUTH PLAIN {token}", "MAIL FROM:<other@example.com>", "QUIT"):
             await client.ask(command)
     (refused,) = [line for line in lines if line["event"] == "refused"]
-    assert refused["identity"] == "office/printer"
+    assert refused["sender"] == "office/printer"
     assert SCRYPT_USERNAME not in str(lines)
 
 
@@ -68,9 +68,10 @@ async def test_log_lines_and_counts(gate: Gate) -> None:
         "event": "accepted",
         "log_level": "info",
         "queue_id": "0" * 25 + "1",
-        "sender": "billing@example.com",
+        "sender": "shop/billing",
+        "envelope_sender": "billing@example.com",
         "recipients": ["bob@example.org"],
-        "identity": "shop/billing",
+        "recipient_count": 1,
         "client": "127.0.0.1",
         "size": gate.intake.messages[0].size,
         "message_id": f"<{'0' * 25}1@{HOSTNAME}>",

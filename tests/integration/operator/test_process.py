@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.peers import vocabulary
 from tests.peers.gateway import free_port
 
 OURS = ("mailrelays", "mailsenders", "maildomains", "pods", "statefulsets")
@@ -208,7 +209,9 @@ async def stop(process: asyncio.subprocess.Process) -> list[dict[str, Any]]:
     async with asyncio.timeout(DEADLINE):
         output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
-    return [json.loads(line) for line in output.splitlines()]
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert [each for line in lines for each in vocabulary.problems(line)] == []
+    return lines
 
 
 STATUS = "PATCH apis/mailrelay.dev/v1alpha1/namespaces/mail/maildomains/example/status"

@@ -44,7 +44,7 @@ async def test_a_shell_that_holds_a_lock_is_waited_out(make_store: Make, tmp_pat
     assert not store.store.failed and failures == []
     assert store.store.problem() is None
     assert [line["event"] for line in lines] == ["spool_locked", "spool_unlocked"]
-    assert "another program" in lines[0]["hint"]
+    assert "Another program" in lines[0]["hint"]
     await store.put("x@example.com")
     assert (await store.count()).messages == 1
 

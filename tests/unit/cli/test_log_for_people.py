@@ -21,9 +21,13 @@ def shown(**record: object) -> str:
 
 def test_a_line_begins_with_time_event_and_queue_id() -> None:
     line = shown(
-        time="2030-01-31T10:11:12.345Z", level="info", event="delivery", queue_id="01A", to=["a@b"]
+        time="2030-01-31T10:11:12.345Z",
+        level="info",
+        event="delivery",
+        queue_id="01A",
+        recipients=["a@b"],
     )
-    assert line == "10:11:12 delivery 01A to=a@b"
+    assert line == "10:11:12 delivery 01A recipients=a@b"
 
 
 def test_what_is_not_well_is_marked_and_empty_values_are_left_out() -> None:
@@ -41,7 +45,7 @@ def test_what_is_no_record_is_shown_as_it_is(line: bytes) -> None:
 def test_no_value_can_steer_the_terminal(text: str) -> None:
     """Whatever a client put into an address, a shown line holds printable characters only."""
     assert humanize(
-        json.dumps({"event": text, "queue_id": text, "to": [text], "x": text}).encode()
+        json.dumps({"event": text, "queue_id": text, "recipients": [text], "x": text}).encode()
     ).isprintable()
 
 

@@ -26,4 +26,4 @@ def test_whatever_raises_all_of_the_last_one_is_put_back() -> None:
         failed = put_in_force(steps, back)
     assert isinstance(failed, RuntimeError)
     assert taken == ["queue", "queue back", "in back"]
-    assert [line["event"] for line in lines] == ["config_failed", "config_failed"]
+    assert [line["event"] for line in lines] == ["internal_error", "internal_error"]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailrelay_gateway.log import MAX_LINE, _render, shorten
+from mailrelay_gateway.contract.log_lines import MAX_LINE, shorten
+from mailrelay_gateway.log import _render
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3000),
@@ -31,7 +32,7 @@ def line(**fields: object) -> dict[str, object]:
 def test_a_short_line_is_left_as_it_is() -> None:
     found = line(recipients=["a@example.net"] * 100, size=5)
     assert found["recipients"] == ["a@example.net"] * 100
-    assert "recipients_count" not in found
+    assert "recipient_count" not in found
 
 
 def test_a_long_list_is_counted_and_cut() -> None:
@@ -40,7 +41,7 @@ def test_a_long_list_is_counted_and_cut() -> None:
     assert isinstance(shown, list)
     assert shown[0] == "someone-00000@example.net"
     assert 100 < len(shown) < 300
-    assert found["recipients_count"] == 1000
+    assert found["recipient_count"] == 1000
     assert found["queue_id"] == "X" * 26
 
 

@@ -129,9 +129,10 @@ class SandboxCourier:
                 try:
                     await self.run(partial(_capture, attempts, self._keep.get(upstream, 1)))
                 except UnreadableBody as error:  # one message's own trouble: it alone waits
-                    log.error("body_unreadable", upstream=upstream, error=str(error))
                     for attempt in attempts:
                         if attempt.number == error.number:
+                            queue_id = attempt.message.queue_id
+                            log.error("body_damaged", queue_id=queue_id, error=str(error))
                             self._defer(attempt)
                         else:
                             self._work.give_back(attempt)
@@ -179,8 +180,9 @@ class SandboxCourier:
             "captured",
             queue_id=attempt.message.queue_id,
             upstream=attempt.upstream,
-            sender=attempt.message.sender,
+            envelope_sender=attempt.message.sender,
             recipients=[r.address for r in attempt.recipients],
+            recipient_count=len(attempt.recipients),
             size=attempt.message.size,
         )
         self._work.finish(attempt, outcomes)

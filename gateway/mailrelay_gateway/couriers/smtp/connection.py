@@ -253,7 +253,7 @@ class Connection(asyncio.Protocol):
             self.ready.set_result(classify_session(event))
         elif event.trouble is not Trouble.CLOSING:
             log.warning(
-                "upstream_out_of_step",
+                "upstream_protocol_error",
                 upstream=self._settings.lane.upstream,
                 host=self._settings.host,
                 detail=event.detail,
@@ -429,7 +429,8 @@ class Connection(asyncio.Protocol):
         if isinstance(message.body, bytes):
             octets = len(message.prelude) + len(message.body)
             if octets != message.size:  # a defect of ours must never go out as mail
-                log.error("body_damaged", queue_id=message.queue_id, octets=octets)
+                error = f"it has {octets} octets, {message.size} were stored"
+                log.error("body_damaged", queue_id=message.queue_id, error=error)
                 self.abort(Ending.OUR_FAULT)
                 return
             self._client.send_body(message.body, message.prelude)
@@ -441,8 +442,7 @@ class Connection(asyncio.Protocol):
             dot = await stream_body(message, self._send_chunk)
         except UnreadableBody as error:
             if self._attempt is not None:
-                queue_id = self._attempt.message.queue_id
-                log.error("body_unreadable", queue_id=queue_id, problem=str(error))
+                log.error("body_damaged", queue_id=message.queue_id, error=str(error))
             self._task = None
             self.abort(Ending.OUR_FAULT)
             return

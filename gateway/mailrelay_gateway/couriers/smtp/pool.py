@@ -147,7 +147,7 @@ class Pool:
                 async with asyncio.timeout(self._around.deadlines.quit):
                     await self._empty.wait()
             except TimeoutError:
-                log.warning("upstream_connections_left", upstream=self.name)
+                log.warning("upstream_connections_not_closed", upstream=self.name)
 
     # --- what connections say (connection.Owner)
 
@@ -368,7 +368,7 @@ class Pool:
             opened = await opening.run()
         except Exception as error:
             # A defect of ours must not end the pool: hold, log, try again.
-            log.exception("opening_failed", upstream=self.name)
+            log.exception("internal_error", upstream=self.name)
             failure = Failure(
                 Phase.CONNECT, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
             )
@@ -446,7 +446,7 @@ class Pool:
                 log.warning(
                     "upstream_connections_capped",
                     upstream=self.name,
-                    connections=len(self._connections),
+                    connection_count=len(self._connections),
                     reason=failure.reason.value,
                     detail=failure.detail[:MAX_DETAIL],
                 )
@@ -470,7 +470,7 @@ class Pool:
             upstream=self.name,
             reason=failure.reason.value,
             detail=detail,
-            next_probe_seconds=round(seconds, 1),
+            probe_in_seconds=round(seconds, 1),
         )
         around.metrics.upstream_up(self.name).set(0)
         around.work.hold(self.name, failure.reason, detail)
@@ -484,7 +484,7 @@ class Pool:
     def _release(self, before: Health) -> None:
         if self._stopping:
             return  # as above
-        log.info("upstream_up", upstream=self.name, was=before.state.value)
+        log.info("upstream_up", upstream=self.name)
         self._around.metrics.upstream_up(self.name).set(1)
         self._around.work.release(self.name)
 

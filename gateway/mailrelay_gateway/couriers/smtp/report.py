@@ -85,9 +85,9 @@ class Reporter:
         log.info(
             "delivery",
             queue_id=message.queue_id,
-            **{"from": message.sender},
-            to=to[:MAX_LOGGED_RECIPIENTS],
-            recipients=len(to),
+            envelope_sender=message.sender,
+            recipients=to[:MAX_LOGGED_RECIPIENTS],
+            recipient_count=len(to),
             upstream=self._upstream,
             host=host,
             result=outcome.result,
@@ -95,11 +95,9 @@ class Reporter:
             reply=words[:MAX_LOGGED_REPLY],
             tls=tls,
             size=message.size,
-            delays={
-                "queued": round(delays.queued, 3),
-                "connect": round(delays.connect, 3),
-                "transaction": round(delays.transaction, 3),
-            },
+            queued_seconds=round(delays.queued, 3),
+            connect_seconds=round(delays.connect, 3),
+            transaction_seconds=round(delays.transaction, 3),
         )
 
     def given_back(self, attempt: Attempt, *, host: str, ending: str) -> None:
@@ -107,9 +105,9 @@ class Reporter:
         wants to know.
         """
         log.info(
-            "given_back",
+            "attempt_not_started",
             queue_id=attempt.message.queue_id,
             upstream=self._upstream,
             host=host,
-            ending=ending,
+            detail=ending,
         )

@@ -87,7 +87,9 @@ class Restraint:
         """So many recipients of a transaction were taken, and the others were too many."""
         known = self._recipients
         if known is None or now >= self._recipients_until or taken < known:
-            log.info("upstream_recipients_capped", upstream=self._lane.upstream, recipients=taken)
+            log.info(
+                "upstream_recipients_capped", upstream=self._lane.upstream, recipient_count=taken
+            )
             self._recipients = taken
             self._recipients_until = now + SPLIT_FOR
 

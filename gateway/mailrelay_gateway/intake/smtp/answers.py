@@ -103,14 +103,19 @@ class Answers(SMTP):
             )
         return False
 
-    def log_refused(self, stage: str, problem: Problem, **more: object) -> None:
+    def log_refused(self, stage: str, problem: Problem, *, count: int = 0) -> None:
         """One line of the log about a refusal, unless this client has caused too many: those are
-        counted, and told in one line later.
+        counted, and told in one line later. `count`: refusals that this one line is about.
         """
         account = self.commons.ledger.of(self.client)
         if not account.may_log(self._time()):
             account.unlogged += 1
             return
+        fields = self.log_fields()
+        if problem.detail:
+            fields["detail"] = problem.detail
+        if count:
+            fields["count"] = count
         log.info(
             "refused",
             reason=problem.reason,
@@ -118,9 +123,7 @@ class Answers(SMTP):
             stage=stage,
             listener=self.listener.name,
             client=self.client,
-            **({"detail": problem.detail} if problem.detail else {}),
-            **self.log_fields(),
-            **more,
+            **fields,
         )
 
     def log_fields(self) -> dict[str, Any]:

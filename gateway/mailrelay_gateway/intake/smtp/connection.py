@@ -395,7 +395,7 @@ class Connection(Answers):
         if self.mode is WAITING:  # we let the client wait, not it us
             due = self._heard_at + timeouts.waiting
             if now >= due:
-                log.error("no_answer", listener=self.listener.name, client=self.client)
+                log.error("store_timeout", listener=self.listener.name, client=self.client)
                 self.abort()
                 return
         else:

@@ -332,13 +332,14 @@ class Session(EnvelopeDialog):
         return self.transaction.octets if self.transaction is not None else 0
 
     def log_fields(self) -> dict[str, Any]:
-        """The sender of the transaction and who is logged in."""
+        """The MailSender that is logged in, and the envelope so far."""
         fields: dict[str, Any] = {}
         if self.login is not None:
-            fields["identity"] = str(self.login.entry.identity)
+            fields["sender"] = str(self.login.entry.identity)
         if self.transaction is not None:
-            fields["sender"] = self.transaction.sender
+            fields["envelope_sender"] = self.transaction.sender
             fields["recipients"] = self.transaction.recipients
+            fields["recipient_count"] = len(self.transaction.recipients)
         return fields
 
 

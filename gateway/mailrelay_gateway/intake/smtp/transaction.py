@@ -327,9 +327,10 @@ class Transaction:
         log.info(
             "accepted",
             queue_id=message.queue_id,
-            sender=message.sender,
+            sender=str(identity),
+            envelope_sender=message.sender,
             recipients=self.recipients,
-            identity=str(identity),
+            recipient_count=message.recipient_count,
             client=session.client,
             tls=session.tls,
             size=message.size,

@@ -96,8 +96,8 @@ def quarantine_marked(layout: Layout) -> None:
     log.error(
         "spool_quarantined",
         database=str(target / name),
-        why=why,
-        hint=f"new mail is accepted; to send what can still be read: {command(layout)}",
+        error=why,
+        hint=f"New mail is accepted. To send what can still be read: {command(layout)}",
     )
 
 
@@ -132,12 +132,13 @@ def put_away_strays(layout: Layout, known: set[str], last: Run | None, *, ordina
         sync(layout.bodies)
         log.error(
             "spool_bodies_quarantined",
-            bodies=moved,
+            body_count=moved,
             folder=str(layout.quarantined_bodies),
-            hint=f"bodies of messages that the database does not know: {command(layout)}",
+            hint="The database names no message for these bodies. To look into them:"
+            f" {command(layout)}",
         )
     if removed:
-        log.info("spool_strays_removed", bodies=removed)
+        log.info("spool_strays_removed", body_count=removed)
 
 
 def survey(layout: Layout) -> Quarantine:

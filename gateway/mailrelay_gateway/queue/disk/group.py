@@ -162,7 +162,7 @@ class Group:
             try:
                 op.done(answer)
             except Exception:
-                log.exception("spool_callback_failed")
+                log.exception("internal_error")
         if self._waiting:
             self._hand_over()
         self._idle.set()

@@ -214,7 +214,7 @@ def _drop_refused(tables: Tables, layout: Layout) -> None:
             file.unlink(missing_ok=True)
     layout.refused.unlink()
     sync(layout.root)
-    log.warning("spool_refused_dropped", messages=len(seqs))
+    log.warning("spool_refused_dropped", message_count=len(seqs))
 
 
 def _begin(

@@ -350,8 +350,8 @@ class DiskStore:
             log.warning(
                 "spool_quarantine",
                 folder=str(self._layout.quarantine),
-                databases=found.databases,
-                bodies=found.bodies,
-                octets=found.octets,
-                hint=f"to send what can still be read: {damage.command(self._layout)}",
+                database_count=found.databases,
+                body_count=found.bodies,
+                size=found.octets,
+                hint=f"To send what can still be read: {damage.command(self._layout)}",
             )

@@ -77,7 +77,7 @@ def _migrate(tables: Tables, layout: Layout, *, now: float) -> None:
         damage.quarantine_marked(layout)
         return
     _remove(former)
-    log.info("spool_migrated", messages=taken, database=str(layout.database))
+    log.info("spool_migrated", message_count=taken, database=str(layout.database))
 
 
 def _take_salvaged(tables: Tables, layout: Layout) -> None:
@@ -94,7 +94,7 @@ def _take_salvaged(tables: Tables, layout: Layout) -> None:
             log.error("spool_salvage_unreadable", database=str(path), error=str(error))
             continue
         _remove(path)
-        log.info("spool_salvage_taken_in", messages=taken, database=str(path))
+        log.info("spool_salvage_imported", message_count=taken, database=str(path))
 
 
 def take_in(tables: Tables, source: Source, layout: Layout, *, tombstones: bool) -> int:

@@ -173,8 +173,8 @@ class Writer:
             log.error(
                 "body_damaged",
                 queue_id=queue_id,
-                why=why,
-                hint="not sent; tried again in an hour. Restore the body, or drop the message",
+                error=why,
+                hint="Not sent; tried again in an hour. Restore the body, or drop the message.",
             )
 
     # --- somebody else's lock
@@ -186,8 +186,8 @@ class Writer:
             log.error(
                 "spool_locked",
                 database=str(self._layout.database),
-                hint="another program holds a lock on it (a shell, a backup): end that program."
-                " Delivery goes on when it is gone; new mail is answered 451 meanwhile",
+                hint="Another program holds a lock on it (a shell, a backup): end that program."
+                " Until then new mail is answered 451 and nothing is delivered.",
             )
         if self.stopping:
             raise self._die(apsw.BusyError("locked by another program"), [], batch)
@@ -270,7 +270,7 @@ class Writer:
                     return self._commit_without_new([op])
                 raise self._die(error, [], [op]) from error
             except Exception as error:
-                log.exception("spool_operation_failed")
+                log.exception("internal_error")
                 if isinstance(op, Finish):
                     # its lease would never end: the next start finds it
                     raise self._die(error, [], [op]) from error

@@ -1,0 +1,97 @@
+"""One line of the log, the same for gateway and operator: a JSON object of at most MAX_LINE octets,
+whatever is logged. docs/logs.md lists the events and their keys. Pure.
+
+Long values are cut and long lists counted here, so that no call can forget it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from mailrelay_gateway.contract.moments import rfc3339
+
+#: Octets of a line with its newline. Container runtimes cut lines at 16 KiB and make two of one.
+MAX_LINE = 8 * 1024
+#: Never cut: a line without them is none.
+_KEPT = ("time", "level", "event")
+
+
+def log_line(level: str, event: str, fields: Mapping[str, Any], *, now: float) -> bytes:
+    """One line without its newline: time, level and event first, since people read from the
+    left. `now` is Unix time.
+    """
+    line: dict[str, Any] = {"time": _timestamp(now), "level": level, "event": event}
+    line.update(fields)
+    octets = _encode(line)
+    return octets if len(octets) < MAX_LINE else shorten(line)
+
+
+def _encode(value: Any) -> bytes:
+    """As JSON, whatever it holds: a log call never raises into its caller."""
+    try:
+        return orjson.dumps(value, default=str)
+    except TypeError:  # a lone surrogate, an integer of more than 64 bits
+        return json.dumps(value, default=str, skipkeys=True).encode()
+
+
+def shorten(line: Mapping[str, Any], limit: int = MAX_LINE) -> bytes:
+    """The line with its longest values halved until it has fewer octets than `limit`.
+
+    Of a list the first entries stay, and its count says how many there were; of a traceback the
+    end, of any other text the beginning.
+    """
+    line = dict(line)
+    while len(octets := _encode(line)) >= limit:
+        name = max(
+            (name for name in line if name not in _KEPT),
+            key=lambda name: len(_encode(line[name])),
+            default=None,
+        )
+        if name is None:  # an event of that length: it is a word, says docs/logs.md
+            return _encode(
+                {key: str(line.get(key))[: limit // 32] for key in _KEPT} | {"cut": True}
+            )
+        value = line[name]
+        if isinstance(value, list | tuple | set | frozenset) and len(value) > 1:
+            line.setdefault(count_key(name), len(value))
+            line[name] = list(value)[: len(value) // 2]
+        elif isinstance(value, list | tuple) and value:
+            line[name] = value[0]  # one entry that is too long by itself
+        else:
+            _shorten_text(line, name)
+    return octets
+
+
+def _shorten_text(line: MutableMapping[str, Any], name: str) -> None:
+    value = line[name]
+    text = value if isinstance(value, str) else str(value)
+    if len(text) < 64:  # what is left are very many fields: whole ones go
+        others = [other for other in line if other not in _KEPT]
+        for other in others[len(others) // 2 :]:
+            del line[other]
+        line["cut"] = True
+    elif name == "exception":
+        line[name] = "[...] " + text[-(len(text) // 2) :]
+    else:
+        line[name] = text[: len(text) // 2] + " [...]"
+
+
+def count_key(name: str) -> str:
+    """The key of a list's length: `recipient_count` for `recipients`."""
+    return f"{name.removesuffix('s')}_count"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return rfc3339(seconds).removesuffix("Z")
+
+
+def _timestamp(now: float) -> str:
+    """RFC 3339 with milliseconds; the part up to the second is made once a second."""
+    seconds = int(now)
+    return f"{_second(seconds)}.{int((now - seconds) * 1000):03d}Z"
