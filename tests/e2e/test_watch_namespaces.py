@@ -47,6 +47,18 @@ def test_senders_are_served_inside_and_left_alone_outside(
         kubectl.delete(SENDERS, "inside", TEAM_NAMESPACE)
 
 
+def test_a_relay_that_is_not_watched_is_said(kubectl: Kubectl, narrowed: None) -> None:
+    elsewhere = {"metadata": {"name": "relay", "namespace": OUTSIDE}}
+    kubectl.apply(sender("astray", TEAM_NAMESPACE, relay=elsewhere))
+    try:
+        kubectl.wait(SENDERS, "astray", TEAM_NAMESPACE, "Accepted=False", 30)
+        accepted = condition(kubectl.get(SENDERS, "astray", TEAM_NAMESPACE), "Accepted")
+        assert accepted["reason"] == "RelayNotWatched"
+        assert OUTSIDE in accepted["message"]
+    finally:
+        kubectl.delete(SENDERS, "astray", TEAM_NAMESPACE)
+
+
 def test_a_lost_label_revokes_although_namespaces_cannot_be_watched(
     kubectl: Kubectl, client: Client, app: Binding, narrowed: None
 ) -> None:

@@ -76,19 +76,24 @@ def pack(
 
 
 def _within_namespaces(candidates: Sequence[Candidate], limit: int) -> list[Candidate]:
-    """No namespace takes more than its part, be its MailSenders ever so many."""
+    """No namespace takes more than its part, be its MailSenders ever so many: first what is in
+    already, then what is new, oldest first, as far as there is room for it."""
     used: dict[str, int] = {}
+    for one in map(_without_growth, candidates):
+        entry = one.admission.entry
+        if entry is not None:
+            used[entry.namespace] = used.get(entry.namespace, 0) + _length(entry.addresses)
     full: set[str] = set()
     # Those who are in come first; the sort is stable, so that the older one is before the younger.
-    for one in sorted(candidates, key=lambda one: one.written is None):
+    for one in sorted(filter(_grows, candidates), key=lambda one: one.written is None):
         entry = one.admission.entry
-        if entry is None:
-            continue
-        size = sum(len(address.encode()) for address in entry.addresses)
-        if used.get(entry.namespace, 0) + size > limit and _grows(one):
+        assert entry is not None  # else it would not grow
+        kept = _without_growth(one).admission.entry
+        more = _length(entry.addresses) - (_length(kept.addresses) if kept is not None else 0)
+        if used.get(entry.namespace, 0) + more > limit:
             full.add(one.uid)
         else:
-            used[entry.namespace] = used.get(entry.namespace, 0) + size
+            used[entry.namespace] = used.get(entry.namespace, 0) + more
     return [_without_growth(one) if one.uid in full else one for one in candidates]
 
 

@@ -128,6 +128,20 @@ def test_no_namespace_takes_more_than_its_part() -> None:
     assert entries(again) == written
 
 
+def test_an_older_sender_that_grows_takes_no_room_that_its_namespace_does_not_have() -> None:
+    in_already = candidates(5)
+    written = entries(in_already)
+    octets = sum(len(a) for entry in written.values() for a in entry.addresses)
+    more = ["another-one@example.com", *written[in_already[0].uid].addresses]
+    again = candidates(6, written=written, addresses={0: more})
+    _, after = pack(again, namespace_limit=octets)
+    assert entries(after) == written
+    assert [one.uid for one in after if one.admission.refused is not None] == [
+        again[0].uid,
+        again[5].uid,
+    ]
+
+
 def test_encodings_change_nothing_but_the_work() -> None:
     known = Encodings()
     first, _ = pack(candidates(5), encodings=known)
