@@ -305,7 +305,7 @@ class Gateway:
         return InForce(config=config, listeners=self._listeners.prepare(config))
 
     def _steps(self, ready: InForce) -> tuple[Step, ...]:
-        """What puts in force what was prepared: queue and upstreams first, so that what ingress
+        """What puts in force what was prepared: queue and upstreams first, so that what intake
         takes has somewhere to go. No step waits, and none fails.
         """
         config = ready.config

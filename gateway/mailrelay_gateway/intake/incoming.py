@@ -1,4 +1,4 @@
-"""What ingress needs of the queue: a place to store messages, as a Protocol that
+"""What intake needs of the queue: a place to store messages, as a Protocol that
 `process` joins.
 """
 

@@ -91,7 +91,3 @@ class HoldScope:
     def of(cls, scope: Scope, *, upstream: str, namespace: str) -> HoldScope:
         """What a hold of that scope covers that an attempt of `namespace` at `upstream` caused."""
         return cls(upstream=upstream, namespace=namespace if scope is Scope.NAMESPACE else None)
-
-    def covers(self, upstream: str, namespace: str) -> bool:
-        """Whether mail of that namespace must not go to that upstream."""
-        return self.upstream == upstream and self.namespace in (None, namespace)

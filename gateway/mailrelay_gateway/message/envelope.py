@@ -1,4 +1,4 @@
-"""The values that cross the walls between ingress, queue and delivery: identity, message, attempt,
+"""The values that cross the walls between intake, queue and couriers: identity, message, attempt,
 outcome.
 
 Only values live here: no behaviour, no I/O. They are made once and shared, never copied per
@@ -13,6 +13,7 @@ from enum import StrEnum
 from mailrelay_gateway.message.body import Body
 from mailrelay_gateway.message.effect import Effect, Scope
 from mailrelay_gateway.message.lane import LaneKey
+from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
 
@@ -39,7 +40,7 @@ ANONYMOUS = Identity(namespace="", name="anonymous", uid="anonymous", username="
 POSTMASTER = Identity(namespace="", name="postmaster", uid="postmaster", username="postmaster")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@message_value(frozen=True, slots=True, kw_only=True)
 class Message:
     """A message as accepted: what is stored before 250 and what each attempt sends.
 
@@ -62,7 +63,7 @@ class Message:
     message_id: str = ""  # for logs; with angle brackets
 
 
-@dataclass(frozen=True, slots=True)
+@message_value(frozen=True, slots=True)
 class AttemptRecipient:
     """One recipient of an attempt: `index` among the message's recipients, and how often it was
     tried before.
@@ -73,7 +74,7 @@ class AttemptRecipient:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@message_value(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One try to hand a message over: leased on disk before anyone sees it, ended by exactly one
     `finish`.
@@ -103,7 +104,7 @@ class Result(StrEnum):
     UNCERTAIN = "uncertain"  # perhaps delivered: slowly again at the same upstream
 
 
-@dataclass(frozen=True, slots=True)
+@message_value(frozen=True, slots=True)
 class Outcome:
     """What one recipient's attempt came to.
 

@@ -35,10 +35,6 @@ class Route:
         return Route((upstream,), self.destination, pinned=True)
 
 
-#: The route of a recipient for which no route of the relay is meant: it waits.
-NO_ROUTE = Route(())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sketch:
     """As much of a message as the route of one recipient depends on."""

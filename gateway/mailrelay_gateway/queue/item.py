@@ -16,6 +16,7 @@ from enum import IntEnum
 from mailrelay_gateway.message.effect import Split
 from mailrelay_gateway.message.envelope import Message, Outcome, Result
 from mailrelay_gateway.message.route import Route
+from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.queue.retry import RetryPolicy
 from mailrelay_gateway.reasons import Reason
 
@@ -43,7 +44,7 @@ AFTER_ATTEMPT: dict[Result, State | None] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@message_value(frozen=True, slots=True)
 class Recipient:
     """One recipient as the store knows it. Times are Unix seconds."""
 
@@ -77,7 +78,7 @@ class Job:
         return self.recipients[0].pinned
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@message_value(frozen=True, slots=True, kw_only=True)
 class Move:
     """What becomes of one recipient.
 

@@ -83,7 +83,7 @@ class Courier(Protocol):
 
 
 class Scheduler:
-    """Decides nothing, and sees to it that everybody gets a turn. It is ingress's `Intake` and
+    """Decides nothing, and sees to it that everybody gets a turn. It is the intake's `Intake` and
     delivery's `Work`.
     """
 
@@ -201,7 +201,7 @@ class Scheduler:
         """The queue, as last counted."""
         return self._status
 
-    # --- ingress: Intake
+    # --- for intake: Intake
 
     def problem(self, octets: int = 0) -> Problem | None:
         """Why a message of so many octets (0: not known yet) cannot be accepted now, if so."""

@@ -6,13 +6,13 @@ The same class serves what we answer to clients and what upstreams answer to us.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mailrelay_gateway.message_value import message_value
 
 #: RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets, CRLF included.
 MAX_REPLY_LINE = 512
 
 
-@dataclass(frozen=True, slots=True)
+@message_value(frozen=True, slots=True)
 class Reply:
     """One reply: `code` (200 to 599), `enhanced` status code ("" when there is none), `text`
     (lines by "\\n").

@@ -54,8 +54,9 @@ WATCH_SECONDS = 300
 WATCH_SILENCE = 150.0
 #: Octets of one event: etcd holds at most 1.5 MiB, JSON of it is larger.
 MAX_EVENT = 8 * 1024 * 1024
-#: Requests at a time; the API server's priority and fairness queues the rest anyway.
-CONNECTIONS = 32
+#: Requests at a time: a watch for each list, eight reads for each relay's worker, one for each
+#: sender's, and the loops beside; the API server's priority and fairness queues what is too much.
+CONNECTIONS = 64
 
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _APPLY = "application/apply-patch+yaml"
@@ -103,6 +104,8 @@ class Kube:
             "GET",
             _path(kind, namespace, name),
             f"reading the version of {kind.name} {name}",
+            # From the API server's cache, not from etcd: it may be a moment old.
+            query={"resourceVersion": "0"},
             accept=_METADATA_ONLY,
         )
         return str(found["metadata"]["resourceVersion"])
@@ -189,13 +192,13 @@ class Kube:
             body=manifest,
         )
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply, forced."""
-        return await self._apply(manifest, "")
+    async def apply(self, manifest: Manifest, *, force: bool = True) -> Manifest:
+        """Server-side apply."""
+        return await self._apply(manifest, "", force=force)
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
         """Server-side apply of the status subresource, forced."""
-        return await self._apply(manifest, "/status")
+        return await self._apply(manifest, "/status", force=True)
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
         """JSON merge patch."""
@@ -225,7 +228,7 @@ class Kube:
         except NotFound:
             return
 
-    async def _apply(self, manifest: Manifest, subresource: str) -> Manifest:
+    async def _apply(self, manifest: Manifest, subresource: str, *, force: bool) -> Manifest:
         kind = KINDS[manifest["kind"]]
         return await self._call(
             "PATCH",
@@ -233,7 +236,7 @@ class Kube:
             f"applying {kind.name} {name_of(manifest)}{subresource}",
             query={
                 "fieldManager": FIELD_MANAGER_STATUS if subresource else FIELD_MANAGER,
-                "force": "true",
+                "force": "true" if force else "false",
             },
             body=manifest,
             content_type=_APPLY,

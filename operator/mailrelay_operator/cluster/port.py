@@ -132,7 +132,7 @@ class Cluster(Protocol):
         ...
 
     async def version(self, kind: Kind, namespace: str, name: str) -> str:
-        """The object's resourceVersion, without its contents; NotFound."""
+        """The object's resourceVersion, without its contents, as of a moment ago; NotFound."""
         ...
 
     async def list(
@@ -158,9 +158,10 @@ class Cluster(Protocol):
         """POST; Conflict when an object of that name exists."""
         ...
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply, forced. With `metadata.uid` or `metadata.resourceVersion`, Conflict
-        unless that very object or version exists."""
+    async def apply(self, manifest: Manifest, *, force: bool = True) -> Manifest:
+        """Server-side apply. With `metadata.uid` or `metadata.resourceVersion`, Conflict unless
+        that very object or version exists; without `force`, Conflict where another wrote a field
+        that this changes."""
         ...
 
     async def apply_status(self, manifest: Manifest) -> Manifest:

@@ -1,5 +1,5 @@
-"""Doing what a plan says, action by action. One that fails stops none but those that need it, and
-is told, so that the next plan can say so.
+"""Doing what a plan says, action by action. One that fails stops no other, and is told, so that the
+next plan can say so.
 """
 
 from __future__ import annotations
@@ -76,9 +76,6 @@ class Actor:
         """Do them in order."""
         outcome = Outcome()
         for action in actions:
-            after = action.after if isinstance(action, Apply) else None
-            if after is not None and after in outcome.failures:
-                continue
             try:
                 await self._do(action)
             except ClusterError as error:
@@ -121,7 +118,7 @@ class Actor:
         there = self._contents.known(key) or self._store.find(key.kind, key.namespace, key.name)
         if there is not None and self._holds(key, there, manifest):
             return
-        result = await self._cluster.apply(manifest)
+        result = await self._cluster.apply(manifest, force=not action.makes)
         said, seen = _said(manifest), projected(result, _said(manifest))
         if seen != said:  # a quantity in another notation, say
             if len(self._rewritten) >= MAX_REWRITTEN:

@@ -44,7 +44,7 @@ from mailrelay_operator.plan.objects import (
 from mailrelay_operator.plan.running import ANNOTATION_STAMPED
 from mailrelay_operator.plan.senders import sender_uid
 
-#: Requests at a time for one relay; four workers together stay below the client's 32 connections.
+#: Requests at a time for one relay; four workers together stay below the client's 64 connections.
 AT_A_TIME = 8
 
 _Item = TypeVar("_Item")

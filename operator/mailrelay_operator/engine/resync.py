@@ -15,7 +15,7 @@ from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.memory import Memory
 from mailrelay_operator.engine.metrics import OperatorMetrics
 from mailrelay_operator.engine.ringing import relay_key, sender_key
-from mailrelay_operator.engine.store import Store
+from mailrelay_operator.engine.store import Store, is_before
 from mailrelay_operator.engine.workers import Doorbell
 from mailrelay_operator.plan.facts import Absence, ObjectKey
 from mailrelay_operator.plan.objects import Manifest, name_of, namespace_of
@@ -127,8 +127,8 @@ class Reread:
             seen = Absence.FORBIDDEN.value
         except ClusterError:
             return  # no answer is no change
-        if self._contents.version(key) != known or seen == known:
-            return  # written or read meanwhile, or as it was
+        if self._contents.version(key) != known or seen == known or is_before(seen, known):
+            return  # written or read meanwhile, as it was, or seen in a cache that is behind
         self._contents.forget(key)
         for reader in self._contents.readers(key):
             self._doorbell.add(reader, urgent=True)

@@ -201,12 +201,14 @@ def trimmed(found: Manifest) -> Manifest:
     return {**kept, "metadata": metadata}
 
 
+def is_before(version: str, other: str) -> bool:
+    """Whether one version of an object is older than another. They can be compared as numbers
+    (Kubernetes 1.35 says so, and it was never otherwise)."""
+    return version.isdecimal() and other.isdecimal() and int(version) < int(other)
+
+
 def _is_older(found: Manifest, known: Manifest) -> bool:
-    """Versions of one object can be compared as numbers (Kubernetes 1.35 says so, and it was never
-    otherwise)."""
-    old, new = version_of(known), version_of(found)
-    comparable = old.isdecimal() and new.isdecimal() and uid_of(found) == uid_of(known)
-    return comparable and int(new) < int(old)
+    return uid_of(found) == uid_of(known) and is_before(version_of(found), version_of(known))
 
 
 def _is_same_spec(old: Manifest, new: Manifest) -> bool:

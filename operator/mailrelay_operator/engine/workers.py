@@ -21,9 +21,10 @@ from mailrelay_operator.engine.reconcile import Unfinished
 log = structlog.get_logger()
 
 #: Rounds at a time, of relays and domains, and of senders. Each is bound by the API server's
-#: answers; client-go's controllers default to 1 or 5.
+#: answers, some 50 ms for a write on a busy one, and most of a sender's round is waiting; sixteen
+#: make the API server the bound, not us.
 RELAY_WORKERS = 4
-SENDER_WORKERS = 8
+SENDER_WORKERS = 16
 #: Seconds for one round: a relay's first one writes 25 objects, each within its own deadline.
 ROUND_DEADLINE = 120.0
 #: Seconds after which a worker without work says that it is alive.

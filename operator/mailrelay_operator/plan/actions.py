@@ -1,8 +1,7 @@
 """PURE: what a plan says to do: one ordered list of typed actions, each with its owner.
 
 The engine does them in this order, and stops at none but the API server's silence: an action that
-fails is a fact of the next plan. `after` names an object without which an action makes no sense:
-when that one failed, this one is left out.
+fails is a fact of the next plan.
 """
 
 from __future__ import annotations
@@ -32,11 +31,12 @@ class Create:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apply:
-    """Server-side apply of the whole of what we say of the object."""
+    """Server-side apply of the whole of what we say of the object. `makes` says that it is not
+    there: where another has made one of that name meanwhile, nothing of that one is overwritten."""
 
     owner: ObjectKey
     manifest: Manifest
-    after: ObjectKey | None = None
+    makes: bool = False
 
     @property
     def target(self) -> ObjectKey:

@@ -12,7 +12,7 @@ from mailrelay_gateway.contract.documents import Sha256Verifier, Verifier
 from mailrelay_operator.api.mailsender import MailSender
 from mailrelay_operator.api.names import ANNOTATION_MINTED
 from mailrelay_operator.api.reasons import Reason
-from mailrelay_operator.plan.actions import Action, Announce, Apply, Create, SenderPlan, key_of
+from mailrelay_operator.plan.actions import Action, Announce, Apply, SenderPlan, key_of
 from mailrelay_operator.plan.credentials import (
     REVOKED_WITHIN,
     Credentials,
@@ -32,7 +32,7 @@ from mailrelay_operator.plan.facts import (
     SenderMaterial,
 )
 from mailrelay_operator.plan.gateway_config import token_hash
-from mailrelay_operator.plan.manifests.secrets import binding_secret, empty_binding_secret
+from mailrelay_operator.plan.manifests.secrets import binding_secret
 from mailrelay_operator.plan.objects import (
     Manifest,
     annotations_of,
@@ -153,13 +153,9 @@ def _secret(facts: SenderFacts, found: Credentials, material: SenderMaterial) ->
         password = material.password
     elif found.state is not SecretState.PRESENT:
         return
-    if found.state is SecretState.MISSING:
-        empty = empty_binding_secret(facts.manifest, name=found.name, relay=facts.view.name)
-        yield Create(owner=owner, manifest=empty)
-    secret = ObjectKey(kind="Secret", namespace=namespace_of(facts.manifest), name=found.name)
     yield Apply(
         owner=owner,
-        after=secret,
+        makes=found.state is SecretState.MISSING,
         manifest=binding_secret(
             facts.manifest,
             name=found.name,

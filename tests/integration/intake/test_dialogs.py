@@ -1,25 +1,30 @@
 """Every file of tests/dialogs is a conversation that real listeners have to hold, as its own file
 says.
 
-A file is read from the top. `#` is a comment; first come settings:
+A file is read from the top. A line that begins with `#` is a comment. First come settings:
 
-- `listener NAME`: which listener to talk to (submission, implicit, open, closed)
-- `maxsize N`, `maxrecipients N`: limits.message; `rate N`: that many messages a minute
-- `surplus deferred`: limits.message.onTooManyRecipients is DeferRecipients
-- `drain N`: octets beyond maxsize that are taken and dropped
-- `pace whole`: the octets are not sent one at a time: the test is about one write
+    listener NAME          which listener to talk to (submission, implicit, open, closed)
+    maxsize N              limits.message.maxSize
+    maxrecipients N        limits.message.maxRecipients
+    surplus deferred       limits.message.onTooManyRecipients is DeferRecipients
+    rate N                 limits.rates: that many messages a minute
+    drain N                octets beyond maxsize that are taken and dropped
+    pace whole             the octets are not sent one at a time: the test is about one write
 
 The rest is, line by line:
 
-- `C: text`: the client sends the line and CRLF; lines that follow each other go out in one write
-- `C| text`: the client sends exactly this; \\r \\n \\0 \\xNN \\\\ are octets
-- `S: text`: the server answers with this line; `...` stands for anything
-- `S+ code`: the server answers with a whole reply of that code, whatever it says
-- `TLS`: the client begins TLS now; `LOGIN`: EHLO, AUTH PLAIN with the right password
-- `END`: the server closes, and has said nothing more
-- `STORED sender recipient ...`: one more message was stored, from and to these
-- `BODY text`: the last one ends with this (octets as in C|)
-- `NOTHING`: nothing was stored in all
+    C: text                the client sends the line and CRLF; lines that follow each other go out
+                           in one write
+    C| text                the client sends exactly this; \\r \\n \\t \\0 \\xNN \\\\ and \\s (a
+                           blank) are octets
+    S: text                the server answers with this line; `...` stands for anything
+    S+ code                the server answers with a whole reply of that code, whatever it says
+    TLS                    the client begins TLS now
+    LOGIN                  EHLO, and AUTH PLAIN with the right password
+    END                    the server closes, and has said nothing more
+    STORED sender to ...   one more message was stored, from and to these; <> is the null sender
+    BODY text              the last one ends with this (octets as in C|)
+    NOTHING                nothing was stored in all
 
 Each runs twice: as it stands, and with the client's octets sent one at a time, which must make no
 difference.

@@ -190,10 +190,13 @@ class FakeCluster:
         self.put(manifest)
         return copy.deepcopy(self.objects[key])
 
-    async def apply(self, manifest: Manifest) -> Manifest:
+    async def apply(self, manifest: Manifest, *, force: bool = True) -> Manifest:
         self._refuse("apply", manifest["kind"], name_of(manifest))
         said = copy.deepcopy(manifest)
         said.pop("status", None)
+        ours = self.managed.get(_key(manifest), {}).get((FIELD_MANAGER, "Apply"), {})
+        if not force and _contradicts(self.objects.get(_key(manifest)), said, ours):
+            raise Conflict(f"applying {_key(manifest)}", "Apply failed with 1 conflict")
         return self._apply(manifest, said, (FIELD_MANAGER, "Apply"), "apply")
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
@@ -312,6 +315,18 @@ def _apply_to(found: Any, dropped: Any, said: Any) -> Any:
             found[key] = _apply_to(found.get(key), (dropped or {}).get(key), value)
         return found
     return copy.deepcopy(said)
+
+
+def _contradicts(found: Any, said: Any, ours: Any) -> bool:
+    """Whether `said` would change a field that another has written."""
+    if isinstance(said, dict) and isinstance(found, dict):
+        below = ours if isinstance(ours, dict) else {}
+        return any(
+            _contradicts(found[key], value, below.get(key))
+            for key, value in said.items()
+            if key in found
+        )
+    return bool(found is not None and found != said and ours is None)
 
 
 def _without(fields: Any, others: Manifests) -> dict[str, Any]:

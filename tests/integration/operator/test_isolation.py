@@ -20,10 +20,10 @@ from mailrelay_operator.plan.facts import LeafWanted
 from tests.integration.operator.world import World, relay, secret, sender, usernames
 
 REFUSALS = [
-    Forbidden("creating Secret three-smtp", "exceeded quota: secrets=10"),
-    Forbidden("creating Secret three-smtp", "namespace team is being terminated"),
-    Invalid("creating Secret three-smtp", "denied by policy"),
-    Unavailable("creating Secret three-smtp", 'failed calling webhook "x"', answered=True),
+    Forbidden("applying Secret three-smtp", "exceeded quota: secrets=10"),
+    Forbidden("applying Secret three-smtp", "namespace team is being terminated"),
+    Invalid("applying Secret three-smtp", "denied by policy"),
+    Unavailable("applying Secret three-smtp", 'failed calling webhook "x"', answered=True),
 ]
 
 
@@ -34,7 +34,7 @@ async def test_a_tenant_whose_secret_is_refused_holds_up_nobody(
     world.cluster.put(relay(), sender("one"), sender("two"))
     await world.settle()
     world.cluster.put(sender("three"), sender("four"))
-    world.cluster.refuse("create", "Secret", error, name="three-smtp")
+    world.cluster.refuse("apply", "Secret", error, name="three-smtp")
     await world.settle()
     assert usernames(world) == {"mail.one", "mail.two", "mail.three", "mail.four"}
     for name in ("one", "two", "four"):
@@ -46,7 +46,7 @@ async def test_a_tenant_whose_secret_is_refused_holds_up_nobody(
     world.pass_time(300)
     await world.work()
     assert len(world.unfinished) == tried + 1  # it backs off, and nobody's round is repeated
-    world.cluster.refuse("create", "Secret", None, name="three-smtp")
+    world.cluster.refuse("apply", "Secret", None, name="three-smtp")
     world.pass_time(120)
     await world.settle()
     assert world.condition("Ready", "MailSender", "three") == ("True", "Ready")

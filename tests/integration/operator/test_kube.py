@@ -85,21 +85,23 @@ async def test_paths_and_verbs_are_those_of_kubernetes(server: Server, kube: Kub
         "status": {},
     }
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "mail"}}
-    server.answers = [(200, {"metadata": {"resourceVersion": "7"}})] * 7
+    server.answers = [(200, {"metadata": {"resourceVersion": "7"}})] * 8
     await kube.get(MAIL_RELAY, "mail", "out")
     await kube.get(NAMESPACE, "team", "team")
     assert await kube.version(SECRET, "mail", "s") == "7"
     await kube.create(secret)
     await kube.apply(secret)
+    await kube.apply(secret, force=False)
     await kube.apply_status(relay)
     await kube.delete(STATEFUL_SET, "mail", "out", uid="1", orphan=True)
     manager = {"fieldManager": "mailrelay", "force": "true"}
     assert [one[:3] for one in server.asked] == [
         ("GET", "/apis/mailrelay.dev/v1alpha1/namespaces/mail/mailrelays/out", {}),
         ("GET", "/api/v1/namespaces/team", {}),
-        ("GET", "/api/v1/namespaces/mail/secrets/s", {}),
+        ("GET", "/api/v1/namespaces/mail/secrets/s", {"resourceVersion": "0"}),
         ("POST", "/api/v1/namespaces/mail/secrets", {"fieldManager": "mailrelay-create"}),
         ("PATCH", "/api/v1/namespaces/mail/secrets/s", manager),
+        ("PATCH", "/api/v1/namespaces/mail/secrets/s", manager | {"force": "false"}),
         (
             "PATCH",
             "/apis/mailrelay.dev/v1alpha1/namespaces/mail/mailrelays/out/status",
@@ -110,8 +112,8 @@ async def test_paths_and_verbs_are_those_of_kubernetes(server: Server, kube: Kub
     assert "PartialObjectMetadata" in server.headers[2]["Accept"]
     assert server.headers[4]["Content-Type"] == "application/apply-patch+yaml"
     assert server.asked[4][3] == secret
-    assert server.asked[6][3]["preconditions"] == {"uid": "1"}
-    assert server.asked[6][3]["propagationPolicy"] == "Orphan"
+    assert server.asked[7][3]["preconditions"] == {"uid": "1"}
+    assert server.asked[7][3]["propagationPolicy"] == "Orphan"
 
 
 async def test_a_list_is_read_to_its_end_and_its_items_know_their_kind(

@@ -44,7 +44,8 @@ async def test_a_revoked_password_ends_although_its_secret_cannot_be_written(wor
     await world.settle()
     old = world.cluster.data("mail", "app-smtp")["password"]
     world.cluster.drop("Secret", "mail", "app-smtp")
-    world.cluster.refuse("create", "Secret", Forbidden("creating", "exceeded quota"))
+    refusal = Forbidden("applying", "exceeded quota")
+    world.cluster.refuse("apply", "Secret", refusal, name="app-smtp")
     await world.round()
     world.pass_time(62)
     await world.settle()

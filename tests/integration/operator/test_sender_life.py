@@ -11,6 +11,7 @@ from mailrelay_operator.cluster.port import (
     Forbidden,
 )
 from mailrelay_operator.engine.minting import mint_authority, mint_leaf
+from mailrelay_operator.engine.ringing import relay_key
 from mailrelay_operator.engine.scope import Scope
 from mailrelay_operator.plan.facts import LeafWanted
 from tests.integration.operator.world import (
@@ -109,11 +110,46 @@ async def test_what_the_plan_drops_is_gone_from_the_tenants_secret(world: World)
     assert len(data["password"]) == 43
 
 
-async def test_a_secret_that_was_filled_half_is_filled(world: World) -> None:
+async def test_a_secret_is_never_there_without_its_contents(world: World) -> None:
+    """A pod that starts in that very moment would mount an empty one."""
+    seen: list[int] = []
+    world.cluster.watchers.append(
+        lambda found, _: (
+            seen.append(len(found.get("data") or {}))
+            if found["metadata"]["name"] == "app-smtp"
+            else None
+        )
+    )
+    world.cluster.put(relay(), sender())
+    await world.settle()
+    assert seen == [9]
+
+
+async def test_a_secret_that_another_made_meanwhile_is_left_alone(world: World) -> None:
+    world.cluster.put(relay())
+    await world.settle()
+    world.kubelet.slow.add("out-0")
+    world.cluster.put(sender())
+    await world.round()  # there was none when it was looked for
+    world.kubelet.slow.clear()
+    world.kubelet.run()
+    theirs = secret("app-smtp", type_="servicebinding.io/smtp")
+    theirs["data"] = {"password": "bWluZQ=="}
+    del theirs["stringData"]
+    world.cluster.put(theirs)
+    world.doorbell.add(relay_key("mail", "out"))
+    await world.work()
+    assert world.unfinished  # the API server said so
+    await world.settle()
+    assert world.cluster.data("mail", "app-smtp") == {"password": "mine"}
+    assert world.condition("Accepted", "MailSender", "app") == ("False", "NotOwned")
+
+
+async def test_a_secret_that_could_not_be_made_is_made_later(world: World) -> None:
     world.cluster.put(relay(), sender())
     world.cluster.refuse("apply", "Secret", Forbidden("applying", "no"), name="app-smtp")
     await world.settle()
-    assert not world.cluster.data("mail", "app-smtp")
+    assert world.cluster.find("Secret", "mail", "app-smtp") is None
     assert world.condition("Programmed", "MailSender", "app") == ("False", "ApplyFailed")
     world.restart()
     world.cluster.refuse("apply", "Secret", None, name="app-smtp")

@@ -4,6 +4,7 @@ a condition."""
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -213,6 +214,24 @@ def test_only_a_loop_that_stands_still_ends_the_process() -> None:
     pulse.beat("watch a")
     moment += 2.0
     assert pulse.stuck() == "watch b"
+
+
+async def test_a_look_into_a_cache_that_is_behind_is_no_news() -> None:
+    cluster = FakeCluster()
+    cluster.put(brought("login", username="u", password="p"))
+    doorbell = Doorbell(time.monotonic)
+    login = ObjectKey(kind="Secret", namespace="mail", name="login")
+    contents = Contents(cluster, Scope())
+    contents.reads(relay_key("mail", "out"), soon=(login,))
+    await contents.get(login)
+    newer = copy.deepcopy(cluster.objects["Secret", "mail", "login"])
+    newer["metadata"]["resourceVersion"] = "1000000"
+    contents.note(newer)  # as after a write of ours
+    await Reread(
+        cluster=cluster, doorbell=doorbell, contents=contents, metrics=OperatorMetrics()
+    ).look(login)
+    assert doorbell.relays.take(now=time.monotonic()) is None
+    assert contents.known(login) is newer
 
 
 async def test_a_changed_or_deleted_reference_rings_once() -> None:

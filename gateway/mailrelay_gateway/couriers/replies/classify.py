@@ -26,6 +26,7 @@ from mailrelay_gateway.message.effect import (
     Split,
 )
 from mailrelay_gateway.message.envelope import Outcome, Result
+from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import SessionEnded, Transcript, Trouble
 from mailrelay_gateway.smtp.client.states import Phase
@@ -45,7 +46,7 @@ class Ending(Enum):
     OUR_FAULT = auto()  # the body could not be read from the spool
 
 
-@dataclass(frozen=True, slots=True)
+@message_value(frozen=True, slots=True)
 class Meaning:
     """What one recipient's attempt came to: an Outcome that knows no recipient and no host yet."""
 
@@ -98,7 +99,7 @@ class Refusal:
     sure: bool
 
 
-@dataclass(frozen=True, slots=True)
+@message_value(frozen=True, slots=True)
 class Verdict:
     """What a transaction came to: one meaning per recipient. `give_back`: the upstream never saw
     it; no meanings.

@@ -69,11 +69,6 @@ class SandboxCourier:
         self._stopping = False
         self._stop = asyncio.Event()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The upstreams that are captured."""
-        return tuple(self._keep)
-
     def configure(self, config: GatewayConfig) -> None:
         """Capture for the sandbox upstreams of this configuration."""
         self._keep = {u.name: u.sandbox.keep for u in config.relay.upstreams if u.sandbox}

@@ -1,5 +1,5 @@
 """Sets apart the recipients that cannot even be named to a server. Pure, and rarely needed:
-ingress checks addresses.
+intake checks addresses.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from typing import TypeVar
 from mailrelay_gateway.couriers.replies.classify import COMMANDS, Failure, Meaning, Verdict
 from mailrelay_gateway.couriers.replies.reply_text import signature
 from mailrelay_gateway.message.envelope import Result
+from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.states import Phase
 
@@ -50,7 +51,7 @@ MAX_ROW = 64
 MAX_CULPRITS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@message_value(frozen=True, slots=True, kw_only=True)
 class Refused:
     """The upstream refused a whole stage of a message's transaction. `signature` is what the same
     refusal of other messages looks like; `sure`: a rule holds the upstream for it.
@@ -63,7 +64,7 @@ class Refused:
     sure: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@message_value(frozen=True, slots=True, kw_only=True)
 class Passed:
     """A message got past the stage `phase`."""
 

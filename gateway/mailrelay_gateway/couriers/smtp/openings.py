@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mailrelay_gateway.message_value import message_value
+
 #: Openings of a held upstream at a time: a probe that stalls does not keep the next one waiting,
 #: and no more knock at a door that is closed.
 PROBES = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@message_value(frozen=True, slots=True, kw_only=True)
 class Scene:
     """What a pool knows when it decides. Times are the loop's."""
 

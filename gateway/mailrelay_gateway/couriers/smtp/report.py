@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
 from mailrelay_gateway.message.envelope import Attempt, Outcome, Result
+from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
@@ -22,7 +22,7 @@ MAX_LOGGED_REPLY = 1000
 _CODE_CLASSES = {2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 
 
-@dataclass(frozen=True, slots=True)
+@message_value(frozen=True, slots=True)
 class Delays:
     """Seconds: from acceptance to this attempt, to open the connection (0 when reused), and for the
     transaction.

@@ -1,7 +1,7 @@
 """A message body as it travels after 354: dot-stuffed and ended by a dot (RFC 5321 section 4.5.2).
 Pure.
 
-Bodies come with CRLF line ends only: ingress refuses or repairs anything else, so a dot is stuffed
+Bodies come with CRLF line ends only: intake refuses or repairs anything else, so a dot is stuffed
 after CRLF.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.smtp.client.states import Phase
 from mailrelay_gateway.smtp.reply import Reply
 
@@ -37,7 +38,7 @@ class SendBody:
     """
 
 
-@dataclass(frozen=True, slots=True)
+@message_value(frozen=True, slots=True)
 class Transcript:
     """The replies of one transaction. None: the reply never came, or the command was never sent.
 
@@ -53,7 +54,7 @@ class Transcript:
     dot_sent: bool  # the final dot was handed to the owner to send
 
 
-@dataclass(frozen=True, slots=True)
+@message_value(frozen=True, slots=True)
 class TransactionEnded:
     """All replies of the transaction came, and the session is ready for the next one."""
 

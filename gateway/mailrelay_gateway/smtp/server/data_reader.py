@@ -152,11 +152,6 @@ class ChunkReader(_Checks):
         """A chunk of `size` octets follows."""
         self._left = size
 
-    @property
-    def left(self) -> int:
-        """Octets of the chunk that have not come yet."""
-        return self._left
-
     def feed(self, octets: bytes, position: int) -> tuple[bytes, int]:
         """Read `octets` from `position`: (content, where the chunk's end was passed, or -1 if it
         has not come yet).

@@ -8,8 +8,8 @@ that it will not get one. Values keep their case (xtext).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem, refuse
 
@@ -20,7 +20,7 @@ _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e]+))
 _SIZE = re.compile(r"[0-9]{1,20}")
 
 
-@dataclass(frozen=True, slots=True)
+@message_value(frozen=True, slots=True)
 class MailParameters:
     """What MAIL said besides the address: the size in octets (0: not said)."""
 

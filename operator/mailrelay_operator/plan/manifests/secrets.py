@@ -69,17 +69,6 @@ def admin_secret(relay: Manifest, token: str) -> Manifest:
     }
 
 
-def empty_binding_secret(sender: Manifest, *, name: str, relay: str) -> Manifest:
-    """A tenant's Secret as it is created: ours by type, labels and owner, and without contents, so
-    that whoever creates it owns no key of it."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": _binding_metadata(sender, name=name, relay=relay),
-        "type": SECRET_TYPE_BINDING,
-    }
-
-
 def binding_secret(
     sender: Manifest,
     *,
@@ -93,8 +82,8 @@ def binding_secret(
     read: Manifest | None,
 ) -> Manifest:
     """All that a tenant's client needs, by the keys of the Service Binding specification, as it is
-    applied. `read` is the Secret as it was read: the password is that one's, so only that very
-    version may be written over."""
+    applied: there is never one without contents, which a pod could mount. `read` is the Secret as
+    it was read: the password is that one's, so only that very version may be written over."""
     scheme = "smtps" if endpoint.implicit_tls else "smtp"
     login = f"{quote(username, safe='')}:{quote(password, safe='')}"
     data = {
