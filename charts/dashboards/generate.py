@@ -50,7 +50,7 @@ def dashboard_json() -> str:
     board = (
         dashboard.Dashboard("mailrelay")
         .uid("mailrelay")
-        .description("Mail gateways: what goes in, out, waits, fails and is refused.")
+        .description("Mail gateways: what is accepted, queued, delivered, failed and refused.")
         .tags(["mailrelay", "mail", "smtp"])
         .timezone("browser")
         .time("now-6h", "now")
@@ -60,9 +60,9 @@ def dashboard_json() -> str:
         .with_variable(
             dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
         )
-        .with_variable(_label_variable("namespace", "Namespace", "mailrelay_queue_messages"))
+        .with_variable(_label_variable("namespace", "Namespace", "mailrelay_queue_recipients"))
         .with_variable(
-            _label_variable("relay", "Relay", 'mailrelay_queue_messages{namespace=~"$namespace"}')
+            _label_variable("relay", "Relay", 'mailrelay_queue_recipients{namespace=~"$namespace"}')
         )
     )
     ids = count(1)

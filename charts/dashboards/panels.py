@@ -118,13 +118,13 @@ GLANCE = Row(
             unit="cps",
         ),
         Panel(
-            title="Waiting",
-            description="Recipients whose message is in the queue, for whatever reason.",
-            queries=(Query(expr=total("queue_messages")),),
+            title="Queued",
+            description="Recipients in the queue, in whatever state.",
+            queries=(Query(expr=total("queue_recipients")),),
             view=View.FIGURE,
         ),
         Panel(
-            title="Oldest waiting",
+            title="Oldest in the queue",
             description="Age of the oldest message in the queue.",
             queries=(Query(expr=highest("queue_oldest_seconds")),),
             view=View.FIGURE,
@@ -276,24 +276,30 @@ REFUSED = Row(
 )
 
 WAITS = Row(
-    title="What waits",
+    title="Queue",
     panels=(
         Panel(
-            title="Queue, by upstream and state",
+            title="Queued recipients, by upstream and state",
             description=(
-                "Ready: on its turn. Deferred: tried, and to be tried again. Held: the upstream is "
-                "in trouble."
+                "Ready: next in turn, or under way. Deferred: tried, and to be tried again. Held: "
+                "the upstream is held."
             ),
             queries=(
                 Query(
-                    expr=total("queue_messages", by="upstream, state"),
+                    expr=total("queue_recipients", by="upstream, state"),
                     legend="{{upstream}} {{state}}",
                 ),
             ),
             view=View.STACKED,
         ),
         Panel(
-            title="Oldest waiting, by upstream",
+            title="Queued messages, by upstream",
+            description="A message counts for each state in which it has a recipient.",
+            queries=(Query(expr=total("queue_messages", by="upstream"), legend="{{upstream}}"),),
+            view=View.STACKED,
+        ),
+        Panel(
+            title="Oldest in the queue, by upstream",
             description="Age of the oldest message. It fails when it reaches retry.giveUpAfter.",
             queries=(
                 Query(expr=highest("queue_oldest_seconds", by="upstream"), legend="{{upstream}}"),
@@ -303,11 +309,11 @@ WAITS = Row(
         Panel(
             title="Spool",
             description=(
-                "Octets that wait, and what is left of the volume. Below the low-water mark mail "
-                "is answered 452."
+                "Size of the queued messages, and the space left on the volume. Below the "
+                "low-water mark mail is answered 452."
             ),
             queries=(
-                Query(expr=total("queue_bytes"), legend="waiting"),
+                Query(expr=total("queue_bytes"), legend="queued"),
                 Query(expr=lowest("spool_free_bytes"), legend="free, of the fullest volume"),
             ),
             unit="bytes",

@@ -148,28 +148,37 @@ class Metrics:
 
         # --- in
         self.received_messages = counter(
-            "received_messages_total", "Messages answered 250.", "listener", "sender_namespace"
+            "received_messages_total",
+            "Messages accepted (answered 250).",
+            "listener",
+            "sender_namespace",
         )
         self.received_bytes = counter(
             "received_bytes_total",
-            "Octets of messages answered 250.",
+            "Size of the messages accepted.",
             "listener",
             "sender_namespace",
         )
         self.rejected = counter(
-            "rejected_total", "Refusals (4xx and 5xx) to clients.", "listener", "stage", "reason"
+            "rejected_total",
+            "Refusals, 4xx and 5xx, of commands and connections.",
+            "listener",
+            "stage",
+            "reason",
         )
         # A registry of its own: in OpenMetrics a counter owns its name without _total too, in the
         # text format that we serve it does not.
         self._beside = CollectorRegistry()
         self.connections = Family(
-            Gauge("mailrelay_connections", "Open sessions.", ["listener"], registry=self._beside)
+            Gauge(
+                "mailrelay_connections", "Open SMTP sessions.", ["listener"], registry=self._beside
+            )
         )
         self.listener_up = gauge(
-            "listener_up", "1 if the listener serves, 0 if its port cannot be opened.", "listener"
+            "listener_up", "1: the listener serves. 0: its port cannot be opened.", "listener"
         )
         self.connections_total = counter(
-            "connections_total", "Sessions accepted or refused.", "listener", "result"
+            "connections_total", "SMTP sessions accepted or refused.", "listener", "result"
         )
         self.tls_handshakes = counter(
             "tls_handshakes_total", "TLS handshakes with clients.", "listener", "result"
@@ -178,65 +187,72 @@ class Metrics:
         self.smtp_commands = counter("smtp_commands_total", "SMTP commands received.", "verb")
         self.limit_usage_ratio = gauge(
             "limit_usage_ratio",
-            "How full the fullest limit is, 0 to 1.",
+            "Use of the limit that is used most.",
             "scope",
             "sender_namespace",
         )
         self.limited = counter(
             "limited_total",
-            "Messages deferred or rejected by a limit.",
+            "Messages refused by a rate limit.",
             "scope",
             "sender_namespace",
         )
         # --- the queue
+        self.queue_recipients = gauge(
+            "queue_recipients", "Recipients in the queue.", "upstream", "state"
+        )
         self.queue_messages = gauge(
-            "queue_messages", "Recipients waiting, by what they wait for.", "upstream", "state"
+            "queue_messages",
+            "Messages in the queue, each counted in every upstream and state where it has a"
+            " recipient.",
+            "upstream",
+            "state",
         )
         self.queue_oldest_seconds = gauge(
-            "queue_oldest_seconds", "Age of the oldest message that waits.", "upstream"
+            "queue_oldest_seconds", "Age of the oldest message in the queue.", "upstream"
         )
-        self.queue_bytes = gauge("queue_bytes", "Octets of the messages that wait.", "upstream")
+        self.queue_bytes = gauge("queue_bytes", "Size of the messages in the queue.", "upstream")
         self.dead_letters = Gauge(
             "mailrelay_dead_letters",
-            "Failed messages kept for people to see.",
+            "Dead letters kept.",
             registry=self.registry,
         )
         self.spool_commit_seconds = Histogram(
             "mailrelay_spool_commit_seconds",
-            "Duration of one commit with fsync.",
+            "Duration of one commit with its fsync.",
             buckets=COMMIT_BUCKETS,
             registry=self.registry,
         )
         self.spool_free_bytes = Gauge(
             "mailrelay_spool_free_bytes",
-            "Free octets of the spool's volume.",
+            "Free space on the spool's volume.",
             registry=self.registry,
         )
         self.spool_quarantined_databases = Gauge(
             "mailrelay_spool_quarantined_databases",
-            "Damaged databases put apart.",
+            "Damaged databases in quarantine, counted at the start.",
             registry=self.registry,
         )
         self.spool_quarantined_bodies = Gauge(
             "mailrelay_spool_quarantined_bodies",
-            "Bodies put apart because no message names them.",
+            "Bodies in quarantine because no message names them, counted at the start.",
             registry=self.registry,
         )
         self.spool_quarantined_bytes = Gauge(
             "mailrelay_spool_quarantined_bytes",
-            "Octets of what was put apart.",
+            "Size of what is in quarantine, counted at the start.",
             registry=self.registry,
         )
         # --- out
         self.delivery_attempts = counter(
             "delivery_attempts_total",
-            "Attempts by recipient, by outcome.",
+            "Delivery attempts, counted by recipient.",
             "upstream",
             "result",
             "code_class",
         )
         self.delivery_seconds = histogram(
-            "delivery_seconds", "From accepted to delivered.", DELIVERY_BUCKETS, "upstream"
+            "delivery_seconds", "Time from acceptance to delivery.", DELIVERY_BUCKETS, "upstream"
         )
         self.attempt_seconds = histogram(
             "attempt_seconds", "Duration of one attempt.", ATTEMPT_BUCKETS, "upstream"
@@ -246,28 +262,30 @@ class Metrics:
         )
         self.upstream_up = gauge(
             "upstream_up",
-            "1 if the upstream takes mail or was not tried yet, 0 if held.",
+            "1: the upstream takes mail, or was not tried yet. 0: it is held.",
             "upstream",
         )
         self.upstream_paced_seconds = counter(
             "upstream_paced_seconds_total",
-            "Seconds for which the upstream's words made its mail wait.",
+            "Time for which mail waited because the upstream asked for less (throttling, quotas).",
             "upstream",
         )
-        self.dsn = counter("dsn_total", "Delivery status notifications queued.", "kind")
+        self.dsn = counter("dsn_total", "Notices (DSNs) queued.", "kind")
         self.certificate_expiry_seconds = gauge(
             "certificate_expiry_seconds",
-            "Seconds until the listener's certificate ends.",
+            "Time until the listener's certificate expires.",
             "listener",
         )
         # --- ourselves
         self.config_reloads = counter("config_reloads_total", "Configurations read.", "result")
         self.loop_lag_seconds = Gauge(
-            "mailrelay_loop_lag_seconds", "How late the event loop runs.", registry=self.registry
+            "mailrelay_loop_lag_seconds",
+            "How late the event loop runs its timers.",
+            registry=self.registry,
         )
         self.log_lines_dropped = Counter(
             "mailrelay_log_lines_dropped_total",
-            "Log lines that the reader of stdout was too slow for.",
+            "Log lines dropped because the reader of stdout was too slow.",
             registry=self.registry,
         )
 
@@ -304,7 +322,8 @@ class Metrics:
         for mechanism in ("PLAIN", "LOGIN"):
             for result in ("ok", "failed", "busy", "error"):
                 self.auth_attempts(mechanism, result)
-        self.queue_messages.keep([(name, state) for name in upstreams for state in STATES])
+        for family in (self.queue_recipients, self.queue_messages):
+            family.keep([(name, state) for name in upstreams for state in STATES])
         self.queue_oldest_seconds.keep([(name,) for name in upstreams])
         self.queue_bytes.keep([(name,) for name in upstreams])
         self.upstream_connections.keep([(name,) for name in upstreams])

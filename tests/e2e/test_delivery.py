@@ -104,7 +104,7 @@ def test_what_went_in_and_out_is_counted(kubectl: Kubectl, client: Client, sink:
         what="three more deliveries in /metrics",
     )
     eventually(
-        lambda: metric(kubectl, "mailrelay_queue_messages", upstream="smarthost") == 0,
+        lambda: metric(kubectl, "mailrelay_queue_recipients", upstream="smarthost") == 0,
         deadline=10,
         what="an empty queue in /metrics",
     )

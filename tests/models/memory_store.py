@@ -251,15 +251,16 @@ class MemoryStore:
 
     def count(self, done: Callable[[Counts | Problem], None]) -> None:
         def run() -> Callable[[], None]:
-            figures: defaultdict[tuple[Route, State], list[int]] = defaultdict(list)
+            figures: defaultdict[tuple[Route, bool], list[int]] = defaultdict(list)
             for (seq, _), row in self.rows.items():
-                figures[row.route, row.state].append(seq)
+                deferred = row.state in (State.DEFERRED, State.UNCERTAIN)
+                figures[row.route, deferred].append(seq)
             counts = Counts(
                 by_route={
                     key: Figures(
                         recipients=len(seqs),
                         messages=len(set(seqs)),
-                        octets=sum(self.messages[seq].size for seq in seqs),
+                        octets=sum(self.messages[seq].size for seq in set(seqs)),
                         oldest=min(self.messages[seq].received_at for seq in seqs),
                     )
                     for key, seqs in figures.items()

@@ -110,11 +110,11 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What one route has in one state."""
+    """What one route has of what is ready or leased, or of what is deferred."""
 
     recipients: int = 0
     messages: int = 0
-    octets: int = 0  # of the messages, once for each recipient
+    octets: int = 0  # of the messages, each counted once
     oldest: float | None = None  # Unix seconds at which the oldest of them was accepted
 
 
@@ -122,11 +122,12 @@ class Figures:
 class Counts:
     """The queue counted, as of a moment that is committed but may be past.
 
+    `by_route` tells what is deferred (DEFERRED, UNCERTAIN: True) from what is not (READY, LEASED).
     `ready` are recipients by backlog; `next_at` is when the next one is due that waits for a time;
     `seconds` is what counting took.
     """
 
-    by_route: Mapping[tuple[Route, State], Figures]
+    by_route: Mapping[tuple[Route, bool], Figures]
     ready: Mapping[Backlog, int]
     messages: int
     oldest: float | None

@@ -32,36 +32,36 @@ class OperatorMetrics:
         self._registry = CollectorRegistry()
         self._reconciles = Counter(
             "mailrelay_reconcile",
-            "Rounds of a key, by kind and result.",
+            "Reconciles.",
             ["kind", "result"],
             registry=self._registry,
         )
         self._seconds = Histogram(
             "mailrelay_reconcile_seconds",
-            "How long a round takes.",
+            "Duration of one reconcile.",
             ["kind"],
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
             registry=self._registry,
         )
         self._backlog = Gauge(
             "mailrelay_backlog",
-            "Keys that are due or with a worker.",
+            "Objects that are due to be reconciled, or being reconciled.",
             registry=self._registry,
         )
         self._conditions = Gauge(
             "mailrelay_conditions",
-            "Objects by kind, condition and its status.",
+            "Objects that have a condition with this status.",
             ["kind", "condition", "status"],
             registry=self._registry,
         )
         self._reread = Gauge(
             "mailrelay_reread_interval_seconds",
-            "How long one look at everything that is referred to takes.",
+            "How long it takes to read all referenced Secrets and ConfigMaps once.",
             registry=self._registry,
         )
         self._resync = Gauge(
             "mailrelay_resync_timestamp_seconds",
-            "When every object was last put on the backlog, as Unix time.",
+            "When every object was last put on the backlog, in Unix time.",
             registry=self._registry,
         )
         for kind in ("MailRelay", "MailSender", "MailDomain"):

@@ -27,7 +27,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"))
     with gateway.run(), prometheus.run(gateway.admin_port):
         # Rates need a sample from before.
-        eventually(lambda: prometheus.query("mailrelay_queue_messages"), "the first scrape")
+        eventually(lambda: prometheus.query("mailrelay_queue_recipients"), "the first scrape")
         with sink(sink_port):
             send(gateway, 3)
             await_result(gateway, "delivered", 3)

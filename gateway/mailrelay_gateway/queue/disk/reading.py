@@ -69,11 +69,11 @@ def count(connection: apsw.Connection, free_octets: Callable[[], int]) -> Counts
         routes: dict[int, Route] = {}
         senders: dict[int, str] = {}
         by_route = {}
-        for (route, state), (recipients, messages, octets, seq) in found.items():
+        for (route, deferred), (recipients, messages, octets, seq) in found.items():
             received_at = connection.execute(
                 "SELECT received_at FROM messages WHERE seq=?", (seq,)
             ).get
-            by_route[_route(connection, routes, route), State(state)] = Figures(
+            by_route[_route(connection, routes, route), bool(deferred)] = Figures(
                 recipients=recipients, messages=messages, octets=octets, oldest=received_at
             )
         ready = {}
@@ -107,7 +107,9 @@ def count(connection: apsw.Connection, free_octets: Callable[[], int]) -> Counts
 
 
 def _totals(connection: apsw.Connection) -> dict[tuple[int, int], tuple[int, int, int, int]]:
-    """By route and state: recipients, messages, octets, and the number of the first message."""
+    """By route, and whether it is deferred: recipients, messages, octets, and the number of the
+    first message.
+    """
     totals: dict[tuple[int, int], tuple[int, int, int, int]] = {}
     after = -_END
     while True:
@@ -115,13 +117,16 @@ def _totals(connection: apsw.Connection) -> dict[tuple[int, int], tuple[int, int
             "SELECT seq FROM recipients WHERE seq > ? ORDER BY seq LIMIT 1 OFFSET ?",
             (after, WINDOW),
         ).get
-        for route, state, recipients, messages, octets, seq in connection.execute(
-            "SELECT route, state, count(*), count(DISTINCT seq), sum(size), min(seq)"
-            " FROM recipients WHERE seq > ? AND seq <= ? GROUP BY route, state",
-            (after, _END if until is None else until),
+        for route, deferred, recipients, messages, octets, seq in connection.execute(
+            # Inside: one row for each message, so that it and its octets count once.
+            "SELECT route, deferred, sum(recipients), count(*), sum(size), min(seq) FROM"
+            " (SELECT route, state IN (?, ?) AS deferred, seq, count(*) AS recipients,"
+            " max(size) AS size FROM recipients WHERE seq > ? AND seq <= ?"
+            " GROUP BY seq, route, deferred) GROUP BY route, deferred",
+            (State.DEFERRED, State.UNCERTAIN, after, _END if until is None else until),
         ):
-            before = totals.get((route, state), (0, 0, 0, seq))
-            totals[route, state] = (
+            before = totals.get((route, deferred), (0, 0, 0, seq))
+            totals[route, deferred] = (
                 before[0] + recipients,
                 before[1] + messages,
                 before[2] + octets,
