@@ -23,12 +23,13 @@ import structlog
 from mailrelay_gateway import __version__
 from mailrelay_gateway.admin.server import AdminServer
 from mailrelay_gateway.admin.tls import AdminTls, placeholder
-from mailrelay_gateway.contract.documents import Certificate
+from mailrelay_gateway.contract.documents import SCHEMA, Certificate, Sandbox, Smarthost, Upstream
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig, load
 from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
 from mailrelay_gateway.couriers.sandbox.store import SandboxStore
 from mailrelay_gateway.couriers.smarthost.courier import Courier
+from mailrelay_gateway.couriers.unknown import UnknownCourier
 from mailrelay_gateway.descriptors import sessions_for
 from mailrelay_gateway.folder import ConfigFolder
 from mailrelay_gateway.intake.places import Caps
@@ -191,6 +192,8 @@ class Gateway:
         self._sandbox = SandboxCourier(
             self._scheduler, lambda: SandboxStore(arguments.spool / "sandbox.db"), self.metrics
         )
+        self._unknown = UnknownCourier(self._scheduler, self.metrics)
+        self._couriers: dict[str, SandboxCourier | Courier | UnknownCourier] = {}
         sessions = sessions_for(self._descriptors)
         log.info("descriptors", descriptor_count=self._descriptors, session_count=sessions)
         self._listeners = Listeners(
@@ -313,23 +316,31 @@ class Gateway:
             lambda: self.metrics.configure(config),
             lambda: self._courier.configure(config),
             lambda: self._sandbox.configure(config),
+            lambda: self._unknown.configure(config),
             lambda: self._configure_queue(config),
             lambda: self._listeners.apply(ready.listeners),
             lambda: self._show_admin_certificate(config.relay.admin_certificate),
         )
 
     def _configure_queue(self, config: GatewayConfig) -> None:
-        self._scheduler.attach(
-            {
-                upstream.name: self._sandbox if upstream.sandbox else self._courier
-                for upstream in config.relay.upstreams
-            }
-        )
+        before = self._couriers
+        self._couriers = {
+            upstream.name: self._courier_of(upstream) for upstream in config.relay.upstreams
+        }
+        for name in self._couriers.keys() & before.keys():
+            if self._couriers[name] is not before[name]:  # what another one said counts no more
+                self.metrics.upstream_up(name).set(1)
+        self._scheduler.attach(self._couriers)
         if self._scheduling:
             self._scheduler.configure(config)
         else:
             self._scheduling = True
             self._scheduler.start(asyncio.get_running_loop(), config, self._opened)
+
+    def _courier_of(self, upstream: Upstream) -> SandboxCourier | Courier | UnknownCourier:
+        if isinstance(upstream.settings, Sandbox):
+            return self._sandbox
+        return self._courier if isinstance(upstream.settings, Smarthost) else self._unknown
 
     def _refuse_config(self, why: str) -> None:
         self.problem = why
@@ -402,13 +413,16 @@ class Gateway:
         """The picture for the operator and for people."""
         config = self._in_force.config if self._in_force else None
         found = {
-            status.name: status for status in (*self._courier.status(), *self._sandbox.status())
+            status.name: status
+            for courier in (self._courier, self._sandbox, self._unknown)
+            for status in courier.status()
         }
         names = [upstream.name for upstream in config.relay.upstreams] if config else []
         return GatewayStatus(
             version=__version__,
             digest=config.digest if config else "",
             files=config.file_digests if config else {},
+            schema_number=SCHEMA,
             problem=self.problem,
             hostname=config.relay.hostname if config else "",
             started_at=datetime.fromtimestamp(self._started_at, UTC).isoformat(timespec="seconds"),

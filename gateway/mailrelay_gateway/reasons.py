@@ -155,5 +155,10 @@ class Reason(StrEnum):
         "UpstreamProtocolError",
         "The upstream answered something that is not SMTP.",
     )
+    UPSTREAM_KIND_UNKNOWN = (
+        "UpstreamKindUnknown",
+        "The gateway is older than its configuration and does not know this kind of upstream or"
+        " of its login.",
+    )
     UPSTREAM_GONE = "UpstreamGone", "The message's route names no upstream that is configured."
     SUSPENDED = "Suspended", "The relay is suspended: mail is accepted and waits."

@@ -18,7 +18,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from mailrelay_gateway.contract.documents import Limits
+from tests.models import made
 from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, smarthost
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ class Gateway:
             relay(
                 [plain_listener(self.port)],
                 [smarthost("sink", sink_port, connections=CONNECTIONS)],
-                limits=Limits(max_recipients=1000),
+                limits=made.limits(max_recipients=1000),
             )
         )
 

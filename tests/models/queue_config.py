@@ -6,16 +6,12 @@ from dataclasses import replace
 
 from mailrelay_gateway.contract.documents import (
     HostPort,
-    RelayDocument,
-    RelayReference,
-    Retry,
-    Smarthost,
-    Upstream,
 )
 from mailrelay_gateway.contract.files import GatewayConfig, encode_files, load
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
+from tests.models import made
 
 REPLIES = {
     Result.DELIVERED: (Reason.DELIVERED, Reply(250, "2.0.0", "ok")),
@@ -30,19 +26,19 @@ def config(
     *upstreams: str, suspend: bool = False, connections: int = 10, **retry: float
 ) -> GatewayConfig:
     """A configuration with smarthosts of these names."""
-    document = RelayDocument(
-        relay=RelayReference(namespace="mail", name="relay"),
+    document = made.relay_document(
+        relay=made.relay_reference(namespace="mail", name="relay"),
         hostname="relay.example.com",
         suspend=suspend,
         upstreams=tuple(
-            Upstream(
+            made.upstream(
                 name=name,
-                smarthost=Smarthost(hosts=(HostPort(host="192.0.2.1", port=25),)),
+                settings=made.smarthost(hosts=(HostPort(host="192.0.2.1", port=25),)),
                 connections=connections,
             )
             for name in upstreams
         ),
-        retry=Retry(**({"give_up_after": 3600.0, "max_interval": 0.05} | retry)),
+        retry=made.retry(**({"give_up_after": 3600.0, "max_interval": 0.05} | retry)),
     )
     return load(encode_files(document, ()))
 

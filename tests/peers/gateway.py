@@ -32,20 +32,15 @@ from mailrelay_gateway.contract.documents import (
     HostPort,
     Limits,
     Listener,
-    ListenerAuthentication,
-    ListenerTls,
     RelayDocument,
-    RelayReference,
     Retry,
-    SandboxSettings,
+    Sandbox,
     Sender,
-    Sha256Verifier,
-    Smarthost,
     TlsMode,
     Upstream,
-    UpstreamTls,
 )
 from mailrelay_gateway.contract.files import FILE_NAME, encode_files
+from tests.models import made
 from tests.peers import vocabulary
 
 TOKEN = "a token for tests"
@@ -99,23 +94,23 @@ def sender(
     name: str = "app", *, addresses: Sequence[str] = ("*@example.com",), namespace: str = "team-a"
 ) -> Sender:
     """A MailSender with the password PASSWORD; its username is NAMESPACE.NAME."""
-    return Sender(
+    return made.sender(
         uid=f"uid-{namespace}-{name}",
         namespace=namespace,
         name=name,
         username=f"{namespace}.{name}",
-        verifiers=(Sha256Verifier(hash=hashlib.sha256(PASSWORD.encode()).hexdigest()),),
+        verifiers=(made.sha256_verifier(hash=hashlib.sha256(PASSWORD.encode()).hexdigest()),),
         addresses=tuple(addresses),
     )
 
 
 def plain_listener(port: int, name: str = "plain") -> Listener:
     """A listener without TLS and login, for clients on loopback."""
-    return Listener(
+    return made.listener(
         name=name,
         port=port,
-        tls=ListenerTls(mode=TlsMode.NONE),
-        authentication=ListenerAuthentication(
+        tls=made.listener_tls(mode=TlsMode.NONE),
+        authentication=made.listener_authentication(
             mode=AuthenticationMode.NONE, client_cidrs=("127.0.0.0/8",)
         ),
     )
@@ -125,25 +120,27 @@ def tls_listener(
     port: int, mode: TlsMode = TlsMode.START_TLS, name: str = "submission"
 ) -> Listener:
     """A listener that wants TLS and a login."""
-    return Listener(name=name, port=port, tls=ListenerTls(mode=mode, certificates=(certificate(),)))
+    return made.listener(
+        name=name, port=port, tls=made.listener_tls(mode=mode, certificates=(certificate(),))
+    )
 
 
 def smarthost(name: str, *ports: int, connections: int = 20) -> Upstream:
     """A smarthost on loopback without TLS and login."""
-    return Upstream(
+    return made.upstream(
         name=name,
         connections=connections,
         messages_per_connection=1000,
-        smarthost=Smarthost(
+        settings=made.smarthost(
             hosts=tuple(HostPort(host="127.0.0.1", port=port) for port in ports),
-            tls=UpstreamTls(mode=TlsMode.NONE),
+            tls=made.upstream_tls(mode=TlsMode.NONE),
         ),
     )
 
 
 def sandbox(name: str = "capture", keep: int = 1000) -> Upstream:
     """A sandbox."""
-    return Upstream(name=name, sandbox=SandboxSettings(keep=keep))
+    return made.upstream(name=name, settings=Sandbox(keep=keep))
 
 
 def relay(
@@ -155,14 +152,14 @@ def relay(
     suspend: bool = False,
 ) -> RelayDocument:
     """A relay's document, its admin token being TOKEN."""
-    return RelayDocument(
-        relay=RelayReference(namespace="mail", name="relay"),
+    return made.relay_document(
+        relay=made.relay_reference(namespace="mail", name="relay"),
         hostname="relay.example.com",
         suspend=suspend,
         listeners=tuple(listeners),
         upstreams=tuple(upstreams),
-        retry=retry or Retry(give_up_after=3600.0, max_interval=1.0),
-        limits=limits or Limits(),
+        retry=retry or made.retry(give_up_after=3600.0, max_interval=1.0),
+        limits=limits or made.limits(),
         admin_token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest(),
     )
 

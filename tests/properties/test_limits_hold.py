@@ -9,6 +9,7 @@ from mailrelay_gateway.contract.documents import OnLimit, Rate, RateUnit, Scope
 from mailrelay_gateway.message.envelope import Identity
 from mailrelay_gateway.policy.gcra import Gcra
 from mailrelay_gateway.policy.limits import Limits
+from tests.models import made
 
 #: Seconds to the next message, and how many units it has.
 HISTORIES = st.lists(
@@ -21,7 +22,7 @@ IDENTITIES = [
 ]
 RATES = st.lists(
     st.builds(
-        Rate,
+        made.rate,
         scope=st.sampled_from(Scope),
         unit=st.sampled_from(RateUnit),
         count=st.integers(1, 20),

@@ -11,13 +11,7 @@ from collections.abc import Sequence
 
 from mailrelay_gateway.contract.documents import (
     HostPort,
-    RelayDocument,
-    RelayReference,
-    Retry,
-    Smarthost,
     TlsMode,
-    Upstream,
-    UpstreamTls,
 )
 from mailrelay_gateway.contract.files import GatewayConfig, encode_files, load
 from mailrelay_gateway.couriers.resolver import Unresolved
@@ -28,6 +22,7 @@ from mailrelay_gateway.message.envelope import Attempt, Outcome, Result
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.queue.scheduler import Scheduler
 from mailrelay_gateway.reasons import Reason
+from tests.models import made
 from tests.simulation.depots import Depot
 from tests.simulation.network import Network
 from tests.simulation.queue_world import NAMES, World
@@ -163,23 +158,23 @@ class DeliveryWorld(World):
     def new_config(self) -> GatewayConfig:
         dice = self.dice
         names = dice.sample(NAMES, dice.randint(1, 4))
-        document = RelayDocument(
-            relay=RelayReference(namespace="mail", name="relay"),
+        document = made.relay_document(
+            relay=made.relay_reference(namespace="mail", name="relay"),
             hostname=dice.choice(["relay.example.com"] * 5 + ["other.example.com"]),
             suspend=not self.healthy and dice.random() < 0.05,
             upstreams=tuple(
-                Upstream(
+                made.upstream(
                     name=name,
-                    smarthost=Smarthost(
+                    settings=made.smarthost(
                         hosts=(HostPort(host=self.addresses[name], port=25),),
-                        tls=UpstreamTls(mode=TlsMode.NONE),
+                        tls=made.upstream_tls(mode=TlsMode.NONE),
                     ),
                     connections=CONNECTIONS,
                     messages_per_connection=dice.choice([1, 2, 100]),
                 )
                 for name in names
             ),
-            retry=Retry(give_up_after=dice.choice([600.0, 86400.0]), max_interval=600.0),
+            retry=made.retry(give_up_after=dice.choice([600.0, 86400.0]), max_interval=600.0),
         )
         return load(encode_files(document, ()))
 

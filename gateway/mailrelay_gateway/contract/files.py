@@ -1,8 +1,8 @@
 """The contract's files: how the documents lie on disk, their digests, and how they are read.
 
 The files are `relay` and `senders-00` to `senders-15`. Each is `FILE/v1.json.gz`: gzipped
-`{schema, digest, document}`. A reader ignores fields that it does not know (and can name them),
-refuses a newer schema, and checks the digest.
+`{schema, digest, document}`. A reader ignores fields and kinds that it does not know (and names
+them), refuses a newer schema, and checks the digest.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from mailrelay_gateway.contract.documents import (
     RelayDocument,
     Sender,
     SendersDocument,
+    UnknownKind,
 )
 
 #: The key in a Secret, and the file's name below its folder.
@@ -131,7 +132,7 @@ def load(files: Mapping[str, bytes]) -> GatewayConfig:
         digests[name] = str(wrapped["digest"])
         model = RelayDocument if name == RELAY_FILE else SendersDocument
         try:
-            document = model.model_validate(wrapped["document"])
+            document = model.read(wrapped["document"])
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             path = ".".join(str(part) for part in first["loc"])
@@ -191,7 +192,12 @@ def _unfold(name: str, octets: bytes) -> dict[str, Any]:
 
 
 def _unknown_paths(part: BaseModel, path: str) -> Iterator[str]:
-    """The paths of all fields that were in the JSON and that the models do not know."""
+    """The paths of all fields that were in the JSON and that the models do not know; of what has a
+    kind that they do not know, only the kind.
+    """
+    if isinstance(part, UnknownKind):
+        yield f"{path}kind={part.kind}"
+        return
     for extra in part.model_extra or {}:
         yield f"{path}{extra}"
     for name in type(part).model_fields:

@@ -1,13 +1,15 @@
-"""The contract's answer: what a gateway says of itself at GET /status."""
+"""The contract's answer: what a gateway says of itself at GET /status.
+
+Here the gateway is the writer. The rule is that of `documents`: strict when written, tolerant when
+read (`GatewayStatus.read`); a state that the reader does not know is Unknown.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
 
-from pydantic import Field
-
-from mailrelay_gateway.contract.documents import SCHEMA, Part
+from mailrelay_gateway.contract.documents import Part
 
 
 class UpstreamState(StrEnum):
@@ -17,15 +19,21 @@ class UpstreamState(StrEnum):
     UP = "Up"
     HELD = "Held"
 
+    @classmethod
+    def _missing_(cls, value: object) -> UpstreamState:
+        return cls.UNKNOWN
+
 
 class UpstreamStatus(Part):
-    """One upstream in `/status`; `message` is the upstream's own reply where there was one."""
+    """One upstream in `/status`; `message` is the upstream's own reply where there was one, `since`
+    when the state began (empty: not known).
+    """
 
     name: str
-    state: UpstreamState = UpstreamState.UNKNOWN
-    reason: str = ""
-    message: str = ""
-    since: str = ""
+    state: UpstreamState
+    reason: str
+    message: str
+    since: str
 
 
 class QueueStatus(Part):
@@ -33,9 +41,9 @@ class QueueStatus(Part):
     letters kept.
     """
 
-    messages: int = 0
-    oldest: str = ""
-    dead_letters: int = 0
+    messages: int
+    oldest: str
+    dead_letters: int
 
 
 class GatewayStatus(Part):
@@ -47,16 +55,16 @@ class GatewayStatus(Part):
     """
 
     version: str
-    digest: str = ""
-    files: Mapping[str, str] = Field(default_factory=dict)
-    schema_number: int = SCHEMA
-    problem: str = ""
-    hostname: str = ""
+    digest: str
+    files: Mapping[str, str]
+    schema_number: int
+    problem: str
+    hostname: str
     started_at: str
-    accepting: bool = True
-    suspended: bool = False
-    listeners: tuple[str, ...] = ()
-    ports: Mapping[str, int] = Field(default_factory=dict)
-    not_serving: tuple[str, ...] = ()
-    upstreams: tuple[UpstreamStatus, ...] = ()
-    queue: QueueStatus = QueueStatus()
+    accepting: bool
+    suspended: bool
+    listeners: tuple[str, ...]
+    ports: Mapping[str, int]
+    not_serving: tuple[str, ...]
+    upstreams: tuple[UpstreamStatus, ...]
+    queue: QueueStatus

@@ -22,7 +22,12 @@ from enum import StrEnum
 
 import structlog
 
-from mailrelay_gateway.contract.documents import ScryptVerifier, Sha256Verifier
+from mailrelay_gateway.contract.documents import (
+    ScryptVerifier,
+    Sha256Verifier,
+    UnknownKind,
+    Verifier,
+)
 from mailrelay_gateway.intake.login_queue import LoginQueue
 from mailrelay_gateway.policy.senders import Directory, SenderEntry
 from mailrelay_gateway.smtp.server.sasl import Credentials
@@ -34,8 +39,6 @@ SCRYPT_THREADS = 2
 #: Seconds that a success is remembered, and how many are.
 REMEMBER_SECONDS = 300.0
 REMEMBER_COUNT = 4096
-
-Verifier = Sha256Verifier | ScryptVerifier
 
 
 class Verdict(StrEnum):
@@ -67,11 +70,12 @@ class _Slow:
     entry: SenderEntry | None
     verifiers: list[ScryptVerifier]
     password: bytes
+    wrong: Verdict  # where none of them matches
     wanted: Callable[[], bool]  # whether somebody still waits for the verdict
     done: Done
 
 
-_DECOY_SHA256 = Sha256Verifier(hash="00" * 32)
+_DECOY_SHA256 = Sha256Verifier(hash="00" * 32, until="")
 
 
 def decoys_of(directory: Directory) -> tuple[Verifier, ...]:
@@ -81,6 +85,8 @@ def decoys_of(directory: Directory) -> tuple[Verifier, ...]:
     decoys: dict[tuple[object, ...], Verifier] = {}
     for entry in directory.by_uid.values():
         for verifier in entry.verifiers[:1]:
+            if isinstance(verifier, UnknownKind):
+                continue
             key = (verifier.kind, *_cost(verifier))
             if key in decoys:
                 continue
@@ -121,19 +127,23 @@ class Authenticator:
         password = credentials.password.encode()
         verifiers = entry.verifiers if entry else (self._decoy(credentials.username),)
         slow: list[ScryptVerifier] = []
+        wrong = Verdict.FAILED
         for verifier in verifiers:
             if isinstance(verifier, ScryptVerifier):
                 if entry is not None and self._remembers(verifier, password):
                     done(Verdict.OK, Login(entry, verifier))
                     return
                 slow.append(verifier)
-            elif _matches_sha256(verifier, password) and entry is not None:
-                done(Verdict.OK, Login(entry, verifier))
-                return
+            elif isinstance(verifier, Sha256Verifier):
+                if _matches_sha256(verifier, password) and entry is not None:
+                    done(Verdict.OK, Login(entry, verifier))
+                    return
+            else:
+                wrong = Verdict.ERROR  # only a newer gateway can tell: 4xx
         if not slow:
-            done(Verdict.FAILED, None)
+            done(wrong, None)
             return
-        job = _Slow(entry, slow, password, wanted, done)
+        job = _Slow(entry, slow, password, wrong, wanted, done)
         displaced = self._waiting.add(client, credentials.username, job)
         if displaced is not None and displaced.wanted():
             displaced.done(Verdict.BUSY, None)
@@ -171,7 +181,7 @@ class Authenticator:
             log.error("internal_error", exc_info=error)
             job.done(Verdict.ERROR, None)
         elif (verifier := result.result()) is None or job.entry is None:
-            job.done(Verdict.FAILED, None)
+            job.done(job.wrong, None)
         else:
             self._remember(verifier, job.password)
             job.done(Verdict.OK, Login(job.entry, verifier))

@@ -31,11 +31,9 @@ def changed_upstreams(before: GatewayConfig | None, after: GatewayConfig) -> lis
     """
     if before is None:
         return []
-    known = {u.name: (u.smarthost, u.sandbox) for u in before.relay.upstreams}
+    known = {u.name: u.settings for u in before.relay.upstreams}
     return [
-        u.name
-        for u in after.relay.upstreams
-        if u.name in known and known[u.name] != (u.smarthost, u.sandbox)
+        u.name for u in after.relay.upstreams if u.name in known and known[u.name] != u.settings
     ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mailrelay_gateway.contract.documents import ScryptVerifier, Sender, Sha256Verifier
+from mailrelay_gateway.contract.documents import Sender, Verifier
 from mailrelay_gateway.message.envelope import Identity
 
 
@@ -59,7 +59,7 @@ class SenderEntry:
     """A MailSender as the gateway needs it."""
 
     identity: Identity
-    verifiers: tuple[Sha256Verifier | ScryptVerifier, ...]
+    verifiers: tuple[Verifier, ...]
     addresses: AddressMatcher
     suspended: bool
 

@@ -118,7 +118,7 @@ class Scheduler:
         self._stopping = False
         self._wake_due: set[LaneKey] = set()
         self._count_timer: asyncio.TimerHandle | None = None
-        self._status = QueueStatus()
+        self._status = QueueStatus(messages=0, oldest="", dead_letters=0)
         self.corrected = 0  # backlogs whose count in memory was wrong: a defect of ours each
 
     # --- life

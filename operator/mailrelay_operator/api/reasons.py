@@ -378,6 +378,12 @@ class Reason(StrEnum):
         "UpstreamReachable",
         "An upstream answers something that is not SMTP; its queue waits.",
     )
+    UPSTREAM_KIND_UNKNOWN = (
+        "UpstreamKindUnknown",
+        "UpstreamReachable",
+        "A gateway older than the operator does not know an upstream's kind or its login's; its"
+        " queue waits until the gateway is updated.",
+    )
     EGRESS_BLOCKED = (
         "EgressBlocked",
         "UpstreamReachable",

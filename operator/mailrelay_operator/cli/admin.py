@@ -52,7 +52,7 @@ class Admin:
     def status(self, *, deadline: float = DEADLINE) -> GatewayStatus:
         """What /status says, within `deadline` seconds."""
         try:
-            return GatewayStatus.model_validate(self._get_json("/status", deadline))
+            return GatewayStatus.read(self._get_json("/status", deadline))
         except ValidationError:
             raise AdminUnreachable(f"{self.url} is not a gateway of mailrelay.") from None
 

@@ -19,6 +19,7 @@ from mailrelay_operator.cli.documents import FileProblem, FilesUnusable, read_st
 from mailrelay_operator.cli.inventory import Inventory, Key, place_of
 from mailrelay_operator.cli.reading import read_inventory
 from mailrelay_operator.cli.standalone import facts_of, of_relay, senders_of
+from mailrelay_operator.engine.minting import SCRYPT_N, SCRYPT_P, SCRYPT_R
 from mailrelay_operator.plan.actions import Apply, Create
 from mailrelay_operator.plan.credentials import Credentials
 from mailrelay_operator.plan.facts import (
@@ -92,7 +93,9 @@ def shown(plan: Together) -> Iterator[Manifest]:
 
 def _placeholder(_uid: str, found: Credentials) -> SenderMaterial:
     if found.wants_scrypt is not None:
-        return SenderMaterial(verifier=ScryptVerifier(salt="", hash=""))
+        return SenderMaterial(
+            verifier=ScryptVerifier(n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, salt="", hash="")
+        )
     return SenderMaterial(password=MINTED)
 
 

@@ -12,7 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from mailrelay_gateway.contract.documents import AuthenticationMode, ScryptVerifier, TlsMode
+from mailrelay_gateway.contract.documents import (
+    AuthenticationMode,
+    Sandbox,
+    ScryptVerifier,
+    TlsMode,
+)
 from mailrelay_gateway.contract.files import FILE_NAME, RELAY_FILE, GatewayConfig, file_names, load
 from mailrelay_operator.api.mailrelay import MailRelay
 from mailrelay_operator.api.mailsender import MailSender
@@ -200,7 +205,7 @@ class Standalone:
             ),
             logins=tuple(_logins(config, inventory, store)),
             ways=tuple(
-                Way(name=upstream.name, is_sandbox=upstream.sandbox is not None)
+                Way(name=upstream.name, is_sandbox=isinstance(upstream.settings, Sandbox))
                 for upstream in (relay.upstreams if relay else ())
             ),
         )

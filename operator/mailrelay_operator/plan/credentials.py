@@ -131,7 +131,7 @@ def login_of(
             grace = REPLACED_WITHIN if found.moved else REVOKED_WITHIN
         case _:
             return SenderLogin(username=username, verifiers=_unexpired(known, now))
-    newest = Sha256Verifier(hash=token_hash(current))
+    newest = Sha256Verifier(hash=token_hash(current), until="")
     old = [
         one if one.until else one.model_copy(update={"until": timestamp(now + grace)})
         for one in known

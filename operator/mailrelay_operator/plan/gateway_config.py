@@ -1,8 +1,8 @@
 """PURE: a MailRelay's spec and what it refers to become the documents of the gateway's
 configuration.
 
-The contract is mailrelay_gateway.config; here is the translation of each part, and the reading back
-of what was written.
+The contract is mailrelay_gateway.contract; here is the translation of each part, and the reading
+back of what was written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mailrelay_gateway.contract.documents import RelayDocument
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig, encode, load
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
-from mailrelay_operator.api.upstreams import Upstream
+from mailrelay_operator.api.upstreams import Smarthost, Upstream
 from mailrelay_operator.plan.resolving import Resolved
 
 
@@ -92,7 +92,23 @@ def is_placeholder(document: RelayDocument) -> bool:
 
 
 _PLACEHOLDER = encode(
-    RelayDocument(relay=documents.RelayReference(namespace="", name=""), hostname="")
+    RelayDocument(
+        relay=documents.RelayReference(namespace="", name="", uid="", generation=0),
+        hostname="",
+        suspend=False,
+        replicas=1,
+        listeners=(),
+        upstreams=(),
+        limits=documents.Limits(
+            max_size=1,
+            max_recipients=1,
+            on_too_many_recipients=documents.OnTooManyRecipients.REJECT_MESSAGE,
+            rates=(),
+        ),
+        retry=documents.Retry(give_up_after=1, max_interval=1),
+        admin_token_sha256="",
+        admin_certificate=None,
+    )
 )
 
 
@@ -109,6 +125,7 @@ def _listener(
         certificates = (own_certificate,)
     return documents.Listener(
         name=listener.name,
+        protocol="SMTP",
         port=bound_port(listener, standalone=standalone),
         tls=documents.ListenerTls(mode=mode, certificates=certificates),
         authentication=documents.ListenerAuthentication(
@@ -119,27 +136,31 @@ def _listener(
 
 
 def _upstream(upstream: Upstream, resolved: Resolved) -> documents.Upstream:
-    smarthost = sandbox = None
-    if upstream.smarthost is not None:
-        smarthost = documents.Smarthost(
-            hosts=tuple(
-                documents.HostPort(host=one.host, port=one.port) for one in upstream.smarthost.hosts
-            ),
-            tls=documents.UpstreamTls(
-                mode=documents.TlsMode(upstream.smarthost.tls.mode),
-                ca=resolved.authorities.get(upstream.name),
-                server_name=upstream.smarthost.tls.server_name,
-            ),
-            login=resolved.logins.get(upstream.name),
-        )
-    if upstream.sandbox is not None:
-        sandbox = documents.SandboxSettings(keep=upstream.sandbox.keep)
     return documents.Upstream(
         name=upstream.name,
-        smarthost=smarthost,
-        sandbox=sandbox,
+        settings=_settings(upstream, resolved),
         connections=upstream.effective_connections,
         messages_per_connection=upstream.effective_messages_per_connection,
+    )
+
+
+def _settings(upstream: Upstream, resolved: Resolved) -> documents.Smarthost | documents.Sandbox:
+    if upstream.smarthost is not None:
+        return _smarthost(upstream.name, upstream.smarthost, resolved)
+    # Other kinds are refused as Unsupported before they come here.
+    assert upstream.sandbox is not None
+    return documents.Sandbox(keep=upstream.sandbox.keep)
+
+
+def _smarthost(name: str, smarthost: Smarthost, resolved: Resolved) -> documents.Smarthost:
+    return documents.Smarthost(
+        hosts=tuple(documents.HostPort(host=one.host, port=one.port) for one in smarthost.hosts),
+        tls=documents.UpstreamTls(
+            mode=documents.TlsMode(smarthost.tls.mode),
+            ca=resolved.authorities.get(name),
+            server_name=smarthost.tls.server_name,
+        ),
+        auth=resolved.logins.get(name),
     )
 
 

@@ -11,7 +11,13 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from mailrelay_gateway.contract.documents import Certificate, Login, RelayDocument
+from mailrelay_gateway.contract.documents import (
+    Certificate,
+    Login,
+    RelayDocument,
+    Smarthost,
+    UnknownKind,
+)
 from mailrelay_gateway.contract.pem import PemProblem, read_bundle
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
@@ -258,8 +264,11 @@ def _upstream_before(
     if before is None or upstream not in before.spec.upstreams:
         return None
     for known in before.document.upstreams:
-        if known.name == upstream.name and known.smarthost is not None:
-            return known.smarthost.login, known.smarthost.tls.ca
+        if known.name == upstream.name and isinstance(known.settings, Smarthost):
+            auth = known.settings.auth
+            if isinstance(auth, UnknownKind):
+                return None  # a newer operator's
+            return auth, known.settings.tls.ca
     return None
 
 

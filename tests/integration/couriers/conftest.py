@@ -16,12 +16,8 @@ import uvloop
 from mailrelay_gateway.contract.documents import (
     HostPort,
     Login,
-    RelayDocument,
-    RelayReference,
-    Smarthost,
     TlsMode,
     Upstream,
-    UpstreamTls,
 )
 from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.contract.status import UpstreamState
@@ -33,6 +29,7 @@ from mailrelay_gateway.metrics import Metrics
 from tests.integration.couriers.certificates import Authority, make_authority
 from tests.integration.couriers.memory_work import UPSTREAM, MemoryWork
 from tests.integration.couriers.scripted_server import Script, ScriptedServer
+from tests.models import made
 
 #: Short where a test waits for a silence to end, long enough for a busy machine everywhere else.
 DEADLINES = Deadlines(quit=0.5)
@@ -103,15 +100,15 @@ class Rig:
         messages: int = 100,
     ) -> GatewayConfig:
         """A configuration with one smarthost at these ports."""
-        smarthost = Smarthost(
+        smarthost = made.smarthost(
             hosts=tuple(HostPort(host=host, port=port) for port in ports),
-            tls=UpstreamTls(mode=mode, ca=ca or self.authority.pem, server_name=server_name),
-            login=login,
+            tls=made.upstream_tls(mode=mode, ca=ca or self.authority.pem, server_name=server_name),
+            auth=login,
         )
         return self.config_of(
-            Upstream(
+            made.upstream(
                 name=UPSTREAM,
-                smarthost=smarthost,
+                settings=smarthost,
                 connections=connections,
                 messages_per_connection=messages,
             )
@@ -119,16 +116,18 @@ class Rig:
 
     def config_of_hosts(self, *hosts: tuple[str, int], connections: int = 1) -> GatewayConfig:
         """A configuration with one smarthost at these hosts and ports."""
-        smarthost = Smarthost(
+        smarthost = made.smarthost(
             hosts=tuple(HostPort(host=host, port=port) for host, port in hosts),
-            tls=UpstreamTls(mode=TlsMode.NONE),
+            tls=made.upstream_tls(mode=TlsMode.NONE),
         )
-        return self.config_of(Upstream(name=UPSTREAM, smarthost=smarthost, connections=connections))
+        return self.config_of(
+            made.upstream(name=UPSTREAM, settings=smarthost, connections=connections)
+        )
 
     def config_of(self, *upstreams: Upstream) -> GatewayConfig:
         return GatewayConfig(
-            relay=RelayDocument(
-                relay=RelayReference(namespace="mail", name="relay"),
+            relay=made.relay_document(
+                relay=made.relay_reference(namespace="mail", name="relay"),
                 hostname="mail.example.com",
                 upstreams=upstreams,
             ),

@@ -11,9 +11,7 @@ import pytest
 from mailrelay_gateway.contract.documents import (
     HostPort,
     Login,
-    SandboxSettings,
-    Smarthost,
-    Upstream,
+    Sandbox,
 )
 from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_gateway.couriers.smtp.health import Probing
@@ -23,6 +21,7 @@ from mailrelay_gateway.reasons import Reason
 from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import LANE, UPSTREAM, attempt
 from tests.integration.couriers.scripted_server import Peer, polite, take_all
+from tests.models import made
 from tests.peers.gateway import free_port
 
 DELIVERED = (Result.DELIVERED, Reason.DELIVERED)
@@ -334,8 +333,10 @@ async def test_an_upstream_that_goes_does_not_hold_its_successor(rig: Rig) -> No
 async def test_other_kinds_of_upstream_are_left_alone(rig: Rig) -> None:
     courier = rig.run(
         rig.config_of(
-            Upstream(name="captured", sandbox=SandboxSettings()),
-            Upstream(name="out", smarthost=Smarthost(hosts=(HostPort(host="x", port=25),))),
+            made.upstream(name="captured", settings=Sandbox(keep=100)),
+            made.upstream(
+                name="out", settings=made.smarthost(hosts=(HostPort(host="x", port=25),))
+            ),
         )
     )
     courier.wake(LaneKey("captured"))

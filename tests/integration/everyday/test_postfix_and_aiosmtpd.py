@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from mailrelay_gateway.contract.documents import HostPort, Smarthost, TlsMode, Upstream, UpstreamTls
+from mailrelay_gateway.contract.documents import HostPort, TlsMode, Upstream
 from tests.integration.everyday.account import (
     duplicates,
     expected,
@@ -25,6 +25,7 @@ from tests.integration.everyday.account import (
     whole,
 )
 from tests.integration.everyday.scale import figures, scale
+from tests.models import made
 from tests.peers.gateway import (
     GatewayProcess,
     certificate,
@@ -46,9 +47,9 @@ MODES = [TlsMode.START_TLS, TlsMode.IMPLICIT]
 
 def over_tls(port: int, mode: TlsMode) -> Upstream:
     """A smarthost on loopback with the tests' certificate."""
-    tls = UpstreamTls(mode=mode, ca=certificate().chain, server_name="localhost")
+    tls = made.upstream_tls(mode=mode, ca=certificate().chain, server_name="localhost")
     hosts = (HostPort(host="127.0.0.1", port=port),)
-    return Upstream(name="sink", connections=10, smarthost=Smarthost(hosts=hosts, tls=tls))
+    return made.upstream(name="sink", connections=10, settings=made.smarthost(hosts=hosts, tls=tls))
 
 
 @as_root

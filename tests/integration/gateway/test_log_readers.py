@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from mailrelay_gateway.contract.documents import Limits
+from tests.models import made
 from tests.peers.client import send_plain
 from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, sandbox
 
@@ -74,7 +74,9 @@ async def test_a_reader_of_the_log_that_is_gone_stops_nothing(gateway: GatewayPr
 
 async def test_no_line_about_a_message_is_longer_than_8_kib(gateway: GatewayProcess) -> None:
     port = free_port()
-    gateway.write(relay([plain_listener(port)], [sandbox()], limits=Limits(max_recipients=1000)))
+    gateway.write(
+        relay([plain_listener(port)], [sandbox()], limits=made.limits(max_recipients=1000))
+    )
     await gateway.start()
     recipients = [f"someone-with-a-long-address-{n:03}@example.net" for n in range(300)]
     await send_plain(port, recipients=recipients)

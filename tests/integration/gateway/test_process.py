@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from mailrelay_gateway.contract.documents import Limits, Retry, TlsMode
+from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.contract.files import FILE_NAME, encode_files, file_digest
+from tests.models import made
 from tests.peers.client import MESSAGE, send_logged_in, send_plain
 from tests.peers.gateway import (
     PASSWORD,
@@ -421,8 +422,8 @@ async def test_a_full_disk_refuses_with_452_and_loses_nothing(tmp_path: Path) ->
             [plain_listener(port)],
             [smarthost("only", upstream.port)],
             suspend=True,
-            limits=Limits(max_recipients=10),
-            retry=Retry(max_interval=1.0),
+            limits=made.limits(max_recipients=10),
+            retry=made.retry(max_interval=1.0),
         )
     )
     await gateway.start()

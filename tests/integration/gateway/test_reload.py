@@ -15,14 +15,12 @@ from mailrelay_gateway.contract.documents import (
     Certificate,
     HostPort,
     Listener,
-    ListenerTls,
     RelayDocument,
-    Smarthost,
     TlsMode,
     Upstream,
-    UpstreamTls,
 )
 from tests.integration.gateway.test_process import _has, eventually, run_to_end
+from tests.models import made
 from tests.peers.certificates import RSA_1024, joined, make
 from tests.peers.client import send_logged_in, send_plain
 from tests.peers.gateway import (
@@ -39,19 +37,19 @@ from tests.peers.gateway import (
 
 def trusting(ca: str) -> Upstream:
     """A smarthost over TLS that trusts `ca` and is not there."""
-    return Upstream(
+    return made.upstream(
         name="smart",
-        smarthost=Smarthost(
+        settings=made.smarthost(
             hosts=(HostPort(host="127.0.0.1", port=free_port()),),
-            tls=UpstreamTls(mode=TlsMode.IMPLICIT, ca=ca),
+            tls=made.upstream_tls(mode=TlsMode.IMPLICIT, ca=ca),
         ),
     )
 
 
 def showing(port: int, chain: str, key: str) -> Listener:
     """A listener with this certificate."""
-    tls = ListenerTls(certificates=(Certificate(chain=chain, key=key),))
-    return Listener(name="submission", port=port, tls=tls)
+    tls = made.listener_tls(certificates=(Certificate(chain=chain, key=key),))
+    return made.listener(name="submission", port=port, tls=tls)
 
 
 def unusable(port: int, other: int) -> Sequence[tuple[RelayDocument, str]]:

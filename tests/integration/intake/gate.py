@@ -25,13 +25,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mailrelay_gateway.contract.documents import (
     Certificate,
-    Limits,
     Listener,
-    ListenerAuthentication,
-    ListenerTls,
     Rate,
-    RelayDocument,
-    RelayReference,
     ScryptVerifier,
     Sender,
     Sha256Verifier,
@@ -46,6 +41,7 @@ from mailrelay_gateway.message.body import whole
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.smtp.refusal import Problem
+from tests.models import made
 
 HOSTNAME = "relay.example.com"
 USERNAME = "shop.billing"
@@ -156,19 +152,19 @@ def trusting(*certificates: Certificate) -> ssl.SSLContext:
 
 
 def sha256_verifier(password: str) -> Sha256Verifier:
-    return Sha256Verifier(hash=hashlib.sha256(password.encode()).hexdigest())
+    return made.sha256_verifier(hash=hashlib.sha256(password.encode()).hexdigest())
 
 
 @cache
 def scrypt_verifier(password: str) -> ScryptVerifier:
     salt = b"\x01" * 16
     digest = hashlib.scrypt(password.encode(), salt=salt, n=1024, r=8, p=1, dklen=32)
-    return ScryptVerifier(n=1024, salt=salt.hex(), hash=digest.hex())
+    return ScryptVerifier(n=1024, r=8, p=1, salt=salt.hex(), hash=digest.hex())
 
 
 def senders() -> tuple[Sender, ...]:
     return (
-        Sender(
+        made.sender(
             uid="uid-billing",
             namespace="shop",
             name="billing",
@@ -176,7 +172,7 @@ def senders() -> tuple[Sender, ...]:
             verifiers=(sha256_verifier(PASSWORD),),
             addresses=("billing@example.com", "*@shop.example.com"),
         ),
-        Sender(
+        made.sender(
             uid="uid-printer",
             namespace="office",
             name="printer",
@@ -184,7 +180,7 @@ def senders() -> tuple[Sender, ...]:
             verifiers=(scrypt_verifier(SCRYPT_PASSWORD),),
             addresses=("printer@example.com",),
         ),
-        Sender(
+        made.sender(
             uid="uid-suspended",
             namespace="shop",
             name="suspended",
@@ -202,19 +198,23 @@ def listeners(*certificates: Certificate) -> tuple[Listener, ...]:
     """
     tls = certificates or (certificate("localhost", HOSTNAME),)
     return (
-        Listener(name="submission", port=0, tls=ListenerTls(certificates=tls)),
-        Listener(name="implicit", port=0, tls=ListenerTls(mode="Implicit", certificates=tls)),
-        Listener(
+        made.listener(name="submission", port=0, tls=made.listener_tls(certificates=tls)),
+        made.listener(
+            name="implicit", port=0, tls=made.listener_tls(mode="Implicit", certificates=tls)
+        ),
+        made.listener(
             name="open",
             port=0,
-            tls=ListenerTls(mode="None"),
-            authentication=ListenerAuthentication(mode="None", client_cidrs=("127.0.0.0/8",)),
+            tls=made.listener_tls(mode="None"),
+            authentication=made.listener_authentication(mode="None", client_cidrs=("127.0.0.0/8",)),
         ),
-        Listener(
+        made.listener(
             name="closed",
             port=0,
-            tls=ListenerTls(mode="None"),
-            authentication=ListenerAuthentication(mode="None", client_cidrs=("192.0.2.0/24",)),
+            tls=made.listener_tls(mode="None"),
+            authentication=made.listener_authentication(
+                mode="None", client_cidrs=("192.0.2.0/24",)
+            ),
         ),
     )
 
@@ -230,11 +230,11 @@ def configuration(
 ) -> GatewayConfig:
     """A configuration of our listeners and senders."""
     return GatewayConfig(
-        relay=RelayDocument(
-            relay=RelayReference(namespace="mail", name="main"),
+        relay=made.relay_document(
+            relay=made.relay_reference(namespace="mail", name="main"),
             hostname=HOSTNAME,
             listeners=tuple(listeners() if on is None else on),
-            limits=Limits(
+            limits=made.limits(
                 max_size=max_size,
                 max_recipients=max_recipients,
                 on_too_many_recipients="DeferRecipients" if defers_surplus else "RejectMessage",

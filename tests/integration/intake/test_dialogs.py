@@ -39,7 +39,6 @@ from pathlib import Path
 
 import pytest
 
-from mailrelay_gateway.contract.documents import Rate
 from mailrelay_gateway.intake.places import Caps
 from tests.integration.intake.gate import (
     HOSTNAME,
@@ -52,6 +51,7 @@ from tests.integration.intake.gate import (
     trusting,
     until,
 )
+from tests.models import made
 
 DIALOGS = sorted((Path(__file__).parents[2] / "dialogs").glob("*.txt"))
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
@@ -100,7 +100,7 @@ async def test_dialog(path: Path, pace: str, tmp_path: Path) -> None:
         max_size=int(settings.get("maxsize", 1 << 20)),
         max_recipients=int(settings.get("maxrecipients", 3)),
         defers_surplus=settings.get("surplus") == "deferred",
-        rates=[Rate(scope="Sender", count=int(settings["rate"]), per=60.0, burst=1)]
+        rates=[made.rate(scope="Sender", count=int(settings["rate"]), per=60.0, burst=1)]
         if "rate" in settings
         else (),
     )

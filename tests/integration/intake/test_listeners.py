@@ -18,8 +18,6 @@ from structlog.testing import capture_logs
 from mailrelay_gateway.contract.documents import (
     Certificate,
     Listener,
-    ListenerTls,
-    Rate,
     Scope,
     TlsMode,
 )
@@ -40,6 +38,7 @@ from tests.integration.intake.gate import (
     until,
 )
 from tests.integration.intake.test_commits import to_data
+from tests.models import made
 
 
 def moved(*pairs: tuple[str, int]) -> list[Listener]:
@@ -205,7 +204,7 @@ async def test_a_listener_without_a_usable_certificate_is_named(gate: Gate) -> N
         ),
     ):
         first, *others = listeners()
-        broken = first.model_copy(update={"tls": ListenerTls(certificates=certificates)})
+        broken = first.model_copy(update={"tls": made.listener_tls(certificates=certificates)})
         with pytest.raises(ConfigError, match=sentence):
             gate.listeners.prepare(configuration(on=[broken, *others]))
 
@@ -467,7 +466,7 @@ async def test_an_ehlo_answer_is_one_write(gate: Gate) -> None:
 
 
 async def test_use_of_limits_is_shown_and_survives_a_reload(tmp_path: Path) -> None:
-    rates = [Rate(scope=Scope.RELAY, count=2, per=3600.0, burst=2)]
+    rates = [made.rate(scope=Scope.RELAY, count=2, per=3600.0, burst=2)]
     async with open_gate(tmp_path, configuration(rates=rates)) as gate:
         client = await Client.connect(gate.ports["open"])
         for number, used in enumerate((0.5, 1.0)):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mailrelay_gateway.contract.documents import ListenerAuthentication
 from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.intake.login_queue import MAX_WAITING
 from mailrelay_gateway.intake.places import Caps
@@ -32,6 +31,7 @@ from tests.integration.intake.gate import (
     until,
 )
 from tests.integration.intake.test_commits import to_data
+from tests.models import made
 
 
 def plain(username: str, password: str) -> str:
@@ -229,7 +229,7 @@ async def test_what_a_reload_takes_away_acts_on_an_open_transaction(
 async def test_networks_that_are_taken_away_act_on_an_open_transaction(gate: Gate) -> None:
     client = await Client.connect(gate.ports["open"])
     await to_data(client)
-    narrowed = ListenerAuthentication(mode="None", client_cidrs=("192.0.2.0/24",))
+    narrowed = made.listener_authentication(mode="None", client_cidrs=("192.0.2.0/24",))
     await gate.configure(
         configuration(
             on=[

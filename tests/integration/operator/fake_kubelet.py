@@ -14,12 +14,13 @@ from cryptography.exceptions import InvalidSignature
 
 from mailrelay_gateway.contract.documents import Certificate
 from mailrelay_gateway.contract.files import FILE_NAME, GatewayConfig, load
-from mailrelay_gateway.contract.status import GatewayStatus, QueueStatus, UpstreamStatus
+from mailrelay_gateway.contract.status import GatewayStatus, UpstreamStatus
 from mailrelay_operator.cluster.port import Forbidden, Unavailable
 from mailrelay_operator.plan.certificates import carries, parse_chain
 from mailrelay_operator.plan.gateway_config import token_hash
 from mailrelay_operator.plan.objects import Manifest, name_of
 from tests.integration.operator.fake_cluster import CREATED, FakeCluster
+from tests.models import made
 
 
 class FakeKubelet:
@@ -32,7 +33,7 @@ class FakeKubelet:
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster = cluster
         self.upstreams: tuple[UpstreamStatus, ...] = ()
-        self.queue = QueueStatus()
+        self.queue = made.queue_status()
         self.silent: set[str] = set()
         self.slow: set[str] = set()
         self.problem = ""
@@ -58,7 +59,7 @@ class FakeKubelet:
             raise Unavailable(f"asking {pod}", "certificate verify failed")
         if loaded.relay.admin_token_sha256 != token_hash(token):
             raise Forbidden(f"asking {pod}", "it does not know our token yet")
-        return GatewayStatus(
+        return made.gateway_status(
             version="0",
             digest=loaded.digest,
             files=loaded.file_digests,

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_operator.cluster.gateways import GatewayPods
 from mailrelay_operator.cluster.port import ClusterError, Forbidden, Unavailable
 from mailrelay_operator.engine.minting import mint_authority, mint_leaf
 from mailrelay_operator.plan.facts import LeafWanted
+from tests.models import made
 
 NAME = "out.mail.svc"
 NOW = datetime.now(UTC)
 AUTHORITY = mint_authority("mail/out", now=NOW)
 OTHER = mint_authority("mail/other", now=NOW)
 LEAF = mint_leaf(LeafWanted(dns_names=(NAME,), addresses=()), AUTHORITY, now=NOW)
-STATUS = GatewayStatus(version="1", digest="abc", started_at="2026-01-01T00:00:00Z")
+STATUS = made.gateway_status(version="1", digest="abc", started_at="2026-01-01T00:00:00Z")
 
 
 class Gateway:

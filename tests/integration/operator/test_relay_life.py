@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
+from mailrelay_gateway.contract.documents import Login, Smarthost
+from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_operator.cluster.port import Invalid, Unavailable
 from mailrelay_operator.plan.certificates import carries
 from tests.integration.operator.world import World, brought, relay, sender
+from tests.models import made
+
+
+def smarthost_login(world: World) -> Login:
+    """What the gateway logs in with at its one upstream."""
+    (upstream,) = world.kubelet.loaded("out-0").relay.upstreams
+    assert isinstance(upstream.settings, Smarthost)
+    assert isinstance(upstream.settings.auth, Login)
+    return upstream.settings.auth
 
 
 async def test_a_relay_gets_its_objects_and_becomes_ready(world: World) -> None:
@@ -129,7 +139,7 @@ async def test_what_upstreams_say_is_a_condition_and_never_takes_part_in_ready(
     await world.settle()
     assert world.condition("UpstreamReachable") == ("Unknown", "NotTried")
     world.kubelet.upstreams = (
-        UpstreamStatus(
+        made.upstream_status(
             name="box",
             state=UpstreamState.HELD,
             reason="UpstreamAuthFailed",
@@ -139,7 +149,7 @@ async def test_what_upstreams_say_is_a_condition_and_never_takes_part_in_ready(
     await world.round()
     assert world.condition("UpstreamReachable") == ("False", "UpstreamAuthFailed")
     assert world.condition("Ready") == ("True", "Ready")
-    world.kubelet.upstreams = (UpstreamStatus(name="box", state=UpstreamState.UP),)
+    world.kubelet.upstreams = (made.upstream_status(name="box", state=UpstreamState.UP),)
     await world.round()
     assert world.condition("UpstreamReachable") == ("True", "Reachable")
 
@@ -229,9 +239,7 @@ async def test_a_secret_that_is_deleted_stops_nothing_that_runs(world: World) ->
     assert world.kubelet.loaded("out-0").digest == digest
     world.edit("MailRelay", "out", hostname="new.example.com")
     await world.settle()
-    login = world.kubelet.loaded("out-0").relay.upstreams[0].smarthost
-    assert login is not None and login.login is not None
-    assert login.login.password == "p"
+    assert smarthost_login(world).password == "p"
     assert world.kubelet.loaded("out-0").relay.hostname == "new.example.com"
 
 
@@ -280,9 +288,7 @@ async def test_a_changed_login_reaches_the_gateways(world: World) -> None:
     await world.settle()
     world.cluster.put(brought("login", username="u", password="new\n"))
     await world.settle()
-    found = world.kubelet.loaded("out-0").relay.upstreams[0].smarthost
-    assert found is not None and found.login is not None
-    assert found.login.password == "new"
+    assert smarthost_login(world).password == "new"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from mailrelay_gateway.contract.documents import ScryptVerifier, Sha256Verifier
+from mailrelay_gateway.contract.documents import ScryptVerifier
 from mailrelay_operator.cluster.port import (
     Forbidden,
 )
@@ -27,6 +27,7 @@ from tests.integration.operator.world import (
     sha256,
     usernames,
 )
+from tests.models import made
 
 
 async def test_a_sender_gets_a_secret_with_all_that_a_client_needs(world: World) -> None:
@@ -48,7 +49,7 @@ async def test_a_sender_gets_a_secret_with_all_that_a_client_needs(world: World)
     found = world.cluster.objects["Secret", "mail", "app-smtp"]
     assert found["type"] == "servicebinding.io/smtp"
     (entry,) = world.kubelet.loaded("out-0").senders
-    assert entry.verifiers == (Sha256Verifier(hash=sha256(password)),)
+    assert entry.verifiers == (made.sha256_verifier(hash=sha256(password)),)
     assert world.condition("Ready", "MailSender", "app") == ("True", "Ready")
     status = world.cluster.objects["MailSender", "mail", "app"]["status"]
     assert status["endpoint"] == {"host": "out.mail.svc", "port": 587, "tls": "StartTLS"}
@@ -72,7 +73,7 @@ async def test_the_verifier_comes_first_and_the_secret_second(world: World) -> N
     password = world.cluster.data("mail", "app-smtp")["password"]
     for pod in ("out-0", "out-1"):
         (entry,) = world.kubelet.loaded(pod).senders
-        assert Sha256Verifier(hash=sha256(password)) in entry.verifiers
+        assert made.sha256_verifier(hash=sha256(password)) in entry.verifiers
 
 
 async def test_an_operator_that_dies_before_the_secret_is_shown_mints_another(world: World) -> None:
@@ -178,7 +179,7 @@ async def test_a_password_that_was_edited_is_not_taken_for_one_of_ours(world: Wo
     await world.settle()
     assert world.condition("ResolvedRefs", "MailSender", "app") == ("False", "SecretInvalid")
     (entry,) = world.kubelet.loaded("out-0").senders
-    assert {one.hash for one in entry.verifiers} == {sha256(password)}
+    assert entry.verifiers == (made.sha256_verifier(hash=sha256(password)),)
 
 
 async def test_a_namespace_that_is_not_admitted_gets_nothing(world: World) -> None:

@@ -7,7 +7,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mailrelay_gateway.contract.documents import ScryptVerifier
+from mailrelay_gateway.contract.documents import Sha256Verifier
 from mailrelay_operator.engine.acting import Actor
 from mailrelay_operator.engine.announcing import Announcer
 from mailrelay_operator.engine.backlog import REST, Key
@@ -269,4 +269,4 @@ def usernames(world: World, pod: str = "out-0") -> set[str]:
 def hashes(world: World, pod: str = "out-0") -> list[str]:
     """The passwords of the one sender that are valid, the newest first."""
     (entry,) = world.kubelet.loaded(pod).senders
-    return [one.hash for one in entry.verifiers if not isinstance(one, ScryptVerifier)]
+    return [one.hash for one in entry.verifiers if isinstance(one, Sha256Verifier)]

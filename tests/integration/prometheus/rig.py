@@ -20,24 +20,13 @@ from typing import Any, TypeVar
 
 from mailrelay_gateway.contract.documents import (
     HostPort,
-    Limits,
-    Listener,
-    ListenerTls,
     OnLimit,
-    Rate,
-    RelayDocument,
-    RelayReference,
-    Retry,
-    SandboxSettings,
+    Sandbox,
     Scope,
-    Sender,
-    Sha256Verifier,
-    Smarthost,
     TlsMode,
-    Upstream,
-    UpstreamTls,
 )
 from mailrelay_gateway.contract.files import FILE_NAME, encode_files
+from tests.models import made
 from tests.peers.gateway import certificate, free_port
 
 T = TypeVar("T")
@@ -94,33 +83,34 @@ class Gateway:
     def __init__(self, folder: Path, sink_port: int) -> None:
         self._folder = folder
         self.certificate = certificate()
-        listener = Listener(
+        listener = made.listener(
             name="submission",
             port=0,
-            tls=ListenerTls(mode=TlsMode.START_TLS, certificates=(self.certificate,)),
+            tls=made.listener_tls(mode=TlsMode.START_TLS, certificates=(self.certificate,)),
         )
-        smarthost = Smarthost(
-            hosts=(HostPort(host=LOOPBACK, port=sink_port),), tls=UpstreamTls(mode=TlsMode.NONE)
+        smarthost = made.smarthost(
+            hosts=(HostPort(host=LOOPBACK, port=sink_port),),
+            tls=made.upstream_tls(mode=TlsMode.NONE),
         )
-        rate = Rate(scope=Scope.SENDER, count=1, per=60, burst=BURST, on_limit=OnLimit.DEFER)
-        relay = RelayDocument(
-            relay=RelayReference(namespace=NAMESPACE, name=RELAY),
+        rate = made.rate(scope=Scope.SENDER, count=1, per=60, burst=BURST, on_limit=OnLimit.DEFER)
+        relay = made.relay_document(
+            relay=made.relay_reference(namespace=NAMESPACE, name=RELAY),
             hostname="relay.example.com",
             listeners=(listener,),
             upstreams=(
-                Upstream(name="smarthost", smarthost=smarthost, connections=2),
-                Upstream(name="sandbox", sandbox=SandboxSettings()),
+                made.upstream(name="smarthost", settings=smarthost, connections=2),
+                made.upstream(name="sandbox", settings=Sandbox(keep=100)),
             ),
-            limits=Limits(rates=(rate,)),
-            retry=Retry(max_interval=600),
+            limits=made.limits(rates=(rate,)),
+            retry=made.retry(max_interval=600),
         )
         digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
-        sender = Sender(
+        sender = made.sender(
             uid="1",
             namespace="team",
             name="app",
             username=USERNAME,
-            verifiers=(Sha256Verifier(hash=digest),),
+            verifiers=(made.sha256_verifier(hash=digest),),
             addresses=("*@example.com",),
         )
         for name, octets in encode_files(relay, [sender]).items():

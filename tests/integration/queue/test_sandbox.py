@@ -6,7 +6,7 @@ import asyncio
 import threading
 from pathlib import Path
 
-from mailrelay_gateway.contract.documents import SandboxSettings
+from mailrelay_gateway.contract.documents import Sandbox
 from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
 from mailrelay_gateway.couriers.sandbox.store import SandboxStore
 from mailrelay_gateway.message.envelope import Result
@@ -16,7 +16,7 @@ from tests.integration.queue.rig import changed, config, rows, running, until
 
 async def test_what_waits_when_a_sandbox_becomes_a_smarthost_is_sent(tmp_path: Path) -> None:
     real = config("u")
-    captured = changed(real, "u", smarthost=None, sandbox=SandboxSettings(keep=1000))
+    captured = changed(real, "u", settings=Sandbox(keep=1000))
     opening, go_on = threading.Event(), threading.Event()
 
     def open_store() -> SandboxStore:

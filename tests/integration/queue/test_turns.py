@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 
-from mailrelay_gateway.contract.documents import HostPort, Smarthost
+from mailrelay_gateway.contract.documents import HostPort
 from mailrelay_gateway.message.body import FileBody
 from mailrelay_gateway.message.effect import PauseUntil
 from mailrelay_gateway.message.envelope import (
@@ -34,6 +34,7 @@ from tests.integration.queue.rig import (
     running,
     until,
 )
+from tests.models import made
 
 DOWN = (Reason.UPSTREAM_UNREACHABLE, "down")
 
@@ -216,7 +217,7 @@ async def test_an_upstream_that_is_changed_forgets_the_pause_of_what_it_was(
     tmp_path: Path,
 ) -> None:
     before = config("u")
-    elsewhere = Smarthost(hosts=(HostPort(host="192.0.2.2", port=25),))
+    elsewhere = made.smarthost(hosts=(HostPort(host="192.0.2.2", port=25),))
     async with running(tmp_path, before, always(Result.DELIVERED)) as rig:
         rig.courier.paused = True
         await rig.submit("leased@x.example")
@@ -225,7 +226,7 @@ async def test_an_upstream_that_is_changed_forgets_the_pause_of_what_it_was(
         rig.scheduler.configure(before)  # nothing new about the upstream
         assert rig.scheduler.not_before(LaneKey("u")) is not None
         await rig.submit("ready@x.example")
-        rig.scheduler.configure(changed(before, "u", smarthost=elsewhere))
+        rig.scheduler.configure(changed(before, "u", settings=elsewhere))
         await until(lambda: len(rig.courier.delivered) == 2)
 
 

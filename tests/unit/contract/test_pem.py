@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 from structlog.testing import capture_logs
 
-from mailrelay_gateway.contract.documents import Certificate, UpstreamTls
+from mailrelay_gateway.contract.documents import Certificate
 from mailrelay_gateway.contract.pem import (
     PemProblem,
     read_bundle,
@@ -19,6 +19,7 @@ from mailrelay_gateway.contract.pem import (
 )
 from mailrelay_gateway.couriers.smtp.tls import client_context
 from mailrelay_gateway.intake.tls import CertificateError, CertificateStore
+from tests.models import made
 from tests.peers.certificates import (
     KEYS,
     MALFORMED_SAN,
@@ -174,7 +175,7 @@ def test_a_bundle_is_of_use_while_one_certificate_is_valid() -> None:
 
 @cache
 def trusting_itself(chain: str) -> ssl.SSLContext:
-    context = client_context(UpstreamTls(ca=chain))
+    context = client_context(made.upstream_tls(ca=chain))
     context.check_hostname = True
     return context
 

@@ -7,19 +7,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mailrelay_gateway.contract.documents import Sender
+from mailrelay_gateway.contract.documents import UnknownKind
 from mailrelay_gateway.intake.authentication import Authenticator, Login, Verdict, decoys_of
 from mailrelay_gateway.policy.senders import Directory, compile_directory
 from mailrelay_gateway.smtp.server.sasl import Credentials
 from tests.integration.intake.gate import scrypt_verifier, sha256_verifier
+from tests.models import made
 
-MINTED = Sender(
+MINTED = made.sender(
     uid="1", namespace="n", name="minted", username="minted", verifiers=(sha256_verifier("m"),)
 )
-CHOSEN = Sender(
+CHOSEN = made.sender(
     uid="2", namespace="n", name="chosen", username="chosen", verifiers=(scrypt_verifier("c"),)
 )
-BOTH = Sender(
+BOTH = made.sender(
     uid="3",
     namespace="n",
     name="both",
@@ -127,3 +128,24 @@ async def test_a_verifier_that_cannot_be_read_is_our_error(authenticator: Authen
     directory = compile_directory([CHOSEN.model_copy(update={"verifiers": (broken,)})])
     authenticator.decoys = decoys_of(directory)
     assert (await Asked(authenticator, directory, "chosen", "c").verdict())[0] is Verdict.ERROR
+
+
+async def test_what_only_a_newer_gateway_can_check_is_no_failure(
+    authenticator: Authenticator,
+) -> None:
+    unknown = UnknownKind.read({"kind": "argon2", "hash": "1f"})
+    directory = compile_directory(
+        [
+            sender.model_copy(update={"verifiers": (unknown, *sender.verifiers)})
+            for sender in (MINTED, CHOSEN)
+        ]
+    )
+    authenticator.decoys = decoys_of(directory)
+    for username, password, verdict in (
+        ("minted", "m", Verdict.OK),
+        ("minted", "c", Verdict.ERROR),
+        ("chosen", "c", Verdict.OK),
+        ("chosen", "m", Verdict.ERROR),
+    ):
+        asked = Asked(authenticator, directory, username, password)
+        assert (await asked.verdict())[0] is verdict, (username, password)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from mailrelay_gateway.contract.status import GatewayStatus, UpstreamState, UpstreamStatus
+from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
 from mailrelay_operator.api.mailrelay import MailRelay
 from mailrelay_operator.engine.minting import mint, mint_password, scrypt_verifier
 from mailrelay_operator.plan.actions import Apply, ApplyStatus, Create
@@ -24,6 +24,7 @@ from mailrelay_operator.plan.facts import (
 from mailrelay_operator.plan.objects import name_of, namespace_of
 from mailrelay_operator.plan.together import Together, plan_together
 from mailrelay_operator.plan.verdicts import read_relay
+from tests.models import made
 
 Manifest = dict[str, Any]
 
@@ -161,7 +162,7 @@ def pod(ordinal: int = 0, *, digest: str | None = None, **more: Any) -> PodFacts
     upstreams = more.pop("upstreams", ())
     status = None
     if digest is not None:
-        status = GatewayStatus(
+        status = made.gateway_status(
             version="0",
             digest=digest,
             files=more.pop("files", {"relay": digest}),
@@ -185,7 +186,7 @@ def upstream(
     name: str, state: UpstreamState, reason: str = "", message: str = ""
 ) -> UpstreamStatus:
     """What a gateway says of an upstream."""
-    return UpstreamStatus(name=name, state=state, reason=reason, message=message)
+    return made.upstream_status(name=name, state=state, reason=reason, message=message)
 
 
 STANDALONE = Place(standalone=True)

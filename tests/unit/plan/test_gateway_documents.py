@@ -121,13 +121,17 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
     )
     assert (opened.port, opened.authentication.client_cidrs) == (2525, ("10.1.0.0/16",))
     out, box = found.upstreams
-    assert out.smarthost == documents.Smarthost(
+    assert out.settings == documents.Smarthost(
         hosts=(documents.HostPort(host="smtp.example.net", port=2587),),
-        tls=documents.UpstreamTls(ca=AUTHORITY.certificate, server_name="mx.example.net"),
-        login=documents.Login(username="u", password="p"),
+        tls=documents.UpstreamTls(
+            mode=documents.TlsMode.START_TLS,
+            ca=AUTHORITY.certificate,
+            server_name="mx.example.net",
+        ),
+        auth=documents.Login(username="u", password="p"),
     )
     assert (out.connections, out.messages_per_connection) == (3, 7)
-    assert box.sandbox == documents.SandboxSettings(keep=5)
+    assert box.settings == documents.Sandbox(keep=5)
     assert (found.limits.max_size, found.limits.max_recipients) == (1 << 20, 9)
     assert found.limits.on_too_many_recipients == "DeferRecipients"
     first, second = found.limits.rates
@@ -294,8 +298,8 @@ def test_authorities_and_certificates_reach_the_gateway_written_anew() -> None:
         upstreams=UPSTREAMS,
         listeners=SUBMISSION,
     )
-    assert found.upstreams[0].smarthost is not None
-    assert found.upstreams[0].smarthost.tls.ca == ca
+    assert isinstance(found.upstreams[0].settings, documents.Smarthost)
+    assert found.upstreams[0].settings.tls.ca == ca
     assert found.listeners[0].tls.certificates == (
         Certificate(chain=GIVEN.chain + ca, key=GIVEN.key),
     )

@@ -16,6 +16,7 @@ from mailrelay_operator.plan.running import (
     upstream_verdict,
 )
 from mailrelay_operator.plan.shares import Share
+from tests.models import made
 from tests.unit.plan.build import NOW, facts, pod, relay, upstream
 
 ROLLED_OUT = {
@@ -72,7 +73,7 @@ def test_a_roll_out_must_be_over(status: dict[str, object]) -> None:
 
 
 def entry(uid: str, *addresses: str) -> Sender:
-    return Sender(uid=uid, namespace="mail", name=uid, username=uid, addresses=addresses)
+    return made.sender(uid=uid, namespace="mail", name=uid, username=uid, addresses=addresses)
 
 
 OLD = {"a": entry("a"), "b": entry("b", "x@example.com")}

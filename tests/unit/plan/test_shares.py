@@ -8,12 +8,12 @@ from mailrelay_gateway.contract.documents import (
     SENDER_SHARES,
     Sender,
     SendersDocument,
-    Sha256Verifier,
 )
 from mailrelay_gateway.contract.files import encode, share_of
 from mailrelay_operator.plan.facts import SenderLogin
 from mailrelay_operator.plan.senders import Candidate, admit
 from mailrelay_operator.plan.shares import Encodings, pack
+from tests.models import made
 from tests.unit.plan.build import facts, model, sender
 
 #: Names of senders that fall into share 3.
@@ -37,7 +37,7 @@ def candidates(
     logins = {
         one["metadata"]["uid"]: SenderLogin(
             username=one["metadata"]["name"],
-            verifiers=(Sha256Verifier(hash=f"{n:02d}" * 32),),
+            verifiers=(made.sha256_verifier(hash=f"{n:02d}" * 32),),
         )
         for n, one in enumerate(senders)
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.contract.documents import Sender
 from mailrelay_gateway.message.headers import Header
 from mailrelay_gateway.policy.chain import (
     CONTENT_CHAIN,
@@ -17,10 +16,11 @@ from mailrelay_gateway.policy.chain import (
     decide,
 )
 from mailrelay_gateway.policy.senders import SenderEntry, compile_directory
+from tests.models import made
 
 
 def entry(*, suspend: bool = False) -> SenderEntry:
-    sender = Sender(
+    sender = made.sender(
         uid="1",
         namespace="shop",
         name="billing",

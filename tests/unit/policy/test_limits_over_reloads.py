@@ -8,6 +8,7 @@ from mailrelay_gateway.contract.documents import OnLimit, Rate, RateUnit, Scope
 from mailrelay_gateway.message.envelope import Identity
 from mailrelay_gateway.policy.limits import SWEEP_ABOVE, Limits
 from mailrelay_gateway.reasons import Reason
+from tests.models import made as make
 
 ALICE = Identity(namespace="shop", name="alice", uid="1", username="shop.alice")
 BOB = Identity(namespace="shop", name="bob", uid="2", username="shop.bob")
@@ -15,7 +16,7 @@ CAROL = Identity(namespace="office", name="carol", uid="3", username="office.car
 
 
 def rate(scope: Scope = Scope.SENDER, **fields: object) -> Rate:
-    return Rate.model_validate({"scope": scope, "count": 1, "per": 60.0, "burst": 1} | fields)
+    return make.rate(**{"scope": scope, "count": 1, "per": 60.0, "burst": 1} | fields)
 
 
 def limits(*rates: Rate, replicas: int = 1) -> Limits:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mailrelay_gateway.contract.documents import Sender
 from mailrelay_gateway.policy.senders import AddressMatcher, compile_directory
+from tests.models import made
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_matching(patterns: list[str], address: str, expected: bool) -> None:
 
 
 def test_the_directory_finds_by_username_and_by_uid() -> None:
-    sender = Sender(
+    sender = made.sender(
         uid="u", namespace="n", name="s", username="n.s", addresses=("*",), suspend=True
     )
     directory = compile_directory([sender])

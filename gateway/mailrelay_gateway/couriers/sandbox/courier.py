@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from mailrelay_gateway.contract.documents import Sandbox
 from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
 from mailrelay_gateway.couriers.sandbox.store import SandboxStore, UnreadableBody
@@ -71,7 +72,11 @@ class SandboxCourier:
 
     def configure(self, config: GatewayConfig) -> None:
         """Capture for the sandbox upstreams of this configuration."""
-        self._keep = {u.name: u.sandbox.keep for u in config.relay.upstreams if u.sandbox}
+        self._keep = {
+            upstream.name: upstream.settings.keep
+            for upstream in config.relay.upstreams
+            if isinstance(upstream.settings, Sandbox)
+        }
 
     def wake(self, lane: LaneKey) -> None:
         """Work is ready."""
@@ -87,7 +92,9 @@ class SandboxCourier:
 
     def _status(self, name: str) -> UpstreamStatus:
         if name not in self._trouble:
-            return UpstreamStatus(name=name, state=UpstreamState.UP)
+            return UpstreamStatus(
+                name=name, state=UpstreamState.UP, reason="", message="", since=""
+            )
         error, since = self._trouble[name]
         return UpstreamStatus(
             name=name,

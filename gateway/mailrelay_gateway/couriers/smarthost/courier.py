@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable
 
-from mailrelay_gateway.contract.documents import TlsMode
+from mailrelay_gateway.contract.documents import Smarthost, TlsMode
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig
 from mailrelay_gateway.contract.status import UpstreamStatus
 from mailrelay_gateway.couriers.resolver import Resolver, SystemResolver
@@ -61,11 +61,11 @@ class Courier:
         be called in any thread; ConfigError names the upstream and says what is wrong.
         """
         for upstream in config.relay.upstreams:
-            smarthost = upstream.smarthost
-            if smarthost is None or smarthost.tls.mode is TlsMode.NONE:
+            settings = upstream.settings
+            if not isinstance(settings, Smarthost) or settings.tls.mode is TlsMode.NONE:
                 continue
             try:
-                client_context(smarthost.tls)
+                client_context(settings.tls)
             except UnusableBundle as error:
                 raise ConfigError(RELAY_FILE, f"upstream {upstream.name}: {error}") from None
 
@@ -80,7 +80,7 @@ class Courier:
         smarthosts = {
             upstream.name: upstream
             for upstream in config.relay.upstreams
-            if upstream.smarthost is not None
+            if isinstance(upstream.settings, Smarthost)
         }
         for name in [name for name in self._pools if name not in smarthosts]:
             pool = self._pools.pop(name)

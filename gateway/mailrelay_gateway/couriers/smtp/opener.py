@@ -8,7 +8,14 @@ import asyncio
 import ipaddress
 import ssl
 
-from mailrelay_gateway.contract.documents import HostPort, Smarthost, TlsMode, Upstream
+from mailrelay_gateway.contract.documents import (
+    HostPort,
+    Login,
+    Smarthost,
+    TlsMode,
+    UnknownKind,
+    Upstream,
+)
 from mailrelay_gateway.couriers.replies.classify import Failure
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.couriers.smtp.connection_settings import ConnectionSettings
@@ -46,7 +53,7 @@ class Opener:
     def configure(self, upstream: Upstream, hostname: str) -> bool:
         """Go by new settings; True: they say something new about how to reach the upstream."""
         before = (self._smarthost, self._hostname)
-        if (upstream.smarthost, hostname) == before:
+        if (upstream.settings, hostname) == before:
             self._messages = upstream.messages_per_connection
             return False
         self._shunned.clear()
@@ -70,14 +77,22 @@ class Opener:
             self._shunned[host] = now + self._around.probing.shun
 
     def _take(self, upstream: Upstream, hostname: str) -> None:
-        assert upstream.smarthost is not None  # the courier makes pools for smarthosts only
-        self._smarthost: Smarthost = upstream.smarthost
+        # The courier makes pools for smarthosts only.
+        assert isinstance(upstream.settings, Smarthost)
+        self._smarthost: Smarthost = upstream.settings
         self._hostname = hostname
         self._messages = upstream.messages_per_connection
         self._tls_context = None
         self.defect = None
-        login = self._smarthost.login
-        if login is not None and (sentence := credential_defect(login.username, login.password)):
+        auth = self._smarthost.auth
+        if isinstance(auth, UnknownKind):
+            self.defect = Failure(
+                Phase.AUTH,
+                Reason.UPSTREAM_KIND_UNKNOWN,
+                f"its login is of the kind {auth.kind!r}, which this version of the gateway does"
+                " not know: update the gateway",
+            )
+        elif auth is not None and (sentence := credential_defect(auth.username, auth.password)):
             self.defect = Failure(Phase.AUTH, Reason.UPSTREAM_AUTH_FAILED, sentence)
         if self._smarthost.tls.mode is not TlsMode.NONE:
             try:
@@ -87,7 +102,7 @@ class Opener:
 
     def _make(self, host: HostPort, address: str) -> Connection:
         smarthost = self._smarthost
-        login = smarthost.login
+        login = smarthost.auth if isinstance(smarthost.auth, Login) else None
         settings = ConnectionSettings(
             lane=self._lane,
             host=f"{host.host}:{host.port}",

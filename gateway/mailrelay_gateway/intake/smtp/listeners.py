@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from mailrelay_gateway.contract.documents import Listener, Rate, RelayDocument, TlsMode
+from mailrelay_gateway.contract.documents import Listener, Rate, RelayDocument, TlsMode, Verifier
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig
-from mailrelay_gateway.intake.authentication import Verifier, decoys_of
+from mailrelay_gateway.intake.authentication import decoys_of
 from mailrelay_gateway.intake.budget import InFlightBudget
 from mailrelay_gateway.intake.commons import Commons, Timeouts
 from mailrelay_gateway.intake.incoming import Intake
