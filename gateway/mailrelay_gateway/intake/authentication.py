@@ -59,6 +59,13 @@ class Login:
     entry: SenderEntry
     verifier: Verifier
 
+    def entry_in(self, directory: Directory) -> SenderEntry | None:
+        """Who logged in, as that configuration has it; None once the sender or its verifier is
+        gone.
+        """
+        entry = directory.by_uid.get(self.entry.identity.uid)
+        return entry if entry is not None and self.verifier in entry.verifiers else None
+
 
 Done = Callable[[Verdict, Login | None], None]
 

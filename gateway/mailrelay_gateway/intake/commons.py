@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mailrelay_gateway.intake.authentication import Authenticator
 from mailrelay_gateway.intake.budget import InFlightBudget
-from mailrelay_gateway.intake.incoming import Intake
+from mailrelay_gateway.intake.handover import Intake
 from mailrelay_gateway.intake.ledger import Account, Ledger
 from mailrelay_gateway.intake.places import Caps, Tally
 from mailrelay_gateway.metrics import Metrics

@@ -1,37 +1,432 @@
-"""What intake needs of the queue: a place to store messages, as a Protocol that
-`process` joins.
+"""One message on its way in, whatever brings it: its envelope, whose it is and where it comes from,
+then its octets, then what became of it: stored, or refused.
+
+Every way in asks here, in this order: `judge_sender`, `judge_recipient` for each recipient, then
+`Incoming.begin` (room, limits), `take` for the octets, `finish`. None knows more than what it hands
+over. From the last octet on nobody is needed: the commit goes on whatever the client does, and the
+message is stored whole or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Protocol
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
-from mailrelay_gateway.message.envelope import Message
-from mailrelay_gateway.smtp.refusal import Problem
+import structlog
+
+from mailrelay_gateway.intake.authentication import Login
+from mailrelay_gateway.intake.body_file import BodyFile
+from mailrelay_gateway.intake.commons import Commons
+from mailrelay_gateway.intake.content import Content
+from mailrelay_gateway.intake.ledger import Account
+from mailrelay_gateway.intake.settings import ListenerSettings
+from mailrelay_gateway.message import trace
+from mailrelay_gateway.message.body import Body
+from mailrelay_gateway.message.envelope import ANONYMOUS, Envelope, Identity, Message
+from mailrelay_gateway.message.headers import Header, read_header
+from mailrelay_gateway.message.submission import mend
+from mailrelay_gateway.policy.chain import (
+    CONTENT_CHAIN,
+    MAIL_CHAIN,
+    RCPT_CHAIN,
+    ContentFacts,
+    MailFacts,
+    RcptFacts,
+    claims_to_be_another,
+    decide,
+    too_many_recipients,
+)
+from mailrelay_gateway.policy.senders import SenderEntry
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem, internal_error, refuse
+from mailrelay_gateway.smtp.server.data_reader import (
+    MAX_TEXT_LINE,
+    ChunkReader,
+    DataReader,
+    has_long_line,
+)
+
+log = structlog.get_logger()
+
+#: Whose account is not known yet: nothing is taken for it.
+_NOBODY = Account()
+
+#: What took the octets apart and noticed what must not stand in them.
+Reader = DataReader | ChunkReader
+#: The queue id, and None or why the message is refused.
+Stored = Callable[[str, Problem | None], None]
 
 
-class Intake(Protocol):
-    """Takes messages and stores them durably."""
+class Origin(NamedTuple):
+    """Where a message comes from, as its trace header and the log tell it."""
 
-    def problem(self, octets: int = 0) -> Problem | None:
-        """Why a message of so many octets (0: not known yet) cannot be accepted now, such as
-        452 4.3.1 below the low-water mark; else None.
-        """
+    client: str  # its IP address
+    tls: str  # version and cipher; "": in plain text
+    helo: str  # what the client calls itself
+    protocol: str  # as Received names it (RFC 3848)
 
-    def new_id(self) -> str:
-        """A queue id: 26 characters, unique over replicas."""
 
-    def body_path(self, queue_id: str) -> Path:
-        """Where the body of a message above INLINE_BODY_LIMIT is to be written, by us."""
+#: Nobody has said anything yet.
+UNKNOWN = Origin("", "", "", "")
 
-    def accept(
-        self, message: Message, addresses: Sequence[str], done: Callable[[Problem | None], None]
+
+class AnyListener(Protocol):
+    """A listener, whatever it speaks: see OpenListener."""
+
+    @property
+    def settings(self) -> ListenerSettings:
+        """Those in force now."""
+        ...
+
+    def admits(self, client: str) -> bool:
+        """Whether a client's address may use it."""
+        ...
+
+
+def judge_sender(
+    listener: AnyListener,
+    origin: Origin,
+    login: Login | None,
+    entry: SenderEntry | None,
+    reverse_path: str,
+    size: int,
+) -> Problem | None:
+    """Whether that client may send as that address now. `entry` is who logged in, as the present
+    configuration has it; `size` what the message is said to have (0: nothing was said).
+    """
+    settings = listener.settings
+    return decide(
+        MAIL_CHAIN,
+        MailFacts(
+            bool(origin.tls),
+            settings.tls is not None,
+            settings.auth_required,
+            listener.admits(origin.client),
+            login is not None,
+            entry,
+            reverse_path,
+            size,
+            settings.max_size,
+        ),
+    )
+
+
+def judge_recipient(settings: ListenerSettings, accepted: int) -> Problem | None:
+    """Whether a message that has so many recipients may have another one."""
+    return decide(RCPT_CHAIN, RcptFacts(accepted, settings.max_recipients, settings.defers_surplus))
+
+
+class Incoming:
+    """A message with its envelope complete, until it is stored or refused."""
+
+    __slots__ = (
+        "_account",
+        "_commons",
+        "_complete",
+        "_content",
+        "_done",
+        "_entry",
+        "_envelope",
+        "_header",
+        "_identity",
+        "_listener",
+        "_login",
+        "_message_id",
+        "_origin",
+        "_progressed",
+        "_queue_id",
+        "_reader",
+        "_settings",
+    )
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        reader: Reader,
+        *,
+        listener: AnyListener,
+        settings: ListenerSettings,
+        origin: Origin,
+        login: Login | None,
+        entry: SenderEntry | None,
+        commons: Commons,
+        progressed: Callable[[], None],
     ) -> None:
-        """Store the message for these recipients; never raises.
-
-        `done` is called exactly once, in the event loop, whatever became of the session: with None
-        once the message is committed with fsync, otherwise with the problem to answer. A body that
-        is a file belongs to the queue from then on, unless there was a problem.
+        """`settings` are those by which the sender was judged, `entry` is who that was (None: an
+        anonymous listener). `progressed` is called when the disk has caught up a little.
         """
+        self._envelope = envelope
+        self._reader = reader
+        self._listener = listener
+        self._settings = settings
+        self._origin = origin
+        self._login = login
+        self._entry = entry
+        self._identity: Identity = ANONYMOUS if entry is None else entry.identity
+        self._commons = commons
+        self._progressed: Callable[[], None] | None = progressed
+        self._account = _NOBODY
+        self._queue_id = ""
+        self._content: Content | None = None
+        self._header: Header | None = None
+        self._message_id = ""
+        self._complete = False
+        self._done: Stored | None = None
+
+    # --- before the octets
+
+    def begin(self, surplus: int = 0) -> Problem | None:
+        """The content is about to come: charge the limits, or say why it may not. `surplus`
+        recipients were refused for their number.
+        """
+        commons, settings, identity = self._commons, self._settings, self._identity
+        key = self._origin.client if self._entry is None else identity.uid
+        self._account = account = commons.ledger.of(key)
+        problem = commons.problem(account)
+        if problem is None and self._listener.settings is not settings:
+            problem = self._judge_again()
+        if problem is not None:
+            return problem
+        if surplus and not settings.defers_surplus:
+            return too_many_recipients(surplus, settings.max_recipients)
+        limited = commons.limits.charge(
+            identity, recipients=len(self._envelope.recipients), now=commons.loop.time()
+        )
+        if limited is not None:
+            commons.metrics.limited(limited.scope, identity.namespace).inc()
+            return limited.problem
+        self._queue_id = commons.intake.new_id()
+        self._content = Content(
+            max_size=settings.max_size,
+            budget=commons.budget,
+            account=account,
+            begin=self._begin,
+            open_file=self._open_file,
+        )
+        return None
+
+    def _judge_again(self) -> Problem | None:
+        """Whether the sender would still be taken, or why not: asked when there are new settings,
+        since a reload may have revoked the login, suspended the sender or taken addresses away.
+        """
+        login = self._login
+        directory = self._listener.settings.directory
+        self._entry = entry = None if login is None else login.entry_in(directory)
+        return judge_sender(self._listener, self._origin, login, entry, self._envelope.sender, 0)
+
+    # --- the octets
+
+    def take(self, part: bytes) -> None:
+        """The next octets, as the reader gave them out."""
+        content, reader = self._content, self._reader
+        assert content is not None  # begin made it
+        content.add(part)
+        if (reader.bare_newline or reader.nul or reader.long_line) and content.problem is None:
+            self._judge_octets(content)
+
+    def _judge_octets(self, content: Content) -> None:
+        """Refuse what the reader noticed. A long line may stand in the header, which is mended; it
+        is looked at when the header is.
+        """
+        if self._reader.bare_newline or self._reader.nul or content.spilled:
+            content.refuse(_malformed(self._reader))
+
+    @property
+    def octets(self) -> int:
+        """How much content has come."""
+        return self._content.octets if self._content is not None else 0
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why the message is refused, as far as it is known while it comes."""
+        return self._content.problem if self._content is not None else None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the disk is slower than the client."""
+        return self._content is not None and self._content.crowded
+
+    def drop(self) -> None:
+        """Forget it, unless it is complete: then it belongs to the commit."""
+        if self._content is not None and not self._complete:
+            self._content.drop()
+
+    # --- the end
+
+    def finish(self, done: Stored) -> None:
+        """The content is complete: hand it to the queue; `done` is called once, at once
+        or later.
+        """
+        reader, content = self._reader, self._content
+        assert content is not None  # begin made it
+        self._complete = True
+        self._done = done
+        if (reader.bare_newline or reader.long_line) and content.problem is None:
+            self._judge_octets(content)
+        content.finish(self._held)
+
+    def _held(self, prelude: bytes, body: Body | None, problem: Problem | None) -> None:
+        """The content is whole, in memory or in a durable file: let the queue store it. An error of
+        ours is an answer too: whoever waits is never forgotten.
+        """
+        try:
+            if body is None:
+                self._finished("", problem)
+            else:
+                self._hand_over(prelude, body)
+        except Exception as error:
+            log.error("internal_error", listener=self._settings.name, exc_info=error)
+            if self._content is not None:
+                self._content.drop()
+            self._finished("", internal_error())
+
+    def _finished(self, queue_id: str, problem: Problem | None) -> None:
+        """Tell the outcome, once."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(queue_id, problem)
+
+    def _hand_over(self, prelude: bytes, body: Body) -> None:
+        content, envelope = self._content, self._envelope
+        assert content is not None  # begin made it
+        # The configuration may have changed since MAIL: ask again, before anything is promised.
+        entry = self._entry
+        if self._listener.settings is not self._settings:
+            problem = self._judge_again()
+            if problem is None and self._entry is not entry:
+                assert self._header is not None  # it was read when the content began
+                facts = ContentFacts(header=self._header, sender=self._entry)
+                problem = decide(CONTENT_CHAIN, facts)
+            if problem is not None:
+                content.refuse(problem)
+                self._finished("", problem)
+                return
+        message = Message(
+            queue_id=self._queue_id,
+            sender=envelope.sender,
+            recipient_count=len(envelope.recipients),
+            identity=self._identity,
+            listener=self._settings.name,
+            received_at=time.time(),
+            size=len(prelude) + (len(body) if isinstance(body, bytes) else body.size),
+            prelude=prelude,
+            body=body,
+            eight_bit=self._reader.eight_bit,
+            message_id=self._message_id,
+        )
+        self._commons.intake.accept(
+            message, envelope.recipients, lambda problem: self._committed(message, problem)
+        )
+
+    def _committed(self, message: Message, problem: Problem | None) -> None:
+        """From the queue: stored, or not. Raises nothing into it."""
+        content = self._content
+        assert content is not None  # until here
+        # What refers to each other would wait for the garbage collector, and there is one for each
+        # message.
+        self._content = self._progressed = None
+        if problem is not None:
+            if problem.reason is Reason.SPOOL_FAILED:
+                content.release()  # the disk may hold it all the same: the next start decides
+            else:
+                content.drop()
+            self._finished("", problem)
+            return
+        try:
+            content.release()
+            self._tell_accepted(message)
+        except Exception as error:  # it is stored all the same, and answered so
+            log.error("internal_error", listener=message.listener, exc_info=error)
+        self._finished(message.queue_id, None)
+
+    def _tell_accepted(self, message: Message) -> None:
+        metrics, identity, listener = self._commons.metrics, message.identity, message.listener
+        metrics.received_messages(listener, identity.namespace).inc()
+        metrics.received_bytes(listener, identity.namespace).inc(message.size)
+        log.info(
+            "accepted",
+            queue_id=message.queue_id,
+            sender=str(identity),
+            envelope_sender=message.sender,
+            recipients=self._envelope.recipients,
+            recipient_count=message.recipient_count,
+            client=self._origin.client,
+            tls=self._origin.tls,
+            size=message.size,
+            message_id=message.message_id,
+            listener=listener,
+        )
+
+    # --- what goes in front
+
+    def _begin(self, octets: bytes) -> tuple[bytes, bytes] | Problem:
+        """The trace headers for a message that begins with `octets` (its whole header, if of legal
+        size), and those octets with the header mended.
+        """
+        reader, entry, origin = self._reader, self._entry, self._origin
+        header = self._header = read_header(octets)
+        problem = decide(CONTENT_CHAIN, ContentFacts(header=header, sender=entry))
+        if problem is not None:
+            return problem
+        if reader.long_line and has_long_line(octets, header.end):
+            return _malformed(reader)
+        claims = bool(header.senders) and claims_to_be_another(header, entry)
+        if header.mend or claims or reader.long_line:
+            mended = mend(octets, header, without_sender=claims)
+            if isinstance(mended, str):
+                return refuse(Reason.MALFORMED_MESSAGE, 550, "5.6.0", mended)
+            octets = mended
+            reader.long_line = False  # the next one stands in the body
+        at = int(time.time())
+        hostname = self._settings.hostname
+        prelude = trace.received(
+            helo=origin.helo,
+            client=trace.client_literal(origin.client),
+            hostname=hostname,
+            protocol=origin.protocol,
+            queue_id=self._queue_id,
+            recipients=tuple(self._envelope.recipients),
+            at=at,
+        )
+        self._message_id = header.message_id
+        # Every listener takes submissions (RFC 6409 section 8), with a login or without.
+        if not header.has_date:
+            prelude += trace.date(at)
+        if not header.message_id:
+            self._message_id = trace.message_id(self._queue_id, hostname)
+            prelude += f"Message-ID: {self._message_id}\r\n".encode("ascii", "replace")
+        return prelude, octets
+
+    def _open_file(self, on_progress: Callable[[int], None]) -> BodyFile:
+        commons = self._commons
+
+        def progressed(octets: int) -> None:
+            on_progress(octets)
+            if self._progressed is not None:
+                self._progressed()
+
+        return BodyFile(
+            commons.intake.body_path(self._queue_id),
+            loop=commons.loop,
+            pool=commons.disk,
+            on_progress=progressed,
+        )
+
+
+def _malformed(reader: Reader) -> Problem:
+    if reader.bare_newline:
+        return refuse(
+            Reason.BARE_NEWLINE,
+            550,
+            "5.6.0",
+            "A line ends in a bare CR or LF: end every line with CR LF",
+        )
+    if reader.nul:
+        sentence = "A NUL octet stands in the message"
+    else:
+        sentence = (
+            f"A line of the body has more than {MAX_TEXT_LINE} octets (RFC 5322 section 2.1.1):"
+            " encode it as quoted-printable or base64"
+        )
+    return refuse(Reason.MALFORMED_MESSAGE, 550, "5.6.0", sentence)

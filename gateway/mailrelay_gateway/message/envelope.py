@@ -7,6 +7,7 @@ recipient.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,6 +39,14 @@ ANONYMOUS = Identity(namespace="", name="anonymous", uid="anonymous", username="
 
 #: The identity of what the gateway itself sends: delivery status notifications.
 POSTMASTER = Identity(namespace="", name="postmaster", uid="postmaster", username="postmaster")
+
+
+@message_value(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """From whom and to whom, whatever the message's header says."""
+
+    sender: str  # reverse-path without angle brackets; "" is the null sender
+    recipients: Sequence[str]  # each once, at least one
 
 
 @message_value(frozen=True, slots=True, kw_only=True)

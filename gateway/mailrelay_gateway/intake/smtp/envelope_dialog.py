@@ -1,21 +1,11 @@
-"""The part of a session's dialog that makes the envelope: MAIL, RCPT, and whether the answer to
-MAIL still stands when the message is complete.
-"""
+"""The part of a session's dialog that makes the envelope: MAIL and RCPT."""
 
 from __future__ import annotations
 
+from mailrelay_gateway.intake.incoming import judge_recipient, judge_sender
 from mailrelay_gateway.intake.smtp.login_dialog import LoginDialog
 from mailrelay_gateway.intake.smtp.transaction import Transaction
-from mailrelay_gateway.policy.chain import (
-    MAIL_CHAIN,
-    RCPT_CHAIN,
-    MailFacts,
-    RcptFacts,
-    check_recipients,
-    decide,
-    tls_required,
-)
-from mailrelay_gateway.policy.senders import SenderEntry
+from mailrelay_gateway.policy.chain import tls_required
 from mailrelay_gateway.smtp.refusal import Problem
 from mailrelay_gateway.smtp.reply import Reply
 from mailrelay_gateway.smtp.server.commands import MOVES, Move, read_mail, read_rcpt
@@ -37,7 +27,6 @@ class EnvelopeDialog(LoginDialog):
     """A session that knows its transaction."""
 
     # What a session begins with: see Connection.
-    helo = ""
     transaction: Transaction | None = None
 
     def on_mail(self, argument: bytes) -> None:
@@ -59,41 +48,16 @@ class EnvelopeDialog(LoginDialog):
             self.refuse("mail", parameters)
             return
         entry = self.sender_entry() if self.login is not None else None
-        problem = self._judge_mail(entry, path[0], parameters.size) or self.commons.problem()
+        problem = (
+            judge_sender(self.listener, self.origin, self.login, entry, path[0], parameters.size)
+            or self.commons.problem()
+        )
         if problem is not None:
             self.refuse("mail", problem)
             return
-        self.transaction = Transaction(path[0], settings, entry, self.commons)
+        self.transaction = Transaction(path[0], settings, entry, drain=self.commons.caps.drain)
         self.state = state
         self._out.append(_SENDER_OK)
-
-    def _judge_mail(
-        self, entry: SenderEntry | None, reverse_path: str, size: int
-    ) -> Problem | None:
-        settings = self.settings
-        return decide(
-            MAIL_CHAIN,
-            MailFacts(
-                bool(self.tls),
-                settings.tls is not None,
-                settings.auth_required,
-                self.listener.admits(self.client),
-                self.login is not None,
-                entry,
-                reverse_path,
-                size,
-                settings.max_size,
-            ),
-        )
-
-    def still_welcome(self, transaction: Transaction) -> Problem | None:
-        """Whether MAIL would still be taken, or why not: asked at DATA and before storing when
-        there are new settings, since a reload may have revoked the login, suspended the sender or
-        taken addresses away.
-        """
-        self.settings = self.listener.settings
-        transaction.entry = entry = self.sender_entry() if self.login is not None else None
-        return self._judge_mail(entry, transaction.sender, 0)
 
     def on_rcpt(self, argument: bytes) -> None:
         state = MOVES[self.state].get(_RCPT)
@@ -116,12 +80,7 @@ class EnvelopeDialog(LoginDialog):
             if transaction.doubles > OVERSHOOT and not self.count_junk():
                 return
         else:
-            problem = decide(
-                RCPT_CHAIN,
-                RcptFacts(
-                    len(transaction.recipients), settings.max_recipients, settings.defers_surplus
-                ),
-            )
+            problem = judge_recipient(settings, len(transaction.recipients))
             if problem is not None:
                 self._refuse_surplus(transaction, problem)
                 return
@@ -139,9 +98,7 @@ class EnvelopeDialog(LoginDialog):
 
     def tell_surplus(self, transaction: Transaction) -> None:
         settings = transaction.settings
-        problem = check_recipients(
-            RcptFacts(settings.max_recipients, settings.max_recipients, settings.defers_surplus)
-        )
+        problem = judge_recipient(settings, settings.max_recipients)
         assert problem is not None  # there were as many
         self.log_refused("rcpt", problem, count=transaction.surplus)
 

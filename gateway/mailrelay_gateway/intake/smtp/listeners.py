@@ -21,7 +21,7 @@ from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayCon
 from mailrelay_gateway.intake.authentication import decoys_of
 from mailrelay_gateway.intake.budget import InFlightBudget
 from mailrelay_gateway.intake.commons import Commons, Timeouts
-from mailrelay_gateway.intake.incoming import Intake
+from mailrelay_gateway.intake.handover import Intake
 from mailrelay_gateway.intake.listener import Guest, OpenListener
 from mailrelay_gateway.intake.places import Caps
 from mailrelay_gateway.intake.smtp.port import Port, bind, explain, shown

@@ -8,6 +8,7 @@ configuration, the session gets 421 at its next MAIL (policy/chain.py) and may l
 from __future__ import annotations
 
 from mailrelay_gateway.intake.authentication import Login, Verdict
+from mailrelay_gateway.intake.incoming import UNKNOWN, Origin
 from mailrelay_gateway.intake.places import too_many
 from mailrelay_gateway.intake.smtp.connection import Connection
 from mailrelay_gateway.intake.smtp.mode import WAITING
@@ -31,7 +32,7 @@ class LoginDialog(Connection):
 
     # What a session begins with: see Connection.
     state = State.START
-    protocol = ""  # as Received names it
+    origin = UNKNOWN
     login: Login | None = None
     exchange: sasl.Exchange | None = None  # an AUTH under way
     _login_directory: Directory | None = None  # by which `_login_entry` was looked up
@@ -54,6 +55,12 @@ class LoginDialog(Connection):
     def move(self, move: Move) -> None:
         """Go where `move` leads; the caller has asked whether it may."""
         self.state = next_state(self.state, move)
+
+    def know_origin(self, helo: str, *, extended: bool) -> None:
+        """The client said who it is, or logged in."""
+        tls, login = self.tls, self.login
+        protocol = transmission(extended=extended, tls=bool(tls), authenticated=login is not None)
+        self.origin = Origin(self.client, tls, helo, protocol)
 
     def on_auth(self, argument: bytes) -> None:
         """Handle the command AUTH."""
@@ -110,7 +117,7 @@ class LoginDialog(Connection):
             self.refuse("auth", too_many(no_place))
         elif login is not None:
             self.login = login
-            self.protocol = transmission(extended=True, tls=True, authenticated=True)
+            self.know_origin(self.origin.helo, extended=True)
             assert self.session is not None  # there is one as long as the connection
             self.session.authenticated = True
             self.move(Move.AUTH)
@@ -150,8 +157,6 @@ class LoginDialog(Connection):
             return None
         directory = self.settings.directory
         if directory is not self._login_directory:
-            entry = directory.by_uid.get(login.entry.identity.uid)
-            stands = entry is not None and login.verifier in entry.verifiers
-            self._login_entry = entry if stands else None
+            self._login_entry = login.entry_in(directory)
             self._login_directory = directory
         return self._login_entry

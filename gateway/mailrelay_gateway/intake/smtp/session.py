@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mailrelay_gateway.intake.incoming import UNKNOWN, Reader
 from mailrelay_gateway.intake.smtp.envelope_dialog import EnvelopeDialog
 from mailrelay_gateway.intake.smtp.mode import LINES, WAITING
 from mailrelay_gateway.intake.smtp.transaction import Transaction
-from mailrelay_gateway.message.trace import transmission
 from mailrelay_gateway.policy.chain import too_big
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem, refuse
@@ -115,10 +115,7 @@ class Session(EnvelopeDialog):
             self.refuse("session", name)
             return False
         self.settings = self.listener.settings
-        self.helo = name
-        self.protocol = transmission(
-            extended=extended, tls=bool(self.tls), authenticated=self.login is not None
-        )
+        self.know_origin(name, extended=extended)
         self.end_transaction()
         self.move(Move.HELLO)
         return True
@@ -133,7 +130,7 @@ class Session(EnvelopeDialog):
         elif self.may(Move.STARTTLS, "starttls"):
             self.move(Move.STARTTLS)
             self.settings = self.listener.settings  # the newest certificate
-            self.helo = ""
+            self.origin = UNKNOWN
             self.reply(_READY_FOR_TLS)
             self.flush()
             self.begin_tls()
@@ -189,7 +186,7 @@ class Session(EnvelopeDialog):
             return
         transaction = self.transaction
         assert transaction is not None  # the state says so
-        problem = transaction.begin(self, DataReader())
+        problem = self._begin(transaction, DataReader())
         if problem is not None:
             self._refuse_message(problem)
             return
@@ -210,7 +207,7 @@ class Session(EnvelopeDialog):
         if problem is None:
             assert transaction is not None  # the state says so
             if self.state is State.RECIPIENTS:
-                problem = transaction.begin(self, ChunkReader())
+                problem = self._begin(transaction, ChunkReader())
         if problem is not None:
             # The chunk comes whatever we say: it has to be taken (RFC 3030 section 2), and is
             # dropped.
@@ -218,7 +215,7 @@ class Session(EnvelopeDialog):
             self.move(Move.REFUSED_CHUNK)
             self.end_transaction()
             self.transaction = Transaction.refused(
-                problem, settings=self.settings, commons=self.commons, told=told
+                problem, settings=self.settings, drain=self.commons.caps.drain, told=told
             )
         else:
             self.move(Move.CHUNK)
@@ -234,6 +231,20 @@ class Session(EnvelopeDialog):
         self.begin_content()
         if size == 0:
             self._chunk_ended()
+
+    def _begin(self, transaction: Transaction, reader: Reader) -> Problem | None:
+        return transaction.begin(
+            reader,
+            listener=self.listener,
+            origin=self.origin,
+            login=self.login,
+            commons=self.commons,
+            progressed=self._progressed,
+        )
+
+    def _progressed(self) -> None:
+        """The disk has caught up a little. Raises nothing into it."""
+        self.guard(self.adjust_reading)
 
     def on_content(self, octets: bytes, position: int) -> int:
         """Content of DATA or of a chunk."""

@@ -1,0 +1,157 @@
+"""A message comes in without a session: any way in hands over an envelope, an identity and octets,
+and is judged, charged and answered as SMTP is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mailrelay_gateway.contract.documents import Rate
+from mailrelay_gateway.intake.authentication import Login
+from mailrelay_gateway.intake.incoming import Incoming, Origin, judge_recipient, judge_sender
+from mailrelay_gateway.message.envelope import Envelope
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem
+from mailrelay_gateway.smtp.server.data_reader import ChunkReader
+from tests.integration.intake.gate import USERNAME, Gate, configuration, open_gate, senders
+
+SENDER = "billing@example.com"
+MESSAGE = b"From: billing@example.com\r\nSubject: one\r\n\r\nHello\r\n"
+
+
+class Way:
+    """A way in that has no dialog: everything is known before the first octet, as in HTTP."""
+
+    def __init__(self, gate: Gate, *, tls: str = "TLSv1.3", client: str = "127.0.0.1") -> None:
+        self.commons = gate.listeners._commons
+        self.listener = gate.listeners._open["submission"]
+        self.settings = self.listener.settings
+        self.origin = Origin(client, tls, "http.client.example", "HTTPS")
+        entry = self.settings.directory.by_username[USERNAME]
+        self.login = Login(entry, entry.verifiers[0])
+        self.stored: asyncio.Future[tuple[str, Problem | None]] = asyncio.Future()
+
+    def open(
+        self, sender: str = SENDER, recipients: Sequence[str] = ("ann@example.org",)
+    ) -> Incoming | Problem:
+        """The chain at the envelope, then room and limits."""
+        entry = self.login.entry_in(self.settings.directory)
+        problem = judge_sender(self.listener, self.origin, self.login, entry, sender, 0)
+        taken: list[str] = []
+        for recipient in recipients:
+            if judge_recipient(self.settings, len(taken)) is None:
+                taken.append(recipient)
+        self.reader = ChunkReader()
+        incoming = Incoming(
+            Envelope(sender=sender, recipients=taken),
+            self.reader,
+            listener=self.listener,
+            settings=self.settings,
+            origin=self.origin,
+            login=self.login,
+            entry=entry,
+            commons=self.commons,
+            progressed=lambda: None,
+        )
+        return problem or incoming.begin(len(recipients) - len(taken)) or incoming
+
+    def feed(self, incoming: Incoming, octets: bytes) -> None:
+        self.reader.start(len(octets))
+        part, _ = self.reader.feed(octets, 0)
+        incoming.take(part)
+
+    async def end(self, incoming: Incoming) -> tuple[str, Problem | None]:
+        rest = self.reader.finish()
+        if rest:
+            incoming.take(rest)
+        incoming.finish(lambda *outcome: self.stored.set_result(outcome))
+        return await self.stored
+
+    async def submit(self, octets: bytes = MESSAGE) -> tuple[str, Problem | None]:
+        incoming = self.open()
+        if isinstance(incoming, Problem):
+            return "", incoming
+        self.feed(incoming, octets)
+        return await self.end(incoming)
+
+
+def reason(outcome: tuple[str, Problem | None]) -> Reason:
+    queue_id, problem = outcome
+    assert queue_id == "" and problem is not None
+    return problem.reason
+
+
+async def test_it_is_stored_with_its_identity_and_a_trace(gate: Gate) -> None:
+    queue_id, problem = await Way(gate).submit()
+    assert problem is None
+    (message,) = gate.intake.messages
+    assert (message.queue_id, message.sender) == (queue_id, SENDER)
+    assert str(message.identity) == "shop/billing"
+    assert gate.intake.recipients == [("ann@example.org",)]
+    body = gate.intake.body()
+    assert b"from http.client.example ([127.0.0.1])" in body and b"with HTTPS" in body
+    assert body.endswith(MESSAGE)
+    labels = {"listener": "submission", "sender_namespace": "shop"}
+    assert gate.count("received_messages_total", **labels) == 1
+    assert gate.listeners._commons.budget.used == 0
+
+
+async def test_a_large_one_goes_through_a_file(gate: Gate) -> None:
+    way = Way(gate)
+    incoming = way.open()
+    assert isinstance(incoming, Incoming)
+    pieces = [MESSAGE] + [b"%076d\r\n" % n for n in range(8000)]
+    for piece in pieces:
+        way.feed(incoming, piece)
+    _, problem = await way.end(incoming)
+    assert problem is None
+    assert gate.intake.body().endswith(b"".join(pieces))
+    assert gate.listeners._commons.budget.used == 0
+
+
+@pytest.mark.parametrize(
+    ("octets", "expected"),
+    [
+        (b"From: boss@example.com\r\n\r\n", Reason.HEADER_FROM_NOT_ALLOWED),
+        (b"From: billing@example.com\r\n\r\na\nb\r\n", Reason.BARE_NEWLINE),
+        (b"From: billing@example.com\r\n\r\na\0b\r\n", Reason.MALFORMED_MESSAGE),
+        (b"From: billing@example.com\r\n\r\n" + b"x" * 999, Reason.MALFORMED_MESSAGE),
+        (b"Received: x\r\n" * 101 + MESSAGE, Reason.MAIL_LOOP),
+        (MESSAGE + b"x\r\n" * 400_000, Reason.MESSAGE_TOO_BIG),
+    ],
+)
+async def test_the_content_is_judged(gate: Gate, octets: bytes, expected: Reason) -> None:
+    assert reason(await Way(gate).submit(octets)) is expected
+    assert gate.intake.messages == []
+    assert gate.listeners._commons.budget.used == 0
+
+
+async def test_who_and_how_are_judged(gate: Gate) -> None:
+    plain = Way(gate, tls="").open()
+    assert isinstance(plain, Problem) and plain.reason is Reason.TLS_REQUIRED
+    other = Way(gate).open(sender="boss@example.com")
+    assert isinstance(other, Problem) and other.reason is Reason.SENDER_NOT_ALLOWED
+    many = Way(gate).open(recipients=[f"{n}@example.org" for n in range(4)])
+    assert isinstance(many, Problem) and many.reason is Reason.TOO_MANY_RECIPIENTS
+
+
+async def test_the_limits_are_the_same_ones(tmp_path: Path) -> None:
+    rates = [Rate(scope="Sender", count=1, per=3600.0, burst=1)]
+    async with open_gate(tmp_path, configuration(rates=rates)) as gate:
+        assert (await Way(gate).submit())[1] is None
+        assert reason(await Way(gate).submit()) is Reason.RATE_LIMITED
+
+
+async def test_a_login_revoked_meanwhile_stores_nothing(gate: Gate) -> None:
+    way = Way(gate)
+    incoming = way.open()
+    assert isinstance(incoming, Incoming)
+    way.feed(incoming, MESSAGE)
+    await gate.configure(replace(configuration(of=senders()[1:]), digest="other"))
+    assert reason(await way.end(incoming)) is Reason.LOGIN_REVOKED
+    assert gate.intake.messages == []
