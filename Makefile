@@ -6,6 +6,9 @@ PY := .venv/bin/python
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # More words for pytest: make test ARGS="-k limits"
 ARGS ?=
+# Where images go: make images REGISTRY=registry.example.com/team PUSH=1
+export REGISTRY
+export PUSH
 
 .PHONY: help install run test everyday clients lint format crds generated chart images bench simulate e2e e2e-down lock clean
 
@@ -67,9 +70,8 @@ generated: install
 	@$(PY) docs/reference/generate.py --check
 	@$(PY) charts/dashboards/generate.py --check
 
-images: install ## Build both images (and load them into the end-to-end cluster, if it is up)
-	@scripts/debian-packages e2e
-	@$(PY) tests/e2e/provision.py images
+images: ## Build both images, named as the chart wants them; REGISTRY=registry.example.com/team PUSH=1 pushes them
+	@python3 tests/e2e/provision.py images
 
 bench: install ## Measure beside Postfix and a bare relay, or ARGS="--against REVISION": rate, CPU, memory; table and JSON
 	@scripts/debian-packages bench

@@ -38,7 +38,7 @@ class Settings:
     authorities_config_map: str = ""
     rollout_seconds: float = 0.0
     watch_namespaces: tuple[str, ...] | None = None
-    namespace: str = "mailrelay-system"
+    namespace: str = "mail-system"
     cluster_domain: str = "cluster.local"
     resync_seconds: float = 240.0
     metrics_port: int = 9090
@@ -68,7 +68,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         authorities_config_map=environment.get("MAILRELAY_AUTHORITIES_CONFIG_MAP", ""),
         rollout_seconds=_number(environment, "MAILRELAY_ROLLOUT_SECONDS", 0.0, 0.0, 86400.0),
         watch_namespaces=names or None,
-        namespace=environment.get("MAILRELAY_NAMESPACE", "") or "mailrelay-system",
+        namespace=environment.get("MAILRELAY_NAMESPACE", "") or "mail-system",
         cluster_domain=environment.get("MAILRELAY_CLUSTER_DOMAIN", "").strip(".")
         or "cluster.local",
         resync_seconds=_number(environment, "MAILRELAY_RESYNC_SECONDS", 240.0, 10.0, 3600.0),

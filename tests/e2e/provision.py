@@ -1,7 +1,10 @@
 """Obtains a cluster for the end-to-end tests, and brings our images into it.
 
     provision.py run [--keep] -- COMMAND   up, images, COMMAND, down
-    provision.py up | images | down        one of these steps
+    provision.py up | down                 one of these steps
+    provision.py images                    the two images for people, under the names that the chart
+                                           asks for (REGISTRY=... puts a registry in front, PUSH=1
+                                           pushes them); no cluster is needed
 
 Three kinds of cluster, the first that there is (MAILRELAY_E2E_CLUSTER=given|kind|own decides it):
 
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -29,7 +33,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -224,6 +228,43 @@ def docker_runs() -> bool:
     return answer.returncode == 0
 
 
+def images_for_people(registry: str) -> tuple[Image, ...]:
+    """The gateway's and the operator's image as the chart names them, in a registry if one is
+    given.
+    """
+    chart = (ROOT / "charts/mailrelay/Chart.yaml").read_text()
+    version = re.search(r'^appVersion: "(.+)"$', chart, re.MULTILINE)
+    if version is None:
+        raise ProvisionError("charts/mailrelay/Chart.yaml has no line appVersion.")
+    prefix = f"{registry.rstrip('/')}/" if registry else ""
+    return tuple(
+        replace(image, name=f"{prefix}{image.name.partition(':')[0]}:{version[1]}")
+        for image in IMAGES
+        if image.variable != "MAILRELAY_PEERS_IMAGE"
+    )
+
+
+def build_for_people(environment: Mapping[str, str]) -> None:
+    """Build them with what this machine has, push them if asked to, and say what comes next."""
+    images = images_for_people(environment.get("REGISTRY", ""))
+    push = bool(environment.get("PUSH"))
+    builder = "docker" if docker_runs() else "podman" if shutil.which("podman") else ""
+    if not builder and (push or os.geteuid() != 0):
+        raise ProvisionError("Building images takes Docker, whose daemon runs, or Podman.")
+    for image in images:
+        say(f"Building {image.name}")
+        if builder:
+            build_with(builder, image, environment.get("BASE_IMAGE", PUBLIC_BASE_IMAGE))
+        else:
+            # Neither is here: with the tools of our own cluster, into its running nodes.
+            Own(environment).add(image)
+        if push:
+            run([builder, "push", image.name])
+    names = " ".join(image.name for image in images)
+    if not push:
+        say(f"Built. For kind: kind load docker-image {names}")
+
+
 def run(argv: list[str], *, capture: bool = False) -> str:
     """Run a program to its end, what it says to our stderr (stdout returned with `capture`).
 
@@ -311,7 +352,7 @@ def main() -> int:
     runs.add_argument("--keep", action="store_true", help="leave the cluster up at the end")
     runs.add_argument("command", nargs="+", metavar="COMMAND")
     steps.add_parser("up", help="bring a cluster up; prints KUBECONFIG=...")
-    steps.add_parser("images", help="build the images and load them into the cluster")
+    steps.add_parser("images", help="build the images for people")
     steps.add_parser("down", help="remove the cluster")
     arguments = parser.parse_args()
 
@@ -319,6 +360,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     try:
+        if arguments.step == "images":
+            build_for_people(os.environ)
+            return 0
         kind = choose(
             os.environ,
             docker=docker_runs(),
@@ -332,8 +376,6 @@ def main() -> int:
             case "up":
                 for name, value in cluster.up().items():
                     print(f"{name}={value}")
-            case "images":
-                add_images(cluster)
             case "down":
                 cluster.down()
         return 0

@@ -55,7 +55,7 @@ class Place:
     standalone: bool = False
     loopback_host: str = "127.0.0.1"
     cluster_domain: str = "cluster.local"
-    operator_namespace: str = "mailrelay-system"
+    operator_namespace: str = "mail-system"
     image: str = "mailrelay-gateway:latest"
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()

@@ -218,10 +218,12 @@ def test_there_is_a_rule_for_every_kind_that_the_operator_touches(render: Render
 def test_the_notes_show_resources_that_are_accepted(chart: Chart, namespaces: list[str]) -> None:
     files = chart.render({"watchNamespaces": namespaces}, name="mailrelay", namespace=NAMESPACE)
     (notes,) = (text for name, text in files.items() if name.endswith("NOTES.txt"))
-    shown = re.search(r"<<'YAML'\n(.*?)\n    YAML\n", notes, re.DOTALL)
+    where = namespaces[0] if namespaces else NAMESPACE
+    # Not indented: a here-document would not end.
+    shown = re.search(
+        rf"^kubectl apply -n {where} -f - <<'YAML'\n(.*?)^YAML$", notes, re.MULTILINE | re.DOTALL
+    )
     assert shown
-    documents = list(yaml.safe_load_all(re.sub(r"(?m)^    ", "", shown[1])))
+    documents = list(yaml.safe_load_all(shown[1]))
     assert [parse(document).kind for document in documents] == ["MailRelay", "MailSender"]
-    assert {document["metadata"]["namespace"] for document in documents} == {
-        namespaces[0] if namespaces else "default"
-    }
+    assert set(re.findall(r" -n (\S+)", notes)) == {where}

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from testcluster.packages import APT_GET
 from testcluster.processes import run as run_in_cluster
 from testcluster.report import ClusterError
 
-from tests.e2e.provision import LAST_LINES, ProvisionError, run
+from tests.e2e.provision import LAST_LINES, ProvisionError, images_for_people, run
 
 WAIT_FOR_APT = Path(__file__).resolve().parents[3] / "scripts" / "wait-for-apt"
 HELD = {
@@ -94,3 +95,18 @@ def test_the_cluster_s_build_shows_both_outputs_too() -> None:
 
 def test_the_cluster_s_build_waits_for_apt_too() -> None:
     assert APT_GET == (WAIT_FOR_APT, "apt-get")
+
+
+def test_make_images_builds_what_the_chart_asks_for() -> None:
+    chart = Path(__file__).resolve().parents[3] / "charts" / "mailrelay"
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    version = yaml.safe_load((chart / "Chart.yaml").read_text())["appVersion"]
+    assert values["image"]["tag"] == values["gateway"]["image"]["tag"] == ""  # the appVersion
+    wanted = {
+        f"{image['repository']}:{version}"
+        for image in (values["image"], values["gateway"]["image"])
+    }
+    assert {image.name for image in images_for_people("")} == wanted
+    assert {image.name for image in images_for_people("registry.example.com/team/")} == {
+        f"registry.example.com/team/{name}" for name in wanted
+    }
