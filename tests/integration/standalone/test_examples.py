@@ -21,6 +21,14 @@ from tests.peers.gateway import free_port
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 RELAYING = [path for path in EXAMPLES if "smarthost:" in path.read_text()]
 Manifest = dict[str, Any]
+#: What the smarthost wants.
+LOGIN = {"username": "relay", "password": "a password for tests"}
+LOGIN_SECRET: Manifest = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "login", "labels": {"mailrelay.dev/credentials": "true"}},
+    "stringData": LOGIN,
+}
 
 
 class Smarthost:
@@ -32,13 +40,9 @@ class Smarthost:
             "  upstreams:",
             f"    - {{name: tls, port: {self.tls_port}, tls: {{mode: Implicit}}}}\n  upstreams:",
         )
-        (folder / "smarthost.yaml").write_text(text)
+        text = text.replace("{secretName: demo-smtp}", "{existingSecretRef: {name: login}}")
+        (folder / "smarthost.yaml").write_text(f"{text}---\n{yaml.safe_dump(LOGIN_SECRET)}")
         self.relay = Relay(folder / "smarthost.yaml", folder / "data", self.port, free_port())
-
-    @property
-    def login(self) -> Manifest:
-        """What its login's Secret holds."""
-        return {"username": self.relay.hint("User"), "password": self.relay.hint("Password")}
 
     @property
     def authority(self) -> str:
@@ -70,7 +74,7 @@ def brought_here(path: Path, smarthost: Smarthost, *, down: tuple[str, ...] = ()
     objects = list(yaml.safe_load_all(path.read_text()))
     for one in objects:
         if one["kind"] == "Secret":
-            one["stringData"] = smarthost.login
+            one["stringData"] = LOGIN
         elif one["kind"] == "MailRelay":
             bring_relay(one["spec"], smarthost, down)
     authority = {
