@@ -36,6 +36,19 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     assert [target for target in local if not (page.parent / target).exists()] == []
 
 
+def test_every_module_that_a_page_names_exists() -> None:
+    folders = [ROOT, ROOT / "gateway" / "mailrelay_gateway", ROOT / "operator/mailrelay_operator"]
+    missing, found = [], 0
+    # A decision speaks of its day.
+    for page in (page for page in PAGES if page.parent.name != "adr"):
+        for name in re.findall(r"`([\w.-]+/[\w./-]+\.py)`", page.read_text()):
+            found += 1
+            if not any((folder / name).is_file() for folder in folders):
+                missing.append(f"{page.relative_to(ROOT)}: {name}")
+    assert missing == []
+    assert found > 50
+
+
 def test_the_relays_of_the_how_tos_can_be_used() -> None:
     found = 0
     for page in (ROOT / "docs").glob("*.md"):
