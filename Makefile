@@ -20,9 +20,9 @@ install: .venv/.installed ## Make .venv from the lock file; does nothing when no
 .venv/.installed: requirements/dev.txt pyproject.toml scripts/make-venv
 	@scripts/make-venv
 
-run: install ## Run the sandbox example on this machine: nothing leaves it
+run: install ## Run the sandbox example on this machine; more options by ARGS="--admin 127.0.0.1:8026"
 	@echo "==> mailrelay up examples/1-sandbox.yaml (Ctrl-C ends it)"
-	@exec .venv/bin/mailrelay up examples/1-sandbox.yaml
+	@exec .venv/bin/mailrelay up examples/1-sandbox.yaml $(ARGS)
 
 test: install ## Run all tests that need no cluster
 	@scripts/debian-packages test

@@ -40,6 +40,20 @@ ACCEPT_PAUSE = 0.1
 #: Captured messages in one list.
 MAX_LISTED = 1000
 
+#: What a person sees who opens the address in a browser.
+INDEX = """\
+mailrelay gateway, admin port
+
+/metrics                   metrics for Prometheus
+/livez, /readyz            probes
+
+With the relay's token (Authorization: Bearer TOKEN):
+
+/status                    queue, listeners and upstreams; also: mailrelay status
+/sandbox/messages          captured mail; also: mailrelay inbox list
+/sandbox/messages/ID       one message; also: mailrelay inbox show ID
+/sandbox/messages/ID/raw   the same, octet for octet
+"""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -94,6 +108,7 @@ class AdminServer:
         """Listen, with HTTPS where there is `tls`; returns the port (of use when 0 was asked
         for)."""
         app = web.Application(client_max_size=MAX_REQUEST, middlewares=[self._bound])
+        app.router.add_get("/", self._get_index)
         app.router.add_get("/metrics", self._get_metrics)
         app.router.add_get("/livez", self._get_livez)
         app.router.add_get("/readyz", self._get_readyz)
@@ -199,6 +214,9 @@ class AdminServer:
             self._busy.discard(protocol)
 
     # --- open
+
+    async def _get_index(self, _request: web.Request) -> web.Response:
+        return web.Response(text=INDEX)
 
     async def _get_metrics(self, _request: web.Request) -> web.Response:
         loop = asyncio.get_running_loop()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,24 +57,40 @@ class Admin:
         except ValidationError:
             raise AdminUnreachable(f"{self.url} is not a gateway of mailrelay.") from None
 
-    def captured(self) -> list[dict[str, Any]]:
+    def captured(self, limit: int = 100) -> list[dict[str, Any]]:
         """The messages that the sandbox holds, newest first; none where it has no sandbox."""
-        answer = self._get_json("/sandbox/messages")
+        answer = self._get_json(f"/sandbox/messages?limit={limit}")
         listed = answer.get("messages", []) if isinstance(answer, dict) else answer
         return [message for message in listed if isinstance(message, dict)]
 
+    def captured_one(self, number: int) -> dict[str, Any]:
+        """One captured message with its header and text."""
+        answer = self._get_json(f"/sandbox/messages/{number}")
+        if not isinstance(answer, dict):
+            raise AdminUnreachable(f"{self.url} is not a gateway of mailrelay.")
+        return answer
+
+    def captured_raw(self, number: int) -> bytes:
+        """One captured message, octet for octet."""
+        return self._get_body(f"/sandbox/messages/{number}/raw", DEADLINE)
+
     def _get_json(self, path: str, deadline: float = DEADLINE) -> Any:
+        try:
+            return json.loads(self._get_body(path, deadline))
+        except ValueError:
+            raise AdminUnreachable(f"{self.url}{path} did not answer with JSON.") from None
+
+    def _get_body(self, path: str, deadline: float) -> bytes:
         status, body = self._get(path, deadline)
         if status == 401:
             raise AdminUnreachable(
-                f"{self.url}{path} does not know our token: is it another relay's port?"
+                f"{self.url} does not accept our token: it may be another relay's port."
             )
+        if status == 404 and path.startswith("/sandbox/messages/"):
+            raise AdminUnreachable(f"No captured message has the id {path.split('/')[3]}.")
         if status != 200:
             raise AdminUnreachable(f"{self.url}{path} answered {status}.")
-        try:
-            return json.loads(body)
-        except ValueError:
-            raise AdminUnreachable(f"{self.url}{path} did not answer with JSON.") from None
+        return body
 
     def _get(self, path: str, deadline: float) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=deadline)
@@ -93,7 +110,36 @@ class Admin:
 def parse_host_port(text: str) -> tuple[str, int]:
     """`127.0.0.1:8025` or `[::1]:8025` as host and port; ValueError says what is expected."""
     host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
+    bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8025")
-    return host, int(port)
+    if ":" in host and not bracketed:
+        raise ValueError(f"{text!r} is not HOST:PORT; an IPv6 address needs brackets: [::1]:8025")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def parse_host(text: str) -> str:
+    """An address without a port, brackets taken off; ValueError says what is expected."""
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    before, colon, port = host.rpartition(":")
+    if (colon and port.isdecimal() and ":" not in before) or "]:" in text:
+        raise ValueError(f"{text!r} has a port; each listener has the one of `spec.listeners`")
+    if not host or host.isdecimal():
+        raise ValueError(f"{text!r} is not an address, such as 127.0.0.1, [::1] or 0.0.0.0")
+    return host
+
+
+def resolve_here(host: str) -> str:
+    """The address that is meant, if it is one of this machine; ValueError if not."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"{host} is not an address of this machine ({words})") from None
+    family, _, _, _, address = found[0]
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind(address)  # to port 0: whatever is free
+    except OSError as error:
+        raise ValueError(f"{host} is not an address of this machine ({error.strerror})") from None
+    return str(address[0])

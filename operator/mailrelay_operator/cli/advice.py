@@ -9,7 +9,7 @@ from mailrelay_operator.cli.submission import Refused, Stage
 
 _FULL = "The disk of the spool is nearly full; make room there."
 BY_REASON = {
-    "AuthFailed": "The login is not (or no longer) known. `mailrelay up` prints the one in force.",
+    "AuthFailed": "The login is not (or no longer) known. `mailrelay up` prints the valid one.",
     "AuthRequired": "The listener takes mail only after a login; name one with --sender or --url.",
     "TlsRequired": "The listener takes logins and mail over TLS only: smtp:// means STARTTLS.",
     "SenderSuspended": "`spec.suspend` of the MailSender is true; set it to false to send again.",
@@ -29,8 +29,7 @@ BY_REASON = {
 BY_ENHANCED = {"4.3.1": _FULL}
 BY_STAGE = {
     Stage.CONNECT: "Is it running there? Start it with `mailrelay up FILE...`.",
-    Stage.TLS: "Trust the relay's own CA with --ca FILE (`mailrelay up` prints which), and use a"
-    " host name that its certificate carries.",
+    Stage.TLS: "Look at the gateway's log.",
     Stage.AUTH: "`mailrelay up` prints user and password.",
 }
 TEMPORARY = "The reply is temporary (4xx): a mail program keeps the message and tries again."
@@ -39,6 +38,8 @@ PERMANENT = "The reply is permanent (5xx): sending the same again gets the same 
 
 def advise(refused: Refused) -> str:
     """One sentence that helps."""
+    if refused.remedy:
+        return refused.remedy
     if refused.reason in BY_REASON:
         return BY_REASON[refused.reason]
     for enhanced, advice in BY_ENHANCED.items():

@@ -72,7 +72,7 @@ class DataFolder:
             mark = folder._read_mark()
         if mark is None:
             raise FolderUnusable(
-                f"{path} is no data folder of mailrelay; start one with"
+                f"{path} is not a data folder of mailrelay; start one with"
                 f" `mailrelay up FILE... --data {path}`, or name the right one with --data."
             )
         folder.relay = mark
@@ -115,6 +115,20 @@ class DataFolder:
         finally:
             os.close(lock)
 
+    def is_locked(self) -> bool:
+        """Whether a `mailrelay up` runs in it."""
+        try:
+            lock = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
     def write(self, name: str, content: bytes) -> bool:
         """Replace a file as a whole, durably, 0600; False where it already says just that.
 
@@ -155,7 +169,7 @@ class DataFolder:
             except ValueError as error:
                 raise FolderUnusable(
                     f"{self.path / name} is damaged ({error}); put it back from a backup, or remove"
-                    " it to have its content made anew."
+                    " it to have its content re-created."
                 ) from None
         return value if isinstance(value, dict) else None
 
@@ -215,7 +229,7 @@ def _explaining(path: Path) -> Iterator[None]:
             case errno.ENOSPC | errno.EDQUOT:
                 advice = "no space is left there; make room, or name another folder with --data."
             case errno.EACCES | errno.EPERM | errno.EROFS:
-                advice = "it may not be written; mend its owner and mode, or use --data."
+                advice = "permission denied; correct owner and mode, or name another with --data."
             case errno.ENOTDIR | errno.EEXIST:
                 advice = "that is a file, not a folder; name a folder with --data."
             case _:

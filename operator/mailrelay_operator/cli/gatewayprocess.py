@@ -52,6 +52,21 @@ class Command:
         ]
 
 
+def why_ended(code: int) -> str:
+    """A sentence on an end that nobody here asked for; "" where the gateway said why itself."""
+    if code == 128 + signal.SIGKILL:
+        return (
+            "The gateway was killed (SIGKILL): by somebody, or by the kernel for lack of memory"
+            " (`dmesg` tells)."
+        )
+    if code > 128:
+        with contextlib.suppress(ValueError):
+            return f"The gateway was ended by a signal ({signal.Signals(code - 128).name})."
+    if code == 0:
+        return "The gateway was stopped by a signal that came from elsewhere."
+    return ""
+
+
 class GatewayProcess:
     """One running gateway. Make it with `start`."""
 

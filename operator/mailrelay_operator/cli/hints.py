@@ -6,10 +6,10 @@ Pure: an Endpoint in, text out. Every command in it can be copied and run as it 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mailrelay_gateway.contract.documents import AuthenticationMode, TlsMode
-from mailrelay_operator.cli.endpoint import Door, Endpoint, Login
+from mailrelay_operator.cli.endpoint import FILE, Door, Endpoint, Login
 
 #: A recipient that is nobody's (RFC 2606), for relays that send nothing out.
 NOBODY = "someone@example.net"
@@ -19,27 +19,35 @@ _TLS = {
     TlsMode.START_TLS: "STARTTLS",
     TlsMode.IMPLICIT: "TLS from the start",
 }
-#: More logins than this are not listed; they stand in the data folder.
+#: More logins than this are not listed; they are in the data folder.
 MAX_LISTED = 10
 
 
-def hint_text(endpoint: Endpoint, *, data: str, ca_file: str, program: str) -> str:
-    """The whole text; `data` is the folder as `--data` takes it ("" for the default one)."""
+def hint_text(
+    endpoint: Endpoint, *, data: str, ca_file: str, program: Sequence[str], show_secrets: bool
+) -> str:
+    """The whole text; `data` is the data folder. Without `show_secrets` (no person reads it, but a
+    log does) the file that holds them is named instead."""
     recipient = NOBODY if endpoint.sends_nothing_out else YOURSELF
+    kept = "" if show_secrets else f"(in {data}/{FILE})"
     rows = [("Submit to", _door_text(door)) for door in endpoint.doors]
     for login in endpoint.logins[:MAX_LISTED]:
-        rows += _login_rows(login)
+        rows += _login_rows(login, kept)
     if len(endpoint.logins) > MAX_LISTED:
         rows.append(("", f"and {len(endpoint.logins) - MAX_LISTED} more MailSenders"))
     if ca_file:
         rows.append(("CA file", ca_file))
     rows.append(("Admin", f"{endpoint.admin.url} (/metrics, /livez, /readyz)"))
     if endpoint.admin_token:
-        rows.append(("Admin token", endpoint.admin_token))
+        rows.append(("Admin token", kept or endpoint.admin_token))
     lines = [f"MailRelay {endpoint.relay} runs on this machine. Ctrl-C stops it.", ""]
     lines += _table(rows)
-    lines += ["", "Send a message (any of these):", ""]
-    lines += [f"  {line}" for line in _commands(endpoint, data, ca_file, program, recipient)]
+    commands = [*_commands(endpoint, data, ca_file, program, recipient)]
+    if not show_secrets:
+        commands = commands[:1]  # the others hold the password
+    any_of = " (any of these)" if len(commands) > 1 else ""
+    lines += ["", f"Send a message{any_of}:", ""]
+    lines += [f"  {line}" for line in commands]
     lines += ["", *_where_to_look(endpoint, data, program)]
     return "\n".join(lines) + "\n"
 
@@ -82,11 +90,10 @@ def curl_line(door: Door, login: Login | None, *, ca_file: str, recipient: str) 
     return f"printf '{text}' | {shlex.join(words)}"
 
 
-def message_line(endpoint: Endpoint, number: int | None = None) -> str:
-    """The curl command that shows what was captured: all of it, or one message."""
-    path = "/sandbox/messages" if number is None else f"/sandbox/messages/{number}"
-    header = f"Authorization: Bearer {endpoint.admin_token}"
-    return shlex.join(["curl", "-H", header, endpoint.admin.url + path])
+def inbox_line(program: Sequence[str], data: str, number: int | None = None) -> str:
+    """The command that shows what was captured: all of it, or one message."""
+    what = ["list"] if number is None else ["show", str(number)]
+    return shlex.join([*program, "inbox", *what, "--data", data])
 
 
 def sender_address(login: Login | None) -> str:
@@ -102,14 +109,14 @@ def _door_text(door: Door) -> str:
     return f"{_bracketed(door.host)}:{door.port} ({_TLS[door.tls]}{login})"
 
 
-def _login_rows(login: Login) -> list[tuple[str, str]]:
-    password = login.password or "(the one in the Secret that you brought)"
+def _login_rows(login: Login, kept: str) -> list[tuple[str, str]]:
+    password = (kept or login.password) if login.password else "(in the Secret that you brought)"
     owner = f"MailSender {login.sender}, sends from {', '.join(login.addresses)}"
     return [("User", f"{login.username}   ({owner})"), ("Password", password)]
 
 
 def _commands(
-    endpoint: Endpoint, data: str, ca_file: str, program: str, recipient: str
+    endpoint: Endpoint, data: str, ca_file: str, program: Sequence[str], recipient: str
 ) -> Iterable[str]:
     login = next((one for one in endpoint.logins if one.password), None)
     doors = [
@@ -122,7 +129,7 @@ def _commands(
         return
     door = doors[0]
     used = login if door.authentication is AuthenticationMode.REQUIRED else None
-    send = [program, "send", *(("--data", data) if data else ())]
+    send = [*program, "send", "--data", data]
     if not endpoint.sends_nothing_out:
         send += ["--to", recipient]
     yield shlex.join(send)
@@ -130,15 +137,16 @@ def _commands(
     yield curl_line(door, used, ca_file=ca_file, recipient=recipient)
 
 
-def _where_to_look(endpoint: Endpoint, data: str, program: str) -> Iterable[str]:
+def _where_to_look(endpoint: Endpoint, data: str, program: Sequence[str]) -> Iterable[str]:
     if endpoint.has_sandbox:
         everything = "Nothing leaves: captured" if endpoint.sends_nothing_out else "Captured"
-        yield f"{everything} mail, newest first (add /ID or /ID/raw for one message):"
+        yield f"{everything} mail, newest first:"
         yield ""
-        yield f"  {message_line(endpoint)}"
+        yield f"  {inbox_line(program, data)}"
         yield ""
-    status = shlex.join([program, "status", *(("--data", data) if data else ())])
-    yield f"How it is doing: {status}"
+    yield "Status of the queue and the upstreams:"
+    yield ""
+    yield f"  {shlex.join([*program, 'status', '--data', data])}"
 
 
 def _table(rows: list[tuple[str, str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import Any
 
@@ -13,7 +14,7 @@ from mailrelay_operator.cli.folder import FolderUnusable
 from mailrelay_operator.cli.stop import BadFiles, FolderTrouble
 
 #: Each is a module of its name: only the one that is called is loaded, and `send` starts at once.
-_COMMANDS = ("up", "check", "render", "send", "status", "queue")
+_COMMANDS = ("up", "check", "render", "send", "inbox", "status", "queue")
 
 
 class _Program(click.Group):
@@ -21,6 +22,16 @@ class _Program(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in _COMMANDS:
+            close = difflib.get_close_matches(name, _COMMANDS, n=1)
+            known = f"Did you mean {close[0]}?" if close else f"Known are {', '.join(_COMMANDS)}."
+            ctx.fail(f"No such command {name!r}. {known}")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
@@ -36,9 +47,15 @@ class _Program(click.Group):
             raise BadFiles(str(error)) from None
         except FolderUnusable as error:
             raise FolderTrouble(str(error)) from None
+        except BrokenPipeError:
+            raise  # click ends quietly: whoever read from us has enough
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise FolderTrouble(f"{where}{error.strerror or error}.") from None
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mailrelay", message="%(prog)s %(version)s")
 def main() -> None:
-    """mailrelay, an outbound mail gateway: run it here, or look at what would run in a cluster."""
+    """mailrelay, an outbound mail gateway: run a relay on this machine, or check what a cluster
+    would run."""

@@ -1,4 +1,4 @@
-"""`mailrelay send`: submits one test message, and says what happened in words that help.
+"""`mailrelay send`: submits one test message and says what happened.
 
 Here the command's arguments become a Target and a message; `submission` speaks SMTP.
 """
@@ -6,10 +6,11 @@ Here the command's arguments become a Target and a message; `submission` speaks 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import formatdate, make_msgid
+from email.utils import formatdate, getaddresses, make_msgid
 from pathlib import Path
 
 import click
@@ -22,10 +23,18 @@ from mailrelay_operator.cli.delivery import LogTail, describe, follow
 from mailrelay_operator.cli.endpoint import Door, Endpoint, Login, read_endpoint
 from mailrelay_operator.cli.folder import DataFolder
 from mailrelay_operator.cli.folders import find_folder
-from mailrelay_operator.cli.hints import NOBODY, message_line, sender_address
+from mailrelay_operator.cli.hints import NOBODY, inbox_line, sender_address
+from mailrelay_operator.cli.itself import program
 from mailrelay_operator.cli.loglines import printable
-from mailrelay_operator.cli.stop import NotAccepted, NotUsable
-from mailrelay_operator.cli.submission import Receipt, Refused, Target, parse_url, submit
+from mailrelay_operator.cli.stop import FolderTrouble, NotAccepted, NotUsable
+from mailrelay_operator.cli.submission import (
+    Receipt,
+    Refused,
+    Target,
+    parse_url,
+    read_authorities,
+    submit,
+)
 
 #: Seconds that we look on after the message was accepted.
 DEFAULT_WAIT = 10.0
@@ -36,8 +45,8 @@ DEFAULT_WAIT = 10.0
 @click.option("--url", help="smtp[s]://USER:PASSWORD@HOST:PORT instead of a data folder.")
 @click.option("--ca", default="", help="PEM file with the CA to trust; with --url.")
 @click.option("--sender", help="MailSender to log in as, NS/NAME; the first one by default.")
-@click.option("--from", "from_", help="Sender's address; by default one that the MailSender has.")
-@click.option("--to", multiple=True, help="Recipient; may be given several times.")
+@click.option("--from", "from_", help="Envelope sender; by default an address of the MailSender.")
+@click.option("--to", multiple=True, help="Recipients, separated by commas; may be repeated.")
 @click.option("--subject", default="Test from mailrelay", show_default=True)
 @click.option("--body", default="", help="Text of the message; - reads standard input.")
 @click.option(
@@ -45,7 +54,7 @@ DEFAULT_WAIT = 10.0
     type=click.FloatRange(0, 3600),
     default=DEFAULT_WAIT,
     show_default=True,
-    help="Seconds to look on while it is delivered.",
+    help="Seconds to wait for its delivery.",
 )
 def send(
     data: Path | None,
@@ -60,26 +69,32 @@ def send(
 ) -> None:
     """Submit a test message over TLS and AUTH, and say what happened.
 
-    Exit code 0: the relay accepted it (it is stored durably). 1: it did not, and the reply is
-    shown as it came. 2: the arguments cannot be used. 4: nor can the data folder.
+    Exit code 0: the relay accepted it (it is stored durably). 1: it was refused; the reply is
+    shown verbatim. 2: the arguments cannot be used. 4: the data folder cannot be used.
     """
     folder = endpoint = None
     login: Login | None = None
     if url:
         try:
-            target = parse_url(url, ca=ca)
+            target = parse_url(url)
         except ValueError as error:
             raise NotUsable(f"--url: {error}.") from None
+        try:
+            target = replace(target, ca=read_authorities(ca) if ca else "")
+        except ValueError as error:
+            raise NotUsable(f"--ca: {error}.") from None
         if not from_:
             raise NotUsable("--url: name the sender's address too: --from YOU@YOUR.DOMAIN.")
     else:
+        if ca:
+            raise NotUsable("--ca: is for --url; a data folder has the CA of its relay.")
         folder = find_folder(data)
         endpoint = read_endpoint(folder)
         login = _choose_login(endpoint, sender)
         target = _target(_as_it_runs(endpoint), login, folder)
-    recipients = list(to) or _default_recipients(endpoint)
-    address = from_ or sender_address(login)
-    message = _compose(address, recipients, subject, sys.stdin.read() if body == "-" else body)
+    recipients = _addresses("--to", to) if to else _default_recipients(endpoint)
+    (address,) = _addresses("--from", (from_ or sender_address(login),))[:1]
+    message = _compose(address, recipients, subject, _read_body() if body == "-" else body)
     tail = LogTail(folder.log) if folder is not None else None
     click.echo(f"Submitting to {target}: from {address} to {', '.join(recipients)}")
     try:
@@ -88,7 +103,8 @@ def send(
         click.echo(f"Refused at {refused.stage}: {refused.reply}", err=True)
         raise NotAccepted(advise(refused)) from None
     click.echo(f"Accepted: {receipt.reply}")
-    _look_on(receipt, endpoint, tail, wait)
+    if folder is not None and endpoint is not None and tail is not None:
+        _look_on(receipt, endpoint, folder, tail, wait)
 
 
 def _choose_login(endpoint: Endpoint, wanted: str | None) -> Login | None:
@@ -140,10 +156,47 @@ def _target(endpoint: Endpoint, login: Login | None, folder: DataFolder) -> Targ
         port=door.port,
         tls=door.tls,
         server_name=door.certificate_host,
-        ca=str(folder.ca_file) if folder.ca_file.exists() else "",
+        ca=_authorities(folder),
         username=login.username if login is not None and logs_in else "",
         password=login.password if login is not None and logs_in else "",
     )
+
+
+def _authorities(folder: DataFolder) -> str:
+    if not folder.ca_file.exists():
+        return ""
+    try:
+        return read_authorities(str(folder.ca_file))
+    except ValueError as error:
+        raise FolderTrouble(f"{error}; restart `mailrelay up`, which writes it again.") from None
+
+
+def _addresses(option: str, given: Iterable[str]) -> list[str]:
+    """The addresses of an option, which may name several at once; NotUsable."""
+    found = [address for _, address in getaddresses(list(given)) if address]
+    for address in found:
+        local, at, domain = address.rpartition("@")
+        if not at or not local or not domain or len(address.split()) > 1:
+            raise NotUsable(f"{option} {address}: an address is written like {NOBODY}.")
+        if not address.isascii():
+            raise NotUsable(
+                f"{option} {address}: an address outside ASCII needs SMTPUTF8, which is not"
+                " supported in this version; a domain can be written as xn--..."
+            )
+    if not found:
+        raise NotUsable(f"{option} {', '.join(given)}: an address is written like {NOBODY}.")
+    return found
+
+
+def _read_body() -> str:
+    if sys.stdin is None:
+        raise NotUsable("--body -: standard input is closed.")
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise NotUsable(
+            f"--body -: standard input is not UTF-8 text (octet {error.start})."
+        ) from None
 
 
 def _choose_door(endpoint: Endpoint, login: Login | None) -> Door:
@@ -165,30 +218,32 @@ def _compose(sender: str, recipients: list[str], subject: str, body: str) -> byt
         message["From"] = sender
         message["To"] = ", ".join(recipients)
         message["Subject"] = subject
+        message["Date"] = formatdate(localtime=True)
+        message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2])
+        message.set_content(body or "This is a test message of `mailrelay send`.\n")
+        return message.as_bytes(policy=SMTP)
+    except UnicodeError:
+        raise NotUsable("--subject, --body: what was typed is not UTF-8 text.") from None
     except ValueError as error:
         raise NotUsable(f"The message cannot be made: {error}.") from None
-    message["Date"] = formatdate(localtime=True)
-    message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2] or "localhost")
-    message.set_content(body or "This is a test message of `mailrelay send`.\n")
-    return message.as_bytes(policy=SMTP)
 
 
 def _look_on(
-    receipt: Receipt, endpoint: Endpoint | None, tail: LogTail | None, wait: float
+    receipt: Receipt, endpoint: Endpoint, folder: DataFolder, tail: LogTail, wait: float
 ) -> None:
-    if endpoint is None or tail is None or not receipt.queue_id or wait == 0:
+    if not receipt.queue_id or wait == 0:
         return
     if not tail.path.exists():
         return  # `up --logs json` keeps no log file
     outcome = follow(tail, receipt.queue_id, wait=wait)
     if outcome is None:
-        click.echo(f"Not delivered within {wait:g} s; it is stored, and tried further.")
+        click.echo(f"Not delivered within {wait:g} s; it is in the queue, and retried.")
         for line in _held_upstreams(endpoint):
             click.echo(line)
         return
     click.echo(describe(outcome))
     if outcome.get("event") == "captured":
-        _show_captured(endpoint, receipt.queue_id)
+        _show_captured(endpoint, folder, receipt.queue_id)
 
 
 def _held_upstreams(endpoint: Endpoint) -> Iterator[str]:
@@ -199,14 +254,14 @@ def _held_upstreams(endpoint: Endpoint) -> Iterator[str]:
         yield str(error)
         return
     if answer.suspended:
-        yield "The relay is suspended: mail is accepted and waits."
+        yield "The relay is suspended: mail is accepted, and not delivered."
     for upstream in answer.upstreams:
         if upstream.state is UpstreamState.HELD:
             words = printable(upstream.message)
             yield f"Upstream {upstream.name} is held ({upstream.reason}): {words}"
 
 
-def _show_captured(endpoint: Endpoint, queue_id: str) -> None:
+def _show_captured(endpoint: Endpoint, folder: DataFolder, queue_id: str) -> None:
     try:
         captured = endpoint.admin.captured()
     except AdminUnreachable as error:
@@ -214,4 +269,5 @@ def _show_captured(endpoint: Endpoint, queue_id: str) -> None:
         return
     for message in captured:
         if message.get("queue_id") == queue_id:
-            click.echo(f"Look at it: {message_line(endpoint, message['id'])}")
+            line = inbox_line(program(), str(folder.path.absolute()), message["id"])
+            click.echo(f"To see it: {line}")

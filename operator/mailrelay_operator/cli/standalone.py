@@ -31,7 +31,14 @@ from mailrelay_operator.cli.endpoint import Door, Endpoint, Login, Way, write_en
 from mailrelay_operator.cli.folder import DataFolder
 from mailrelay_operator.cli.inventory import Inventory, Key, place_of, relay_of
 from mailrelay_operator.cli.unsupported import find_unsupported
-from mailrelay_operator.engine.minting import mint, mint_password, scrypt_verifier
+from mailrelay_operator.engine.minting import (
+    SCRYPT_N,
+    SCRYPT_P,
+    SCRYPT_R,
+    mint,
+    mint_password,
+    scrypt_verifier,
+)
 from mailrelay_operator.plan.actions import Action, Apply, Create
 from mailrelay_operator.plan.credentials import Credentials
 from mailrelay_operator.plan.facts import (
@@ -56,6 +63,8 @@ from mailrelay_operator.plan.verdicts import Complaint, complaint
 MAX_ROUNDS = 5
 #: How often the plan is made again although no file changed: certificates grow old.
 REPLAN_EVERY = timedelta(hours=1)
+#: Stands for a verifier where nobody logs in: what scrypt costs is saved.
+NOBODYS_VERIFIER = ScryptVerifier(n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, salt="", hash="")
 _UIDS = uuid.uuid5(uuid.NAMESPACE_URL, "mailrelay.dev/standalone/kept")
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
@@ -137,6 +146,17 @@ class Standalone:
             look_again_at=min(soonest),
         )
 
+    def taken_by_admin(self, picture: Picture) -> str:
+        """A sentence, if the admin port is a listener's as well; "" if not."""
+        for door in picture.endpoint.doors:
+            same = self.admin_host == self.bind or {self.admin_host, self.bind} & set(_WILDCARDS)
+            if door.port == self.admin_port and same:
+                return (
+                    f"--admin {_joined(self.admin_host, self.admin_port)}: listener {door.name} has"
+                    " this port; give another one."
+                )
+        return ""
+
     def complaints(self, mine: Inventory, *, now: datetime) -> tuple[Complaint, ...]:
         """All that the plan says against this relay (as `of_relay` gives it) and its senders."""
         host = _certificate_host(mine, self.relay) or self.client_host
@@ -147,8 +167,7 @@ class Standalone:
             mint=lambda asked: mint(asked, relay="/".join(self.relay), now=now),
             mint_for=lambda _, found: SenderMaterial(
                 password=mint_password() if found.wants_password else "",
-                # Nobody logs in with it: what scrypt costs is saved.
-                verifier=ScryptVerifier(salt="", hash="") if found.wants_scrypt else None,
+                verifier=NOBODYS_VERIFIER if found.wants_scrypt else None,
             ),
         )
         unusable = together.relay.view.unusable
@@ -209,6 +228,10 @@ class Standalone:
                 for upstream in (relay.upstreams if relay else ())
             ),
         )
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Minted:

@@ -1,7 +1,7 @@
 """Submitting one message as a mail program would: connect, TLS, AUTH, envelope, data.
 
 The network part of `mailrelay send`. Each refusal keeps its stage and the server's reply verbatim;
-what to do about it stands in `advice`.
+what to do about it is in `advice`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where to submit, and as whom; `ca` is a PEM file instead of the system's certificates."""
+    """Where to submit, and as whom; `ca` is PEM to trust instead of the system's CAs."""
 
     host: str
     port: int
@@ -62,13 +62,15 @@ class Receipt:
 
 
 class Refused(Exception):
-    """The message was not accepted: at which stage, and the reply in the server's words."""
+    """The message was not accepted: at which stage, and the reply in the server's words. `remedy`
+    is what to do, where only we know it."""
 
-    def __init__(self, stage: Stage, reply: str) -> None:
-        """Keep stage and reply."""
+    def __init__(self, stage: Stage, reply: str, *, remedy: str = "") -> None:
+        """Keep stage, reply and remedy."""
         super().__init__(f"{stage}: {reply}")
         self.stage = stage
         self.reply = reply
+        self.remedy = remedy
 
     @property
     def reason(self) -> str:
@@ -84,16 +86,28 @@ class Refused(Exception):
 
 def parse_url(url: str, *, ca: str = "") -> Target:
     """`smtp://USER:PASSWORD@HOST:PORT` (STARTTLS) or `smtps://` (TLS at once); ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its text may show a part of the password
+        parts, port = None, None
+    rest = (parts.path.strip("/") or parts.query or parts.fragment) if parts else ""
+    if (
+        parts is None
+        or parts.scheme not in ("smtp", "smtps")
+        or not parts.hostname
+        or rest
+        or port == 0
+    ):
         raise ValueError(
-            f"{hide_password(url)!r} is no address of a mail server; it is written like"
-            " smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://USER:PASSWORD@HOST:465"
+            f"{hide_password(url)!r} is not the address of a mail server; write"
+            " smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://USER:PASSWORD@HOST:465 (TLS from"
+            " the start), with / ? # in user or password as %2F %3F %23"
         )
     implicit = parts.scheme == "smtps"
     return Target(
         host=parts.hostname,
-        port=parts.port or (465 if implicit else 587),
+        port=port or (465 if implicit else 587),
         tls=TlsMode.IMPLICIT if implicit else TlsMode.START_TLS,
         ca=ca,
         username=unquote(parts.username or ""),
@@ -103,7 +117,7 @@ def parse_url(url: str, *, ca: str = "") -> Target:
 
 def hide_password(url: str) -> str:
     """The URL with its password blotted out, for messages."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
+    return re.sub(r"(://[^:@]*):.*@", r"\1:***@", url)
 
 
 def submit(target: Target, *, sender: str, recipients: list[str], message: bytes) -> Receipt:
@@ -126,9 +140,9 @@ def submit(target: Target, *, sender: str, recipients: list[str], message: bytes
         found = _QUEUE_ID.search(reply)
         return Receipt(reply=reply, queue_id=found[0] if found else "")
     except smtplib.SMTPServerDisconnected as error:
-        raise Refused(Stage.DATA, f"the server closed the connection ({error})") from None
+        raise Refused(Stage.DATA, f"the server closed the connection ({_words(error)})") from None
     except OSError as error:
-        raise Refused(Stage.DATA, f"the connection broke ({error})") from None
+        raise Refused(Stage.DATA, f"the connection broke ({_words(error)})") from None
     finally:
         client.close()
 
@@ -156,22 +170,29 @@ def _connect(target: Target) -> smtplib.SMTP:
     try:
         return _TlsClient(target) if target.tls is TlsMode.IMPLICIT else _Client(target)
     except ssl.SSLError as error:
-        raise Refused(Stage.TLS, _tls_trouble(error)) from None
+        raise _tls_trouble(error, target) from None
     except smtplib.SMTPResponseException as error:
         raise Refused(Stage.CONNECT, _reply(error.smtp_code, error.smtp_error)) from None
+    except (smtplib.SMTPServerDisconnected, TimeoutError) as error:
+        # What a client that waits for a greeting gets from a server that waits for a handshake.
+        raise Refused(Stage.CONNECT, _words(error), remedy=_MAYBE_IMPLICIT) from None
     except smtplib.SMTPException as error:
-        raise Refused(Stage.CONNECT, str(error)) from None
+        raise Refused(Stage.CONNECT, _words(error)) from None
+    except (socket.gaierror, UnicodeError) as error:
+        raise Refused(
+            Stage.CONNECT, _words(error), remedy=f"Check the host name {target.host}."
+        ) from None
     except OSError as error:
-        raise Refused(Stage.CONNECT, error.strerror or str(error)) from None
+        raise Refused(Stage.CONNECT, _words(error)) from None
 
 
 def _start_tls(client: smtplib.SMTP, target: Target) -> None:
     if not client.has_extn("starttls"):
-        raise Refused(Stage.TLS, "the server does not offer STARTTLS")
+        raise Refused(Stage.TLS, "the server does not offer STARTTLS", remedy=_NO_TLS)
     try:
         _check(Stage.TLS, client.starttls(context=_context(target)))
     except ssl.SSLError as error:
-        raise Refused(Stage.TLS, _tls_trouble(error)) from None
+        raise _tls_trouble(error, target) from None
     _check(Stage.TLS, client.ehlo())
 
 
@@ -181,25 +202,83 @@ def _log_in(client: smtplib.SMTP, target: Target) -> None:
     except smtplib.SMTPResponseException as error:
         raise Refused(Stage.AUTH, _reply(error.smtp_code, error.smtp_error)) from None
     except smtplib.SMTPException as error:
-        raise Refused(Stage.AUTH, str(error)) from None
+        raise Refused(Stage.AUTH, _words(error)) from None
+    except UnicodeError:
+        raise Refused(
+            Stage.AUTH, "user and password must be ASCII", remedy="Log in with another client."
+        ) from None
+
+
+def read_authorities(file: str) -> str:
+    """The certificates of a PEM file; ValueError says what is wrong with it."""
+    try:
+        text = Path(file).read_text(encoding="utf-8", errors="replace")
+        pem = read_bundle(text, field=file).pem
+        ssl.create_default_context(cadata=pem)
+    except PemProblem as problem:
+        raise ValueError(str(problem)) from None
+    except OSError as error:
+        raise ValueError(f"{file}: {_words(error)}") from None
+    return pem
 
 
 def _context(target: Target) -> ssl.SSLContext:
-    if not target.ca:
-        return ssl.create_default_context()
-    try:
-        text = Path(target.ca).read_text(encoding="utf-8", errors="replace")
-        return ssl.create_default_context(cadata=read_bundle(text, field=target.ca).pem)
-    except PemProblem as problem:
-        raise Refused(Stage.TLS, f"the CA file {problem}") from None
-    except (OSError, ssl.SSLError) as error:
-        raise Refused(Stage.TLS, f"the CA file {target.ca} cannot be used ({error})") from None
+    return ssl.create_default_context(cadata=target.ca or None)
 
 
-def _tls_trouble(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate was not accepted: {error.verify_message}"
-    return f"no TLS with the server: {error.reason or error}"
+_NO_TLS = (
+    "`mailrelay send --url` submits over TLS only, so that no password is sent in the clear. For a"
+    " listener of ours without TLS use --data instead."
+)
+_MAYBE_IMPLICIT = (
+    "The port may speak TLS from the start: try smtps:// instead of smtp://. Or no mail server"
+    " listens there."
+)
+_NOT_IMPLICIT = (
+    "The port does not speak TLS from the start: use smtp:// (STARTTLS) instead of smtps://."
+)
+#: OpenSSL's numbers of what is wrong with a certificate (x509_vfy.h).
+_SELF_SIGNED, _EXPIRED, _NOT_YET, _WRONG_NAMES = 18, 10, 9, (62, 64)
+
+
+def _tls_trouble(error: ssl.SSLError, target: Target) -> Refused:
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        plain = target.tls is TlsMode.IMPLICIT and error.reason in (
+            "WRONG_VERSION_NUMBER",
+            "RECORD_LAYER_FAILURE",
+            "PACKET_LENGTH_TOO_LONG",
+        )
+        return Refused(
+            Stage.TLS,
+            f"no TLS with the server: {error.reason or _words(error)}",
+            remedy=_NOT_IMPLICIT if plain else "",
+        )
+    reply = f"the server's certificate was not accepted: {error.verify_message}"
+    code = error.verify_code
+    if code in _WRONG_NAMES:
+        remedy = "Connect by a host name that the certificate carries."
+    elif code == _EXPIRED:
+        remedy = "Renew the server's certificate, or correct this machine's clock."
+    elif code == _NOT_YET:
+        remedy = "Wait until the certificate is valid, or correct this machine's clock."
+    elif target.ca:
+        remedy = (
+            "The CA file did not issue this certificate. That of `mailrelay up` is DATA/ca.crt; in"
+            " a cluster it is ca.crt of the MailSender's Secret."
+        )
+    elif code == _SELF_SIGNED:
+        remedy = "The certificate is self-signed: save it to a file and give that with --ca FILE."
+    else:
+        remedy = (
+            "Trust the relay's own CA with --ca FILE (`mailrelay up` prints which; in a cluster it"
+            " is ca.crt of the MailSender's Secret)."
+        )
+    return Refused(Stage.TLS, reply, remedy=remedy)
+
+
+def _words(error: Exception) -> str:
+    """What an error says, without numbers and brackets; never nothing."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _check(stage: Stage, answer: tuple[int, bytes]) -> str:

@@ -18,7 +18,12 @@ from pathlib import Path
 
 import click
 
-from mailrelay_operator.cli.admin import AdminUnreachable, parse_host_port
+from mailrelay_operator.cli.admin import (
+    AdminUnreachable,
+    parse_host,
+    parse_host_port,
+    resolve_here,
+)
 from mailrelay_operator.cli.checking import examine
 from mailrelay_operator.cli.documents import (
     FileProblem,
@@ -29,9 +34,10 @@ from mailrelay_operator.cli.documents import (
 )
 from mailrelay_operator.cli.folder import DataFolder, FolderUnusable
 from mailrelay_operator.cli.folders import folder_of_relay
-from mailrelay_operator.cli.gatewayprocess import Command, GatewayProcess
+from mailrelay_operator.cli.gatewayprocess import Command, GatewayProcess, why_ended
 from mailrelay_operator.cli.hints import hint_text
 from mailrelay_operator.cli.inventory import Key, choose_relay
+from mailrelay_operator.cli.itself import program
 from mailrelay_operator.cli.loglines import humanize
 from mailrelay_operator.cli.reading import read_inventory
 from mailrelay_operator.cli.standalone import REPLAN_EVERY, Picture, Standalone
@@ -54,10 +60,13 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of queue, log and secrets.")
-@click.option("--relay", help="Which MailRelay, NS/NAME, where the files hold several.")
+@click.option("--relay", help="MailRelay to run, NS/NAME, if the files hold several.")
 @click.option("--bind", default="127.0.0.1", show_default=True, help="Address of the listeners.")
 @click.option(
-    "--admin", default="127.0.0.1:8025", show_default=True, help="HOST:PORT of metrics and status."
+    "--admin",
+    default="127.0.0.1:8025",
+    show_default=True,
+    help="HOST:PORT of the admin port: metrics and status.",
 )
 @click.option(
     "--logs",
@@ -71,16 +80,20 @@ def up(
 ) -> None:
     """Run a relay on this machine, from the same YAML as in a cluster.
 
-    FILE is a YAML file, a folder of them, or - for standard input. Edits act at once. Ctrl-C stops
-    it; what was accepted stays in the data folder.
+    FILE is a YAML file, a folder of them, or - for standard input. Edits take effect at once.
+    Ctrl-C stops the relay; accepted mail stays in the data folder.
 
-    Exit code 0: stopped. 2: the files cannot be used. 3: a port is in use. 4: the data folder or
-    its disk cannot be used.
+    Exit code 0: stopped. 2: files or arguments cannot be used. 3: a port is in use. 4: the data
+    folder or its disk cannot be used. 5: the stop took too long.
     """
+    option = "--bind"
     try:
+        bind = resolve_here(parse_host(bind))
+        option = "--admin"
         admin_host, admin_port = parse_host_port(admin)
+        admin_host = resolve_here(admin_host)
     except ValueError as error:
-        raise NotUsable(f"--admin: {error}.") from None
+        raise NotUsable(f"{option}: {error}.") from None
     stdin = read_stdin(files)
     try:
         inventory = read_inventory(files, stdin=stdin, note=_note)
@@ -101,13 +114,16 @@ def up(
         picture = standalone.plan(inventory, folder.secrets(), now=datetime.now(UTC))
         if picture.problems:
             raise _everything(files, stdin, picture.problems)
+        if taken := standalone.taken_by_admin(picture):
+            raise NotUsable(taken)
         run = _Run(files, stdin, key, standalone, folder, as_json=logs == "json")
         run.put(picture)
         hints = hint_text(
             picture.endpoint,
-            data=str(data) if data else "",
+            data=str(folder.path),
             ca_file=str(folder.ca_file) if picture.authority else "",
-            program=_program(),
+            program=program(),
+            show_secrets=(sys.stderr if logs == "json" else sys.stdout).isatty(),
         )
         code = asyncio.run(run.until_stopped(picture, hints))
     sys.exit(code)
@@ -164,7 +180,7 @@ class _Run:
             if not ended.done() and not stop.is_set():
                 click.echo(hints, err=self._as_json)
                 if not ready.result():
-                    _note("It is not ready yet (a large queue takes a while); it goes on trying.")
+                    _note("It is not ready yet: reading a large queue takes a while.")
                 self._warn_when_full()
                 speaker.speak()
                 keeping = asyncio.create_task(self._keep_current(gateway))
@@ -177,15 +193,19 @@ class _Run:
             code = await ended
             await log
             speaker.close()
-        return 130 if hurry.is_set() else code
+        if hurry.is_set():
+            return 130
+        if not stop.is_set() and (why := why_ended(code)):
+            _note(f"{why} What was accepted is in {self._folder.spool}; start again to deliver it.")
+        return code
 
     def _warn_when_full(self) -> None:
         free = shutil.disk_usage(self._folder.path).free
         if free < LOW_WATER:
             _note(
                 f"Only {free >> 20} MiB are free in {self._folder.path}; below"
-                f" {LOW_WATER >> 20} MiB no mail is accepted (452). What is queued goes out. Make"
-                " room there."
+                f" {LOW_WATER >> 20} MiB no mail is accepted (452), and the queue is delivered all"
+                " the same. Make room there."
             )
 
     async def _keep_current(self, gateway: GatewayProcess) -> None:
@@ -201,7 +221,10 @@ class _Run:
             try:
                 picture = await asyncio.to_thread(self._replan, edited)
             except Exception as error:  # the gateway goes on, and so must we
-                _note(f"A mistake of ours ({type(error).__name__}: {error}); {_KEPT}")
+                _note(
+                    f"Internal error ({type(error).__name__}: {error}); please report it."
+                    f" {_KEPT.capitalize()}"
+                )
                 continue
             if picture is not None:
                 gateway.reload()
@@ -224,13 +247,16 @@ class _Run:
         if picture.problems:
             self._say_problems(picture.problems)
             return None
+        if taken := self._standalone.taken_by_admin(picture):
+            _note(f"{taken} {_KEPT.capitalize()}")
+            return None
         try:
             changed = self.put(picture)
         except FolderUnusable as error:
             _note(f"{error} {_KEPT.capitalize()}")
             return None
         if edited and not changed:
-            _note("The edit changes nothing that runs.")
+            _note("The edit changes nothing in the running configuration.")
         return picture if changed else None
 
     def _say_problems(self, problems: Sequence[FileProblem]) -> None:
@@ -240,8 +266,8 @@ class _Run:
 
 
 _STOPPING = (
-    "Stopping: deliveries under way are finished, the rest stays in the queue (Ctrl-C again: at"
-    " once)."
+    "Stopping: deliveries in progress are finished, the rest stays in the queue (Ctrl-C again stops"
+    " at once)."
 )
 _KEPT = "the last good configuration stays in effect."
 
@@ -282,21 +308,21 @@ def _what_became_of(picture: Picture) -> str:
     deadline = time.monotonic() + RELOAD_PATIENCE
     while True:
         if picture.endpoint.admin.runs(picture.digest):
-            return " ".join(["The change is in force.", *_not_serving(picture)])
+            return " ".join(["The change is in effect.", *_not_serving(picture)])
         if time.monotonic() >= deadline:
             break
         time.sleep(RELOAD_POLL)
     with contextlib.suppress(AdminUnreachable):
         if problem := picture.endpoint.admin.status().problem:
-            return f"The gateway does not take the change: {problem} {_KEPT.capitalize()}"
-    return "The gateway has not taken the change yet; its log says why."
+            return f"The gateway refused the change: {problem} {_KEPT.capitalize()}"
+    return "The gateway has not loaded the change yet; its log says why."
 
 
 def _not_serving(picture: Picture) -> tuple[str, ...]:
     """What the gateway says of listeners whose port it cannot open, and tries again."""
     with contextlib.suppress(AdminUnreachable):
         if sentences := picture.endpoint.admin.status().not_serving:
-            return (*sentences, "It is tried again until it can.")
+            return (*sentences, "It is retried until it succeeds.")
     return ()
 
 
@@ -351,9 +377,3 @@ def _say(text: str) -> None:
     """Show lines as they are; a terminal that is gone stops nothing."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
-
-
-def _program() -> str:
-    """How the person called us, so that the commands that we print work as they stand."""
-    called = sys.argv[0]
-    return "mailrelay" if Path(called).name.startswith(("__main__", "main.py")) else called

@@ -1,7 +1,9 @@
 """A running `mailrelay up`, as a person would start it: a process, its lines, its data folder."""
 
+import contextlib
 import json
 import os
+import pty
 import queue
 import re
 import signal
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tty
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = Path(sys.executable).with_name("mailrelay")
 #: Seconds for anything to happen on a busy machine; nothing waits that long when all is well.
 DEADLINE = 30.0
-LAST_HINT = "How it is doing"
+LAST_HINT = "mailrelay status --data"
 #: No test uses the person's own state folder: each names one.
 ENVIRONMENT = {**os.environ, "XDG_STATE_HOME": "/nonexistent"}
 
@@ -81,29 +84,38 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
 
 @dataclass
 class Relay:
-    """One `mailrelay up`. Lines of stdout and stderr come in one list, in the order they came."""
+    """One `mailrelay up`, at a terminal of its own. Lines of stdout and stderr come in one list, in
+    the order they came."""
 
     file: Path
     data: Path
     port: int
     admin: int
     extra: tuple[str, ...] = ()
+    at_a_terminal: bool = True
     lines: list[str] = field(default_factory=list)
 
     def start(self) -> "Relay":
         """Start it and wait until it has said what to do."""
         self.lines.clear()
+        if self.at_a_terminal:
+            ours, theirs = pty.openpty()
+            tty.setraw(theirs)  # lines come as they are written
+        else:
+            ours, theirs = os.pipe()
+        self._output = open(ours, "rb", buffering=0)  # noqa: SIM115 - closed by `stop`
         self.process = subprocess.Popen(
             [
                 str(PROGRAM),
                 *("up", str(self.file), "--data", str(self.data)),
                 *("--admin", f"127.0.0.1:{self.admin}", *self.extra),
             ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
             env=ENVIRONMENT,
         )
+        os.close(theirs)
         self._queue: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -111,9 +123,13 @@ class Relay:
         return self
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._queue.put(line.rstrip("\n"))
+        rest = b""
+        # A terminal that everybody has left answers EIO.
+        with contextlib.suppress(OSError):
+            while octets := self._output.read(1 << 16):
+                *lines, rest = (rest + octets).split(b"\n")
+                for line in lines:
+                    self._queue.put(line.decode().rstrip("\r"))
 
     def wait_for_line(self, text: str) -> str:
         """The first line, from those not yet looked at, that holds the text."""
@@ -147,8 +163,7 @@ class Relay:
         self._reader.join(DEADLINE)
         while not self._queue.empty():
             self.lines.append(self._queue.get_nowait())
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self._output.close()
         return code
 
     def kill(self) -> None:

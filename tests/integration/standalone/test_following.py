@@ -67,7 +67,7 @@ def test_an_upstream_that_is_down_is_named_and_nothing_is_lost(company: tuple[Re
     done = mailrelay("send", "--data", relay.data, "--to", "b@example.net", "--wait", "1")
     assert done.returncode == 0, done.stderr
     assert "Accepted: 250" in done.stdout
-    assert "it is stored, and tried further" in done.stdout
+    assert "it is in the queue, and retried" in done.stdout
     assert "Upstream smarthost is held (UpstreamUnreachable)" in done.stdout
 
     def counted() -> bool:  # the queue is counted each second

@@ -1,9 +1,13 @@
 """`mailrelay up` over its life: restarts, edits, signals; nothing minted or accepted is lost."""
 
+import json
 import os
+import shlex
 import signal
 import socket
 from pathlib import Path
+
+import pytest
 
 from tests.integration.standalone.conftest import (
     Relay,
@@ -41,7 +45,7 @@ def test_an_edit_acts_at_once_and_a_broken_one_changes_nothing(own_relay: Relay)
     own_relay.start()
     good = sandbox_yaml(own_relay.port)
     own_relay.edit(good.replace('"*@example.com"', '"billing@example.com"'))
-    own_relay.wait_for_line("The change is in force.")
+    own_relay.wait_for_line("The change is in effect.")
 
     def is_refused() -> bool:
         done = mailrelay(
@@ -59,7 +63,7 @@ def test_an_edit_acts_at_once_and_a_broken_one_changes_nothing(own_relay: Relay)
     done = mailrelay("send", "--data", own_relay.data)
     assert done.returncode == 0, done.stderr
     own_relay.edit(f"# only a comment\n{good}".replace('"*@example.com"', '"billing@example.com"'))
-    own_relay.wait_for_line("The edit changes nothing that runs.")
+    own_relay.wait_for_line("The edit changes nothing in the running configuration.")
 
 
 def test_a_listener_that_moves_to_a_taken_port_is_said_and_send_uses_what_runs(
@@ -69,7 +73,7 @@ def test_a_listener_that_moves_to_a_taken_port_is_said_and_send_uses_what_runs(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         own_relay.edit(sandbox_yaml(port))
-        said = own_relay.wait_for_line("The change is in force. Listener submission cannot listen")
+        said = own_relay.wait_for_line("The change is in effect. Listener submission cannot listen")
         assert f"127.0.0.1:{port}: another program has the port." in said
         assert f"Until then it stays on port {own_relay.port}." in said
         done = mailrelay("send", "--data", own_relay.data)
@@ -118,9 +122,25 @@ def test_a_gateway_that_is_killed_ends_it_with_its_code(own_relay: Relay) -> Non
     with open(children) as found:
         (child,) = found.read().split()
     os.kill(int(child), signal.SIGKILL)
+    said = own_relay.wait_for_line("The gateway was killed (SIGKILL)")
+    assert f"What was accepted is in {own_relay.data / 'spool'}" in said
     assert own_relay.process.wait(30) == 128 + signal.SIGKILL
     own_relay.stop()
     own_relay.start()
+
+
+@pytest.mark.parametrize("logs", ["text", "json"])
+def test_no_secret_goes_where_no_person_reads(own_relay: Relay, logs: str) -> None:
+    own_relay.at_a_terminal = False
+    own_relay.extra = ("--logs", logs)
+    own_relay.start()
+    kept = json.loads((own_relay.data / "endpoint.json").read_text())
+    said = "\n".join(own_relay.lines)
+    assert kept["admin_token"] not in said
+    assert kept["logins"][0]["password"] not in said
+    assert f"(in {own_relay.data}/endpoint.json)" in said
+    done = mailrelay(*shlex.split(own_relay.command(" send "))[1:])
+    assert done.returncode == 0, done.stderr
 
 
 def test_json_logs_go_to_stdout_as_the_gateway_writes_them(own_relay: Relay) -> None:

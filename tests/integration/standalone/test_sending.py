@@ -1,7 +1,6 @@
 """What `mailrelay up` prints works as it stands: each way of sending is accepted and captured."""
 
 import re
-import shlex
 import smtplib
 import ssl
 import subprocess
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.standalone.conftest import DEADLINE, Relay, mailrelay
+from tests.integration.standalone.conftest import DEADLINE, PROGRAM, Relay, mailrelay
 
 
 def run(command: str, stdin: str = "") -> str:
@@ -33,7 +32,7 @@ def test_mailrelay_send_says_that_it_was_accepted_and_captured(relay: Relay) -> 
     assert queue_id
     assert "Captured by upstream capture" in done.stdout
     assert relay.captured("by mailrelay send")["queue_id"] == queue_id[1]
-    look = re.search(r"^Look at it: (.*)$", done.stdout, re.MULTILINE)
+    look = re.search(r"^To see it: (.*)$", done.stdout, re.MULTILINE)
     assert look
     assert "This is a test message" in run(look[1])
 
@@ -75,11 +74,59 @@ def test_smtplib_with_starttls_and_auth_delivers_byte_for_byte(relay: Relay) -> 
 
 def test_the_printed_line_shows_what_was_captured(relay: Relay) -> None:
     mailrelay("send", "--data", relay.data, "--subject", "to be shown")
-    assert "to be shown" in run(relay.command("/sandbox/messages"))
+    relay.captured("to be shown")
+    assert "to be shown" in run(relay.command(" inbox list"))
+
+
+def test_the_printed_lines_run_in_any_folder_and_beside_other_relays(
+    relay: Relay, tmp_path: Path
+) -> None:
+    for line in (relay.command(" send "), relay.command(" status "), relay.command(" inbox ")):
+        run(f"cd {tmp_path} && {line}")
+
+
+def test_a_captured_message_is_shown_and_comes_octet_for_octet(relay: Relay) -> None:
+    done = mailrelay("send", "--data", relay.data, "--subject", "Grüße", "--body", "Hallo\n.\nWelt")
+    assert done.returncode == 0, done.stderr
+    found = relay.captured("Grüße")
+    shown = mailrelay("inbox", "show", found["queue_id"], "--data", relay.data)
+    assert shown.returncode == 0, shown.stderr
+    assert "Envelope: from <test@example.com>" in shown.stdout
+    assert "Subject: Grüße" in shown.stdout or "Subject: =?utf-8?" in shown.stdout
+    assert "\nHallo\n.\nWelt\n" in shown.stdout
+    raw = mailrelay("inbox", "show", found["id"], "--raw", "--data", relay.data)
+    assert raw.stdout.startswith("Received: ")
+    assert "Message-ID: <" in raw.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("show", "999999"), 1, "No captured message has the id 999999."),
+        (("show", "x"), 2, "ID is a number of `mailrelay inbox list`, or latest."),
+        (("show", "01ARZ3NDEKTSV4RRFFQ69G5FAV"), 1, "No captured message has the queue id"),
+        (("list", "--data", "nowhere"), 4, "nowhere is not a data folder of mailrelay"),
+    ],
+)
+def test_a_message_that_is_not_there_is_a_sentence(
+    relay: Relay, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    folder = () if "--data" in arguments else ("--data", relay.data)
+    done = mailrelay("inbox", *arguments, *folder)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_admin_address_in_a_browser_says_what_there_is(relay: Relay) -> None:
+    page = run(f"curl -s http://127.0.0.1:{relay.admin}/")
+    for path in ("/metrics", "/status", "/sandbox/messages"):
+        assert path in page
+    assert relay.hint("Admin token") not in page
 
 
 def test_captured_mail_is_not_for_everybody(relay: Relay) -> None:
-    url = shlex.split(relay.command("/sandbox/messages"))[-1]
+    url = f"http://127.0.0.1:{relay.admin}/sandbox/messages"
     output = run(f"curl -s -o /dev/null -w '%{{http_code}}' {url}")
     assert output == "401"
 
@@ -110,6 +157,71 @@ def test_send_by_url_works_without_the_data_folder(relay: Relay) -> None:
     )
     assert done.returncode == 0, done.stderr
     relay.captured("by url")
+
+
+def test_several_recipients_may_stand_in_one_option(relay: Relay) -> None:
+    done = mailrelay(
+        *("send", "--data", relay.data, "--subject", "to several"),
+        *("--to", "a@example.net,B <b@example.net>", "--to", "c@example.net"),
+    )
+    assert done.returncode == 0, done.stderr
+    expected = ["a@example.net", "b@example.net", "c@example.net"]
+    assert relay.captured("to several")["to"] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--to", "δοκιμή@example.net"), "needs SMTPUTF8, which is not supported"),
+        (("--to", "someone"), "--to someone: an address is written like someone@example.net."),
+        (("--to", ""), "an address is written like someone@example.net."),
+        (("--from", "x y"), "an address is written like someone@example.net."),
+        (("--subject", "a\nb"), "The message cannot be made"),
+        (("--body", "\udcff"), "what was typed is not UTF-8 text"),
+        (("--ca", "x"), "--ca: is for --url"),
+    ],
+)
+def test_a_mistake_in_an_argument_is_one_sentence(
+    relay: Relay, arguments: tuple[str, ...], said: str
+) -> None:
+    done = mailrelay("send", "--data", relay.data, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["COMMAND <&-", r"printf '\377' | COMMAND"])
+def test_a_body_that_is_not_text_is_one_sentence(relay: Relay, command: str) -> None:
+    done = subprocess.run(
+        command.replace("COMMAND", f"{PROGRAM} send --data {relay.data} --body -"),
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"mailrelay: --body -: standard input is .*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1",
+        "127.0.0.1:25",
+        "smtp://u:secret@127.0.0.1:99999",
+        "smtp://u:secret@127.0.0.1:x",
+        "smtp://u:se/cret@127.0.0.1:25",
+        "smtp://u:secret@[::1",
+        "smtp://",
+    ],
+)
+def test_a_url_that_is_none_is_explained_without_its_password(url: str) -> None:
+    done = mailrelay("send", "--url", url, "--from", "a@example.com", "--to", "b@example.net")
+    assert done.returncode == 2
+    assert "is not the address of a mail server; write smtp://" in done.stderr
+    assert "cret" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_server_that_is_not_trusted_gets_nothing(relay: Relay) -> None:
@@ -154,7 +266,7 @@ def test_a_sender_or_folder_that_is_not_there_is_explained(relay: Relay, name: s
         arguments = ["--data", relay.data.parent / "nothing"]
     done = mailrelay("send", *arguments)
     assert done.returncode == (2 if name == "--sender" else 4)
-    expected = "known: default/demo" if name == "--sender" else "is no data folder of mailrelay"
+    expected = "known: default/demo" if name == "--sender" else "is not a data folder of mailrelay"
     assert expected in done.stderr
 
 

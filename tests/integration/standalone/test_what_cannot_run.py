@@ -2,12 +2,20 @@
 
 import re
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from mailrelay_operator.cli.folder import DataFolder
-from tests.integration.standalone.conftest import ROOT, invoke, mailrelay, sandbox_yaml
+from tests.integration.standalone.conftest import (
+    DEADLINE,
+    PROGRAM,
+    ROOT,
+    invoke,
+    mailrelay,
+    sandbox_yaml,
+)
 from tests.peers.gateway import free_port
 
 SMARTHOST = """
@@ -125,6 +133,61 @@ def test_an_admin_address_that_is_none_is_explained(tmp_path: Path, admin: str) 
     done = invoke("up", tmp_path / "relay.yaml", "--admin", admin)
     assert done.returncode == 2
     assert "is not HOST:PORT, such as 127.0.0.1:8025" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--bind", "127.0.0.1:2525", "has a port; each listener has the one of `spec.listeners`"),
+        ("--bind", "192.0.2.1", "192.0.2.1 is not an address of this machine"),
+        ("--bind", "2525", "is not an address, such as 127.0.0.1"),
+        ("--admin", "a..b:8025", "a..b is not an address of this machine"),
+    ],
+)
+def test_an_address_that_is_none_of_ours_is_explained(
+    tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    (tmp_path / "relay.yaml").write_text(sandbox_yaml(free_port()))
+    done = invoke("up", tmp_path / "relay.yaml", "--data", tmp_path / "data", option, value)
+    assert done.returncode == 2
+    assert f"{option}: " in done.stderr
+    assert said in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_admin_port_of_a_listener_is_not_another_program_s(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "relay.yaml").write_text(sandbox_yaml(port))
+    done = invoke(
+        *("up", tmp_path / "relay.yaml", "--data", tmp_path / "data"),
+        *("--admin", f"127.0.0.1:{port}"),
+    )
+    assert done.returncode == 2
+    assert f"--admin 127.0.0.1:{port}: listener submission has this port" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "said"), [("chek", "Did you mean check?"), ("zzz", "Known are up, check,")]
+)
+def test_a_command_that_is_not_there_is_told_from_those_that_are(command: str, said: str) -> None:
+    done = invoke(command)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "up", "render"])
+@pytest.mark.parametrize("redirected", ["COMMAND - <&-", r"printf '\377' | COMMAND -"])
+def test_standard_input_that_cannot_be_read_is_one_line(command: str, redirected: str) -> None:
+    done = subprocess.run(
+        redirected.replace("COMMAND", f"{PROGRAM} {command}"),
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"<stdin>: .*\n", done.stderr)
 
 
 def test_a_spool_that_cannot_be_used_is_explained_by_the_gateway_and_ends_with_4(

@@ -74,6 +74,14 @@ def test_files_that_can_be_used_are_left_in_peace() -> None:
     assert (findings.problems, findings.warnings) == ((), ())
 
 
+def test_a_login_that_was_brought_is_looked_at_too() -> None:
+    brought = SENDER.replace("{secretName: app-smtp}", "{existingSecretRef: {name: old}}")
+    login = LOGIN.replace("name: login, namespace: mail", "name: old, namespace: team")
+    assert places(RELAY, brought, LOGIN, login, certificate()) == []
+    unmarked = login.replace('"true"', '"no"')
+    assert places(RELAY, brought, LOGIN, unmarked, certificate()) == [(22, "spec.credentials")]
+
+
 def test_a_missing_reference_is_one_line_and_the_senders_are_checked_all_the_same() -> None:
     other = SENDER.replace("*@example.com", "*@example.org").replace("name: app", "name: other")
     assert places(RELAY, SENDER, other) == [

@@ -85,7 +85,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_never_made_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(FolderUnusable, match="is no data folder of mailrelay; start one with"):
+    with pytest.raises(FolderUnusable, match="is not a data folder of mailrelay; start one with"):
         DataFolder.find(tmp_path / "nowhere")
 
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from email import policy
 from email.parser import BytesHeaderParser, BytesParser
 from pathlib import Path
@@ -152,10 +153,14 @@ def _summary(row: Sequence[Any]) -> dict[str, Any]:
         "to": json.loads(recipients),
         "namespace": namespace,
         "sender": name,
-        "received_at": received_at,
+        "received_at": _rfc3339(received_at),
         "size": size,
         "subject": subject,
     }
+
+
+def _rfc3339(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def subject_of(body: bytes) -> str:
