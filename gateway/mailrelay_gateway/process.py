@@ -14,7 +14,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from mailrelay_gateway.admin.server import AdminServer
 from mailrelay_gateway.admin.tls import AdminTls, placeholder
 from mailrelay_gateway.contract.documents import SCHEMA, Certificate, Sandbox, Smarthost, Upstream
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig, load
+from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
 from mailrelay_gateway.couriers.sandbox.store import SandboxStore
@@ -425,7 +425,7 @@ class Gateway:
             schema_number=SCHEMA,
             problem=self.problem,
             hostname=config.relay.hostname if config else "",
-            started_at=datetime.fromtimestamp(self._started_at, UTC).isoformat(timespec="seconds"),
+            started_at=rfc3339(self._started_at),
             accepting=self._serving and not self.draining,
             suspended=config.relay.suspend if config else False,
             listeners=self._listeners.serving(),

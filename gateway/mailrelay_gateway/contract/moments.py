@@ -11,6 +11,24 @@ def rfc3339(
     precision: Literal["seconds", "milliseconds", "microseconds"] = "seconds",
 ) -> str:
     """A moment (Unix seconds, or a datetime with its zone) as `2030-01-31T10:11:12Z`."""
-    if not isinstance(moment, datetime):
-        moment = datetime.fromtimestamp(moment, UTC)
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+    return _in_utc(moment).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+
+
+def parse_rfc3339(text: str) -> datetime | None:
+    """The moment that a text names (UTC where it names no zone), or None."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def stamp(moment: float | datetime) -> str:
+    """The same without punctuation, for names of files: `20300131T101112Z`."""
+    return rfc3339(moment).replace("-", "").replace(":", "")
+
+
+def _in_utc(moment: float | datetime) -> datetime:
+    if isinstance(moment, datetime):
+        return moment.astimezone(UTC)
+    return datetime.fromtimestamp(moment, UTC)

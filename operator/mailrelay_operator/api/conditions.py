@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.shape import Observed
 
@@ -140,11 +141,6 @@ def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | N
     return next((condition for condition in conditions if condition.type == type_), None)
 
 
-def format_time(when: datetime) -> str:
-    """RFC 3339 in UTC, to the second, as Kubernetes writes times."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _pending(type_: str) -> Condition:
     return Condition(
         type=type_,
@@ -167,6 +163,6 @@ def _after(before: Condition, verdict: Verdict | None, generation: int, now: dat
         status=verdict.status,
         reason=verdict.reason.value,
         message=message,
-        last_transition_time=format_time(now) if flipped else before.last_transition_time,
+        last_transition_time=rfc3339(now) if flipped else before.last_transition_time,
         observed_generation=generation,
     )

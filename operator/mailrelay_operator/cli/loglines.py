@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from typing import Any
+
+from mailrelay_gateway.contract.moments import parse_rfc3339
 
 #: A terminal line is not made longer than this by one value.
 MAX_VALUE = 200
@@ -49,9 +51,8 @@ def printable(text: str) -> str:
 
 
 def _clock(time: Any, zone: tzinfo | None) -> str:
-    try:
-        moment = datetime.fromisoformat(str(time))
-    except ValueError:
+    moment = parse_rfc3339(str(time))
+    if moment is None:
         return ""
     return moment.astimezone(zone).strftime("%H:%M:%S")
 

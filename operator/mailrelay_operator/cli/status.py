@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mailrelay_gateway.contract.moments import parse_rfc3339
 from mailrelay_gateway.contract.status import GatewayStatus, UpstreamState
 from mailrelay_operator.cli.admin import AdminUnreachable
 from mailrelay_operator.cli.endpoint import Endpoint, read_endpoint
@@ -84,10 +85,10 @@ def upstreams_table(answer: GatewayStatus, *, now: datetime) -> Table:
 
 def age(time: str, *, now: datetime) -> str:
     """How long ago an RFC 3339 time was: `42s`, `5m`, `3h`, `2d`; "" for none."""
-    try:
-        seconds = int((now - datetime.fromisoformat(time)).total_seconds())
-    except (ValueError, TypeError):
+    moment = parse_rfc3339(time)
+    if moment is None:
         return ""
+    seconds = int((now - moment).total_seconds())
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size}{unit}"

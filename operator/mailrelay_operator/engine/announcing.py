@@ -13,6 +13,7 @@ from datetime import datetime
 
 import structlog
 
+from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_operator.cluster.port import EVENT, Cluster, ClusterError
 from mailrelay_operator.plan.actions import Announce
 from mailrelay_operator.plan.objects import Manifest
@@ -74,7 +75,7 @@ def event_object(event: Announce, *, now: datetime) -> Manifest:
             "name": f"{str(regarding['name'])[:200]}.{secrets.token_hex(8)}",
             "namespace": str(regarding["namespace"]),
         },
-        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "eventTime": rfc3339(now, "microseconds"),
         "type": "Warning" if event.warning else "Normal",
         "reason": event.reason,
         "action": "Reconcile",

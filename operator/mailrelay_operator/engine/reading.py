@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
+from mailrelay_gateway.contract.moments import parse_rfc3339
 from mailrelay_operator.api import names
 from mailrelay_operator.cluster.port import ClusterError, Gateways
 from mailrelay_operator.engine.backlog import Key
@@ -37,7 +38,6 @@ from mailrelay_operator.plan.objects import (
     is_being_deleted,
     labels_of,
     name_of,
-    parse_timestamp,
     secret_data,
     uid_of,
 )
@@ -218,5 +218,5 @@ def _pod_facts(pod: Manifest) -> PodFacts:
         ready=ready,
         terminating=is_being_deleted(pod),
         stamp=annotations.get(names.ANNOTATION_DIGEST, ""),
-        stamped_at=parse_timestamp(annotations.get(ANNOTATION_STAMPED, "")),
+        stamped_at=parse_rfc3339(annotations.get(ANNOTATION_STAMPED, "")),
     )

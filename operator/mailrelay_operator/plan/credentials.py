@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from mailrelay_gateway.contract.documents import ScryptVerifier, Sha256Verifier, Verifier
+from mailrelay_gateway.contract.moments import parse_rfc3339, rfc3339
 from mailrelay_operator.api.names import (
     ANNOTATION_ADOPT,
     ANNOTATION_REVOKE,
@@ -30,9 +31,7 @@ from mailrelay_operator.plan.objects import (
     controller_of,
     name_of,
     namespace_of,
-    parse_timestamp,
     secret_data,
-    timestamp,
 )
 from mailrelay_operator.plan.ownership import is_child, is_ours
 from mailrelay_operator.plan.resolving import absent, login_in
@@ -133,7 +132,7 @@ def login_of(
             return SenderLogin(username=username, verifiers=_unexpired(known, now))
     newest = Sha256Verifier(hash=token_hash(current), until="")
     old = [
-        one if one.until else one.model_copy(update={"until": timestamp(now + grace)})
+        one if one.until else one.model_copy(update={"until": rfc3339(now + grace)})
         for one in known
         if one.hash != newest.hash
     ]
@@ -143,7 +142,7 @@ def login_of(
 def ends_at(verifiers: Sequence[Verifier]) -> datetime | None:
     """When the next of these ends; None: none does."""
     ends = [
-        parse_timestamp(one.until)
+        parse_rfc3339(one.until)
         for one in verifiers
         if isinstance(one, Sha256Verifier) and one.until
     ]
@@ -163,7 +162,7 @@ def revocation_mark(sender: Manifest) -> str:
 
 
 def _unexpired(verifiers: Sequence[Sha256Verifier], now: datetime) -> tuple[Sha256Verifier, ...]:
-    ends = [(one, parse_timestamp(one.until) if one.until else None) for one in verifiers]
+    ends = [(one, parse_rfc3339(one.until) if one.until else None) for one in verifiers]
     return tuple(one for one, end in ends if end is None or end > now)
 
 

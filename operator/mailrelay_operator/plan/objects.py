@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 #: A Kubernetes object as in its JSON.
@@ -103,17 +102,3 @@ def config_map_data(config_map: Manifest) -> dict[str, bytes]:
 def encoded(data: Mapping[str, bytes]) -> dict[str, str]:
     """A Secret's `data`: base64, keys in order."""
     return {key: base64.b64encode(data[key]).decode() for key in sorted(data)}
-
-
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 in whole seconds with Z, as Kubernetes writes it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_timestamp(text: str) -> datetime | None:
-    """The moment that an RFC 3339 text names, or None."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from mailrelay_gateway.contract.files import RELAY_FILE
+from mailrelay_gateway.contract.moments import parse_rfc3339
 from mailrelay_operator.api import names
 from mailrelay_operator.api.conditions import Condition, Verdict, find_condition
 from mailrelay_operator.api.mailrelay import (
@@ -23,7 +24,7 @@ from mailrelay_operator.plan.actions import Announce, ApplyStatus
 from mailrelay_operator.plan.configuration import Configuration
 from mailrelay_operator.plan.endpoint import Endpoint
 from mailrelay_operator.plan.facts import Absence, RelayFacts
-from mailrelay_operator.plan.objects import generation_of, parse_timestamp
+from mailrelay_operator.plan.objects import generation_of
 from mailrelay_operator.plan.running import figures, programmed_trouble, upstream_verdict
 from mailrelay_operator.plan.status import judged, ready, relay_status_of, transitions, written
 from mailrelay_operator.plan.survey import InForce, Survey
@@ -334,7 +335,7 @@ def _look_again_at(facts: RelayFacts, status: MailRelayStatus, *, in_transit: bo
         return facts.now + LOOK_EVERY
     since = facts.settling_since or facts.now
     if waiting and programmed is not None:
-        since = parse_timestamp(programmed.last_transition_time) or facts.now
+        since = parse_rfc3339(programmed.last_transition_time) or facts.now
     return facts.now + max(LOOK_SOON, min((facts.now - since) / 4, LOOK_LATER))
 
 

@@ -9,13 +9,14 @@ from datetime import timedelta
 
 from mailrelay_gateway.contract.documents import Sender
 from mailrelay_gateway.contract.files import RELAY_FILE, share_name
+from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
 from mailrelay_operator.api.conditions import Verdict
 from mailrelay_operator.api.names import ANNOTATION_DIGEST
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.plan.actions import Patch, key_of
 from mailrelay_operator.plan.facts import ObjectKey, PodFacts, RelayFacts
-from mailrelay_operator.plan.objects import Manifest, generation_of, timestamp
+from mailrelay_operator.plan.objects import Manifest, generation_of
 from mailrelay_operator.plan.shares import Share
 from mailrelay_operator.plan.verdicts import Trouble
 
@@ -108,7 +109,7 @@ def programmed_trouble(
 def stamps(facts: RelayFacts, relay: Manifest, digest: str) -> tuple[Patch, ...]:
     """Stamps for the pods that do not run the digest yet, each again until it does: a pod that
     changes has its kubelet look at the Secrets at once."""
-    annotations = {ANNOTATION_DIGEST: digest, ANNOTATION_STAMPED: timestamp(facts.now)}
+    annotations = {ANNOTATION_DIGEST: digest, ANNOTATION_STAMPED: rfc3339(facts.now)}
     return tuple(
         Patch(
             owner=key_of(relay),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from mailrelay_gateway.contract.documents import Sha256Verifier, Verifier
+from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_operator.api.mailsender import MailSender
 from mailrelay_operator.api.names import ANNOTATION_MINTED
 from mailrelay_operator.api.reasons import Reason
@@ -38,7 +39,6 @@ from mailrelay_operator.plan.objects import (
     annotations_of,
     created_at,
     namespace_of,
-    timestamp,
 )
 from mailrelay_operator.plan.ownership import adoption
 from mailrelay_operator.plan.sender_status import Situation, report
@@ -167,7 +167,7 @@ def _secret(facts: SenderFacts, found: Credentials, material: SenderMaterial) ->
             endpoint=endpoint,
             username=entry.username,
             password=password,
-            minted=timestamp(facts.now) if found.wants_password else _minted_at(found) or "",
+            minted=rfc3339(facts.now) if found.wants_password else _minted_at(found) or "",
             revoked=revocation_mark(facts.manifest),
             read=found.secret,
         ),
@@ -207,12 +207,12 @@ def _revoked(
         note = "All passwords ended, as the annotation says; a new one is minted."
     elif (end := newly_ending(before, login.verifiers)) is not None:
         if found.state is SecretState.PRESENT or found.moved:
-            note = f"The password before this one ends at {timestamp(end)}."
+            note = f"The password before this one ends at {rfc3339(end)}."
         else:
             seconds = REVOKED_WITHIN.seconds
             note = (
                 f"Secret {found.name} was deleted: a new password is minted, and the one that it"
-                f" held ends within {seconds} s, at {timestamp(end)}."
+                f" held ends within {seconds} s, at {rfc3339(end)}."
             )
     else:
         return

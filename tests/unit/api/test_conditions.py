@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_operator.api.conditions import (
     CONDITION_TYPES,
     EPOCH,
     MAX_MESSAGE_LENGTH,
     Verdict,
     find_condition,
-    format_time,
     initial_conditions,
     set_conditions,
 )
@@ -56,13 +56,13 @@ def test_the_time_stays_while_the_status_does() -> None:
     after = set_conditions("MailRelay", before, {"Accepted": other}, generation=2, now=LATER)
     accepted = after[0]
     assert (accepted.reason, accepted.observed_generation) == ("Unsupported", 2)
-    assert accepted.last_transition_time == format_time(NOON)
+    assert accepted.last_transition_time == rfc3339(NOON)
 
 
 def test_the_time_moves_when_the_status_flips() -> None:
     before = set_conditions("MailRelay", (), {"Accepted": NO}, generation=1, now=NOON)
     after = set_conditions("MailRelay", before, {"Accepted": YES}, generation=1, now=LATER)
-    assert after[0].last_transition_time == format_time(LATER)
+    assert after[0].last_transition_time == rfc3339(LATER)
 
 
 def test_setting_the_same_again_changes_nothing() -> None:
@@ -91,7 +91,7 @@ def test_a_long_message_is_cut() -> None:
 
 def test_times_are_in_utc() -> None:
     berlin = datetime(2026, 3, 1, 13, 0, 0, 999, tzinfo=timezone(timedelta(hours=1)))
-    assert format_time(berlin) == "2026-03-01T12:00:00Z"
+    assert rfc3339(berlin) == "2026-03-01T12:00:00Z"
 
 
 def test_every_reason_stands_on_conditions_that_exist_and_says_a_sentence() -> None:

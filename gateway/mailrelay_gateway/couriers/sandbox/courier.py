@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -17,6 +16,7 @@ import structlog
 
 from mailrelay_gateway.contract.documents import Sandbox
 from mailrelay_gateway.contract.files import GatewayConfig
+from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
 from mailrelay_gateway.couriers.sandbox.store import SandboxStore, UnreadableBody
 from mailrelay_gateway.message.envelope import Attempt, Outcome, Result
@@ -101,7 +101,7 @@ class SandboxCourier:
             state=UpstreamState.HELD,
             reason=Reason.INTERNAL_ERROR,
             message=f"captured mail cannot be stored: {error}",
-            since=datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            since=rfc3339(since),
         )
 
     async def run(self, read: Callable[[SandboxStore], T]) -> T:

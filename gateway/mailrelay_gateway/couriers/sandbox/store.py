@@ -11,7 +11,6 @@ import contextlib
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from email import policy
 from email.parser import BytesHeaderParser, BytesParser
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import apsw
 
+from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.message.body import whole
 from mailrelay_gateway.message.envelope import Attempt
 
@@ -160,7 +160,7 @@ def _summary(row: Sequence[Any]) -> dict[str, Any]:
 
 
 def _rfc3339(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(at)
 
 
 def subject_of(body: bytes) -> str:

@@ -11,11 +11,11 @@ at the earliest moment that one of them named.
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 
 import structlog
 
 from mailrelay_gateway.contract.documents import Upstream
+from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
 from mailrelay_gateway.couriers.replies.classify import Failure, Verdict
 from mailrelay_gateway.couriers.smtp import barren
@@ -124,8 +124,7 @@ class Pool:
             state=health.state,
             reason=health.reason or "",
             message=health.detail[:MAX_DETAIL],
-            since=datetime.fromtimestamp(health.since, UTC).isoformat(timespec="seconds")[:19]
-            + "Z",
+            since=rfc3339(health.since),
         )
 
     async def stop(self, grace: float) -> None:

@@ -14,12 +14,12 @@ import json
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from mailrelay_gateway.contract.moments import stamp
 from mailrelay_gateway.queue.disk.folder import SIDE_FILES, Layout, sync, write_durably
 from mailrelay_gateway.queue.store import Quarantine
 
@@ -68,8 +68,8 @@ def mark_damaged(layout: Layout, path: Path, why: str, *, now: float) -> None:
     """Have the next start quarantine a database. What was marked before stays so."""
     if layout.damaged.exists():
         return
-    folder = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    write_durably(layout.damaged, json.dumps({"database": path.name, "folder": folder, "why": why}))
+    marked = {"database": path.name, "folder": stamp(now), "why": why}
+    write_durably(layout.damaged, json.dumps(marked))
 
 
 def quarantine_marked(layout: Layout) -> None:

@@ -14,11 +14,11 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
 
+from mailrelay_gateway.contract.moments import stamp
 from mailrelay_gateway.queue.disk.dead_letters import DeadLetters
 from mailrelay_gateway.queue.disk.folder import SIDE_FILES, Layout, sync
 from mailrelay_gateway.queue.disk.foreign import ForeignMessage, Source
@@ -83,8 +83,7 @@ def _salvage_all(layout: Layout, reports: list[Report], *, now: float) -> None:
 
 def _salvage_one(layout: Layout, path: Path, *, now: float) -> Report:
     report = Report(database=str(path.relative_to(layout.root)))
-    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{path.parent.name}-{stamp}-{os.getpid()}"
+    name = f"{path.parent.name}-{stamp(now)}-{os.getpid()}"
     new = layout.salvaged / f"{name}.new"
     copy = layout.salvaged / f"{name}.copy"
     opened = _open(path, copy, now=now)
