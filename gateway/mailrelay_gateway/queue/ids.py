@@ -5,15 +5,29 @@ Pure: time and random bits are arguments.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 #: Crockford's base 32: no I, L, O, U, so that an id survives being read out on the telephone.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
+_P = [first + second for first in ALPHABET for second in ALPHABET]
+_TIME_BITS = (1 << 50) - 1
 
 
 def queue_id(now: float, random_bits: int) -> str:
     """The id for Unix time `now` (seconds) and 80 random bits: 48 bits of milliseconds first, as
     in ULID.
     """
-    number = (int(now * 1000) << 80 | random_bits & ((1 << 80) - 1)) & ((1 << 130) - 1)
-    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
+    # By halves of four pairs each: arithmetic with 128 bits costs three times as much.
+    high, low = random_bits >> 40, random_bits & 0xFF_FFFF_FFFF
+    return (
+        f"{_time(int(now * 1000) & _TIME_BITS)}"
+        f"{_P[high >> 30 & 1023]}{_P[high >> 20 & 1023]}{_P[high >> 10 & 1023]}{_P[high & 1023]}"
+        f"{_P[low >> 30]}{_P[low >> 20 & 1023]}{_P[low >> 10 & 1023]}{_P[low & 1023]}"
+    )
+
+
+@lru_cache(maxsize=2)
+def _time(milliseconds: int) -> str:
+    """The first ten characters; many messages share a millisecond, or nearly."""
+    return "".join([_P[milliseconds >> shift & 1023] for shift in range(40, -1, -10)])

@@ -68,6 +68,8 @@ from mailrelay_gateway.smtp.refusal import Problem
 
 log = structlog.get_logger()
 
+_DELIVERED = Result.DELIVERED  # a look-up in an enum is slow (Python 3.11)
+
 #: Seconds between two counts of the queue, at least; counting may take this share of the time.
 COUNT_INTERVAL = 1.0
 COUNT_SHARE = 0.02
@@ -349,15 +351,15 @@ class Scheduler:
             policy=self._policy,
             jitter=self._rng.random(),
         )
-        delivered = False
+        delivered = 0
         for outcome in outcomes:
-            if outcome.result is Result.DELIVERED:
-                delivered = True
+            if outcome.result is _DELIVERED:
+                delivered += 1
                 waited = max(0.0, now - job.message.received_at)
                 self._metrics.delivery_seconds(attempt.upstream).observe(waited)
         if delivered and (lane := self._turns.lanes.get(attempt.lane)) is not None:
             lane.succeeded()
-        notices = self._notices(job, moves, now)
+        notices = self._notices(job, moves, now) if delivered < len(moves) else ()
         ended = Ended(job, moves, attempt.upstream, now, notices)
         self._store.finish(ended, partial(self._finished, ended))
 
@@ -439,8 +441,7 @@ class Scheduler:
 
     def _pump(self, lane: Lane) -> None:
         """Lease ahead what the connections of a lane will need next."""
-        now = self._loop.time()
-        wants = self._turns.wants(lane, now)
+        wants = self._turns.wants(lane, self._loop.time()) if lane.turns else ()
         if wants:
             lease = Lease(owner=self._owner, ends_at=self._clock() + LEASE)
             self._store.claim(wants, lease, partial(self._claimed, lane, wants))

@@ -22,7 +22,7 @@ _DOT_STRING = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"
 _QUOTED = rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"'
 # RFC 5321:  sub-domain = Let-dig [Ldh-str]          -- here also "_"
 _LABEL = rb"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
-_DOMAIN = rb"(?:" + _LABEL + rb"\.)*" + _LABEL
+_DOMAIN = _LABEL + rb"(?:\." + _LABEL + rb")*"
 # RFC 5321:  address-literal = "[" ( IPv4 / IPv6: / General ) "]"; no tag but IPv6 was ever
 # registered. Whether it is an IP address is checked apart (section 4.1.3).
 _LITERAL = rb"\[[A-Za-z0-9.:-]{2,80}\]"

@@ -138,7 +138,8 @@ def judge(
     state: Breaker, verdict: Verdict, *, sender: str, message: str
 ) -> tuple[Breaker, Verdict]:
     """The verdict on a transaction in the light of the others'. Cheap where nothing is refused."""
-    if verdict.passed is not None and not (state.quiet and len(state.seen) >= SENDERS):
+    known = sender in state.seen or len(state.seen) >= SENDERS
+    if verdict.passed is not None and not (known and state.quiet):
         state, _ = step(state, Passed(phase=verdict.passed, sender=sender))
     refusal = verdict.refusal
     if refusal is None:

@@ -248,10 +248,10 @@ class SmtpClient:
             detail = f"an answer that does not fit ({state.name}): {reply}"
             events.append(self._end(Trouble.PROTOCOL, reply=reply, detail=detail))
         else:
-            self._record(state, reply)
             _STEPS[state](self, reply, events)
 
     def _record(self, state: State, reply: Reply) -> None:
+        """Keep a reply that ends the session; each step keeps its own."""
         if state is State.MAIL or state is State.RSET:
             self._mail = reply
         elif state is State.RCPT:
@@ -407,6 +407,7 @@ class SmtpClient:
             self._output.append(self._mail_line.encode())
 
     def _on_mail(self, reply: Reply, events: list[Event]) -> None:
+        self._mail = reply
         if self.capabilities.pipelining:
             self._move(State.RCPT)
         elif reply.code < 400:
@@ -416,6 +417,7 @@ class SmtpClient:
             self._finish(events)
 
     def _on_rcpt(self, reply: Reply, events: list[Event]) -> None:
+        self._rcpts[self._index] = reply
         mail = self._mail
         if reply.code < 400 and mail is not None and mail.code < 400:
             self._accepted = True
@@ -433,7 +435,7 @@ class SmtpClient:
             self._finish(events)
 
     def _on_data(self, reply: Reply, events: list[Event]) -> None:
-        mail = self._mail
+        self._data, mail = reply, self._mail
         if reply.code >= 400:
             self._dirty = mail is not None and mail.code < 400
             self._finish(events)
@@ -448,9 +450,14 @@ class SmtpClient:
 
     def _on_early_refusal(self, reply: Reply, events: list[Event]) -> None:
         """A refusal amid the body is as good as one after it, but the session cannot go on."""
+        self._final = reply
         events.append(self._end(Trouble.REFUSED, reply=reply))
 
-    def _on_final(self, _reply: Reply, events: list[Event]) -> None:
+    def _on_final(self, reply: Reply, events: list[Event]) -> None:
+        self._final = reply
+        self._finish(events)
+
+    def _on_lone_dot(self, _reply: Reply, events: list[Event]) -> None:
         self._finish(events)
 
     def _finish(self, events: list[Event]) -> None:
@@ -479,6 +486,6 @@ _STEPS = {
     State.DATA: SmtpClient._on_data,
     State.BODY: SmtpClient._on_early_refusal,
     State.FINAL: SmtpClient._on_final,
-    State.NOBODY: SmtpClient._on_final,
+    State.NOBODY: SmtpClient._on_lone_dot,
     State.QUIT: SmtpClient._on_quit,
 }
