@@ -6,7 +6,7 @@ A line that is no JSON object (a warning of a library) is shown as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import tzinfo
 from typing import Any
 
@@ -14,6 +14,8 @@ from mailrelay_gateway.contract.moments import parse_rfc3339
 
 #: A terminal line is not made longer than this by one value.
 MAX_VALUE = 200
+#: What an upstream says when all is well is cut here: some providers send a paragraph.
+MAX_THANKS = 60
 # Shown first and without their names.
 _LEADING = ("time", "level", "event", "queue_id")
 # Left to the JSON log: nobody reads them on a terminal.
@@ -34,7 +36,10 @@ def humanize(line: bytes, *, zone: tzinfo | None = None) -> str:
         record = None
     if not isinstance(record, dict):
         return printable(line.decode("utf-8", "replace").rstrip())
-    parts = [_clock(record.get("time"), zone)]
+    clock = _clock(record.get("time"), zone)
+    if short := _SHORT.get(str(record.get("event"))):
+        return " ".join(part for part in (clock, *short(record)) if part)
+    parts = [clock]
     level = str(record.get("level", ""))
     if level not in ("", "info", "debug"):
         parts.append(level.upper())
@@ -43,6 +48,69 @@ def humanize(line: bytes, *, zone: tzinfo | None = None) -> str:
         parts.append(printable(str(record["queue_id"])))
     parts.extend(_pairs(record))
     return " ".join(part for part in parts if part)
+
+
+# --- what happens to every message: one short line each; the rest is in the JSON log
+
+
+def _accepted(record: Mapping[str, Any]) -> Iterator[str]:
+    yield "accepted"
+    yield _text(record, "queue_id")
+    yield f"from {_text(record, 'envelope_sender') or '<>'}"
+    yield _to(record)
+
+
+def _captured(record: Mapping[str, Any]) -> Iterator[str]:
+    yield "captured"
+    yield _text(record, "queue_id")
+    yield _to(record)
+
+
+def _delivery(record: Mapping[str, Any]) -> Iterator[str]:
+    result = _text(record, "result")
+    yield result
+    yield _text(record, "queue_id")
+    yield _to(record)
+    yield f"at {_text(record, 'host') or _text(record, 'upstream')}:"
+    words = _text(record, "reply") or _text(record, "reason")
+    yield words if result != "delivered" else _cut(words, MAX_THANKS)
+
+
+def _refused(record: Mapping[str, Any]) -> Iterator[str]:
+    yield "refused"
+    yield f"at {_text(record, 'stage').upper()}"
+    yield f"from {_text(record, 'client')}:"
+    # A reply ends in the reason word.
+    if "reply" in record:
+        yield _text(record, "reply")
+    else:
+        yield f"{_text(record, 'detail')} ({_text(record, 'reason')})".strip()
+
+
+_SHORT: Mapping[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
+    "accepted": _accepted,
+    "captured": _captured,
+    "delivery": _delivery,
+    "refused": _refused,
+}
+
+
+def _text(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key)
+    return _cut(printable(str(value)), MAX_VALUE) if value not in (None, "") else ""
+
+
+def _to(record: Mapping[str, Any]) -> str:
+    recipients = record.get("recipients")
+    listed = recipients if isinstance(recipients, list) else []
+    count = record.get("recipient_count")
+    others = (count if isinstance(count, int) else len(listed)) - 1
+    first = _cut(printable(str(listed[0])), MAX_VALUE) if listed else "?"
+    return f"to {first} +{others}" if others > 0 else f"to {first}"
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def printable(text: str) -> str:

@@ -29,6 +29,9 @@ from mailrelay_operator.api.names import ADMIN_SERVER_NAME
 AUTHORITY_LIFE = timedelta(days=3650)
 #: As Let's Encrypt's: short enough that renewal is a habit.
 LEAF_LIFE = timedelta(days=90)
+#: A CA is replaced this long before it expires: a leaf never outlives it, so that near its end
+#: leaves would have to be issued ever more often.
+AUTHORITY_RENEWED = timedelta(days=1)
 #: Clocks of clients may be behind ours by this much.
 BACKDATED = timedelta(hours=1)
 
@@ -94,6 +97,16 @@ def why_leaf_is_due(
     if now >= certificate.not_valid_before_utc + life * 2 / 3:
         return "Two thirds of the certificate's life are over."
     return None
+
+
+def serves(authority: str, *, now: datetime) -> bool:
+    """Whether certificates may still be issued by this CA (PEM). One that is valid only later was
+    minted by a clock that was ahead, and no client takes it either."""
+    certificates = parse_chain(authority)
+    if not certificates:
+        return False
+    ends = certificates[0].not_valid_after_utc - AUTHORITY_RENEWED
+    return certificates[0].not_valid_before_utc <= now < ends
 
 
 def carries(chain: str, host: str) -> bool:

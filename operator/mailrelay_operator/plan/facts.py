@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from mailrelay_gateway.contract.documents import Certificate, ScryptVerifier, Sender, Verifier
 from mailrelay_gateway.contract.status import GatewayStatus
+from mailrelay_operator import __version__
 from mailrelay_operator.api.mailsender import MailSender
 from mailrelay_operator.api.surroundings import DEFAULT_USER
 from mailrelay_operator.plan.objects import Manifest
@@ -56,7 +57,7 @@ class Place:
     loopback_host: str = "127.0.0.1"
     cluster_domain: str = "cluster.local"
     operator_namespace: str = "mail-system"
-    image: str = "mailrelay-gateway:latest"
+    image: str = f"mailrelay-gateway:{__version__}"
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     monitoring_namespaces: tuple[str, ...] = ()

@@ -179,7 +179,11 @@ def _actions(
     facts, relay, spec = found.facts, found.relay, in_force.spec
     owner = key_of(relay)
     if material.authority is not None:
-        yield Create(owner=owner, manifest=secrets.ca_secret(relay, material.authority))
+        ca_secret = secrets.ca_secret(relay, material.authority)
+        if found.authority_ended:
+            yield Apply(owner=owner, manifest=ca_secret)
+        else:
+            yield Create(owner=owner, manifest=ca_secret)
     if material.admin_token:
         yield Create(owner=owner, manifest=secrets.admin_secret(relay, material.admin_token))
     for one in _config_secrets(found, in_force, configuration):

@@ -20,7 +20,12 @@ from mailrelay_operator.api.admission import DEFAULT_ALLOWED_SENDERS, AllowedSen
 from mailrelay_operator.api.mailrelay import MailRelay, MailRelaySpec
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.plan import resolving
-from mailrelay_operator.plan.certificates import names_of_relay, parse_chain, why_leaf_is_due
+from mailrelay_operator.plan.certificates import (
+    names_of_relay,
+    parse_chain,
+    serves,
+    why_leaf_is_due,
+)
 from mailrelay_operator.plan.facts import (
     Absence,
     Authority,
@@ -64,6 +69,7 @@ class Survey:
 
     `refused` is why the newest spec is not accepted, `unresolved` what is wrong with its
     references, `obstructed` which of our objects are another's, may not be read, or cannot be used.
+    `authority` is the CA that still serves, `authority_ended` says that there is one that does not.
     `authority_certificate` and `admin_token_sha256` are known from before where the Secrets
     themselves cannot be used: what runs goes on, and rights can still be taken away.
     `running` is how many replicas there may be, mail in their queues.
@@ -76,6 +82,7 @@ class Survey:
     in_force: InForce | None
     obstructed: tuple[Trouble, ...]
     authority: Authority | None
+    authority_ended: bool
     authority_certificate: str
     admin_token: str
     admin_token_sha256: str
@@ -161,6 +168,9 @@ def survey(facts: RelayFacts, relay: Manifest) -> Survey:
     stateful_set = found if not isinstance(found, Absence) and is_ours(found, relay) else None
     ca = authority if isinstance(authority, Authority) else None
     certificate = ca.certificate if ca is not None else _authority_before(facts)
+    ended = ca is not None and not serves(ca.certificate, now=facts.now)
+    if ended:
+        ca, certificate = None, ""
     token = found_token if isinstance(found_token, str) else ""
     told = existing.relay.admin_token_sha256 if existing is not None else ""
     return Survey(
@@ -171,6 +181,7 @@ def survey(facts: RelayFacts, relay: Manifest) -> Survey:
         in_force=in_force,
         obstructed=(*_obstructed(facts, relay), *damaged),
         authority=ca,
+        authority_ended=ended,
         authority_certificate=certificate,
         admin_token=token,
         admin_token_sha256=token_hash(token) if token else told,
@@ -190,7 +201,8 @@ def wanted(found: Survey) -> Wanted:
     facts = found.facts
     if found.in_force is None:
         return Wanted()
-    may_mint = found.authority is not None or _is_missing(facts, names.ca_secret_name(facts.name))
+    missing = _is_missing(facts, names.ca_secret_name(facts.name))
+    may_mint = found.authority is not None or found.authority_ended or missing
     # In a cluster the admin port has TLS, whatever the listeners have.
     uses_own = needs_own_certificate(found.in_force.spec) or not facts.place.standalone
     needs_own = uses_own and may_mint

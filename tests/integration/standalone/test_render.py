@@ -2,6 +2,7 @@
 
 import yaml
 
+from mailrelay_operator import __version__
 from tests.integration.standalone.conftest import invoke, sandbox_yaml
 from tests.integration.standalone.test_what_cannot_run import SMARTHOST
 
@@ -39,6 +40,9 @@ def test_it_shows_every_object_and_mints_nothing() -> None:
         ("Secret", "demo-smtp"),
     } <= kinds
     (tenant,) = [one for one in objects if one["metadata"]["name"] == "demo-smtp"]
+    (stateful_set,) = [one for one in objects if one["kind"] == "StatefulSet"]
+    (container,) = stateful_set["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"mailrelay-gateway:{__version__}"
     assert tenant["stringData"]["password"] == "<minted>"
     assert tenant["stringData"]["host"] == "sandbox.default.svc"
 

@@ -23,11 +23,65 @@ def test_a_line_begins_with_time_event_and_queue_id() -> None:
     line = shown(
         time="2030-01-31T10:11:12.345Z",
         level="info",
-        event="delivery",
+        event="bounced",
         queue_id="01A",
         recipients=["a@b"],
     )
-    assert line == "10:11:12 delivery 01A recipients=a@b"
+    assert line == "10:11:12 bounced 01A recipients=a@b"
+
+
+@pytest.mark.parametrize(
+    ("record", "line"),
+    [
+        (
+            {
+                "event": "accepted",
+                "sender": "team/app",
+                "envelope_sender": "app@a.example",
+                "recipients": ["a@b.example", "c@d.example"],
+                "recipient_count": 150,
+                "client": "127.0.0.1",
+                "tls": "TLSv1.3",
+                "size": 507,
+            },
+            "accepted 01A from app@a.example to a@b.example +149",
+        ),
+        (
+            {"event": "accepted", "envelope_sender": "", "recipients": ["a@b"]},
+            "accepted 01A from <> to a@b",
+        ),
+        ({"event": "captured", "upstream": "x", "recipients": ["a@b"]}, "captured 01A to a@b"),
+        (
+            {
+                "event": "delivery",
+                "result": "delivered",
+                "recipients": ["a@b"],
+                "host": "mx.example:25",
+                "reply": "250 2.0.0 Ok: queued as " + "x" * 500,
+            },
+            "delivered 01A to a@b at mx.example:25: 250 2.0.0 Ok: queued as " + "x" * 33 + "...",
+        ),
+        (
+            {
+                "event": "delivery",
+                "result": "held",
+                "recipients": ["a@b"],
+                "upstream": "out",
+                "reason": "UpstreamUnreachable",
+            },
+            "held 01A to a@b at out: UpstreamUnreachable",
+        ),
+    ],
+)
+def test_a_message_is_one_short_line_for_each_step(record: dict[str, object], line: str) -> None:
+    assert shown(queue_id="01A", level="info", **record) == line
+
+
+def test_a_refusal_is_where_it_was_and_what_was_answered() -> None:
+    line = shown(event="refused", stage="mail", client="::1", reply="550 5.7.1 No (X)", reason="X")
+    assert line == "refused at MAIL from ::1: 550 5.7.1 No (X)"
+    line = shown(event="refused", stage="starttls", client="::1", detail="Not trusted", reason="X")
+    assert line == "refused at STARTTLS from ::1: Not trusted (X)"
 
 
 def test_what_is_not_well_is_marked_and_empty_values_are_left_out() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from mailrelay_gateway.contract.documents import ScryptVerifier
 from mailrelay_gateway.contract.files import GatewayConfig, load
+from mailrelay_gateway.contract.pem import read_bundle
 from mailrelay_operator.cli.documents import parse_documents
 from mailrelay_operator.cli.inventory import take_inventory
 from mailrelay_operator.cli.standalone import Picture, Standalone
@@ -76,6 +77,26 @@ def test_a_restart_changes_nothing() -> None:
     assert again.files == first.files
     assert again.endpoint == first.endpoint
     assert again.secrets == first.secrets
+
+
+@pytest.mark.parametrize(
+    "first",
+    [NOW - timedelta(days=3651), NOW - timedelta(days=3649, hours=12), NOW + timedelta(days=30)],
+    ids=["expired", "about to expire", "valid only later"],
+)
+def test_a_ca_that_serves_nobody_is_replaced(first: datetime) -> None:
+    before = plan(RELAY + SENDER, now=first)
+    after = plan(RELAY + SENDER, before.secrets, now=NOW)
+    assert after.authority != before.authority
+    authority = read_bundle(after.authority, field="ca.crt").certificates[0]
+    (listener,) = config(after).relay.listeners
+    leaf = read_bundle(listener.tls.certificates[0].chain, field="tls.crt").certificates[0]
+    leaf.verify_directly_issued_by(authority)
+    for one in (authority, leaf):
+        assert one.not_valid_before_utc <= NOW < one.not_valid_after_utc
+    again = plan(RELAY + SENDER, after.secrets, now=NOW + timedelta(days=1))
+    assert again.files == after.files
+    assert again.authority == after.authority
 
 
 def test_the_login_that_is_printed_is_the_one_that_the_gateway_knows() -> None:

@@ -52,7 +52,8 @@ def config_secret(relay: Manifest, *, name: str, file: bytes | None, remembered:
 
 
 def ca_secret(relay: Manifest, authority: Authority) -> Manifest:
-    """The relay's private CA: created once, never applied, and never in a pod."""
+    """The relay's private CA: created once, applied only when it has expired, and never in
+    a pod."""
     return child(relay, api_version="v1", kind="Secret", name=ca_secret_name(name_of(relay))) | {
         "type": SECRET_TYPE_CA,
         "data": encoded(
