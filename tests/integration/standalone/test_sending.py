@@ -268,19 +268,3 @@ def test_a_sender_or_folder_that_is_not_there_is_explained(relay: Relay, name: s
     assert done.returncode == (2 if name == "--sender" else 4)
     expected = "known: default/demo" if name == "--sender" else "is not a data folder of mailrelay"
     assert expected in done.stderr
-
-
-def test_the_python_of_the_readme_delivers(relay: Relay) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert code
-    script = (
-        code[1].replace("2525", str(relay.port)).replace("Subject: Hello", "Subject: by README")
-    )
-    known = {
-        "CA_FILE": relay.hint("CA file"),
-        "USER": relay.hint("User"),
-        "PASSWORD": relay.hint("Password"),
-    }
-    exec(script, known)
-    assert relay.captured("by README")["from"] == "test@example.com"
