@@ -5,14 +5,20 @@ survives it.
 from __future__ import annotations
 
 import asyncio
+import ssl
+from typing import Any, cast
 
 import pytest
 
 from mailrelay_gateway.contract.documents import Login, TlsMode
 from mailrelay_gateway.contract.status import UpstreamState
+from mailrelay_gateway.couriers.smtp.connection import Connection
+from mailrelay_gateway.couriers.smtp.connection_settings import ConnectionSettings
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.message.envelope import Result
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.client.client import ClientSettings
 from tests.integration.couriers.certificates import make_authority
 from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import attempt
@@ -20,6 +26,7 @@ from tests.integration.couriers.scripted_server import Peer, Script, polite
 
 DELIVERED = (Result.DELIVERED, Reason.DELIVERED)
 LOGIN = Login(username="user", password="word")
+NOTHING = cast(Any, None)  # where a session never begins
 
 pytestmark = pytest.mark.both_loops
 
@@ -148,6 +155,65 @@ async def test_implicit_tls_on_a_plain_port_says_what_to_change(rig: Rig) -> Non
     reason, detail = await held(rig)
     assert reason is Reason.UPSTREAM_TLS_FAILED
     assert "StartTLS" in detail
+
+
+class SpeaksAtOnce(Connection):
+    """A connection whose server's words arrive together with the connection itself."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.data_received(b"220 speak SMTP\r\n")
+
+
+class Waits:
+    """What an owner is told where a session never begins."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+
+    def connection_idle(self, connection: Connection) -> None: ...
+
+    def connection_leaving(self, connection: Connection) -> None: ...
+
+    def connection_closed(self, connection: Connection) -> None:
+        self.gone.set()
+
+    def backlog(self) -> None: ...
+
+
+async def test_words_that_arrive_before_the_handshake_begins_are_no_error_of_ours(
+    rig: Rig,
+) -> None:
+    async def silent(peer: Peer) -> None:
+        await peer.silence()
+
+    server = await rig.serve(silent)
+    loop = asyncio.get_running_loop()
+    errors: list[object] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    owner = Waits()
+    settings = ConnectionSettings(
+        lane=LaneKey("out"),
+        host="mx.example:25",
+        client=ClientSettings(hostname="relay.example", tls=TlsMode.IMPLICIT),
+        tls_context=ssl.create_default_context(),
+        server_name="mx.example",
+        deadlines=Deadlines(),
+        messages=1,
+    )
+    _, connection = await loop.create_connection(
+        lambda: SpeaksAtOnce(settings, owner=cast(Any, owner), work=NOTHING, reporter=NOTHING),
+        "127.0.0.1",
+        server.port,
+    )
+    failure = await connection.ready
+    assert failure is not None
+    assert failure.reason is Reason.UPSTREAM_TLS_FAILED
+    assert "does not speak TLS on this port" in failure.detail
+    await owner.gone.wait()
+    await asyncio.sleep(0)  # where the handshake would have begun
+    await asyncio.sleep(0)
+    assert errors == []
 
 
 async def test_a_stalled_handshake_ends_at_its_deadline(rig: Rig) -> None:

@@ -4,7 +4,8 @@ in callbacks.
 No task per message: when a transaction ends, its outcome is reported and the next attempt begun in
 the same callback and leaves in the same write. Tasks exist only for a TLS handshake and for a body
 that is read from a file. What replies mean stands in `classify`; when connections are opened and
-closed, in `pool`.
+closed, in `pool`. Over 500 lines because it is one state with its callbacks, and a part of them
+elsewhere would reach back into all of it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from mailrelay_gateway.couriers.smtp.sockets import Progress
 from mailrelay_gateway.couriers.smtp.stalls import Waiting
 from mailrelay_gateway.couriers.smtp.tls import (
     HandshakeFailed,
+    NoTls,
     describe_tls_error,
     start_tls,
     tls_version,
@@ -184,6 +186,8 @@ class Connection(asyncio.Protocol):
         """Octets from the server: the heart of it all."""
         assert self._progress is not None
         self._progress.heard_at = self._loop.time()
+        if self._client.state is State.TLS and self._spoke_before_tls():
+            return
         for event in self._client.receive(data):
             self._handle(event)
         self._flush()
@@ -468,6 +472,18 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._transport.pause_reading()
         self._task = self._loop.create_task(self._shake_hands())
+
+    def _spoke_before_tls(self) -> bool:
+        """Octets in the clear before the handshake's task had its first step, which it must not
+        have any more. Whether that is all there is to do."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._settings.client.tls is not TlsMode.IMPLICIT or self._transport is None:
+            return False  # the client says what is wrong with it
+        self._transport.abort()
+        self.connection_lost(NoTls())
+        return True
 
     async def _shake_hands(self) -> None:
         assert self._transport is not None

@@ -19,6 +19,10 @@ class UnusableBundle(ValueError):
     """The `ca` of an upstream is not a bundle of PEM certificates."""
 
 
+class NoTls(ConnectionError):
+    """The server spoke SMTP where it should have waited for our hello."""
+
+
 class HandshakeFailed(Exception):
     """No TLS; `error` says why."""
 
@@ -67,7 +71,8 @@ def describe_tls_error(error: Exception | None, server_name: str) -> str:
         return "closed the connection amid the TLS handshake"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not verify for {server_name}: {error.verify_message}"
-    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+    no_tls = isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER"
+    if no_tls or isinstance(error, NoTls):
         return "it does not speak TLS on this port; for a submission port tls.mode is StartTLS"
     if isinstance(error, ssl.SSLError):
         return f"TLS handshake failed: {error.reason or error}"
