@@ -1,5 +1,6 @@
 """What a test leaves behind (an open socket, a task, a child) is held against it, and not against
-the test during which it happens to be collected.
+the test during which it happens to be collected. And no example of hypothesis is held to a time:
+how long one takes says how busy the machine is.
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 def pytest_collection_finish() -> None:
