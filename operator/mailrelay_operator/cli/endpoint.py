@@ -89,5 +89,5 @@ def read_endpoint(folder: DataFolder) -> Endpoint:
     except ValidationError as error:
         raise FolderUnusable(
             f"{folder.path / FILE} is damaged ({error.error_count()} fields); start `mailrelay up`"
-            " once, which writes it anew."
+            " once, which writes it again."
         ) from None

@@ -11,19 +11,20 @@ import click
 
 @click.group()
 def queue() -> None:
-    """Look after the queue on disk."""
+    """Inspect and repair the queue on disk."""
 
 
 @queue.command()
 @click.argument("data", type=click.Path(path_type=Path, file_okay=False, exists=True))
 def salvage(data: Path) -> None:
-    """Read what can still be read of damaged databases in quarantine.
+    """Recover messages from damaged databases in quarantine.
 
-    DATA is the data folder of `mailrelay up`, or a gateway's spool. May run beside the gateway,
-    which takes in what was read at its next start, each message once. Nothing in quarantine is
-    changed or removed.
+    DATA is the data folder of `mailrelay up`, or a gateway's spool. The gateway may be running; it
+    queues what was recovered at its next start, each message once. Nothing in quarantine is changed
+    or removed.
 
-    Exit code 0: all was read. 1: something is lost; the lines say how much. 4: DATA holds no queue.
+    Exit code 0: all was recovered. 1: something is lost; the output says how much. 4: DATA holds no
+    queue.
     """
     # Another program in our place: this one imports nothing of the gateway but its configuration,
     # and a signal reaches whoever works.

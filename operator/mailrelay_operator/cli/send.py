@@ -116,7 +116,7 @@ def _choose_login(endpoint: Endpoint, wanted: str | None) -> Login | None:
             raise NotUsable(f"--sender {wanted}: there is no such MailSender; known: {known}.")
         if not matching[0].password:
             raise NotUsable(
-                f"--sender {wanted}: its password was brought along and is not kept here; use"
+                f"--sender {wanted}: its password is in the Secret that you brought, not here; use"
                 " --url smtp://USER:PASSWORD@HOST:PORT --ca FILE."
             )
         return matching[0]

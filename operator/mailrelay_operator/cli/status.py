@@ -26,9 +26,9 @@ _STYLES = {UpstreamState.UP: "green", UpstreamState.HELD: "red", UpstreamState.U
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), help="Data folder of `mailrelay up`.")
-@click.option("--json", "as_json", is_flag=True, help="The gateway's answer as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the gateway's answer as JSON.")
 def status(data: Path | None, as_json: bool) -> None:
-    """Show what waits, and how the upstreams are.
+    """Show the queue and the upstreams.
 
     Exit code 0: the gateway answered. 1: it did not. 4: there is no such data folder.
     """
@@ -58,10 +58,10 @@ def summary_table(endpoint: Endpoint, answer: GatewayStatus, *, now: datetime) -
     table.add_row("Listeners", ", ".join(answer.listeners) or "none")
     for sentence in answer.not_serving:
         table.add_row("", Text(printable(sentence)), style="red")
-    waiting = str(answer.queue.messages)
+    waiting = f"{answer.queue.messages} messages" if answer.queue.messages != 1 else "1 message"
     if answer.queue.oldest:
         waiting += f", the oldest for {age(answer.queue.oldest, now=now)}"
-    table.add_row("Waiting", waiting)
+    table.add_row("Queue", waiting)
     table.add_row("Dead letters", str(answer.queue.dead_letters))
     if answer.problem:
         table.add_row("Problem", Text(printable(answer.problem)), style="red")
@@ -69,8 +69,8 @@ def summary_table(endpoint: Endpoint, answer: GatewayStatus, *, now: datetime) -
 
 
 def upstreams_table(answer: GatewayStatus, *, now: datetime) -> Table:
-    """One row for each upstream; a held one shows its own words."""
-    table = Table("Upstream", "State", "Since", "Reason", "Its own words")
+    """One row for each upstream; a held one shows what it said."""
+    table = Table("Upstream", "State", "Since", "Reason", "Message")
     for upstream in answer.upstreams:
         table.add_row(
             upstream.name,
