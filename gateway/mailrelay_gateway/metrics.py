@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import Generic, TypeVar
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
@@ -59,6 +59,28 @@ class Counter(prometheus_client.Counter):
 
     def _child_samples(self) -> Iterable[Sample]:
         return (Sample("_total", {}, self.value, None, None),)
+
+
+class Gauge(prometheus_client.Gauge):
+    """A gauge that one thread sets, as Counter is counted by one."""
+
+    def _metric_init(self) -> None:
+        self.value = 0.0
+
+    def inc(self, amount: float = 1) -> None:
+        """More."""
+        self.value += amount
+
+    def dec(self, amount: float = 1) -> None:
+        """Less."""
+        self.value -= amount
+
+    def set(self, value: float) -> None:
+        """So many."""
+        self.value = float(value)
+
+    def _child_samples(self) -> Iterable[Sample]:
+        return (Sample("", {}, self.value, None, None),)
 
 
 class Histogram(prometheus_client.Histogram):

@@ -54,6 +54,8 @@ class OpenListener(Generic[S]):
         self.places = Places(commons.caps, commons.tally)
         self._admitted: dict[str, bool] = {}  # what `admits` found with the present settings
         self._empty: asyncio.Future[None] | None = None  # someone waits for the last session
+        self._accepted = commons.metrics.connections_total(self.name, "accepted")
+        self._connections = commons.metrics.connections(self.name)
 
     def configure(self, settings: S) -> None:
         """Go by these settings from now on: sessions see them at their next transaction."""
@@ -121,8 +123,8 @@ class OpenListener(Generic[S]):
             metrics.connections_total(self.name, "refused").inc()
             return problem
         self.sessions.add(session)
-        metrics.connections_total(self.name, "accepted").inc()
-        metrics.connections(self.name).inc()
+        self._accepted.inc()
+        self._connections.inc()
         return None
 
     def leave(self, session: Guest) -> None:
@@ -134,7 +136,7 @@ class OpenListener(Generic[S]):
             session.place.give_back()
         if self._empty is not None and not self.sessions and not self._empty.done():
             self._empty.set_result(None)
-        self._commons.metrics.connections(self.name).dec()
+        self._connections.dec()
 
     async def wait_until_empty(self) -> None:
         """Wait until the last session has left."""

@@ -103,6 +103,9 @@ class Scheduler:
         in leases; `count_interval` is the least time (seconds) between two counts.
         """
         self._store = store
+        #: Why a message of so many octets (0: not known yet) cannot be accepted now, if so. Asked
+        #: three times a message.
+        self.problem = store.problem
         self._metrics = metrics
         self._rng = rng
         self._clock = clock
@@ -205,10 +208,6 @@ class Scheduler:
 
     # --- for intake: Intake
 
-    def problem(self, octets: int = 0) -> Problem | None:
-        """Why a message of so many octets (0: not known yet) cannot be accepted now, if so."""
-        return self._store.problem(octets)
-
     def new_id(self) -> str:
         """A queue id."""
         return queue_id(self._clock(), self._rng.getrandbits(80))
@@ -221,7 +220,7 @@ class Scheduler:
         self, message: Message, addresses: Sequence[str], done: Callable[[Problem | None], None]
     ) -> None:
         """Store a message for these recipients; `done(None)` comes once it is durable."""
-        problem = self._store.problem(message.size)
+        problem = self.problem(message.size)
         if problem is not None:
             self._loop.call_soon(done, problem)
             return

@@ -171,7 +171,8 @@ class Connection(Answers):
         if self._clock is not None:
             self._clock.cancel()
         self._kept = b""
-        self._account_for_kept()
+        if self._held:
+            self._account_for_kept()
         self.listener.leave(self)
         self.on_lost()
         self.transport = None
@@ -323,7 +324,8 @@ class Connection(Answers):
             return
         self.mode = CLOSING
         self._kept = b""
-        self._account_for_kept()
+        if self._held:
+            self._account_for_kept()
         self.on_lost()
         self.flush()
         transport = self.transport
