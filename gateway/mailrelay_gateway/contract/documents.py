@@ -294,8 +294,8 @@ class RelayDocument(Part):
 class Sha256Verifier(Part):
     """For minted passwords (256 random bits): SHA-256 of the password, hex.
 
-    `until` (RFC 3339; empty: without end) is when the writer takes out a password that another one
-    has replaced.
+    `until` (RFC 3339; empty: without end) is when a password ends that was replaced: a reader takes
+    no login by it from that moment on, and the writer takes it out.
     """
 
     kind: Literal["sha256"] = "sha256"

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import hmac
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from mailrelay_gateway.contract.documents import (
     UnknownKind,
     Verifier,
 )
+from mailrelay_gateway.contract.moments import parse_rfc3339
 from mailrelay_gateway.intake.login_queue import LoginQueue
 from mailrelay_gateway.policy.senders import Directory, SenderEntry
 from mailrelay_gateway.smtp.server.sasl import Credentials
@@ -108,9 +110,12 @@ def decoys_of(directory: Directory) -> tuple[Verifier, ...]:
 class Authenticator:
     """Checks credentials against a directory. One for the whole gateway."""
 
-    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
-        """Make the pool; its threads begin with the first scrypt."""
+    def __init__(
+        self, *, loop: asyncio.AbstractEventLoop, now: Callable[[], float] = time.time
+    ) -> None:
+        """Make the pool; its threads begin with the first scrypt. `now` is Unix time."""
         self._loop = loop
+        self._now = now
         self._pool = ThreadPoolExecutor(SCRYPT_THREADS, thread_name_prefix="scrypt")
         self._computing = 0
         self._waiting: LoginQueue[_Slow] = LoginQueue()
@@ -142,7 +147,8 @@ class Authenticator:
                     return
                 slow.append(verifier)
             elif isinstance(verifier, Sha256Verifier):
-                if _matches_sha256(verifier, password) and entry is not None:
+                right = _matches_sha256(verifier, password) and not self._has_ended(verifier)
+                if right and entry is not None:
                     done(Verdict.OK, Login(entry, verifier))
                     return
             else:
@@ -155,6 +161,11 @@ class Authenticator:
         if displaced is not None and displaced.wanted():
             displaced.done(Verdict.BUSY, None)
         self._compute()
+
+    def _has_ended(self, verifier: Sha256Verifier) -> bool:
+        """Whether its time is over, also while nobody is there to take it out."""
+        end = parse_rfc3339(verifier.until) if verifier.until else None
+        return end is not None and end.timestamp() <= self._now()
 
     def _compute(self) -> None:
         """Give the threads that are free the logins whose turn it is."""

@@ -128,14 +128,14 @@ def login_of(
         case SecretState.MISSING | SecretState.EMPTY:
             current = material.password
             grace = REPLACED_WITHIN if found.moved else REVOKED_WITHIN
+        case _ if found.not_ours is not None:
+            # Ours is gone, whoever made this one: what it held ends as after any deletion.
+            ending = _ending(known, now + REVOKED_WITHIN)
+            return SenderLogin(username=username, verifiers=_unexpired(ending, now))
         case _:
             return SenderLogin(username=username, verifiers=_unexpired(known, now))
     newest = Sha256Verifier(hash=token_hash(current), until="")
-    old = [
-        one if one.until else one.model_copy(update={"until": rfc3339(now + grace)})
-        for one in known
-        if one.hash != newest.hash
-    ]
+    old = _ending([one for one in known if one.hash != newest.hash], now + grace)
     return SenderLogin(username=username, verifiers=(newest, *_unexpired(old, now)[:MAX_OLD]))
 
 
@@ -159,6 +159,13 @@ def newly_ending(before: Sequence[Verifier], after: Sequence[Verifier]) -> datet
 def revocation_mark(sender: Manifest) -> str:
     """The value of the annotation that ends all passwords; each new value does so once."""
     return annotations_of(sender).get(ANNOTATION_REVOKE, "")
+
+
+def _ending(verifiers: Sequence[Sha256Verifier], end: datetime) -> list[Sha256Verifier]:
+    """The same, those without an end with this one."""
+    return [
+        one if one.until else one.model_copy(update={"until": rfc3339(end)}) for one in verifiers
+    ]
 
 
 def _unexpired(verifiers: Sequence[Sha256Verifier], now: datetime) -> tuple[Sha256Verifier, ...]:

@@ -208,6 +208,11 @@ def _revoked(
     elif (end := newly_ending(before, login.verifiers)) is not None:
         if found.state is SecretState.PRESENT or found.moved:
             note = f"The password before this one ends at {rfc3339(end)}."
+        elif found.not_ours is not None:
+            note = (
+                f"Secret {found.name} is not this MailSender's any more: the password that it held"
+                f" ends within {REVOKED_WITHIN.seconds} s, at {rfc3339(end)}."
+            )
         else:
             seconds = REVOKED_WITHIN.seconds
             note = (

@@ -9,6 +9,7 @@ from tests.integration.operator.world import (
     hashes,
     namespace,
     relay,
+    secret,
     sender,
     sha256,
     usernames,
@@ -50,6 +51,28 @@ async def test_a_revoked_password_ends_although_its_secret_cannot_be_written(wor
     world.pass_time(62)
     await world.settle()
     assert sha256(old) not in hashes(world)
+
+
+async def test_a_secret_that_was_replaced_by_anothers_ends_the_password_too(world: World) -> None:
+    world.cluster.put(relay(), sender())
+    await world.settle()
+    old = world.cluster.data("mail", "app-smtp")["password"]
+    world.cluster.drop("Secret", "mail", "app-smtp")
+    world.cluster.put(secret("app-smtp", type_="Opaque", password="mine"))
+    await world.round()
+    assert hashes(world) == [sha256(old)]
+    assert world.condition("Accepted", "MailSender", "app") == ("False", "NotOwned")
+    assert ("MailSender", "CredentialRevoked") in world.cluster.events()
+    world.restart()  # the end is in the configuration
+    world.pass_time(61)
+    await world.settle()
+    assert usernames(world) == set()
+    world.cluster.drop("Secret", "mail", "app-smtp")
+    world.pass_time(20)
+    await world.settle()
+    new = world.cluster.data("mail", "app-smtp")["password"]
+    assert new != old
+    assert hashes(world) == [sha256(new)]
 
 
 async def test_an_operator_that_was_restarted_still_ends_the_old_password(world: World) -> None:

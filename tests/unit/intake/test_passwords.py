@@ -59,6 +59,30 @@ class Asked:
         return verdict, login.entry.identity.name if login else ""
 
 
+@pytest.mark.parametrize(
+    ("now", "verdict"), [(1_893_456_000 - 1, Verdict.OK), (1_893_456_000, Verdict.FAILED)]
+)
+async def test_a_password_ends_at_its_time_though_nobody_takes_it_out(
+    now: float, verdict: Verdict
+) -> None:
+    old = sha256_verifier("old").model_copy(update={"until": "2030-01-01T00:00:00Z"})
+    replaced = made.sender(
+        uid="4",
+        namespace="n",
+        name="replaced",
+        username="replaced",
+        verifiers=(sha256_verifier("new"), old),
+    )
+    authenticator = Authenticator(loop=asyncio.get_running_loop(), now=lambda: now)
+    directory = compile_directory([replaced])
+    try:
+        assert (await Asked(authenticator, directory, "replaced", "old").verdict())[0] == verdict
+        newest = await Asked(authenticator, directory, "replaced", "new").verdict()
+        assert newest[0] == Verdict.OK
+    finally:
+        authenticator.close()
+
+
 async def test_verdicts(authenticator: Authenticator) -> None:
     directory = compile_directory([MINTED, CHOSEN, BOTH])
     authenticator.decoys = decoys_of(directory)
