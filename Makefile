@@ -10,7 +10,7 @@ ARGS ?=
 export REGISTRY
 export PUSH
 
-.PHONY: help install run test everyday clients lint format crds generated chart images bench simulate e2e e2e-down lock clean
+.PHONY: help install run test everyday clients lint format crds generated chart images bench simulate e2e scale e2e-down lock clean
 
 help: ## List the words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ simulate: install ## Run seeds of the simulated worlds and print those that fail
 e2e: install ## Run the end-to-end tests on a real cluster; KEEP=1 leaves it up for the next run
 	@scripts/debian-packages e2e
 	@$(PY) tests/e2e/provision.py run $(if $(KEEP),--keep) -- $(PY) -m pytest tests/e2e $(ARGS)
+
+scale: install ## Measure the operator with many relays and senders on the cluster of KUBECONFIG; words in tests/e2e/scale
+	@$(PY) -m tests.e2e.scale $(ARGS)
 
 e2e-down: install ## Remove the cluster that `make e2e KEEP=1` left
 	@$(PY) tests/e2e/provision.py down

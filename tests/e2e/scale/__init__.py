@@ -1,0 +1,1 @@
+"""What the operator costs and withstands at length, on a real API server: `make scale`."""
