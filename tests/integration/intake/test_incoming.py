@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from mailrelay_gateway.contract.documents import Rate
 from mailrelay_gateway.intake.authentication import Login
 from mailrelay_gateway.intake.incoming import Incoming, Origin, judge_recipient, judge_sender
 from mailrelay_gateway.message.envelope import Envelope
@@ -19,6 +18,7 @@ from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem
 from mailrelay_gateway.smtp.server.data_reader import ChunkReader
 from tests.integration.intake.gate import USERNAME, Gate, configuration, open_gate, senders
+from tests.models import made
 
 SENDER = "billing@example.com"
 MESSAGE = b"From: billing@example.com\r\nSubject: one\r\n\r\nHello\r\n"
@@ -141,7 +141,7 @@ async def test_who_and_how_are_judged(gate: Gate) -> None:
 
 
 async def test_the_limits_are_the_same_ones(tmp_path: Path) -> None:
-    rates = [Rate(scope="Sender", count=1, per=3600.0, burst=1)]
+    rates = [made.rate(scope="Sender", count=1, per=3600.0, burst=1)]
     async with open_gate(tmp_path, configuration(rates=rates)) as gate:
         assert (await Way(gate).submit())[1] is None
         assert reason(await Way(gate).submit()) is Reason.RATE_LIMITED
