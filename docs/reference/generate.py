@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.reasons import REPLIES, Reason
 from mailrelay_operator.api.reference import api_page, reasons_page
 
 HERE = Path(__file__).resolve().parent
@@ -21,7 +21,8 @@ HERE = Path(__file__).resolve().parent
 def pages() -> Iterator[tuple[Path, str]]:
     """Every generated page and its text."""
     yield HERE / "api.md", api_page()
-    yield HERE / "reasons.md", reasons_page((reason.value, reason.sentence) for reason in Reason)
+    words = ((reason.value, reason.sentence, REPLIES.get(reason, {}).values()) for reason in Reason)
+    yield HERE / "reasons.md", reasons_page(words)
 
 
 def main(arguments: list[str]) -> int:

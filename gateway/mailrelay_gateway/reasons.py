@@ -1,13 +1,15 @@
 """Every reason word of the gateway: the same in the reply's log line, the metric label, `/status`
 and the docs.
 
-Each word has one sentence for the person who meets it; docs/reference/reasons.md is generated from
-here.
+Each word has one sentence for the person who meets it, and, where a client is told, what it is told
+(REPLIES); docs/reference/reasons.md is generated from here. Imports nothing of ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Reason(StrEnum):
@@ -162,3 +164,166 @@ class Reason(StrEnum):
     )
     UPSTREAM_GONE = "UpstreamGone", "The message's route names no upstream that is configured."
     SUSPENDED = "Suspended", "The relay is suspended: mail is accepted and waits."
+
+
+class Wording(NamedTuple):
+    """What a client is told: the code and the enhanced code (RFC 5321, RFC 3463) and a sentence, in
+    which {fields} are filled in.
+    """
+
+    code: int
+    enhanced: str
+    sentence: str
+
+
+_R = Reason
+
+#: What is said for each reason that is ever a reply, by variant. "" is the usual one; another is
+#: named after what decides: the stage, `onLimit`, what is wrong.
+REPLIES: Mapping[Reason, Mapping[str, Wording]] = {
+    # --- the session
+    _R.TOO_MANY_CONNECTIONS: {"": Wording(421, "4.7.0", "{why}: try again later")},
+    _R.SHUTTING_DOWN: {"": Wording(421, "4.3.2", "The gateway is stopping: connect again")},
+    _R.IDLE_TIMEOUT: {
+        "": Wording(421, "4.4.2", "Nothing came for too long: closing"),
+        "login": Wording(421, "4.4.2", "No login came within {seconds:g} s: closing"),
+    },
+    _R.TOO_MANY_ERRORS: {
+        "": Wording(421, "4.7.0", "Too many errors in one session"),
+        "commands": Wording(421, "4.7.0", "Too many commands and no message"),
+        "logins": Wording(421, "4.7.0", "Too many failed logins"),
+    },
+    _R.SYNTAX: {
+        "": Wording(501, "5.5.4", "{remedy}"),
+        "line": Wording(500, "5.5.2", "End each command with CR LF, and no other CR"),
+        "sender": Wording(501, "5.1.7", "Write the sender as <local@domain> or <>"),
+        "recipient": Wording(501, "5.1.3", "Write the recipient as <local@domain>"),
+        "login": Wording(501, "5.5.2", "{remedy}"),
+    },
+    _R.LINE_TOO_LONG: {"": Wording(500, "5.5.2", "A command line has at most {octets} octets")},
+    _R.BAD_SEQUENCE: {
+        "": Wording(503, "5.5.1", "{move} cannot come now. {hint}"),
+        "starttls": Wording(503, "5.5.1", "STARTTLS is not offered now"),
+        "auth": Wording(503, "5.5.1", "Already logged in"),
+    },
+    _R.NOT_SMTP: {"": Wording(521, "5.5.1", "This is SMTP")},
+    _R.UNSUPPORTED_PARAMETER: {
+        "": Wording(
+            555, "5.5.4", "{verb} parameter {names} is not offered; see the answer to EHLO"
+        ),
+        "body": Wording(555, "5.5.4", "BODY is 7BIT or 8BITMIME here"),
+        # RFC 6531 section 3.5: what a server without SMTPUTF8 answers
+        "address": Wording(553, "5.6.7", "Addresses beyond ASCII (SMTPUTF8) are not offered"),
+    },
+    _R.COMMAND_UNKNOWN: {
+        "": Wording(500, "5.5.1", "Unknown command"),
+        "known": Wording(502, "5.5.1", "Not implemented here"),
+        "auth": Wording(502, "5.5.1", "AUTH is not offered here"),
+    },
+    _R.INTERNAL_ERROR: {
+        "": Wording(451, "4.3.0", "Internal error: try again later"),
+        "auth": Wording(454, "4.7.0", "Cannot check logins now"),
+    },
+    # --- who
+    _R.TLS_REQUIRED: {"": Wording(530, "5.7.0", "Send STARTTLS first: this listener requires TLS")},
+    _R.AUTH_REQUIRED: {"": Wording(530, "5.7.0", "Log in first: this listener requires AUTH")},
+    _R.AUTH_FAILED: {
+        "": Wording(535, "5.7.8", "Username or password is wrong"),
+        "cancelled": Wording(501, "5.7.0", "AUTH cancelled by the client"),
+        "authzid": Wording(535, "5.7.8", "Nobody may act for another: leave the authzid empty"),
+    },
+    _R.LOGIN_REVOKED: {
+        # 421, since the session is closed: the client may log in again
+        "": Wording(421, "4.7.0", "The login was revoked or its password changed: log in again")
+    },
+    _R.AUTH_BUSY: {"": Wording(454, "4.7.0", "Too many logins at once: try again soon")},
+    _R.AUTH_MECHANISM: {"": Wording(504, "5.5.4", "AUTH {offered} are offered, no other")},
+    _R.CLIENT_NOT_ALLOWED: {
+        "": Wording(550, "5.7.1", "Your address is outside this listener's clientCIDRs"),
+        # RFC 5321 section 3.1
+        "greeting": Wording(554, "5.7.1", "Your address is outside this listener's clientCIDRs"),
+    },
+    _R.SENDER_SUSPENDED: {"": Wording(450, "4.7.1", "MailSender {sender} is suspended")},
+    # --- what
+    _R.SENDER_NOT_ALLOWED: {
+        "": Wording(
+            550,
+            "5.7.1",
+            "MailSender {sender} may not send as {address}: add the address to its `from`",
+        )
+    },
+    _R.HEADER_FROM_NOT_ALLOWED: {
+        "": Wording(
+            550,
+            "5.7.1",
+            "MailSender {sender} may not send with header From {address}:"
+            " add the address to its `from`",
+        ),
+        "number": Wording(
+            550, "5.7.1", "A message has exactly one From header; this one has {number}"
+        ),
+        "unreadable": Wording(550, "5.7.1", "{fault}"),
+    },
+    _R.TOO_MANY_RECIPIENTS: {
+        # at RCPT, by onTooManyRecipients
+        "": Wording(
+            550,
+            "5.5.3",
+            "A message has at most {most} recipients: the whole message is refused",
+        ),
+        "defer": Wording(
+            452, "4.5.3", "A message has at most {most} recipients: send the others in another"
+        ),
+        # at DATA, when it does not defer
+        "message": Wording(
+            554,
+            "5.5.3",
+            "Sent to nobody: {surplus} recipients are beyond the {most} that a message may have",
+        ),
+    },
+    _R.MESSAGE_TOO_BIG: {"": Wording(552, "5.3.4", "A message has at most {octets} octets")},
+    _R.MALFORMED_MESSAGE: {
+        "": Wording(550, "5.6.0", "{fault}"),
+        "nul": Wording(550, "5.6.0", "A NUL octet stands in the message"),
+        "line": Wording(
+            550,
+            "5.6.0",
+            "A line of the body has more than {octets} octets (RFC 5322 section 2.1.1):"
+            " encode it as quoted-printable or base64",
+        ),
+    },
+    _R.BARE_NEWLINE: {
+        "": Wording(550, "5.6.0", "A line ends in a bare CR or LF: end every line with CR LF")
+    },
+    _R.MAIL_LOOP: {
+        "": Wording(554, "5.4.6", "{hops} Received headers, more than {most}: a mail loop")
+    },
+    _R.RATE_LIMITED: {
+        "": Wording(
+            451,
+            "4.7.1",
+            "The limit of {count} {unit} in {seconds:g} s of {whose} is used up:"
+            " try again in {wait} s",
+        ),
+        # by onLimit
+        "reject": Wording(
+            550,
+            "5.7.1",
+            "The limit of {count} {unit} in {seconds:g} s of {whose} is used up:"
+            " try again in {wait} s",
+        ),
+    },
+    # --- our own state
+    _R.INSUFFICIENT_STORAGE: {"": Wording(452, "4.3.1", "Insufficient storage; try again later")},
+    _R.TOO_MUCH_IN_FLIGHT: {
+        "": Wording(452, "4.3.1", "Too many messages are being received: try again soon"),
+        "login": Wording(
+            421,
+            "4.3.1",
+            "Too much was sent before the login was answered: try again later",
+        ),
+    },
+    _R.SPOOL_FAILED: {
+        "": Wording(451, "4.3.0", "The message could not be stored: try again later")
+    },
+}

@@ -35,7 +35,7 @@ from mailrelay_gateway.queue.store import (
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem, refuse
 
-FAILED = refuse(Reason.SPOOL_FAILED, 451, "4.3.0", "Could not store the message")
+FAILED = refuse(Reason.SPOOL_FAILED)
 
 
 @dataclass

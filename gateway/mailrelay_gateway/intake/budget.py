@@ -55,19 +55,9 @@ class InFlightBudget:
 
 def too_much_in_flight() -> Problem:
     """The refusal of a message for which no memory is left."""
-    return refuse(
-        Reason.TOO_MUCH_IN_FLIGHT,
-        452,
-        "4.3.1",
-        "Too many messages are being received: try again soon",
-    )
+    return refuse(Reason.TOO_MUCH_IN_FLIGHT)
 
 
 def too_much_kept() -> Problem:
     """The refusal of input before a login that nobody asked for."""
-    return refuse(
-        Reason.TOO_MUCH_IN_FLIGHT,
-        421,
-        "4.3.1",
-        "Too much was sent before the login was answered: try again later",
-    )
+    return refuse(Reason.TOO_MUCH_IN_FLIGHT, "login")

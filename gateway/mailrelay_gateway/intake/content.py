@@ -177,10 +177,4 @@ class Content:
 
 
 def _file_problem(error: OSError) -> Problem:
-    return refuse(
-        Reason.SPOOL_FAILED,
-        451,
-        "4.3.0",
-        "The message could not be stored: try again later",
-        str(error),
-    )
+    return refuse(Reason.SPOOL_FAILED, detail=str(error))

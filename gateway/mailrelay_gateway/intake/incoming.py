@@ -39,7 +39,7 @@ from mailrelay_gateway.policy.chain import (
 )
 from mailrelay_gateway.policy.senders import SenderEntry
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.refusal import Problem, internal_error, refuse
+from mailrelay_gateway.smtp.refusal import Problem, refuse
 from mailrelay_gateway.smtp.server.data_reader import (
     MAX_TEXT_LINE,
     ChunkReader,
@@ -279,7 +279,7 @@ class Incoming:
             log.error("internal_error", listener=self._settings.name, exc_info=error)
             if self._content is not None:
                 self._content.drop()
-            self._finished("", internal_error())
+            self._finished("", refuse(Reason.INTERNAL_ERROR))
 
     def _finished(self, queue_id: str, problem: Problem | None) -> None:
         """Tell the outcome, once."""
@@ -375,7 +375,7 @@ class Incoming:
         if header.mend or claims or reader.long_line:
             mended = mend(octets, header, without_sender=claims)
             if isinstance(mended, str):
-                return refuse(Reason.MALFORMED_MESSAGE, 550, "5.6.0", mended)
+                return refuse(Reason.MALFORMED_MESSAGE, fault=mended)
             octets = mended
             reader.long_line = False  # the next one stands in the body
         at = int(time.time())
@@ -416,17 +416,7 @@ class Incoming:
 
 def _malformed(reader: Reader) -> Problem:
     if reader.bare_newline:
-        return refuse(
-            Reason.BARE_NEWLINE,
-            550,
-            "5.6.0",
-            "A line ends in a bare CR or LF: end every line with CR LF",
-        )
+        return refuse(Reason.BARE_NEWLINE)
     if reader.nul:
-        sentence = "A NUL octet stands in the message"
-    else:
-        sentence = (
-            f"A line of the body has more than {MAX_TEXT_LINE} octets (RFC 5322 section 2.1.1):"
-            " encode it as quoted-printable or base64"
-        )
-    return refuse(Reason.MALFORMED_MESSAGE, 550, "5.6.0", sentence)
+        return refuse(Reason.MALFORMED_MESSAGE, "nul")
+    return refuse(Reason.MALFORMED_MESSAGE, "line", octets=MAX_TEXT_LINE)

@@ -12,9 +12,8 @@ import structlog
 from mailrelay_gateway.intake.commons import Commons
 from mailrelay_gateway.intake.places import Place, Places, too_many
 from mailrelay_gateway.intake.settings import ListenerSettings
-from mailrelay_gateway.policy.chain import client_not_allowed
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.refusal import Problem
+from mailrelay_gateway.smtp.refusal import Problem, refuse
 
 log = structlog.get_logger()
 
@@ -106,7 +105,7 @@ class OpenListener(Generic[S]):
         metrics, place = self._commons.metrics, session.place
         problem: Problem | None = None
         if not self.admits(session.client):
-            problem = client_not_allowed(554)
+            problem = refuse(Reason.CLIENT_NOT_ALLOWED, "greeting")
         elif place is None:
             found = self.places.take(
                 session.client, session.make_room, stranger=self.settings.auth_required

@@ -30,7 +30,7 @@ def _nobody() -> None:
 
 def too_many(sentence: str) -> Problem:
     """The refusal of a session for which there is no place."""
-    return refuse(Reason.TOO_MANY_CONNECTIONS, 421, "4.7.0", f"{sentence}: try again later")
+    return refuse(Reason.TOO_MANY_CONNECTIONS, why=sentence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

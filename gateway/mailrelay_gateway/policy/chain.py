@@ -72,7 +72,7 @@ def check_tls(facts: MailFacts) -> Problem | None:
     """Refuse plain text where the listener insists on TLS (RFC 3207 section 4)."""
     if facts.tls or not facts.tls_required:
         return None
-    return tls_required()
+    return refuse(Reason.TLS_REQUIRED)
 
 
 def check_client(facts: MailFacts) -> Problem | None:
@@ -81,14 +81,14 @@ def check_client(facts: MailFacts) -> Problem | None:
     """
     if facts.client_allowed:
         return None
-    return client_not_allowed(550)
+    return refuse(Reason.CLIENT_NOT_ALLOWED)
 
 
 def check_login(facts: MailFacts) -> Problem | None:
     """Refuse who has not logged in (RFC 4954 section 6)."""
     if facts.logged_in or not facts.auth_required:
         return None
-    return refuse(Reason.AUTH_REQUIRED, 530, "5.7.0", "Log in first: this listener requires AUTH")
+    return refuse(Reason.AUTH_REQUIRED)
 
 
 def check_revoked(facts: MailFacts) -> Problem | None:
@@ -97,21 +97,14 @@ def check_revoked(facts: MailFacts) -> Problem | None:
     """
     if facts.sender is not None or not facts.auth_required:
         return None
-    return refuse(
-        Reason.LOGIN_REVOKED,
-        421,
-        "4.7.0",
-        "The login was revoked or its password changed: log in again",
-    )
+    return refuse(Reason.LOGIN_REVOKED)
 
 
 def check_suspended(facts: MailFacts) -> Problem | None:
     """Refuse, for now, a MailSender with `suspend: true`."""
     if facts.sender is None or not facts.sender.suspended:
         return None
-    return refuse(
-        Reason.SENDER_SUSPENDED, 450, "4.7.1", f"MailSender {name_of(facts.sender)} is suspended"
-    )
+    return refuse(Reason.SENDER_SUSPENDED, sender=name_of(facts.sender))
 
 
 def check_reverse_path(facts: MailFacts) -> Problem | None:
@@ -123,11 +116,7 @@ def check_reverse_path(facts: MailFacts) -> Problem | None:
     if facts.sender.addresses.matches(facts.reverse_path):
         return None
     return refuse(
-        Reason.SENDER_NOT_ALLOWED,
-        550,
-        "5.7.1",
-        f"MailSender {name_of(facts.sender)} may not send as {facts.reverse_path}:"
-        " add the address to its `from`",
+        Reason.SENDER_NOT_ALLOWED, sender=name_of(facts.sender), address=facts.reverse_path
     )
 
 
@@ -144,45 +133,27 @@ def check_recipients(facts: RcptFacts) -> Problem | None:
     """
     if facts.accepted < facts.max_recipients:
         return None
-    code, enhanced, rest = 550, "5.5.3", "the whole message is refused"
-    if facts.defers_surplus:
-        code, enhanced, rest = 452, "4.5.3", "send the others in another"
-    return refuse(
-        Reason.TOO_MANY_RECIPIENTS,
-        code,
-        enhanced,
-        f"A message has at most {facts.max_recipients} recipients: {rest}",
-    )
+    variant = "defer" if facts.defers_surplus else ""
+    return refuse(Reason.TOO_MANY_RECIPIENTS, variant, most=facts.max_recipients)
 
 
 def too_many_recipients(surplus: int, max_recipients: int) -> Problem:
     """The refusal of a message of which `surplus` recipients were refused for their number."""
-    return refuse(
-        Reason.TOO_MANY_RECIPIENTS,
-        554,
-        "5.5.3",
-        f"Sent to nobody: {surplus} recipients are beyond the {max_recipients} that a message may"
-        " have",
-    )
+    return refuse(Reason.TOO_MANY_RECIPIENTS, "message", surplus=surplus, most=max_recipients)
 
 
 def check_form(facts: ContentFacts) -> Problem | None:
     """Refuse a header that is clearly broken: readers would disagree where it ends."""
     if not facts.header.fault:
         return None
-    return refuse(Reason.MALFORMED_MESSAGE, 550, "5.6.0", facts.header.fault)
+    return refuse(Reason.MALFORMED_MESSAGE, fault=facts.header.fault)
 
 
 def check_loop(facts: ContentFacts) -> Problem | None:
     """Refuse what goes round in circles."""
     if facts.header.received <= MAX_RECEIVED:
         return None
-    return refuse(
-        Reason.MAIL_LOOP,
-        554,
-        "5.4.6",
-        f"{facts.header.received} Received headers, more than {MAX_RECEIVED}: a mail loop",
-    )
+    return refuse(Reason.MAIL_LOOP, hops=facts.header.received, most=MAX_RECEIVED)
 
 
 def check_header_from(facts: ContentFacts) -> Problem | None:
@@ -194,16 +165,13 @@ def check_header_from(facts: ContentFacts) -> Problem | None:
         return None
     froms = facts.header.froms
     if len(froms) != 1:
-        return _header_from(f"A message has exactly one From header; this one has {len(froms)}")
+        return refuse(Reason.HEADER_FROM_NOT_ALLOWED, "number", number=len(froms))
     mailboxes = read_mailboxes(froms[0])
     if not mailboxes:
-        return _header_from(_unreadable(froms[0]))
+        return refuse(Reason.HEADER_FROM_NOT_ALLOWED, "unreadable", fault=_unreadable(froms[0]))
     for address in mailboxes:
         if not sender.addresses.matches(address):
-            return _header_from(
-                f"MailSender {name_of(sender)} may not send with header From {address}:"
-                " add the address to its `from`"
-            )
+            return refuse(Reason.HEADER_FROM_NOT_ALLOWED, sender=name_of(sender), address=address)
     return None
 
 
@@ -249,32 +217,9 @@ def name_of(sender: SenderEntry) -> str:
     return f"{sender.identity.namespace}/{sender.identity.name}"
 
 
-def tls_required() -> Problem:
-    """The refusal of plain text."""
-    return refuse(
-        Reason.TLS_REQUIRED, 530, "5.7.0", "Send STARTTLS first: this listener requires TLS"
-    )
-
-
-def client_not_allowed(code: int) -> Problem:
-    """The refusal of a client's address: `code` 550 at MAIL, 554 as a greeting (RFC 5321 section
-    3.1).
-    """
-    return refuse(
-        Reason.CLIENT_NOT_ALLOWED,
-        code,
-        "5.7.1",
-        "Your address is outside this listener's clientCIDRs",
-    )
-
-
 def too_big(max_size: int) -> Problem:
     """The refusal of a message with more octets than `max_size`."""
-    return refuse(Reason.MESSAGE_TOO_BIG, 552, "5.3.4", f"A message has at most {max_size} octets")
-
-
-def _header_from(sentence: str) -> Problem:
-    return refuse(Reason.HEADER_FROM_NOT_ALLOWED, 550, "5.7.1", sentence)
+    return refuse(Reason.MESSAGE_TOO_BIG, octets=max_size)
 
 
 #: Characters of a header From that a reply quotes.

@@ -128,15 +128,17 @@ def _bucket(scope: Scope, identity: Identity) -> str:
 
 
 def _problem(rate: Rate, wait: float, identity: Identity) -> Problem:
-    seconds = max(1, math.ceil(wait))
     whose = {
         Scope.RELAY: "this relay",
         Scope.NAMESPACE: f"namespace {identity.namespace or 'none'}",
         Scope.SENDER: "sender " + f"{identity.namespace}/{identity.name}".lstrip("/"),
     }[rate.scope]
-    sentence = (
-        f"The limit of {rate.count} {rate.unit} in {rate.per:g} s of {whose} is used up:"
-        f" try again in {seconds} s"
+    return refuse(
+        Reason.RATE_LIMITED,
+        "" if rate.on_limit is OnLimit.DEFER else "reject",
+        count=rate.count,
+        unit=rate.unit,
+        seconds=rate.per,
+        whose=whose,
+        wait=max(1, math.ceil(wait)),
     )
-    code, enhanced = (451, "4.7.1") if rate.on_limit is OnLimit.DEFER else (550, "5.7.1")
-    return refuse(Reason.RATE_LIMITED, code, enhanced, sentence)

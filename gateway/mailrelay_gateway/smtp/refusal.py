@@ -1,12 +1,12 @@
 """A refusal as a value, and how it is worded: one function, so that every reply ends in its reason
-word (maddy's exterrors, slimta's Reply). Pure.
+word (maddy's exterrors, slimta's Reply). What is said for a reason stands in reasons.py. Pure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.reasons import REPLIES, Reason
 from mailrelay_gateway.smtp.reply import Reply
 
 
@@ -19,13 +19,11 @@ class Problem:
     detail: str = ""
 
 
-def refuse(reason: Reason, code: int, enhanced: str, sentence: str, detail: str = "") -> Problem:
-    """A Problem whose reply is `CODE ENHANCED SENTENCE (ReasonWord)`; `detail` is for
-    the log only.
+def refuse(reason: Reason, variant: str = "", /, *, detail: str = "", **fields: object) -> Problem:
+    """A Problem whose reply is `CODE ENHANCED SENTENCE (ReasonWord)`, by the reason's wording of
+    that variant and the fields that its sentence has; `detail` is for the log only.
     """
+    code, enhanced, sentence = REPLIES[reason][variant]
+    if fields:
+        sentence = sentence.format(**fields)
     return Problem(reason, Reply(code, enhanced, f"{sentence} ({reason})"), detail)
-
-
-def internal_error() -> Problem:
-    """The refusal of what an error of ours ended: the client may try again."""
-    return refuse(Reason.INTERNAL_ERROR, 451, "4.3.0", "Internal error: try again later")

@@ -39,6 +39,12 @@ Events. `Ready` bears the reason of the condition that keeps it from being True,
 tells what to look at. What each means, and what to do:
 """
 
+_REPLIES_INTRODUCTION = """\
+A client is told the code, the enhanced code and the sentence, with what stands in braces filled in
+and the reason behind it in parentheses. Where there are several, the stage, a setting or what is
+wrong decides.
+"""
+
 _ACTS = {True: "yes", False: "not yet", None: "in part"}
 
 
@@ -47,19 +53,34 @@ def api_page() -> str:
     return HEADER + _API_INTRODUCTION + "".join(_kind_section(kind) for kind in KINDS)
 
 
-def reasons_page(gateway: Iterable[tuple[str, str]]) -> str:
-    """docs/reference/reasons.md; `gateway` are the words of the gateway and their sentences."""
+def reasons_page(gateway: Iterable[tuple[str, str, Iterable[tuple[int, str, str]]]]) -> str:
+    """docs/reference/reasons.md; `gateway` are the words of the gateway, what each means, and what
+    a client is told (code, enhanced code, sentence).
+    """
     operator = [
         (f"`{reason.value}`", ", ".join(reason.conditions), reason.sentence) for reason in Reason
     ]
-    replies = [(f"`{word}`", sentence) for word, sentence in gateway]
+    replies = [
+        (
+            f"`{word}`",
+            meaning,
+            *(
+                "<br>".join(_escaped(str(part)) for part in column)
+                for column in zip(*told, strict=True)
+            ),
+        )
+        if told
+        else (f"`{word}`", meaning, "", "", "")
+        for word, meaning, told in ((word, meaning, list(told)) for word, meaning, told in gateway)
+    ]
     return "\n".join(
         [
             HEADER + _REASONS_INTRODUCTION,
             "## Of conditions\n",
             *_table(("Reason", "Conditions", "Meaning"), operator),
             "\n## Of messages, sessions and upstreams\n",
-            *_table(("Reason", "Meaning"), replies),
+            _REPLIES_INTRODUCTION,
+            *_table(("Reason", "Meaning", "Code", "Enhanced", "The client is told"), replies),
             "",
         ]
     )
@@ -153,6 +174,10 @@ def _default(schema: Mapping[str, Any], *, required: bool) -> str:
     if default is None or isinstance(default, dict | list):
         return ""  # said in words, or field by field
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:

@@ -79,8 +79,10 @@ async def test_a_client_that_vanishes_within_a_message_leaves_nothing(gate: Gate
 async def test_a_refused_commit_is_a_4xx_and_the_session_goes_on(gate: Gate) -> None:
     client = await Client.connect(gate.ports["open"])
     await to_data(client)
-    gate.intake.refusal = refuse(Reason.SPOOL_FAILED, 451, "4.3.0", "Not stored")
-    assert await client.ask("Subject: one", ".") == "451 4.3.0 Not stored (SpoolFailed)"
+    gate.intake.refusal = refuse(Reason.SPOOL_FAILED)
+    assert await client.ask("Subject: one", ".") == (
+        "451 4.3.0 The message could not be stored: try again later (SpoolFailed)"
+    )
     gate.intake.refusal = None
     await to_data(client, greeted=False)
     assert (await client.ask("Subject: two", ".")).startswith("250")
@@ -91,9 +93,11 @@ async def test_a_refused_commit_is_a_4xx_and_the_session_goes_on(gate: Gate) -> 
 async def test_a_full_spool_is_a_4xx_at_mail(gate: Gate) -> None:
     client = await Client.connect(gate.ports["open"])
     await client.reply()
-    gate.intake.full = refuse(Reason.INSUFFICIENT_STORAGE, 452, "4.3.1", "Full")
+    gate.intake.full = refuse(Reason.INSUFFICIENT_STORAGE)
     await client.ask("EHLO c")
-    assert await client.ask("MAIL FROM:<a@example.com>") == "452 4.3.1 Full (InsufficientStorage)"
+    assert await client.ask("MAIL FROM:<a@example.com>") == (
+        "452 4.3.1 Insufficient storage; try again later (InsufficientStorage)"
+    )
     gate.intake.full = None
     assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("250")
     await client.close()

@@ -62,7 +62,7 @@ async def test_refusals_for_now_do_not_end_an_honest_session_and_not_for_ever(ga
     client = await Client.connect(gate.ports["open"])
     await client.reply()
     await client.ask("EHLO c")
-    gate.intake.full = refuse(Reason.INSUFFICIENT_STORAGE, 452, "4.3.1", "Full")
+    gate.intake.full = refuse(Reason.INSUFFICIENT_STORAGE)
     for _ in range(MAX_JUNK - 1):
         assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("452")
     gate.intake.full = None
@@ -70,7 +70,7 @@ async def test_refusals_for_now_do_not_end_an_honest_session_and_not_for_ever(ga
         assert (await client.ask(command)).startswith("250")
     assert (await client.ask("DATA")).startswith("354")
     assert (await client.ask("Subject: one", ".")).startswith("250")
-    gate.intake.full = refuse(Reason.INSUFFICIENT_STORAGE, 452, "4.3.1", "Full")
+    gate.intake.full = refuse(Reason.INSUFFICIENT_STORAGE)
     for _ in range(MAX_JUNK + 1):
         assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("452")
     assert (await client.reply()).endswith("(TooManyErrors)")

@@ -89,7 +89,7 @@ async def test_a_large_message_that_is_not_accepted_leaves_no_file(tmp_path: Pat
     async with open_gate(spool) as gate:
         client = await Client.connect(gate.ports["open"])
         await to_data(client)
-        gate.intake.refusal = refuse(Reason.INSUFFICIENT_STORAGE, 452, "4.3.1", "Not stored")
+        gate.intake.refusal = refuse(Reason.INSUFFICIENT_STORAGE)
         assert (await client.ask(stuffed(text(400_000)))).startswith("452")
         await until(lambda: list(spool.iterdir()) == [])
 
@@ -108,7 +108,7 @@ async def test_after_a_failed_commit_the_file_is_left_for_the_next_start(tmp_pat
     async with open_gate(spool) as gate:
         client = await Client.connect(gate.ports["open"])
         await to_data(client)
-        gate.intake.refusal = refuse(Reason.SPOOL_FAILED, 451, "4.3.0", "Not stored")
+        gate.intake.refusal = refuse(Reason.SPOOL_FAILED)
         assert (await client.ask(stuffed(text(400_000)))).startswith("451")
         await until(lambda: gate.listeners._commons.budget.used == 0)
         assert len(list(spool.iterdir())) == 1

@@ -25,6 +25,9 @@ def test_the_reference_tells_default_bounds_rules_and_what_acts() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    page = reasons_page([("Greylisted", "Come back.")])
+    said = [(451, "4.7.1", "Wait {seconds} s"), (550, "5.7.1", "Write <a@b>")]
+    page = reasons_page([("Greylisted", "Come back.", said), ("Gone", "Away.", [])])
     assert all(f"| `{reason.value}` |" in page for reason in Reason)
-    assert "| `Greylisted` | Come back. |" in page
+    row = "| 451<br>550 | 4.7.1<br>5.7.1 | Wait {seconds} s<br>Write &lt;a@b&gt; |"
+    assert f"| `Greylisted` | Come back. {row}" in page
+    assert "| `Gone` | Away. |  |  |  |" in page

@@ -79,7 +79,7 @@ class Answers(SMTP):
             if self.errors > MAX_ERRORS and self.mode is not CLOSING:
                 self.refuse(
                     "session",
-                    refuse(Reason.TOO_MANY_ERRORS, 421, "4.7.0", "Too many errors in one session"),
+                    refuse(Reason.TOO_MANY_ERRORS),
                 )
 
     def refuse_again(self, stage: str, problem: Problem) -> None:
@@ -99,7 +99,7 @@ class Answers(SMTP):
         if self.mode is not CLOSING:
             self.refuse(
                 "session",
-                refuse(Reason.TOO_MANY_ERRORS, 421, "4.7.0", "Too many commands and no message"),
+                refuse(Reason.TOO_MANY_ERRORS, "commands"),
             )
         return False
 

@@ -21,7 +21,7 @@ from mailrelay_gateway.intake.places import MAKE_ROOM, Place, too_many
 from mailrelay_gateway.intake.smtp.answers import Answers
 from mailrelay_gateway.intake.smtp.mode import CLOSING, CONTENT, LINES, WAITING, Mode
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.refusal import internal_error, refuse
+from mailrelay_gateway.smtp.refusal import refuse
 from mailrelay_gateway.smtp.server.commands import MAX_AUTH_LINE, MAX_LINE, line_too_long
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ class Connection(Answers):
         """
         log.error("internal_error", listener=self.listener.name, client=self.client, exc_info=error)
         self.commons.metrics.rejected(self.listener.name, "session", Reason.INTERNAL_ERROR).inc()
-        problem = internal_error()
+        problem = refuse(Reason.INTERNAL_ERROR)
         if self.mode is not CLOSING:
             self._out.append(problem.reply.encode())
             self.hang_up()
@@ -373,9 +373,7 @@ class Connection(Answers):
         elif self.mode is LINES and not self._working:
             self.refuse(
                 "session",
-                refuse(
-                    Reason.SHUTTING_DOWN, 421, "4.3.2", "The gateway is stopping: connect again"
-                ),
+                refuse(Reason.SHUTTING_DOWN),
             )
 
     # --- clocks
@@ -402,15 +400,15 @@ class Connection(Answers):
                 return
         else:
             due = self._heard_at + timeouts.idle
-            sentence = "Nothing came for too long: closing"
+            problem = refuse(Reason.IDLE_TIMEOUT)
             if self.mode is CONTENT:
                 allowed = timeouts.content_seconds(self.content_octets())
                 due = min(due, self._content_since + allowed)
             if self.stranger and self._since + timeouts.login < due:
                 due = self._since + timeouts.login
-                sentence = f"No login came within {timeouts.login:g} s: closing"
+                problem = refuse(Reason.IDLE_TIMEOUT, "login", seconds=timeouts.login)
             if now >= due:
-                self.refuse("session", refuse(Reason.IDLE_TIMEOUT, 421, "4.4.2", sentence))
+                self.refuse("session", problem)
                 due = now + timeouts.idle
         self._clock = self.loop.call_at(due, self._look_at_clock)
 

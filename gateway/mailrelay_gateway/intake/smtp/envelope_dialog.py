@@ -5,8 +5,8 @@ from __future__ import annotations
 from mailrelay_gateway.intake.incoming import judge_recipient, judge_sender
 from mailrelay_gateway.intake.smtp.login_dialog import LoginDialog
 from mailrelay_gateway.intake.smtp.transaction import Transaction
-from mailrelay_gateway.policy.chain import tls_required
-from mailrelay_gateway.smtp.refusal import Problem
+from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.refusal import Problem, refuse
 from mailrelay_gateway.smtp.reply import Reply
 from mailrelay_gateway.smtp.server.commands import MOVES, Move, read_mail, read_rcpt
 from mailrelay_gateway.smtp.server.parameters import (
@@ -33,7 +33,7 @@ class EnvelopeDialog(LoginDialog):
         settings = self.settings = self.listener.settings
         # Before the order of commands: "send STARTTLS first" is what helps the client.
         if settings.tls is not None and not self.tls:
-            self.refuse("mail", tls_required())
+            self.refuse("mail", refuse(Reason.TLS_REQUIRED))
             return
         state = MOVES[self.state].get(_MAIL)
         if state is None:

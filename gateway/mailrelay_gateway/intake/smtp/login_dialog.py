@@ -13,7 +13,6 @@ from mailrelay_gateway.intake.places import too_many
 from mailrelay_gateway.intake.smtp.connection import Connection
 from mailrelay_gateway.intake.smtp.mode import WAITING
 from mailrelay_gateway.message.trace import transmission
-from mailrelay_gateway.policy.chain import tls_required
 from mailrelay_gateway.policy.senders import Directory, SenderEntry
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem, refuse
@@ -65,11 +64,11 @@ class LoginDialog(Connection):
     def on_auth(self, argument: bytes) -> None:
         """Handle the command AUTH."""
         if not self.settings.auth_required:
-            problem = refuse(Reason.COMMAND_UNKNOWN, 502, "5.5.1", "AUTH is not offered here")
+            problem = refuse(Reason.COMMAND_UNKNOWN, "auth")
         elif not self.tls:
-            problem = tls_required()
+            problem = refuse(Reason.TLS_REQUIRED)
         elif self.login is not None:
-            problem = refuse(Reason.BAD_SEQUENCE, 503, "5.5.1", "Already logged in")
+            problem = refuse(Reason.BAD_SEQUENCE, "auth")
         else:
             if self.may(Move.AUTH, "auth"):
                 self.login_step(sasl.begin(argument))
@@ -125,12 +124,10 @@ class LoginDialog(Connection):
         elif verdict is Verdict.BUSY:
             self.refuse(
                 "auth",
-                refuse(Reason.AUTH_BUSY, 454, "4.7.0", "Too many logins at once: try again soon"),
+                refuse(Reason.AUTH_BUSY),
             )
         else:
-            self.refuse(
-                "auth", refuse(Reason.INTERNAL_ERROR, 454, "4.7.0", "Cannot check logins now")
-            )
+            self.refuse("auth", refuse(Reason.INTERNAL_ERROR, "auth"))
         self.carry_on()
 
     def _login_failed(self, who: str) -> None:
@@ -139,12 +136,11 @@ class LoginDialog(Connection):
 
     def _refuse_login(self, who: str) -> None:
         self._login_failures += 1
-        sentence = "Username or password is wrong"
-        self.refuse("auth", refuse(Reason.AUTH_FAILED, 535, "5.7.8", sentence, f"username {who}"))
+        self.refuse("auth", refuse(Reason.AUTH_FAILED, detail=f"username {who}"))
         if self._login_failures >= MAX_LOGIN_FAILURES:
             self.refuse(
                 "auth",
-                refuse(Reason.TOO_MANY_ERRORS, 421, "4.7.0", "Too many failed logins"),
+                refuse(Reason.TOO_MANY_ERRORS, "logins"),
             )
         self.carry_on()
 

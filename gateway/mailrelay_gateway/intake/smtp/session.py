@@ -88,13 +88,13 @@ class Session(EnvelopeDialog):
         if is_foreign(line):
             self._not_smtp()
             return
-        self.refuse("session", refuse(Reason.COMMAND_UNKNOWN, 500, "5.5.1", "Unknown command"))
+        self.refuse("session", refuse(Reason.COMMAND_UNKNOWN))
 
     def _not_smtp(self) -> None:
         """Another protocol, perhaps a browser made to speak to us: no word more (chasquid, Postfix
         do the same).
         """
-        self.refuse("session", refuse(Reason.NOT_SMTP, 521, "5.5.1", "This is SMTP"))
+        self.refuse("session", refuse(Reason.NOT_SMTP))
         self.hang_up()
 
     # --- verbs without a transaction
@@ -122,11 +122,9 @@ class Session(EnvelopeDialog):
 
     def _starttls(self, argument: bytes) -> None:
         if self.settings.tls_mode != "StartTLS" or self.tls:
-            self.refuse(
-                "starttls", refuse(Reason.BAD_SEQUENCE, 503, "5.5.1", "STARTTLS is not offered now")
-            )
+            self.refuse("starttls", refuse(Reason.BAD_SEQUENCE, "starttls"))
         elif argument:
-            self.refuse("starttls", refuse(Reason.SYNTAX, 501, "5.5.4", "STARTTLS has no argument"))
+            self.refuse("starttls", refuse(Reason.SYNTAX, remedy="STARTTLS has no argument"))
         elif self.may(Move.STARTTLS, "starttls"):
             self.move(Move.STARTTLS)
             self.settings = self.listener.settings  # the newest certificate
@@ -148,9 +146,7 @@ class Session(EnvelopeDialog):
 
     def _vrfy(self, argument: bytes) -> None:
         if not argument:
-            self.refuse(
-                "session", refuse(Reason.SYNTAX, 501, "5.5.4", "VRFY needs a name or an address")
-            )
+            self.refuse("session", refuse(Reason.SYNTAX, remedy="VRFY needs a name or an address"))
             return
         # RFC 5321 section 3.5.3: neither yes nor no.
         self._junk(_CANNOT_VERIFY)
@@ -159,7 +155,7 @@ class Session(EnvelopeDialog):
         self._junk(self.settings.help_reply_tls if self.tls else self.settings.help_reply_plain)
 
     def _takes_none(self, verb: str) -> None:
-        self.refuse("session", refuse(Reason.SYNTAX, 501, "5.5.4", f"{verb} has no argument"))
+        self.refuse("session", refuse(Reason.SYNTAX, remedy=f"{verb} has no argument"))
 
     def _junk(self, reply: bytes) -> None:
         """Answer a command that does nothing, though not for ever."""
@@ -167,7 +163,7 @@ class Session(EnvelopeDialog):
             self.reply(reply)
 
     def _not_implemented(self, _argument: bytes) -> None:
-        self.refuse("session", refuse(Reason.COMMAND_UNKNOWN, 502, "5.5.1", "Not implemented here"))
+        self.refuse("session", refuse(Reason.COMMAND_UNKNOWN, "known"))
 
     def _quit(self, argument: bytes) -> None:
         if argument:
@@ -180,7 +176,7 @@ class Session(EnvelopeDialog):
 
     def _data(self, argument: bytes) -> None:
         if argument:
-            self.refuse("data", refuse(Reason.SYNTAX, 501, "5.5.4", "DATA has no argument"))
+            self.refuse("data", refuse(Reason.SYNTAX, remedy="DATA has no argument"))
             return
         if not self.may(_DATA, "data"):
             return

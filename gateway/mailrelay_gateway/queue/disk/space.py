@@ -25,7 +25,7 @@ FULL_FOR = 3.0
 LOOK_INTERVAL = 1.0
 LONGEST_LOOK_INTERVAL = 5.0
 
-FULL = refuse(Reason.INSUFFICIENT_STORAGE, 452, "4.3.1", "Insufficient storage; try again later")
+FULL = refuse(Reason.INSUFFICIENT_STORAGE)
 
 
 @dataclass(slots=True)

@@ -33,12 +33,9 @@ BUSY_PATIENCE = 5.0
 #: Seconds between two tries where descriptors are short.
 _PAUSE = 0.2
 
-FAILED = refuse(Reason.SPOOL_FAILED, 451, "4.3.0", "Could not store the message; try again later")
+FAILED = refuse(Reason.SPOOL_FAILED)
 BUSY = refuse(
     Reason.SPOOL_FAILED,
-    451,
-    "4.3.0",
-    "Could not store the message; try again later",
     detail="another program holds a lock on the queue's database",
 )
 

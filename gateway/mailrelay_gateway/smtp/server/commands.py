@@ -42,7 +42,7 @@ def split_line(line: bytes) -> tuple[bytes, bytes] | Problem:
     if (
         end < 0 or line.find(b"\r") != end
     ):  # the first CR is the last but one octet, and the last is LF
-        return refuse(Reason.SYNTAX, 500, "5.5.2", "End each command with CR LF, and no other CR")
+        return refuse(Reason.SYNTAX, "line")
     verb, _, argument = line[:end].partition(b" ")
     verb = verb.upper()
     if end > MAX_LINE and (end > MAX_AUTH_LINE or verb != b"AUTH"):
@@ -57,9 +57,7 @@ def is_endless(line: bytes) -> bool:
 
 def line_too_long() -> Problem:
     """The refusal of a line beyond MAX_LINE (AUTH: MAX_AUTH_LINE)."""
-    return refuse(
-        Reason.LINE_TOO_LONG, 500, "5.5.2", f"A command line has at most {MAX_LINE} octets"
-    )
+    return refuse(Reason.LINE_TOO_LONG, octets=MAX_LINE)
 
 
 def is_foreign(line: bytes) -> bool:
@@ -73,12 +71,12 @@ def is_foreign(line: bytes) -> bool:
 def read_mail(argument: bytes) -> tuple[str, str] | Problem:
     """The argument of MAIL as (reverse-path, parameters); "" is the null sender."""
     if argument[:5].upper() != b"FROM:":
-        return refuse(Reason.SYNTAX, 501, "5.5.4", "Write MAIL FROM:<address>")
+        return refuse(Reason.SYNTAX, remedy="Write MAIL FROM:<address>")
     path = split_path(argument[5:])
     if path is None:
         if not argument.isascii():
-            return _not_ascii()
-        return refuse(Reason.SYNTAX, 501, "5.1.7", "Write the sender as <local@domain> or <>")
+            return refuse(Reason.UNSUPPORTED_PARAMETER, "address")
+        return refuse(Reason.SYNTAX, "sender")
     return path
 
 
@@ -87,33 +85,23 @@ def read_rcpt(argument: bytes, hostname: str) -> tuple[str, str] | Problem:
     postmaster without one has ours.
     """
     if argument[:3].upper() != b"TO:":
-        return refuse(Reason.SYNTAX, 501, "5.5.4", "Write RCPT TO:<address>")
+        return refuse(Reason.SYNTAX, remedy="Write RCPT TO:<address>")
     path = split_path(argument[3:])
     if path is None or not path[0]:
         if not argument.isascii():
-            return _not_ascii()
+            return refuse(Reason.UNSUPPORTED_PARAMETER, "address")
         postmaster = _POSTMASTER.fullmatch(argument[3:])
         if postmaster is not None:
             return f"postmaster@{hostname}", (postmaster[1] or b"").decode("ascii")
-        return refuse(Reason.SYNTAX, 501, "5.1.3", "Write the recipient as <local@domain>")
+        return refuse(Reason.SYNTAX, "recipient")
     return path
-
-
-def _not_ascii() -> Problem:
-    # RFC 6531 section 3.5: what a server without SMTPUTF8 answers.
-    return refuse(
-        Reason.UNSUPPORTED_PARAMETER,
-        553,
-        "5.6.7",
-        "Addresses beyond ASCII (SMTPUTF8) are not offered",
-    )
 
 
 def read_bdat(argument: bytes) -> tuple[int, bool] | Problem:
     """The argument of BDAT as (octets, whether it is the last chunk)."""
     match = _BDAT.fullmatch(argument)
     if match is None:
-        return refuse(Reason.SYNTAX, 501, "5.5.4", "Write BDAT SIZE or BDAT SIZE LAST")
+        return refuse(Reason.SYNTAX, remedy="Write BDAT SIZE or BDAT SIZE LAST")
     return int(match[1]), match[2] is not None
 
 
@@ -123,7 +111,7 @@ def read_helo(argument: bytes) -> str | Problem:
     """
     words = argument.split(None, 1)
     if not words:
-        return refuse(Reason.SYNTAX, 501, "5.5.4", "Say who you are, such as EHLO host.example.com")
+        return refuse(Reason.SYNTAX, remedy="Say who you are, such as EHLO host.example.com")
     return words[0].decode("ascii") if _HELO.fullmatch(words[0]) else "unknown"
 
 
@@ -234,4 +222,4 @@ def sequence_problem(state: State, move: Move) -> Problem | None:
         return None
     nested = move is Move.MAIL and state is State.MAIL
     hint = "A transaction is open: RSET ends it" if nested else _HINTS[state]
-    return refuse(Reason.BAD_SEQUENCE, 503, "5.5.1", f"{move.value} cannot come now. {hint}")
+    return refuse(Reason.BAD_SEQUENCE, move=move.value, hint=hint)

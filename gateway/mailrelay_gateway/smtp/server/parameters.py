@@ -60,14 +60,14 @@ def read_mail_parameters(text: str) -> MailParameters | Problem:
             size = int(value)
         elif name == "BODY":
             if value is None or value.upper() not in ("7BIT", "8BITMIME"):
-                return _not_offered("BODY is 7BIT or 8BITMIME here")
+                return refuse(Reason.UNSUPPORTED_PARAMETER, "body")
         elif name == "AUTH":
             # RFC 4954 section 5: who submitted it first. We trust nobody's word for that: read and
             # dropped.
             if value is None:
                 return _broken("AUTH needs a value, such as AUTH=<>")
         else:
-            return _not_offered(f"MAIL parameter {name} is not offered; see the answer to EHLO")
+            return refuse(Reason.UNSUPPORTED_PARAMETER, verb="MAIL", names=name)
     return MailParameters(size)
 
 
@@ -79,12 +79,8 @@ def check_rcpt_parameters(text: str) -> Problem | None:
     if parameters is None:
         return _broken("RCPT parameters are KEYWORD or KEYWORD=VALUE")
     names = " ".join(name for name, _ in parameters)
-    return _not_offered(f"RCPT parameter {names} is not offered; see the answer to EHLO")
+    return refuse(Reason.UNSUPPORTED_PARAMETER, verb="RCPT", names=names)
 
 
 def _broken(sentence: str) -> Problem:
-    return refuse(Reason.SYNTAX, 501, "5.5.4", sentence)
-
-
-def _not_offered(sentence: str) -> Problem:
-    return refuse(Reason.UNSUPPORTED_PARAMETER, 555, "5.5.4", sentence)
+    return refuse(Reason.SYNTAX, remedy=sentence)

@@ -57,11 +57,11 @@ def begin(argument: bytes) -> Step:
     """
     words = argument.split()
     if not 1 <= len(words) <= 2:
-        return refuse(Reason.SYNTAX, 501, "5.5.4", "Write AUTH PLAIN or AUTH LOGIN")
+        return refuse(Reason.SYNTAX, remedy="Write AUTH PLAIN or AUTH LOGIN")
     mechanism = words[0].decode("ascii", "replace").upper()
     if mechanism not in MECHANISMS:
         offered = " and ".join(MECHANISMS)
-        return refuse(Reason.AUTH_MECHANISM, 504, "5.5.4", f"AUTH {offered} are offered, no other")
+        return refuse(Reason.AUTH_MECHANISM, offered=offered)
     exchange = Exchange(mechanism)
     if len(words) == 2:
         return advance(exchange, b"" if words[1] == b"=" else words[1])
@@ -71,12 +71,12 @@ def begin(argument: bytes) -> Step:
 def advance(exchange: Exchange, line: bytes) -> Step:
     """The next step after the client's answer `line`, without its line end."""
     if line == b"*":
-        return refuse(Reason.AUTH_FAILED, 501, "5.7.0", "AUTH cancelled by the client")
+        return refuse(Reason.AUTH_FAILED, "cancelled")
     try:
         response = binascii.a2b_base64(line, strict_mode=True)
         text = response.decode("utf-8")
     except (binascii.Error, UnicodeDecodeError):
-        return refuse(Reason.SYNTAX, 501, "5.5.2", "The response is not base64 of UTF-8")
+        return refuse(Reason.SYNTAX, "login", remedy="The response is not base64 of UTF-8")
     return _PLAIN_OR_LOGIN[exchange.mechanism](exchange, text)
 
 
@@ -84,12 +84,10 @@ def _plain(exchange: Exchange, text: str) -> Step:
     # RFC 4616:  message = [authzid] NUL authcid NUL passwd
     parts = text.split("\0")
     if len(parts) != 3 or not parts[1]:
-        return refuse(Reason.SYNTAX, 501, "5.5.2", "PLAIN is base64 of NUL username NUL password")
+        return refuse(Reason.SYNTAX, "login", remedy="PLAIN is base64 of NUL username NUL password")
     authzid, username, password = parts
     if authzid not in ("", username):
-        return refuse(
-            Reason.AUTH_FAILED, 535, "5.7.8", "Nobody may act for another: leave the authzid empty"
-        )
+        return refuse(Reason.AUTH_FAILED, "authzid")
     return _credentials(exchange.mechanism, username, password)
 
 
@@ -103,9 +101,8 @@ def _credentials(mechanism: str, username: str, password: str) -> Step:
     if max(len(username), len(password)) > MAX_CREDENTIAL:
         return refuse(
             Reason.SYNTAX,
-            501,
-            "5.5.2",
-            f"Username and password have at most {MAX_CREDENTIAL} octets",
+            "login",
+            remedy=f"Username and password have at most {MAX_CREDENTIAL} octets",
         )
     return Credentials(mechanism, username, password)
 
