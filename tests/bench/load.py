@@ -17,7 +17,7 @@ from typing import Protocol
 from tests.bench.figures import Measured
 from tests.bench.processes import PeakMemory, cpu_seconds
 from tests.bench.relays import ROOT
-from tests.peers.gateway import free_port
+from tests.ports import free_port
 
 SOURCE, SINK = "/usr/sbin/smtp-source", "/usr/sbin/smtp-sink"
 SESSIONS = 20

@@ -19,7 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from tests.models import made
-from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, smarthost
+from tests.peers.gateway import GatewayProcess, plain_listener, relay, smarthost
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 #: Connections to the sink at once: Postfix's default_destination_concurrency_limit, and ours.

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.standalone.conftest import Relay, wait_for
+from tests.integration.standalone.conftest import Relay
 from tests.peers.certificates import make
-from tests.peers.gateway import free_port
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 #: The clients that the machine has to have: `make clients` says that it has them.
 collect_ignore_glob = [] if os.environ.get("CLIENTS") else ["test_installed_clients.py"]
@@ -110,7 +111,7 @@ class Place:
 
     def await_more(self, before: int, said: str) -> None:
         """Wait for a message after `before`; `said` is told when none comes."""
-        wait_for(lambda: self.count() > before, f"message; the client said: {said}")
+        wait_until(lambda: self.count() > before, f"message; the client said: {said}")
 
 
 @pytest.fixture(scope="session")

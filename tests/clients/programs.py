@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.peers.gateway import free_port
+from tests.ports import free_port
 
 INSTALLED = Path(__file__).resolve().parents[2] / "build" / "clients"
 #: Seconds for a program; a Java or Go that is compiled on a busy machine takes some of them.

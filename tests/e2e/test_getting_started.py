@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.conftest import OPERATOR_NAMESPACE, Release
 from tests.e2e.kubectl import Kubectl
-from tests.peers.gateway import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "getting-started-cluster.md").read_text()

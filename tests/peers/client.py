@@ -7,6 +7,7 @@ import smtplib
 from collections.abc import Sequence
 
 from tests.peers.gateway import PASSWORD, trusting
+from tests.waiting import PATIENCE
 
 MESSAGE = b"From: app@example.com\r\nTo: someone@example.net\r\nSubject: hello\r\n\r\nHello.\r\n"
 
@@ -21,7 +22,7 @@ async def send_plain(
     """Send over a listener without TLS; the final reply's text. Raises smtplib's errors."""
 
     def send() -> str:
-        with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+        with smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE) as client:
             client.ehlo("client.example")
             return _transact(client, message, sender, recipients)
 
@@ -40,7 +41,7 @@ async def send_logged_in(
     """Send over STARTTLS with a login; the final reply's text. Raises smtplib's errors."""
 
     def send() -> str:
-        with smtplib.SMTP("localhost", port, timeout=20) as client:
+        with smtplib.SMTP("localhost", port, timeout=PATIENCE) as client:
             client.starttls(context=trusting())
             client.login(username, password)
             return _transact(client, message, sender, recipients)

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import ssl
 import sys
 import urllib.error
@@ -42,17 +41,11 @@ from mailrelay_gateway.contract.documents import (
 from mailrelay_gateway.contract.files import FILE_NAME, encode_files
 from tests.models import made
 from tests.peers import vocabulary
+from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 TOKEN = "a token for tests"
 PASSWORD = "a password for tests"
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @lru_cache
@@ -214,7 +207,7 @@ class GatewayProcess:
         if wait:
             await self.until_ready()
 
-    async def until_ready(self, seconds: float = 20.0) -> None:
+    async def until_ready(self, seconds: float = PATIENCE) -> None:
         """Wait for /readyz."""
         async with asyncio.timeout(seconds):
             while (await self.get("/readyz"))[0] != 200:
@@ -234,7 +227,7 @@ class GatewayProcess:
             method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -278,7 +271,7 @@ class GatewayProcess:
         assert self.process is not None
         if self.process.returncode is None:
             self.process.terminate()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             return await self.process.wait()
 
     async def kill(self) -> None:

@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.peers.gateway import certificate, free_port
+from tests.peers.gateway import certificate
 from tests.peers.listening import ListeningPeer
 from tests.peers.wholemail import name_of
+from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 POSTFIX = "/usr/sbin/postfix"
 NOBODY = 65534
@@ -102,7 +104,7 @@ class Postfix:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 assert self._process.poll() is None, f"Postfix ended; see {self.log}"
                 try:

@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.waiting import PATIENCE
+
 LINE = b"%08d the quick brown fox jumps over the lazy dog, and over it again.\r\n"
-PATIENCE = 60.0  # seconds for a reply: the machine may be busy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

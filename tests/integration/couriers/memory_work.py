@@ -23,10 +23,10 @@ from mailrelay_gateway.message.envelope import (
 )
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
+from tests.waiting import PATIENCE
 
 UPSTREAM = "smarthost"
 LANE = LaneKey(UPSTREAM)
-PATIENCE = 10.0  # seconds until a condition that never comes fails the test
 IDENTITY = Identity(namespace="team", name="app", uid="uid", username="team.app")
 BODY = b"From: app@example.com\r\nSubject: hello\r\n\r\nA line.\r\n.\r\n..two dots\r\n"
 

@@ -10,9 +10,10 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from tests.waiting import PATIENCE
+
 PIPELINING = ("PIPELINING", "SIZE 1000000", "8BITMIME")
 LONGEST_BODY = 16 * 1024 * 1024  # octets that a script can hear at once
-PATIENCE = 10.0  # seconds a script waits for the client before the test fails
 
 
 @dataclass(eq=False)

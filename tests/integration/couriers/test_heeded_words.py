@@ -17,8 +17,9 @@ from mailrelay_gateway.message.effect import PauseUntil, Slow
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from tests.integration.couriers.conftest import Rig
-from tests.integration.couriers.memory_work import PATIENCE, attempt
+from tests.integration.couriers.memory_work import attempt
 from tests.integration.couriers.scripted_server import Peer, Script, polite, take_all
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.both_loops
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
-import socket
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,44 +13,26 @@ from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import attempt
+from tests.peers.smtp_sink import smtp_sink
 
-SMTP_SINK = shutil.which("smtp-sink", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or ""
 OK = (Result.DELIVERED, Reason.DELIVERED)
 
-StartSink = Callable[..., Awaitable[int]]
+StartSink = Callable[..., int]
 
 
 @pytest.fixture
-async def sink(tmp_path: Path) -> AsyncIterator[StartSink]:
+def sink(tmp_path: Path) -> Iterator[StartSink]:
     """Starts smtp-sink with the given options; gives its port. Dumps are written to `tmp_path`."""
-    processes: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as stack:
 
-    async def start(*options: str) -> int:
-        assert SMTP_SINK, "smtp-sink is missing: apt-get install postfix (see debian-packages.txt)"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        user = ["-u", "root"] if os.geteuid() == 0 else []
-        command = [SMTP_SINK, *user, *options, f"127.0.0.1:{port}", "100"]
-        processes.append(subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL))
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except ConnectionRefusedError:
-                    await asyncio.sleep(0.01)
-                else:
-                    writer.close()
-                    return int(port)
+        def start(*options: str) -> int:
+            return stack.enter_context(smtp_sink(*options, folder=tmp_path))
 
-    yield start
-    for process in processes:
-        process.terminate()
-        process.wait(10)
+        yield start
 
 
 async def test_many_messages_over_several_connections(rig: Rig, sink: StartSink) -> None:
-    port = await sink()
+    port = sink()
     rig.run(rig.config(port, connections=4, messages=50))
     rig.work.add(*(attempt(number) for number in range(500)))
     await rig.work.until_finished(500)
@@ -64,7 +42,7 @@ async def test_many_messages_over_several_connections(rig: Rig, sink: StartSink)
 async def test_what_the_sink_wrote_is_what_was_sent(
     rig: Rig, sink: StartSink, tmp_path: Path
 ) -> None:
-    port = await sink("-D", "dump")
+    port = sink("-D", "dump")
     body = b"Subject: dots\r\n\r\n.\r\n..\r\n.x\r\nlast\r\n"
     rig.run(rig.config(port))
     rig.work.add(attempt(1, body=body, recipients=["one@example.net", "two@example.net"]))
@@ -76,7 +54,7 @@ async def test_what_the_sink_wrote_is_what_was_sent(
 
 
 async def test_a_large_file_without_pipelining(rig: Rig, sink: StartSink, tmp_path: Path) -> None:
-    port = await sink("-p", "-D", "dump")
+    port = sink("-p", "-D", "dump")
     path = tmp_path / "body"
     path.write_bytes(b"Subject: large\r\n\r\n" + b"".join(b".%06d\r\n" % n for n in range(100_000)))
     rig.run(rig.config(port))
@@ -89,7 +67,7 @@ async def test_a_large_file_without_pipelining(rig: Rig, sink: StartSink, tmp_pa
 async def test_an_answer_before_the_body_was_read_ends_the_connection(
     rig: Rig, sink: StartSink
 ) -> None:
-    rig.run(rig.config(await sink("-A", "0", "-B", "550 5.7.1 no")))
+    rig.run(rig.config(sink("-A", "0", "-B", "550 5.7.1 no")))
     body = b"Subject: x\r\n\r\n" + b"y" * 76 + b"\r\n"
     body += (b"y" * 76 + b"\r\n") * 100_000
     rig.work.add(attempt(1, body=body), attempt(2, body=body))
@@ -99,7 +77,7 @@ async def test_an_answer_before_the_body_was_read_ends_the_connection(
 
 
 async def test_no_esmtp(rig: Rig, sink: StartSink) -> None:
-    rig.run(rig.config(await sink("-e")))
+    rig.run(rig.config(sink("-e")))
     rig.work.add(attempt(1), attempt(2))
     await rig.work.until_finished(2)
     assert rig.work.results == [OK] * 2
@@ -128,7 +106,7 @@ async def test_no_esmtp(rig: Rig, sink: StartSink) -> None:
 async def test_faults_from_mail_on(
     rig: Rig, sink: StartSink, options: list[str], result: Result, reason: Reason
 ) -> None:
-    rig.run(rig.config(await sink(*options)))
+    rig.run(rig.config(sink(*options)))
     rig.work.add(attempt(1), attempt(2))
     await rig.work.until_finished(2)
     assert rig.work.results == [(result, reason)] * 2
@@ -141,7 +119,7 @@ async def test_faults_from_mail_on(
 async def test_faults_before_mail_concern_the_upstream(
     rig: Rig, sink: StartSink, options: list[str]
 ) -> None:
-    rig.run(rig.config(await sink(*options)), deadlines=Deadlines(quit=0.1))
+    rig.run(rig.config(sink(*options)), deadlines=Deadlines(quit=0.1))
     rig.work.add(attempt(1))
     await rig.work.until(lambda: len(rig.work.holds) == 2)
     assert {reason for reason, _ in rig.work.holds} == {Reason.UPSTREAM_REFUSED}

@@ -22,7 +22,7 @@ from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import LANE, UPSTREAM, attempt
 from tests.integration.couriers.scripted_server import Peer, polite, take_all
 from tests.models import made
-from tests.peers.gateway import free_port
+from tests.ports import free_port
 
 DELIVERED = (Result.DELIVERED, Reason.DELIVERED)
 NEVER = Probing(first=3600, longest=3600)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from tests.peers.gateway import GatewayProcess
 from tests.peers.wholemail import WholeMail
+from tests.waiting import PATIENCE, until
 
 
 def mails(count: int, recipients: int = 1, *, octets: int = 2_000) -> list[WholeMail]:
@@ -32,18 +32,13 @@ def duplicates(taken: Counter[tuple[str, str]]) -> int:
     return sum(taken.values()) - len(taken)
 
 
-async def until(question: Callable[[], bool], seconds: float) -> None:
-    """Wait until the answer is yes."""
-    async with asyncio.timeout(seconds):
-        while not question():
-            await asyncio.sleep(0.02)
-
-
-async def until_empty(gateway: GatewayProcess, seconds: float) -> None:
+async def until_empty(gateway: GatewayProcess, *, seconds: float = PATIENCE) -> None:
     """Wait until nothing is queued."""
-    async with asyncio.timeout(seconds):
-        while (await gateway.status())["queue"]["messages"]:
-            await asyncio.sleep(0.1)
+
+    async def is_empty() -> bool:
+        return not (await gateway.status())["queue"]["messages"]
+
+    await until(is_empty, "an empty queue", seconds=seconds)
 
 
 async def nothing_left(gateway: GatewayProcess) -> None:

@@ -13,16 +13,17 @@ from tests.integration.everyday.account import (
     expected,
     mails,
     nothing_left,
-    until,
     until_empty,
     whole,
 )
 from tests.integration.everyday.scale import figures, scale
-from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, smarthost
+from tests.peers.gateway import GatewayProcess, plain_listener, relay, smarthost
 from tests.peers.moody import Mood, MoodyServer
 from tests.peers.wholemail import submit
+from tests.ports import free_port
+from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(scale(120, 600))
+pytestmark = pytest.mark.timeout(scale(300, 600))
 
 MOODS = [Mood.AWAY, Mood.BUSY, Mood.REFUSES_CONTENT]
 SILENCES = [Mood.SILENT_AT_DOT, Mood.SILENT_FROM_START]
@@ -39,20 +40,20 @@ async def test_many_recipients_through_restarts(
     gateway.write(relay([plain_listener(port)], [smarthost("sink", upstream.port)]))
     await gateway.start()
     await submit(port, messages)
-    await until(lambda: len(upstream.transactions) >= 5, 60)
+    await until(lambda: len(upstream.transactions) >= 5)
     assert await gateway.stop() == 0
     stopped = len(upstream.transactions)
     assert stopped < count - 20, "it was stopped in the midst of its mail"
     await gateway.start()
-    await until(lambda: len(upstream.transactions) >= stopped + 5, 60)
+    await until(lambda: len(upstream.transactions) >= stopped + 5)
     doubled_by_stop = duplicates(upstream.taken)
     # What is on the way is taken, and its 250 finds nobody.
     await gateway.kill()
     killed, said = time.monotonic(), len(upstream.transactions)
     await gateway.start()
     upstream.per_second = 0
-    await until(lambda: len(upstream.taken) >= count * recipients, 120)
-    await until_empty(gateway, 60)
+    await until(lambda: len(upstream.taken) >= count * recipients, seconds=120)
+    await until_empty(gateway)
     whole(messages, upstream.taken, upstream.damaged)
     assert doubled_by_stop == 0
     first = {entry.name: entry.at for entry in reversed(upstream.transactions)}
@@ -83,9 +84,9 @@ async def test_an_upstream_that_leaves_after_each_message(
     await gateway.start()
     began = time.monotonic()
     await submit(port, messages)
-    await until(lambda: len(upstream.taken) >= len(messages), 300)
+    await until(lambda: len(upstream.taken) >= len(messages), seconds=300)
     took = time.monotonic() - began
-    await until_empty(gateway, 30)
+    await until_empty(gateway)
     whole(messages, upstream.taken, upstream.damaged)
     assert duplicates(upstream.taken) == 0
     figures.append(
@@ -106,15 +107,15 @@ async def test_an_upstream_that_answers_421_then_454_for_a_while(
     gateway.write(relay([plain_listener(port)], [smarthost("sink", upstream.port)]))
     await gateway.start()
     await submit(port, messages)
-    await until(lambda: upstream.met[Mood.BUSY] > 0, 60)
+    await until(lambda: upstream.met[Mood.BUSY] > 0)
     said = []
     for mood in scale(MOODS[2:], MOODS):
         upstream.mood = mood
         before = upstream.met[mood]
         began, connections = time.monotonic(), len(upstream.connections)
-        await until(lambda m=mood, b=before: upstream.met[m] > b, 120)  # type: ignore[misc]
+        await until(lambda m=mood, b=before: upstream.met[m] > b, seconds=120)  # type: ignore[misc]
         met = time.monotonic()
-        await until(lambda m=met: time.monotonic() - m > seconds, 60)  # type: ignore[misc]
+        await until(lambda m=met: time.monotonic() - m > seconds)  # type: ignore[misc]
         took = time.monotonic() - began
         said.append(
             f"{mood.name} for {took:.0f} s: {(len(upstream.connections) - connections) / took:.2f}"
@@ -123,9 +124,9 @@ async def test_an_upstream_that_answers_421_then_454_for_a_while(
     assert not upstream.taken
     upstream.mood = Mood.HEALTHY
     began = time.monotonic()
-    await until(lambda: len(upstream.taken) >= count, 300)
+    await until(lambda: len(upstream.taken) >= count, seconds=300)
     took = time.monotonic() - began
-    await until_empty(gateway, 60)
+    await until_empty(gateway)
     whole(messages, upstream.taken, upstream.damaged)
     assert duplicates(upstream.taken) == 0
     figures.append(
@@ -151,11 +152,11 @@ async def test_a_silent_upstream_is_replaced_by_the_next(
         stuck, following = mails(scale(2, 20)), mails(scale(23, 40))[scale(2, 20) :]
         await submit(port, stuck)
         if mood is Mood.SILENT_AT_DOT:
-            await until(lambda: silent.met[mood] >= 2, 30)
+            await until(lambda: silent.met[mood] >= 2)
         began = time.monotonic()
         await submit(port, following)
         waited = {mail.name for mail in following}
-        await until(lambda: waited <= {name for name, _ in upstream.taken}, 60)
+        await until(lambda: waited <= {name for name, _ in upstream.taken})
         times = sorted(entry.at - began for entry in upstream.transactions if entry.name in waited)
         status = (await gateway.status())["upstreams"]
         figures.append(

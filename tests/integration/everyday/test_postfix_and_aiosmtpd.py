@@ -20,7 +20,6 @@ from tests.integration.everyday.account import (
     expected,
     mails,
     nothing_left,
-    until,
     until_empty,
     whole,
 )
@@ -29,15 +28,16 @@ from tests.models import made
 from tests.peers.gateway import (
     GatewayProcess,
     certificate,
-    free_port,
     plain_listener,
     relay,
     smarthost,
 )
 from tests.peers.postfix import Greylist, Postfix
 from tests.peers.wholemail import name_of, submit
+from tests.ports import free_port
+from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(scale(120, 600))
+pytestmark = pytest.mark.timeout(scale(300, 600))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run Postfix's master")
 #: Postfix hangs up after 20 errors, and takes a second for each from the 11th on.
 STOCK_ERRORS: dict[str, str] = {}
@@ -70,9 +70,9 @@ async def test_many_recipients_greylisted_at_postfix(
         await gateway.start()
         began = time.monotonic()
         await submit(port, messages)
-        await until(lambda: postfix.arrived() >= wanted, 300)
+        await until(lambda: postfix.arrived() >= wanted, seconds=300)
         took = time.monotonic() - began
-        await until_empty(gateway, 60)
+        await until_empty(gateway)
         delivered, damaged = postfix.account()
         whole(messages, delivered, damaged)
         assert duplicates(delivered) == 0
@@ -107,9 +107,9 @@ async def test_large_messages_over_tls_to_postfix(
         await gateway.start()
         began = time.monotonic()
         await submit(port, messages)
-        await until(lambda: postfix.arrived() >= len(messages), 400)
+        await until(lambda: postfix.arrived() >= len(messages), seconds=400)
         took = time.monotonic() - began
-        await until_empty(gateway, 60)
+        await until_empty(gateway)
         delivered, damaged = postfix.account()
         whole(messages, delivered, damaged)
         assert duplicates(delivered) == 0
@@ -164,9 +164,9 @@ async def test_large_messages_over_tls_to_aiosmtpd(
         await gateway.start()
         began = time.monotonic()
         await submit(port, messages)
-        await until(lambda: len(kept.taken) >= len(messages), 400)
+        await until(lambda: len(kept.taken) >= len(messages), seconds=400)
         took = time.monotonic() - began
-        await until_empty(gateway, 60)
+        await until_empty(gateway)
         whole(messages, kept.taken, kept.damaged)
         figures.append(
             f"{len(messages)} x 5 MB, {mode.name}, to stock aiosmtpd: all whole after"

@@ -19,17 +19,18 @@ from mailrelay_gateway.queue.ids import queue_id
 from mailrelay_gateway.queue.item import Recipient
 from mailrelay_gateway.queue.store import Entry, Part
 from mailrelay_gateway.smtp.refusal import Problem
-from tests.integration.everyday.account import until
 from tests.integration.everyday.scale import LONG, figures
-from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, smarthost
+from tests.peers.gateway import GatewayProcess, plain_listener, relay, smarthost
 from tests.peers.moody import MoodyServer
 from tests.peers.wholemail import WholeMail, submit
+from tests.ports import free_port
+from tests.waiting import until
 
 BACKLOGS = [2_000, 20_000, 200_000] if LONG else [2_000]
 GOAL = 2.0  # seconds, on a machine that has nothing else to do
 AT_ONCE = 1_000  # stored in one go
 
-pytestmark = pytest.mark.timeout(600 if LONG else 120)
+pytestmark = pytest.mark.timeout(600 if LONG else 300)
 
 
 async def load(spool: Path, first: int) -> None:
@@ -90,14 +91,14 @@ async def test_a_second_sender_does_not_wait_for_the_first(
     began = time.monotonic()
     await gateway.start()
     ready = time.monotonic()
-    await until(lambda: upstream.taken_at("second") is not None, 60)
+    await until(lambda: upstream.taken_at("second") is not None)
     stored = (upstream.taken_at("second") or 0.0) - ready
     waits = []
     live = [WholeMail(name=f"live{n}", recipients=("l@example.net",)) for n in range(5)]
     for mail in live:
         asked = time.monotonic()
         await submit(port, [mail], sessions=1)
-        await until(lambda mail=mail: upstream.taken_at(mail.name) is not None, 60)  # type: ignore[misc]
+        await until(lambda mail=mail: upstream.taken_at(mail.name) is not None)  # type: ignore[misc]
         waits.append((upstream.taken_at(mail.name) or 0.0) - asked)
     before = len(upstream.transactions)
     figures.append(

@@ -18,7 +18,9 @@ from mailrelay_operator.cluster.gateways import GatewayPods
 from mailrelay_operator.cluster.port import Forbidden
 from mailrelay_operator.engine.minting import mint_authority, mint_leaf
 from mailrelay_operator.plan.facts import LeafWanted
-from tests.peers.gateway import TOKEN, GatewayProcess, free_port, plain_listener, relay, sandbox
+from tests.peers.gateway import TOKEN, GatewayProcess, plain_listener, relay, sandbox
+from tests.ports import free_port
+from tests.waiting import until
 
 NAME = "out.mail.svc"
 AUTHORITY = mint_authority("mail/out", now=datetime.now(UTC))
@@ -71,10 +73,13 @@ async def is_verified(gateway: GatewayProcess) -> bool:
         return False
 
 
-async def until(gateway: GatewayProcess, path: str, context: ssl.SSLContext, code: int) -> None:
-    async with asyncio.timeout(20):
-        while await ask(gateway, path, context) != code:
-            await asyncio.sleep(0.02)
+async def until_answered(
+    gateway: GatewayProcess, path: str, context: ssl.SSLContext, code: int
+) -> None:
+    async def is_answered() -> bool:
+        return await ask(gateway, path, context) == code
+
+    await until(is_answered, f"{path} with {code}")
 
 
 @pytest.fixture
@@ -89,26 +94,26 @@ async def test_a_waiting_gateway_is_probed_and_a_configured_one_verified(
     document = relay([plain_listener(document_port)], [sandbox()])
     try:
         await gateway.start(wait=False)
-        await until(gateway, "/livez", as_a_kubelet_does(), 200)
+        await until_answered(gateway, "/livez", as_a_kubelet_does(), 200)
         with pytest.raises(ssl.SSLCertVerificationError):
             await ask(gateway, "/status", trusting_the_relay())
         gateway.write(document.model_copy(update={"admin_certificate": leaf()}))
-        await until(gateway, "/readyz", as_a_kubelet_does(), 200)
+        await until_answered(gateway, "/readyz", as_a_kubelet_does(), 200)
         # Verified, name and chain; and the token is asked for as ever.
         assert await ask(gateway, "/status", trusting_the_relay()) == 401
         # One that cannot be used changes nothing.
         broken = Certificate(chain="no certificate", key="no key")
         gateway.write(document.model_copy(update={"admin_certificate": broken, "suspend": True}))
-        async with asyncio.timeout(10):
-            while not gateway.log_lines("admin_certificate_refused"):
-                await asyncio.sleep(0.02)
+        await until(lambda: gateway.log_lines("admin_certificate_refused"))
         assert await ask(gateway, "/metrics", trusting_the_relay()) == 200
         # Another relay's is not ours.
         foreign = leaf(by=mint_authority("mail/other", now=datetime.now(UTC)))
         gateway.write(document.model_copy(update={"admin_certificate": foreign}))
-        async with asyncio.timeout(10):
-            while await is_verified(gateway):
-                await asyncio.sleep(0.02)
+
+        async def is_refused() -> bool:
+            return not await is_verified(gateway)
+
+        await until(is_refused)
         assert await gateway.stop() == 0
     finally:
         await gateway.kill()
@@ -119,7 +124,7 @@ async def test_plain_http_is_not_answered_there(tmp_path: Path, document_port: i
     gateway.write(relay([plain_listener(document_port)], [sandbox()]))
     try:
         await gateway.start(wait=False)
-        await until(gateway, "/readyz", as_a_kubelet_does(), 200)
+        await until_answered(gateway, "/readyz", as_a_kubelet_does(), 200)
         code, _ = await gateway.get("/metrics")
         assert code == 0
     finally:
@@ -131,9 +136,7 @@ async def test_handshakes_that_never_begin_keep_no_probe_out(tmp_path: Path) -> 
     gateway.write(relay([plain_listener(free_port())], [sandbox()]))
     await gateway.start(wait=False)
     try:
-        async with asyncio.timeout(20):
-            while await ask(gateway, "/readyz", as_a_kubelet_does()) != 200:
-                await asyncio.sleep(0.05)
+        await until_answered(gateway, "/readyz", as_a_kubelet_does(), 200)
         with ExitStack() as stack:
             for _ in range(300):
                 stack.enter_context(socket.create_connection(("127.0.0.1", gateway.admin_port)))
@@ -151,7 +154,7 @@ async def test_the_operator_s_own_client_gets_the_status(
     pods = GatewayPods(port=gateway.admin_port)
     try:
         await gateway.start(wait=False)
-        await until(gateway, "/readyz", as_a_kubelet_does(), 200)
+        await until_answered(gateway, "/readyz", as_a_kubelet_does(), 200)
         trust = {"authority": AUTHORITY.certificate, "name": NAME}
         found = await pods.status("127.0.0.1", TOKEN, **trust)
         assert found.accepting

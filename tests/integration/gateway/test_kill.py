@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import random
 
-import pytest
-
-from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, smarthost
+from tests.peers.gateway import GatewayProcess, plain_listener, relay, smarthost
 from tests.peers.halfdead import HalfDeadServer
+from tests.ports import free_port
+from tests.waiting import until
 
 MESSAGES = 2000
 SESSIONS = 10
@@ -52,7 +52,6 @@ async def _expect(reader: asyncio.StreamReader, code: bytes) -> None:
             return
 
 
-@pytest.mark.timeout(180)
 async def test_every_message_answered_250_arrives_though_the_gateway_is_killed(
     gateway: GatewayProcess,
 ) -> None:
@@ -73,11 +72,12 @@ async def test_every_message_answered_250_arrives_though_the_gateway_is_killed(
             await gateway.start()
         await clients
         upstream.sick = 0.0
-        async with asyncio.timeout(60):
-            while len(upstream.taken) < len(answered):
-                await asyncio.sleep(0.1)
-            while (await gateway.status())["queue"]["messages"]:
-                await asyncio.sleep(0.1)
+        await until(lambda: len(upstream.taken) >= len(answered))
+
+        async def is_empty() -> bool:
+            return not (await gateway.status())["queue"]["messages"]
+
+        await until(is_empty)
         assert await gateway.stop() == 0
     assert len(answered) == MESSAGES
     assert set(upstream.taken) == answered

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from tests.models import made
 from tests.peers.client import send_plain
-from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, sandbox
+from tests.peers.gateway import GatewayProcess, plain_listener, relay, sandbox
+from tests.ports import free_port
+from tests.waiting import PATIENCE, until
 
 #: fcntl.h: the size of a pipe.
 F_SETPIPE_SZ = 1031
@@ -49,7 +51,7 @@ async def test_the_last_words_of_a_gateway_that_cannot_start_need_no_reader(
         os.set_blocking(writer, True)
         await gateway.start(wait=False, stdout=writer)
         assert gateway.process is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await gateway.process.wait() == 2
         assert "relay/v1.json.gz" in await gateway.stderr()
     finally:
@@ -66,9 +68,7 @@ async def test_a_reader_of_the_log_that_is_gone_stops_nothing(gateway: GatewayPr
     os.close(reader)
     for _ in range(3):
         await send_plain(port)
-    async with asyncio.timeout(10):
-        while not await gateway.metric("mailrelay_log_lines_dropped_total"):
-            await asyncio.sleep(0.05)
+    await until(lambda: gateway.metric("mailrelay_log_lines_dropped_total"))
     assert await gateway.stop() == 0
 
 
@@ -80,9 +80,7 @@ async def test_no_line_about_a_message_is_longer_than_8_kib(gateway: GatewayProc
     await gateway.start()
     recipients = [f"someone-with-a-long-address-{n:03}@example.net" for n in range(300)]
     await send_plain(port, recipients=recipients)
-    async with asyncio.timeout(10):
-        while not gateway.log_lines("captured"):
-            await asyncio.sleep(0.05)
+    await until(lambda: gateway.log_lines("captured"))
     assert max(map(len, (gateway.folder / "gateway.log").read_bytes().split(b"\n"))) < 8192
     (accepted,) = gateway.log_lines("accepted")
     assert accepted["recipient_count"] == 300

@@ -24,7 +24,6 @@ from tests.peers.client import MESSAGE, send_logged_in, send_plain
 from tests.peers.gateway import (
     PASSWORD,
     GatewayProcess,
-    free_port,
     plain_listener,
     relay,
     sandbox,
@@ -34,13 +33,8 @@ from tests.peers.gateway import (
     trusting,
 )
 from tests.peers.halfdead import HalfDeadServer
-
-
-async def eventually(question, seconds: float = 10.0) -> None:  # type: ignore[no-untyped-def]
-    """Wait until the awaited answer is true."""
-    async with asyncio.timeout(seconds):
-        while not await question():
-            await asyncio.sleep(0.02)
+from tests.ports import free_port
+from tests.waiting import PATIENCE, until
 
 
 async def captured(gateway: GatewayProcess) -> list[dict[str, object]]:
@@ -61,7 +55,7 @@ async def test_a_message_over_starttls_and_login_is_captured_byte_for_byte(
     gateway.write(relay([tls_listener(port)], [sandbox()]), [sender()])
     await gateway.start()
     answer = await send_logged_in(port)
-    await eventually(lambda: _has(gateway, 1))
+    await until(lambda: _has(gateway, 1))
     (message,) = await captured(gateway)
     assert str(message["queue_id"]) in answer
     assert (message["from"], message["to"]) == ("app@example.com", ["someone@example.net"])
@@ -88,7 +82,7 @@ async def test_implicit_tls_offers_and_takes_a_login(gateway: GatewayProcess) ->
             client.sendmail("app@example.com", ["someone@example.net"], MESSAGE)
 
     await asyncio.to_thread(send)
-    await eventually(lambda: _has(gateway, 1))
+    await until(lambda: _has(gateway, 1))
 
 
 async def test_a_large_message_goes_through_a_file_and_arrives_whole(
@@ -99,11 +93,11 @@ async def test_a_large_message_goes_through_a_file_and_arrives_whole(
     await gateway.start()
     body = MESSAGE + b"".join(b"%07d %s\r\n" % (n, b"x" * 60) for n in range(30_000))
     await send_plain(port, body)
-    await eventually(lambda: _has(gateway, 1))
+    await until(lambda: _has(gateway, 1))
     (message,) = await captured(gateway)
     _, raw = await gateway.get(f"/sandbox/messages/{message['id']}/raw")
     assert raw.endswith(body)
-    await eventually(lambda: _is_empty(gateway.spool / "bodies"))
+    await until(lambda: _is_empty(gateway.spool / "bodies"))
 
 
 async def _is_empty(folder: Path) -> bool:
@@ -117,7 +111,7 @@ async def run_to_end(gateway: GatewayProcess) -> tuple[int, str]:
     """Start a gateway that is to end by itself: its exit code and what it says."""
     await gateway.start(wait=False)
     assert gateway.process is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         code = await gateway.process.wait()
     return code, await gateway.stderr()
 
@@ -169,7 +163,7 @@ async def test_without_a_configuration_it_waits_says_why_and_takes_one_that_come
     gateway: GatewayProcess,
 ) -> None:
     await gateway.start(wait=False)
-    await eventually(lambda: _answers(gateway, "/readyz", 503))
+    await until(lambda: _answers(gateway, "/readyz", 503))
     assert b"relay/v1.json.gz" in (await gateway.get("/readyz"))[1]
     assert (await gateway.get("/livez"))[0] == 200
     gateway.write(relay([plain_listener(free_port())], [sandbox()]))
@@ -209,11 +203,11 @@ async def test_a_reload_changes_senders_and_keeps_sessions(gateway: GatewayProce
     kept = await asyncio.to_thread(log_in)
     with kept:
         gateway.write(relay([tls_listener(port)], [sandbox()]), [sender(), sender("other")])
-        await eventually(lambda: _digest_is_not(gateway, before))
+        await until(lambda: _digest_is_not(gateway, before))
         await asyncio.to_thread(kept.sendmail, "app@example.com", ["someone@example.net"], MESSAGE)
     await send_logged_in(port, username="team-a.other")
     gateway.write(relay([tls_listener(port)], [sandbox()]), [sender()])
-    await eventually(lambda: _digest_is(gateway, before))
+    await until(lambda: _digest_is(gateway, before))
     with pytest.raises(smtplib.SMTPAuthenticationError):
         await send_logged_in(port, username="team-a.other")
 
@@ -252,7 +246,7 @@ async def test_a_bad_configuration_changes_nothing_and_is_said(
     (gateway.config / "relay" / FILE_NAME).write_bytes(octets)
     assert gateway.process is not None
     gateway.process.send_signal(signal.SIGHUP)
-    await eventually(lambda: _has_problem(gateway, sentence))
+    await until(lambda: _has_problem(gateway, sentence))
     assert (await gateway.status())["digest"] == digest
     assert (await gateway.get("/readyz"))[0] == 200
     await send_plain(port)
@@ -263,9 +257,9 @@ async def test_a_configuration_without_upstreams_is_refused(gateway: GatewayProc
     gateway.write(relay([plain_listener(port)], [sandbox()]))
     await gateway.start()
     gateway.write(relay([plain_listener(port)], []))
-    await eventually(lambda: _has_problem(gateway, "needs at least one"))
+    await until(lambda: _has_problem(gateway, "needs at least one"))
     await send_plain(port)
-    await eventually(lambda: _has(gateway, 1))
+    await until(lambda: _has(gateway, 1))
 
 
 async def test_a_damaged_sandbox_file_is_put_aside(gateway: GatewayProcess) -> None:
@@ -275,7 +269,7 @@ async def test_a_damaged_sandbox_file_is_put_aside(gateway: GatewayProcess) -> N
     (gateway.spool / "sandbox.db").write_bytes(b"not a database" * 1000)
     await gateway.start()
     await send_plain(port)
-    await eventually(lambda: _has(gateway, 1))
+    await until(lambda: _has(gateway, 1))
     assert (gateway.spool / "sandbox.damaged").exists()
 
 
@@ -289,7 +283,7 @@ async def test_one_unreadable_body_does_not_stop_the_sandbox(gateway: GatewayPro
     for _ in range(3):
         await send_plain(port)
     gateway.write(relay([plain_listener(port)], [sandbox()]))
-    await eventually(lambda: _has(gateway, 3))
+    await until(lambda: _has(gateway, 3))
 
 
 async def _has_problem(gateway: GatewayProcess, sentence: str) -> bool:
@@ -301,10 +295,10 @@ async def test_suspend_takes_mail_and_keeps_it_until_resumed(gateway: GatewayPro
     gateway.write(relay([plain_listener(port)], [sandbox()], suspend=True))
     await gateway.start()
     await send_plain(port)
-    await eventually(lambda: _waiting_is(gateway, 1))
+    await until(lambda: _waiting_is(gateway, 1))
     assert await captured(gateway) == []
     gateway.write(relay([plain_listener(port)], [sandbox()]))
-    await eventually(lambda: _has(gateway, 1))
+    await until(lambda: _has(gateway, 1))
 
 
 async def _waiting_is(gateway: GatewayProcess, count: int) -> bool:
@@ -321,7 +315,7 @@ async def test_a_dead_upstream_holds_the_queue_and_hands_over_to_the_next(
     gateway.write(relay([plain_listener(port)], [smarthost("dead", dead), sandbox()]))
     await gateway.start()
     await send_plain(port)
-    await eventually(lambda: _has(gateway, 1))
+    await until(lambda: _has(gateway, 1))
     dead_status, capture_status = (await gateway.status())["upstreams"]
     assert dead_status["state"] == "Held"
     assert dead_status["reason"] == "UpstreamUnreachable"
@@ -339,9 +333,7 @@ async def test_mail_waits_for_a_dead_upstream_over_a_restart(gateway: GatewayPro
     async with HalfDeadServer(seed=1, sick=0.0) as upstream:
         gateway.write(relay([plain_listener(port)], [smarthost("only", upstream.port)]))
         await gateway.start()
-        async with asyncio.timeout(20):
-            while set(upstream.taken) != {f"m{n}" for n in range(5)}:
-                await asyncio.sleep(0.05)
+        await until(lambda: set(upstream.taken) == {f"m{n}" for n in range(5)})
 
 
 async def test_sigterm_finishes_what_is_under_way(gateway: GatewayProcess) -> None:
@@ -361,9 +353,7 @@ async def test_sigterm_finishes_what_is_under_way(gateway: GatewayProcess) -> No
         assert events[-1] == "stopped"
         waiting = 20 - len(upstream.taken)
         await gateway.start()
-        async with asyncio.timeout(20):
-            while len(upstream.taken) < 20:
-                await asyncio.sleep(0.05)
+        await until(lambda: len(upstream.taken) >= 20)
         assert sum(upstream.taken.values()) == 20, (
             f"{waiting} waited; the others must not be sent twice"
         )
@@ -392,7 +382,7 @@ async def test_captured_mail_can_be_read_and_cleared(gateway: GatewayProcess) ->
             port,
             b"From: app@example.com\r\nSubject: =?utf-8?q?n=C2=B0?= %d\r\n\r\nHi %d\r\n" % (n, n),
         )
-    await eventually(lambda: _newest_is(gateway, "n° 2"))
+    await until(lambda: _newest_is(gateway, "n° 2"))
     messages = await captured(gateway)
     assert [message["subject"] for message in messages] == ["n° 2", "n° 1"]
     _, body = await gateway.get(f"/sandbox/messages/{messages[0]['id']}")
@@ -442,11 +432,9 @@ async def test_a_full_disk_refuses_with_452_and_loses_nothing(tmp_path: Path) ->
         assert "4.3.1" in str(refused.smtp_error)
         assert answered > 10
         gateway.write(relay([plain_listener(port)], [smarthost("only", upstream.port)]))
-        async with asyncio.timeout(30):
-            while len(upstream.taken) < answered:
-                await asyncio.sleep(0.05)
+        await until(lambda: len(upstream.taken) >= answered)
         assert set(upstream.taken) == {f"m{n}" for n in range(answered)}
-        await eventually(lambda: _takes_mail_again(port), 20.0)
+        await until(lambda: _takes_mail_again(port))
     finally:
         await gateway.kill()
         await upstream.stop()

@@ -19,20 +19,21 @@ from mailrelay_gateway.contract.documents import (
     TlsMode,
     Upstream,
 )
-from tests.integration.gateway.test_process import _has, eventually, run_to_end
+from tests.integration.gateway.test_process import _has, run_to_end
 from tests.models import made
 from tests.peers.certificates import RSA_1024, joined, make
 from tests.peers.client import send_logged_in, send_plain
 from tests.peers.gateway import (
     GatewayProcess,
     certificate,
-    free_port,
     plain_listener,
     relay,
     sandbox,
     sender,
     tls_listener,
 )
+from tests.ports import free_port
+from tests.waiting import until
 
 
 def trusting(ca: str) -> Upstream:
@@ -93,16 +94,16 @@ async def test_what_cannot_be_used_changes_nothing_and_going_back_heals(
     await gateway.start()
     before = await gateway.status()
     gateway.write(bad)
-    await eventually(lambda: _has_problem(gateway, sentence))
+    await until(lambda: _has_problem(gateway, sentence))
     assert await gateway.status() == before | {"problem": (await gateway.status())["problem"]}
     assert (await gateway.get("/readyz"))[0] == 200
     await send_plain(port)
-    await eventually(lambda: _has(gateway, 1))
+    await until(lambda: _has(gateway, 1))
     gateway.write(good)
-    await eventually(lambda: _has_no_problem(gateway))
+    await until(lambda: _has_no_problem(gateway))
     assert (await gateway.status())["digest"] == before["digest"]
     await send_plain(port)
-    await eventually(lambda: _has(gateway, 2))
+    await until(lambda: _has(gateway, 2))
 
 
 @pytest.mark.parametrize("number", range(NUMBER_OF_UNUSABLE))
@@ -113,7 +114,7 @@ async def test_what_cannot_be_used_at_start_is_a_sentence(
     bad, sentence = unusable(port, free_port())[number]
     gateway.write(bad)
     await gateway.start(wait=False)
-    await eventually(lambda: _is_not_ready_because(gateway, sentence))
+    await until(lambda: _is_not_ready_because(gateway, sentence))
     assert (await gateway.get("/livez"))[0] == 200
     gateway.write(relay([plain_listener(port)], [sandbox()]))
     await gateway.until_ready()
@@ -175,7 +176,7 @@ async def test_a_port_that_is_taken_holds_up_nothing_else(gateway: GatewayProces
             ),
             [sender()],
         )
-        await eventually(lambda: _does_not_serve(gateway, "another program has the port"))
+        await until(lambda: _does_not_serve(gateway, "another program has the port"))
         status = await gateway.status()
         assert status["problem"] == ""
         assert status["listeners"] == ["submission", "plain"]
@@ -186,7 +187,7 @@ async def test_a_port_that_is_taken_holds_up_nothing_else(gateway: GatewayProces
         with pytest.raises(smtplib.SMTPAuthenticationError):
             await send_logged_in(port, username="team-a.gone")
         await send_plain(second)
-    await eventually(lambda: _serves_all(gateway))
+    await until(lambda: _serves_all(gateway))
     await send_plain(busy)
 
 
@@ -199,9 +200,9 @@ async def test_a_listener_whose_port_is_taken_says_where_it_stays(gateway: Gatew
         taken.listen()
         busy = taken.getsockname()[1]
         gateway.write(relay([plain_listener(busy)], [sandbox()]))
-        await eventually(lambda: _does_not_serve(gateway, f"Until then it stays on port {port}."))
+        await until(lambda: _does_not_serve(gateway, f"Until then it stays on port {port}."))
         await send_plain(port)
-    await eventually(lambda: _serves_all(gateway))
+    await until(lambda: _serves_all(gateway))
     await send_plain(busy)
     await asyncio.to_thread(_refuses, port)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.peers.gateway import GatewayProcess, free_port, plain_listener, relay, sandbox
+from tests.peers.gateway import GatewayProcess, plain_listener, relay, sandbox
+from tests.ports import free_port
 
 
 async def test_a_volume_that_can_never_take_a_message_is_not_ready(tmp_path: Path) -> None:

@@ -10,17 +10,17 @@ import sys
 from pathlib import Path
 
 from mailrelay_gateway.contract.files import FILE_NAME
-from tests.integration.gateway.test_process import eventually
 from tests.peers.client import send_plain
 from tests.peers.gateway import (
     GatewayProcess,
-    free_port,
     plain_listener,
     relay,
     sandbox,
     smarthost,
 )
 from tests.peers.listening import ListeningPeer
+from tests.ports import free_port
+from tests.waiting import PATIENCE, until
 
 
 class Upstream(ListeningPeer):
@@ -60,28 +60,20 @@ async def test_after_sigterm_no_attempt_begins_and_mail_is_still_taken(tmp_path:
     try:
         for _ in range(10):
             await send_plain(port)
-        await eventually(lambda: _is(upstream.begun == 1))
+        await until(lambda: upstream.begun == 1)
         assert gateway.process is not None
         gateway.process.terminate()
-        await eventually(lambda: _has_logged(gateway, "draining"))
+        await until(lambda: gateway.log_lines("draining"))
         await send_plain(port)  # clients still hold our address
         upstream.may_take.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert await gateway.process.wait() == 0
         assert (upstream.begun, upstream.taken) == (1, 1)
         await gateway.start()
-        await eventually(lambda: _is(upstream.taken == 11))
+        await until(lambda: upstream.taken == 11)
     finally:
         await gateway.kill()
         await upstream.stop()
-
-
-async def _is(fact: bool) -> bool:
-    return fact
-
-
-async def _has_logged(gateway: GatewayProcess, event: str) -> bool:
-    return bool(gateway.log_lines(event))
 
 
 async def test_a_folder_that_does_not_answer_holds_up_no_stop(gateway: GatewayProcess) -> None:

@@ -8,17 +8,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mailrelay_gateway.contract.documents import TlsMode
-from tests.integration.gateway.test_process import eventually
 from tests.peers.client import MESSAGE, send_plain
 from tests.peers.gateway import (
     GatewayProcess,
-    free_port,
     plain_listener,
     relay,
     sandbox,
     tls_listener,
     trusting,
 )
+from tests.ports import free_port
+from tests.waiting import until
 
 
 async def test_more_clients_than_descriptors_cost_neither_spool_nor_listener(
@@ -29,7 +29,7 @@ async def test_more_clients_than_descriptors_cost_neither_spool_nor_listener(
     gateway.write(relay([plain_listener(port)], [sandbox()]))
     await gateway.start()
     try:
-        await eventually(lambda: _logged(gateway, "descriptors"))
+        await until(lambda: _logged(gateway, "descriptors"))
         (line,) = gateway.log_lines("descriptors")
         assert (line["descriptor_count"], line["session_count"]) == (384, 64)
         first = await asyncio.open_connection("127.0.0.1", port)
@@ -37,7 +37,7 @@ async def test_more_clients_than_descriptors_cost_neither_spool_nor_listener(
             for _ in range(600):
                 client = socket.create_connection(("127.0.0.1", port))
                 stack.enter_context(client)
-            await eventually(lambda: _sessions(gateway, 64))
+            await until(lambda: _sessions(gateway, 64))
             assert (await gateway.get("/livez"))[0] == 200
             # who came first sends a message that needs a file
             reader, writer = first
@@ -52,7 +52,7 @@ async def test_more_clients_than_descriptors_cost_neither_spool_nor_listener(
                 reply = await _say(reader, writer, command)
             assert reply.startswith(b"250 2.0.0"), reply
             writer.close()
-        await eventually(lambda: _sessions(gateway, 0))
+        await until(lambda: _sessions(gateway, 0))
         await send_plain(port)
         assert await gateway.stop() == 0
     finally:
@@ -78,7 +78,7 @@ async def test_without_a_descriptor_left_mail_waits_and_everything_recovers(
             for _ in range(60):
                 client = socket.create_connection(("127.0.0.1", gateway.admin_port))
                 stack.enter_context(client)
-            await eventually(lambda: _as_many(files, 64))
+            await until(lambda: _as_many(files, 64))
             for port in (plain, implicit):  # they wait in the kernel, or are hung up on
                 stack.enter_context(socket.create_connection(("127.0.0.1", port)))
             replies = [
@@ -92,14 +92,14 @@ async def test_without_a_descriptor_left_mail_waits_and_everything_recovers(
             ]
             assert replies[-1].startswith(b"451 4.3.0"), replies
         writer.close()
-        await eventually(lambda: _fewer(files, 50))
+        await until(lambda: _fewer(files, 50))
         await send_plain(plain)
         with socket.create_connection(("127.0.0.1", implicit)) as sock:
             context = trusting()
             secure = await asyncio.to_thread(context.wrap_socket, sock, server_hostname="localhost")
             assert (await asyncio.to_thread(secure.recv, 100)).startswith(b"220 ")
             secure.close()
-        await eventually(lambda: _has_captured(gateway, 1))
+        await until(lambda: _has_captured(gateway, 1))
         assert await gateway.stop() == 0
     finally:
         await gateway.kill()
@@ -157,10 +157,10 @@ async def test_a_sandbox_file_that_cannot_be_opened_ends_no_gateway(
     gateway.write(relay([plain_listener(port)], [sandbox()]))
     await gateway.start()
     await send_plain(port)
-    await eventually(lambda: _is_held(gateway))
+    await until(lambda: _is_held(gateway))
     assert (await gateway.get("/sandbox/messages"))[0] == 500
     (gateway.spool / "sandbox.db").rmdir()
-    await eventually(lambda: _has_captured(gateway, 1))
+    await until(lambda: _has_captured(gateway, 1))
     (upstream,) = (await gateway.status())["upstreams"]
     assert upstream["state"] == "Up"
 

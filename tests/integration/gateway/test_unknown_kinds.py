@@ -10,14 +10,13 @@ from tests.models import made
 from tests.peers.client import send_plain
 from tests.peers.gateway import (
     GatewayProcess,
-    free_port,
     plain_listener,
     relay,
     sandbox,
     smarthost,
 )
-
-PATIENCE = 20.0
+from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 
 def newer(name: str) -> Upstream:

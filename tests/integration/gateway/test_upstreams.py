@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.peers.client import send_plain
 from tests.peers.gateway import (
     GatewayProcess,
-    free_port,
     plain_listener,
     relay,
     sandbox,
@@ -17,15 +14,8 @@ from tests.peers.gateway import (
 )
 from tests.peers.halfdead import HalfDeadServer
 from tests.peers.listening import SilentServer
-
-PATIENCE = 20.0
-
-
-async def eventually(question: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until the awaited answer is true."""
-    async with asyncio.timeout(PATIENCE):
-        while not await question():
-            await asyncio.sleep(0.02)
+from tests.ports import free_port
+from tests.waiting import until
 
 
 async def test_an_upstream_that_says_nothing_hands_over_to_the_next(
@@ -41,7 +31,7 @@ async def test_an_upstream_that_says_nothing_hands_over_to_the_next(
         gateway.write(relay([plain_listener(port)], upstreams))
         await gateway.start()
         await send_plain(port)
-        await eventually(captured)
+        await until(captured)
         status, _ = (await gateway.status())["upstreams"]
         assert (status["state"], status["reason"]) == ("Held", "UpstreamTimeout")
         assert status["message"].endswith("when we awaited its greeting, on all 2 connections")
@@ -52,24 +42,17 @@ async def test_after_sigterm_mail_is_taken_and_no_attempt_begins(tmp_path: Path)
     gateway = GatewayProcess(tmp_path, "--accept-for", "2")
     port = free_port()
 
-    async def logged(event: str) -> bool:
-        return bool(gateway.log_lines(event))
-
     async with HalfDeadServer(seed=1, sick=0.0) as upstream:
-
-        async def all_taken() -> bool:
-            return set(upstream.taken) == {"before", "after"}
-
         gateway.write(relay([plain_listener(port)], [smarthost("only", upstream.port)]))
         await gateway.start()
         await send_plain(port, b"From: a@example.com\r\nX-Test: before\r\n\r\nhi\r\n")
-        await eventually(lambda: logged("delivery"))
+        await until(lambda: gateway.log_lines("delivery"))
         assert gateway.process is not None
         gateway.process.terminate()
-        await eventually(lambda: logged("draining"))
+        await until(lambda: gateway.log_lines("draining"))
         await send_plain(port, b"From: a@example.com\r\nX-Test: after\r\n\r\nhi\r\n")
         assert await gateway.stop() == 0
         assert set(upstream.taken) == {"before"}
         await gateway.start()
-        await eventually(all_taken)
+        await until(lambda: set(upstream.taken) == {"before", "after"})
         assert await gateway.stop() == 0

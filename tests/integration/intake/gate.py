@@ -42,6 +42,7 @@ from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.smtp.refusal import Problem
 from tests.models import made
+from tests.waiting import PATIENCE
 
 HOSTNAME = "relay.example.com"
 USERNAME = "shop.billing"
@@ -304,15 +305,6 @@ async def open_gate(
         await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
-    """Wait for a condition, with a deadline."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not condition():
-        assert loop.time() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.005)
-
-
 class Client:
     """A client that says exactly what it is told, octet for octet."""
 
@@ -347,7 +339,9 @@ class Client:
         """The next reply, its lines joined by newlines; "" at the end of the connection."""
         lines = []
         while True:
-            line = (await asyncio.wait_for(self.reader.readline(), 10)).decode().rstrip("\r\n")
+            line = (
+                (await asyncio.wait_for(self.reader.readline(), PATIENCE)).decode().rstrip("\r\n")
+            )
             lines.append(line)
             if line[3:4] != "-":
                 return "\n".join(lines)
@@ -364,7 +358,7 @@ class Client:
     async def ended(self) -> bool:
         """Whether the server closed, having said nothing more."""
         try:
-            return await asyncio.wait_for(self.reader.read(), 10) == b""
+            return await asyncio.wait_for(self.reader.read(), PATIENCE) == b""
         except ConnectionError:
             return True
 

@@ -11,7 +11,8 @@ import pytest
 from mailrelay_gateway.intake.commons import Timeouts
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import refuse
-from tests.integration.intake.gate import Client, Gate, open_gate, until
+from tests.integration.intake.gate import Client, Gate, open_gate
+from tests.waiting import until
 
 ENVELOPE = ("EHLO c", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>", "DATA")
 

@@ -49,9 +49,9 @@ from tests.integration.intake.gate import (
     configuration,
     open_gate,
     trusting,
-    until,
 )
 from tests.models import made
+from tests.waiting import until
 
 DIALOGS = sorted((Path(__file__).parents[2] / "dialogs").glob("*.txt"))
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)

@@ -11,7 +11,8 @@ from mailrelay_gateway.intake.smtp.answers import MAX_JUNK
 from mailrelay_gateway.intake.smtp.connection import TURN
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import refuse
-from tests.integration.intake.gate import Client, Gate, configuration, open_gate, until
+from tests.integration.intake.gate import Client, Gate, configuration, open_gate
+from tests.waiting import until
 
 
 async def test_others_have_their_turn_amid_thousands_of_commands(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from tests.integration.intake.gate import (
     configuration,
     open_gate,
     trusting,
-    until,
 )
 from tests.integration.intake.test_commits import to_data
+from tests.waiting import until
 
 
 def text(size: int) -> bytes:

@@ -35,10 +35,10 @@ from tests.integration.intake.gate import (
     listeners,
     open_gate,
     trusting,
-    until,
 )
 from tests.integration.intake.test_commits import to_data
 from tests.models import made
+from tests.waiting import until
 
 
 def moved(*pairs: tuple[str, int]) -> list[Listener]:

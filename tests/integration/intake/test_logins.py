@@ -28,10 +28,10 @@ from tests.integration.intake.gate import (
     senders,
     sha256_verifier,
     trusting,
-    until,
 )
 from tests.integration.intake.test_commits import to_data
 from tests.models import made
+from tests.waiting import until
 
 
 def plain(username: str, password: str) -> str:

@@ -20,9 +20,9 @@ from tests.integration.intake.gate import (
     certificate,
     open_gate,
     trusting,
-    until,
 )
 from tests.integration.intake.test_logins import connected, plain
+from tests.waiting import until
 
 
 async def served(gate: Gate, listener: str, address: str) -> Client:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ import pytest
 from aiohttp import web
 
 from tests.peers import vocabulary
-from tests.peers.gateway import free_port
+from tests.ports import free_port
+from tests.waiting import PATIENCE, until
 
 OURS = ("mailrelays", "mailsenders", "maildomains", "pods", "statefulsets")
-DEADLINE = 20.0
 
 
 class ApiServer:
@@ -157,7 +157,7 @@ async def start(environment: dict[str, str]) -> asyncio.subprocess.Process:
 
 async def text_of(url: str) -> str:
     """The answer's text once there is one with status 200."""
-    async with asyncio.timeout(DEADLINE), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
         while True:
             try:
                 async with session.get(url) as response:
@@ -169,9 +169,7 @@ async def text_of(url: str) -> str:
 
 
 async def until_watched(api: ApiServer, plurals: set[str]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not plurals <= api.watched:
-            await asyncio.sleep(0.05)
+    await until(lambda: plurals <= api.watched)
 
 
 @asynccontextmanager
@@ -197,16 +195,10 @@ async def operator(
             await process.wait()
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not holds():
-            await asyncio.sleep(0.05)
-
-
 async def stop(process: asyncio.subprocess.Process) -> list[dict[str, Any]]:
     """The lines of its log, once it has ended of its own accord."""
     process.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE):
         output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     lines = [json.loads(line) for line in output.splitlines()]
@@ -227,9 +219,11 @@ async def test_it_watches_acts_on_an_event_answers_and_stops(
         api.say("maildomains", {"type": "ADDED", "object": DOMAIN})
         await until(lambda: STATUS in api.writes)
         wanted = 'mailrelay_reconcile_total{kind="MailDomain",result="ok"} 1.0'
-        async with asyncio.timeout(DEADLINE):
-            while wanted not in await text_of(metrics):
-                await asyncio.sleep(0.05)
+
+        async def is_counted() -> bool:
+            return wanted in await text_of(metrics)
+
+        await until(is_counted)
         lines = await stop(process)
     # Its status and an Event are all that it writes; kopf writes nothing.
     assert set(api.writes) == {
@@ -299,7 +293,7 @@ async def test_an_api_server_that_is_away_at_the_start_is_waited_for(
 
 async def test_without_an_image_it_says_so_and_ends() -> None:
     process = await start({})
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE):
         output, _ = await process.communicate()
     assert process.returncode == 2
     assert output.decode().startswith("MAILRELAY_GATEWAY_IMAGE=''")

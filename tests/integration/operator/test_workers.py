@@ -27,15 +27,7 @@ from mailrelay_operator.engine.workers import RELAY_WORKERS, SENDER_WORKERS, Doo
 from mailrelay_operator.plan.facts import ObjectKey
 from tests.integration.operator.fake_cluster import FakeCluster
 from tests.integration.operator.world import brought, relay, sender
-
-DEADLINE = 10.0
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Return once it holds."""
-    async with asyncio.timeout(DEADLINE):
-        while not holds():
-            await asyncio.sleep(0.005)
+from tests.waiting import until
 
 
 @asynccontextmanager

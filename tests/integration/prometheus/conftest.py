@@ -11,11 +11,11 @@ from tests.integration.prometheus.rig import (
     BURST,
     Gateway,
     Prometheus,
-    eventually,
-    sink,
     sum_of,
 )
-from tests.peers.gateway import free_port
+from tests.peers.smtp_sink import smtp_sink
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +27,21 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"))
     with gateway.run(), prometheus.run(gateway.admin_port):
         # Rates need a sample from before.
-        eventually(lambda: prometheus.query("mailrelay_queue_recipients"), "the first scrape")
-        with sink(sink_port):
+        wait_until(lambda: prometheus.query("mailrelay_queue_recipients"), "the first scrape")
+        with smtp_sink(port=sink_port):
             send(gateway, 3)
             await_result(gateway, "delivered", 3)
-        with sink(sink_port, "-f", "RCPT", "-B", "550 5.1.1 No such user"):
+        with smtp_sink("-f", "RCPT", "-B", "550 5.1.1 No such user", port=sink_port):
             send(gateway, 2)
             await_result(gateway, "failed", 4)  # the notifications fail as well
-        with sink(sink_port, "-r", "RCPT"):
+        with smtp_sink("-r", "RCPT", port=sink_port):
             send(gateway, 2)
             await_result(gateway, "deferred", 2)
         send(gateway, 1)
-        eventually(lambda: gateway.metric("upstream_up") < 2, "an upstream that is held")
+        wait_until(lambda: gateway.metric("upstream_up") < 2, "an upstream that is held")
         refuse(gateway)
         received = gateway.metric("received_messages_total")
-        eventually(
+        wait_until(
             lambda: (
                 sum_of(prometheus.query("mailrelay_received_messages_total")) == received
                 and prometheus.query("mailrelay_limit_usage_ratio > 0")
@@ -66,7 +66,7 @@ def send(gateway: Gateway, count: int) -> None:
 def await_result(gateway: Gateway, result: str, count: int) -> None:
     """So many recipients had this result at the smarthost."""
     labels = ('upstream="smarthost"', f'result="{result}"')
-    eventually(
+    wait_until(
         lambda: gateway.metric("delivery_attempts_total", *labels) >= count,
         f"{count} times {result}",
     )

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import smtplib
-import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +25,9 @@ from mailrelay_gateway.contract.documents import (
 )
 from mailrelay_gateway.contract.files import FILE_NAME, encode_files
 from tests.models import made
-from tests.peers.gateway import certificate, free_port
+from tests.peers.gateway import certificate
+from tests.ports import free_port
+from tests.waiting import PATIENCE, wait_until
 
 T = TypeVar("T")
 
@@ -37,17 +37,6 @@ USERNAME, PASSWORD = "team.app", "a password for a test"
 NAMESPACE, RELAY = "mail", "shared"
 #: A sender may send this many messages before it is deferred.
 BURST = 12
-#: Seconds for anything that is waited for.
-DEADLINE = 20.0
-
-
-def eventually(question: Callable[[], T], what: str) -> T:
-    """The first true answer, within DEADLINE."""
-    ends = time.monotonic() + DEADLINE
-    while not (answer := question()):
-        assert time.monotonic() < ends, f"not within {DEADLINE:g} s: {what}"
-        time.sleep(0.05)
-    return answer
 
 
 @contextmanager
@@ -59,22 +48,6 @@ def process(argv: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]
     finally:
         running.kill()
         running.wait()
-
-
-@contextmanager
-def sink(port: int, *options: str) -> Iterator[None]:
-    """Postfix's smtp-sink: `-f RCPT` refuses every recipient for good, `-r RCPT` for now."""
-    # As root it insists on becoming somebody else.
-    user = ["-u", "nobody"] if Path("/proc/self").stat().st_uid == 0 else []
-    with process(["smtp-sink", *user, *options, f"{LOOPBACK}:{port}", "50"]):
-
-        def listens() -> bool:
-            with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
-                return True
-            return False
-
-        eventually(listens, "smtp-sink")
-        yield
 
 
 class Gateway:
@@ -127,7 +100,7 @@ class Gateway:
         argv += ["--bind", LOOPBACK, "--admin", f"{LOOPBACK}:0"]
         log = self._folder / "log"
         with log.open("wb") as out, process(argv, stdout=out):
-            eventually(lambda: self._listens(log), "the gateway")
+            wait_until(lambda: self._listens(log), "the gateway")
             yield
 
     def _listens(self, log: Path) -> bool:
@@ -142,7 +115,7 @@ class Gateway:
     @contextmanager
     def session(self, password: str = PASSWORD) -> Iterator[smtplib.SMTP]:
         """A client that has logged in over STARTTLS."""
-        with smtplib.SMTP("localhost", self.port, timeout=DEADLINE) as client:
+        with smtplib.SMTP("localhost", self.port, timeout=PATIENCE) as client:
             client.starttls(context=ssl.create_default_context(cadata=self.certificate.chain))
             client.login(USERNAME, password)
             yield client
@@ -182,7 +155,7 @@ class Prometheus:
         argv += [f"--storage.tsdb.path={self._folder / 'data'}"]
         argv += [f"--web.listen-address={LOOPBACK}:{self._port}"]
         with process(argv):
-            eventually(self._is_ready, "Prometheus")
+            wait_until(self._is_ready, "Prometheus")
             yield
 
     def _is_ready(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -180,20 +180,6 @@ async def running(
     finally:
         scheduler.stop_taking()
         await store.close(10.0)
-
-
-async def until(question: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until the answer is yes; TimeoutError after so many seconds."""
-    async with asyncio.timeout(seconds):
-        while not question():
-            await asyncio.sleep(0.005)
-
-
-async def eventually(answer: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
-    """As `until`, for a question that is awaited."""
-    async with asyncio.timeout(seconds):
-        while not await answer():
-            await asyncio.sleep(0.01)
 
 
 def rows(folder: Path, sql: str) -> Sequence[tuple[object, ...]]:

@@ -17,7 +17,8 @@ from mailrelay_gateway.queue.item import State
 from mailrelay_gateway.queue.turns import WINDOW
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem
-from tests.integration.queue.rig import Choose, Refused, config, rows, running, until
+from tests.integration.queue.rig import Choose, Refused, config, rows, running
+from tests.waiting import until
 
 DEAD = (
     "SELECT m.id, d.address FROM dead_letters d JOIN dead_messages m ON m.n = d.message"

@@ -11,7 +11,8 @@ from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
 from mailrelay_gateway.couriers.sandbox.store import SandboxStore
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.message.lane import LaneKey
-from tests.integration.queue.rig import changed, config, rows, running, until
+from tests.integration.queue.rig import changed, config, rows, running
+from tests.waiting import until
 
 
 async def test_what_waits_when_a_sandbox_becomes_a_smarthost_is_sent(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ from tests.integration.queue.rig import (
     config,
     rows,
     running,
-    until,
 )
 from tests.models import made
+from tests.waiting import until
 
 DOWN = (Reason.UPSTREAM_UNREACHABLE, "down")
 
@@ -164,7 +164,7 @@ async def test_an_attempt_of_a_removed_upstream_is_tried_again_though_the_window
         await until(lambda: rows(tmp_path, "SELECT 1 FROM recipients WHERE attempts=1") == [(1,)])
         rig.courier.paused = False
         rig.scheduler.release("new")
-        await until(lambda: len(rig.courier.delivered) == WINDOW + 11, 20.0)
+        await until(lambda: len(rig.courier.delivered) == WINDOW + 11)
         assert len(set(rig.courier.delivered)) == WINDOW + 11
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mailrelay_gateway.message.envelope import Attempt, Result
-from tests.integration.queue.rig import config, running, until
+from tests.integration.queue.rig import config, running
+from tests.waiting import until
 
 
 def body_of(mark: int, octets: int = 3000) -> bytes:
@@ -32,7 +33,7 @@ async def test_recipients_deferred_together_all_get_the_body(tmp_path: Path) -> 
         rig.courier.delay = 0.01
         for mark in range(9):
             await rig.submit(*(f"{n}@{mark}.example" for n in range(100)), body=body_of(mark))
-        await until(lambda: len(rig.courier.delivered) == 900, 30)
+        await until(lambda: len(rig.courier.delivered) == 900)
     assert rig.courier.damaged == []
 
 
@@ -52,7 +53,7 @@ async def test_a_restart_with_many_recipients_queued(tmp_path: Path, recipients:
 
     async with running(tmp_path, config("u"), choose) as rig:
         rig.courier.delay = 0.01
-        await until(lambda: len(rig.courier.delivered) == 60 * recipients, 30)
+        await until(lambda: len(rig.courier.delivered) == 60 * recipients)
     assert rig.courier.damaged == []
     assert len(set(rig.courier.delivered)) == 60 * recipients
 
@@ -69,5 +70,5 @@ async def test_a_held_upstream_and_its_release(tmp_path: Path) -> None:
         rig.courier.delay = 0.005
         for mark in range(100):
             await rig.submit(*(f"{n}@{mark}.example" for n in range(9)), body=body_of(mark))
-        await until(lambda: len(rig.courier.delivered) == 900, 30)
+        await until(lambda: len(rig.courier.delivered) == 900)
     assert rig.courier.damaged == []

@@ -13,7 +13,7 @@ import threading
 import time
 import tty
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,11 @@ import pytest
 from click.testing import CliRunner
 
 from mailrelay_operator.cli.main import main
-from tests.peers.gateway import free_port
+from tests.ports import free_port
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = Path(sys.executable).with_name("mailrelay")
-#: Seconds for anything to happen on a busy machine; nothing waits that long when all is well.
-DEADLINE = 30.0
 LAST_HINT = "mailrelay status --data"
 #: No test uses the person's own state folder: each names one.
 ENVIRONMENT = {**os.environ, "XDG_STATE_HOME": "/nonexistent"}
@@ -47,7 +46,7 @@ def mailrelay(*arguments: object, stdin: str | None = None) -> "subprocess.Compl
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=PATIENCE,
         check=False,
         env=ENVIRONMENT,
     )
@@ -70,16 +69,6 @@ def invoke(*arguments: object, stdin: str | None = None) -> Done:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Done(result.exit_code, result.stdout, result.stderr)
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Ask until the answer is true; fails after DEADLINE."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"in {DEADLINE} s there was no {what}")
 
 
 @dataclass
@@ -133,7 +122,7 @@ class Relay:
 
     def wait_for_line(self, text: str) -> str:
         """The first line, from those not yet looked at, that holds the text."""
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 line = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -159,8 +148,8 @@ class Relay:
         """Ctrl-C; its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(DEADLINE)
-        self._reader.join(DEADLINE)
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
         while not self._queue.empty():
             self.lines.append(self._queue.get_nowait())
         self._output.close()
@@ -184,7 +173,7 @@ class Relay:
             f"http://127.0.0.1:{self.admin}{path}",
             headers={"Authorization": f"Bearer {self.hint('Admin token')}"},
         )
-        with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             body = answer.read()
         return json.loads(body) if answer.headers.get_content_type() == "application/json" else body
 
@@ -195,7 +184,7 @@ class Relay:
             listed = self.ask("/sandbox/messages")["messages"]
             return next((one for one in listed if one["subject"] == subject), None)
 
-        found: dict[str, Any] = wait_for(find, f"captured message {subject!r}")
+        found: dict[str, Any] = wait_until(find, f"captured message {subject!r}")
         return found
 
 

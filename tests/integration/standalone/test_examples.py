@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.integration.standalone.conftest import ROOT, Relay, mailrelay, sandbox_yaml
-from tests.peers.gateway import free_port
+from tests.ports import free_port
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 RELAYING = [path for path in EXAMPLES if "smarthost:" in path.read_text()]

@@ -1,16 +1,14 @@
 """`mailrelay send` says what became of a message: delivered, in the upstream's words, or not."""
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.standalone.conftest import Relay, mailrelay, wait_for
-from tests.integration.standalone.test_running import is_listening
-from tests.peers.gateway import free_port
+from tests.integration.standalone.conftest import Relay, mailrelay
+from tests.peers.smtp_sink import smtp_sink
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 COMPANY = """
 apiVersion: mailrelay.dev/v1alpha1
@@ -48,16 +46,8 @@ def company(tmp_path: Path) -> Iterator[tuple[Relay, int]]:
 
 def test_the_upstream_s_reply_is_shown(company: tuple[Relay, int]) -> None:
     relay, upstream = company
-    program = shutil.which("smtp-sink", path="/usr/sbin:/usr/local/sbin:/sbin:/usr/bin")
-    assert program, "smtp-sink is missing: apt-get install postfix"
-    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
-    sink = subprocess.Popen([program, *as_nobody, f"127.0.0.1:{upstream}", "10"])
-    try:
-        wait_for(lambda: is_listening(upstream), "smtp-sink")
+    with smtp_sink(port=upstream):
         done = mailrelay("send", "--data", relay.data, "--to", "b@example.net")
-    finally:
-        sink.kill()
-        sink.wait()
     assert done.returncode == 0, done.stderr
     assert f"Delivered at 127.0.0.1:{upstream}: 250 2.0.0 Ok" in done.stdout
 
@@ -73,7 +63,7 @@ def test_an_upstream_that_is_down_is_named_and_nothing_is_lost(company: tuple[Re
     def counted() -> bool:  # the queue is counted each second
         return '"messages": 1' in mailrelay("status", "--data", relay.data, "--json").stdout
 
-    wait_for(counted, "message in the status")
+    wait_until(counted, "message in the status")
 
 
 def test_a_relay_that_sends_for_real_asks_for_a_recipient(company: tuple[Relay, int]) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration.standalone.conftest import (
-    DEADLINE,
     ENVIRONMENT,
     PROGRAM,
     sandbox_yaml,
 )
-from tests.peers.gateway import free_port
+from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 # A small file system of our own, gone with the process that sees it; mounting needs root.
 MOUNT = "mount -t tmpfs -o size={size} tmpfs {folder}"
@@ -41,7 +41,7 @@ cd {folder}
         ["unshare", "-m", "sh", "-c", script],
         capture_output=True,
         text=True,
-        timeout=2 * DEADLINE,
+        timeout=2 * PATIENCE,
         check=False,
         env=ENVIRONMENT,
     )

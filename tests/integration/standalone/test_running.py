@@ -13,9 +13,9 @@ from tests.integration.standalone.conftest import (
     Relay,
     mailrelay,
     sandbox_yaml,
-    wait_for,
 )
-from tests.peers.gateway import free_port
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 
 def is_listening(port: int) -> bool:
@@ -53,7 +53,7 @@ def test_an_edit_acts_at_once_and_a_broken_one_changes_nothing(own_relay: Relay)
         )
         return "(SenderNotAllowed)" in done.stderr
 
-    wait_for(is_refused, "refusal of an address that was taken away")
+    wait_until(is_refused, "refusal of an address that was taken away")
     own_relay.edit(good.replace("kind: MailRelay", "kind: MailRelay\nkind: x"))
     assert ":5: not valid YAML" in own_relay.wait_for_line("not valid YAML")
     own_relay.wait_for_line("The last good configuration stays in effect.")
@@ -81,7 +81,7 @@ def test_a_listener_that_moves_to_a_taken_port_is_said_and_send_uses_what_runs(
         assert f"Submitting to 127.0.0.1:{own_relay.port} " in done.stdout
         status = mailrelay("status", "--data", own_relay.data)
         assert "another program has the port" in " ".join(status.stdout.split())
-    wait_for(lambda: is_listening(port), "the port that is free now")
+    wait_until(lambda: is_listening(port), "the port that is free now")
     done = mailrelay("send", "--data", own_relay.data)
     assert done.returncode == 0, done.stderr
     assert f"Submitting to 127.0.0.1:{port} " in done.stdout
@@ -111,7 +111,7 @@ def test_another_relay_s_gateway_on_the_admin_port_is_not_taken_for_ours(
 def test_the_gateway_goes_when_its_parent_is_killed(own_relay: Relay) -> None:
     own_relay.start()
     own_relay.process.send_signal(signal.SIGKILL)
-    wait_for(lambda: not is_listening(own_relay.port), "end of the orphaned gateway")
+    wait_until(lambda: not is_listening(own_relay.port), "end of the orphaned gateway")
     own_relay.stop()
     own_relay.start()
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.standalone.conftest import DEADLINE, PROGRAM, Relay, mailrelay
+from tests.integration.standalone.conftest import PROGRAM, Relay, mailrelay
+from tests.waiting import PATIENCE
 
 
 def run(command: str, stdin: str = "") -> str:
@@ -18,7 +19,7 @@ def run(command: str, stdin: str = "") -> str:
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -53,7 +54,7 @@ def test_curl_without_our_ca_does_not_talk_to_us(relay: Relay) -> None:
     command = relay.command("curl --ssl-reqd")
     without = re.sub(r"--cacert \S+", "", command)
     done = subprocess.run(
-        without, shell=True, capture_output=True, text=True, timeout=DEADLINE, check=False
+        without, shell=True, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 60, done.stderr  # CURLE_PEER_FAILED_VERIFICATION
 
@@ -61,7 +62,7 @@ def test_curl_without_our_ca_does_not_talk_to_us(relay: Relay) -> None:
 def test_smtplib_with_starttls_and_auth_delivers_byte_for_byte(relay: Relay) -> None:
     message = b"From: test@example.com\r\nSubject: by smtplib\r\n\r\n.dot\r\n..two\r\nend\r\n"
     context = ssl.create_default_context(cafile=relay.hint("CA file"))
-    with smtplib.SMTP("127.0.0.1", relay.port, timeout=DEADLINE) as client:
+    with smtplib.SMTP("127.0.0.1", relay.port, timeout=PATIENCE) as client:
         client.starttls(context=context)
         client.login(relay.hint("User"), relay.hint("Password"))
         client.sendmail("test@example.com", ["a@example.net", "b@example.net"], message)
@@ -197,7 +198,7 @@ def test_a_body_that_is_not_text_is_one_sentence(relay: Relay, command: str) -> 
         shell=True,
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 2

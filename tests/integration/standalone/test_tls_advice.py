@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.standalone.conftest import DEADLINE, Relay, mailrelay
+from tests.integration.standalone.conftest import Relay, mailrelay
 from tests.peers.certificates import make
+from tests.waiting import PATIENCE
 
 Serve = Callable[[socket.socket], None]
 
@@ -20,13 +21,13 @@ Serve = Callable[[socket.socket], None]
 def serving(serve: Serve) -> Iterator[int]:
     """One connection at a port of this machine, served in a thread."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(DEADLINE)
+        listening.settimeout(PATIENCE)
 
         def run() -> None:
             with contextlib.suppress(OSError):
                 client, _ = listening.accept()
                 with client:
-                    client.settimeout(DEADLINE)
+                    client.settimeout(PATIENCE)
                     serve(client)
 
         thread = threading.Thread(target=run)
@@ -34,7 +35,7 @@ def serving(serve: Serve) -> Iterator[int]:
         try:
             yield listening.getsockname()[1]
         finally:
-            thread.join(DEADLINE)
+            thread.join(PATIENCE)
 
 
 def with_certificate(folder: Path, **kind: object) -> Serve:

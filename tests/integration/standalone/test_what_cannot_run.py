@@ -8,15 +8,9 @@ from pathlib import Path
 import pytest
 
 from mailrelay_operator.cli.folder import DataFolder
-from tests.integration.standalone.conftest import (
-    DEADLINE,
-    PROGRAM,
-    ROOT,
-    invoke,
-    mailrelay,
-    sandbox_yaml,
-)
-from tests.peers.gateway import free_port
+from tests.integration.standalone.conftest import PROGRAM, ROOT, invoke, mailrelay, sandbox_yaml
+from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 SMARTHOST = """
 apiVersion: mailrelay.dev/v1alpha1
@@ -183,7 +177,7 @@ def test_standard_input_that_cannot_be_read_is_one_line(command: str, redirected
         shell=True,
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 2

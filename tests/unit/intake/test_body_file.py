@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailrelay_gateway.intake.body_file import WINDOW, BodyFile
-from tests.integration.intake.gate import until
+from tests.waiting import until
 
 
 @pytest.fixture
