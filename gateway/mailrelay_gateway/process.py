@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,12 @@ import structlog
 from mailrelay_gateway import __version__
 from mailrelay_gateway.admin.server import AdminServer
 from mailrelay_gateway.admin.tls import AdminTls, placeholder
-from mailrelay_gateway.contract.documents import SCHEMA, Certificate, Sandbox, Smarthost, Upstream
+from mailrelay_gateway.contract.documents import SCHEMA, Certificate
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig, load
 from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.status import GatewayStatus
+from mailrelay_gateway.couriers.registry import Couriers, Parts
 from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
-from mailrelay_gateway.couriers.sandbox.store import SandboxStore
-from mailrelay_gateway.couriers.smarthost.courier import Courier
-from mailrelay_gateway.couriers.unknown import UnknownCourier
 from mailrelay_gateway.descriptors import sessions_for
 from mailrelay_gateway.folder import ConfigFolder
 from mailrelay_gateway.intake.places import Caps
@@ -188,18 +187,16 @@ class Gateway:
             metrics=self.metrics,
             rng=random.Random(),  # noqa: S311 - ids and jitter, no secrets
         )
-        self._courier = Courier(self._scheduler, self.metrics)
-        self._sandbox = SandboxCourier(
-            self._scheduler, lambda: SandboxStore(arguments.spool / "sandbox.db"), self.metrics
+        self._couriers = Couriers(
+            Parts(work=self._scheduler, metrics=self.metrics, folder=arguments.spool)
         )
-        self._unknown = UnknownCourier(self._scheduler, self.metrics)
-        self._couriers: dict[str, SandboxCourier | Courier | UnknownCourier] = {}
         sessions = sessions_for(self._descriptors)
         log.info("descriptors", descriptor_count=self._descriptors, session_count=sessions)
         self._listeners = Listeners(
             self._scheduler, self.metrics, bind=arguments.bind, caps=Caps(total=sessions)
         )
-        self._admin = AdminServer(self, _SandboxMail(self._sandbox), self.metrics)
+        mail = _SandboxMail(self._couriers.find(SandboxCourier))
+        self._admin = AdminServer(self, mail, self.metrics)
 
     async def _start_admin(self) -> None:
         arguments = self.arguments
@@ -304,7 +301,8 @@ class Gateway:
             return None
         if not config.relay.upstreams:
             raise ConfigError(RELAY_FILE, "field upstreams: is empty; a relay needs at least one")
-        self._courier.prepare(config)
+        for courier in self._couriers.all.values():
+            courier.prepare(config)
         return InForce(config=config, listeners=self._listeners.prepare(config))
 
     def _steps(self, ready: InForce) -> tuple[Step, ...]:
@@ -314,33 +312,19 @@ class Gateway:
         config = ready.config
         return (
             lambda: self.metrics.configure(config),
-            lambda: self._courier.configure(config),
-            lambda: self._sandbox.configure(config),
-            lambda: self._unknown.configure(config),
+            *(partial(courier.configure, config) for courier in self._couriers.all.values()),
             lambda: self._configure_queue(config),
             lambda: self._listeners.apply(ready.listeners),
             lambda: self._show_admin_certificate(config.relay.admin_certificate),
         )
 
     def _configure_queue(self, config: GatewayConfig) -> None:
-        before = self._couriers
-        self._couriers = {
-            upstream.name: self._courier_of(upstream) for upstream in config.relay.upstreams
-        }
-        for name in self._couriers.keys() & before.keys():
-            if self._couriers[name] is not before[name]:  # what another one said counts no more
-                self.metrics.upstream_up(name).set(1)
-        self._scheduler.attach(self._couriers)
+        self._scheduler.attach(self._couriers.assign(config))
         if self._scheduling:
             self._scheduler.configure(config)
         else:
             self._scheduling = True
             self._scheduler.start(asyncio.get_running_loop(), config, self._opened)
-
-    def _courier_of(self, upstream: Upstream) -> SandboxCourier | Courier | UnknownCourier:
-        if isinstance(upstream.settings, Sandbox):
-            return self._sandbox
-        return self._courier if isinstance(upstream.settings, Smarthost) else self._unknown
 
     def _refuse_config(self, why: str) -> None:
         self.problem = why
@@ -375,9 +359,11 @@ class Gateway:
         self._scheduler.stop_taking()
         await asyncio.gather(
             _ended("intake", self._listeners.stop(accept_for, grace - accept_for), grace + CLOSING),
-            _ended("courier", self._courier.stop(grace), grace + CLOSING),
+            *(
+                _ended(kind or "unknown", courier.stop(grace), grace + CLOSING)
+                for kind, courier in self._couriers.all.items()
+            ),
         )
-        await _ended("sandbox", self._sandbox.stop(), CLOSING / 3)
         await _ended("spool", self._store.close(CLOSING / 3), CLOSING / 3)
         await _ended("admin", self._admin.stop(), CLOSING / 3)
         log.info("stopped")
@@ -412,11 +398,7 @@ class Gateway:
     def status(self) -> GatewayStatus:
         """The picture for the operator and for people."""
         config = self._in_force.config if self._in_force else None
-        found = {
-            status.name: status
-            for courier in (self._courier, self._sandbox, self._unknown)
-            for status in courier.status()
-        }
+        found = self._couriers.status()
         names = [upstream.name for upstream in config.relay.upstreams] if config else []
         return GatewayStatus(
             version=__version__,

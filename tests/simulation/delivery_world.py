@@ -15,7 +15,7 @@ from mailrelay_gateway.contract.documents import (
 )
 from mailrelay_gateway.contract.files import GatewayConfig, encode_files, load
 from mailrelay_gateway.couriers.resolver import Unresolved
-from mailrelay_gateway.couriers.smarthost.courier import Courier
+from mailrelay_gateway.couriers.smarthost.courier import SmarthostCourier
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.message.effect import Effect, HoldScope
 from mailrelay_gateway.message.envelope import Attempt, Outcome, Result
@@ -32,7 +32,7 @@ from tests.simulation.virtual import VirtualLoop
 CONNECTIONS = 3
 #: Real grace periods are longer; final dots take up to ten minutes.
 GRACES = (0.0, 1.0, 30.0, 120.0)
-#: What `Courier.stop` may take beyond its grace: QUIT.
+#: What `SmarthostCourier.stop` may take beyond its grace: QUIT.
 CLOSING = 2.1
 
 
@@ -183,7 +183,7 @@ class DeliveryWorld(World):
 
     def begin_couriers(self) -> None:
         self.work = Watched(self, self.scheduler)
-        self.courier = Courier(
+        self.courier = SmarthostCourier(
             self.work,
             self.metrics,
             resolver=DiceResolver(self),

@@ -30,6 +30,9 @@ class UnknownCourier:
         self._clock = clock
         self._status: dict[str, UpstreamStatus] = {}
 
+    def prepare(self, config: GatewayConfig) -> None:
+        """Nothing can be wrong with what is not known."""
+
     def configure(self, config: GatewayConfig) -> None:
         """Hold the upstreams of unknown kinds; call it in the event loop."""
         before, self._status = self._status, {}

@@ -22,7 +22,7 @@ from mailrelay_gateway.contract.documents import (
 from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_gateway.couriers.resolver import Unresolved
-from mailrelay_gateway.couriers.smarthost.courier import Courier
+from mailrelay_gateway.couriers.smarthost.courier import SmarthostCourier
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.couriers.smtp.health import Probing
 from mailrelay_gateway.metrics import Metrics
@@ -78,7 +78,7 @@ class Rig:
     names: Names
     authority: Authority
     servers: list[ScriptedServer] = field(default_factory=list)
-    courier: Courier | None = None
+    courier: SmarthostCourier | None = None
 
     async def serve(self, *scripts: Script, tls: tuple[str, ...] = ()) -> ScriptedServer:
         """A server on a loopback port; with `tls` it shakes hands first, with these names."""
@@ -137,9 +137,9 @@ class Rig:
 
     def run(
         self, config: GatewayConfig, *, deadlines: Deadlines = DEADLINES, probing: Probing = PROBING
-    ) -> Courier:
+    ) -> SmarthostCourier:
         """A courier for this configuration, joined with the queue."""
-        self.courier = Courier(
+        self.courier = SmarthostCourier(
             self.work,
             self.metrics,
             resolver=self.names,

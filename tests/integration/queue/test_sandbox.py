@@ -44,4 +44,4 @@ async def test_what_waits_when_a_sandbox_becomes_a_smarthost_is_sent(tmp_path: P
         rig.courier.paused = False
         rig.courier.wake(LaneKey("u"))
         await until(lambda: len(rig.courier.delivered) == 100)
-        await asyncio.wait_for(sandbox.stop(), 10.0)
+        await asyncio.wait_for(sandbox.stop(1.0), 10.0)

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 BATCH = 64
 #: Seconds until a store that failed is tried again.
 RETRY_AFTER = 5.0
+#: Seconds for closing the store.
+CLOSING = 2.0
 
 T = TypeVar("T")
 
@@ -69,6 +71,9 @@ class SandboxCourier:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
         self._stopping = False
         self._stop = asyncio.Event()
+
+    def prepare(self, config: GatewayConfig) -> None:
+        """Nothing can be wrong with a sandbox."""
 
     def configure(self, config: GatewayConfig) -> None:
         """Capture for the sandbox upstreams of this configuration."""
@@ -113,17 +118,20 @@ class SandboxCourier:
             self._store = self._open_store()
         return read(self._store)
 
-    async def stop(self) -> None:
-        """Finish what is being captured, and close the store."""
+    async def stop(self, grace: float) -> None:
+        """Finish what is being captured, and close the store; `run` would open it again, as long as
+        people look at it.
+        """
         self._stopping = True
         self._stop.set()
-        await asyncio.gather(*self._busy.values(), return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
-        self._executor.shutdown(wait=False)
+        async with asyncio.timeout(grace + CLOSING):
+            await asyncio.gather(*self._busy.values(), return_exceptions=True)
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
 
     def _close(self) -> None:
         if self._store is not None:
             self._store.close()
+            self._store = None
 
     async def _capture_all(self, upstream: str) -> None:
         try:

@@ -25,7 +25,7 @@ from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 
 
-class Courier:
+class SmarthostCourier:
     """Delivers attempts of the queue to smarthosts. Upstreams of other kinds are other parts' and
     ignored here.
     """

@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
         self,
         settings: ConnectionSettings,
         *,
-        owner: Owner,
+        owner: Owner[Connection],
         work: Work,
         reporter: Reporter,
         clock: Callable[[], float] = time.time,
@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
         self._connect_seconds = connect_seconds
         self.opened_at = self._loop.time()
 
-    def hand_to(self, owner: Owner) -> None:
+    def hand_to(self, owner: Owner[Connection]) -> None:
         """Somebody else hears of it from now on."""
         self._owner = owner
 

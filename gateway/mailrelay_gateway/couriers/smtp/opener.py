@@ -36,7 +36,11 @@ class Opener:
     """Opens sessions with one smarthost. Lives in one event loop."""
 
     def __init__(
-        self, upstream: Upstream, hostname: str, surroundings: Surroundings, owner: Owner
+        self,
+        upstream: Upstream,
+        hostname: str,
+        surroundings: Surroundings,
+        owner: Owner[Connection],
     ) -> None:
         """Open nothing yet; `hostname` is what EHLO says, `owner` whose connections they are."""
         self._loop = asyncio.get_running_loop()

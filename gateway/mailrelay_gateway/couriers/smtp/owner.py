@@ -1,32 +1,32 @@
 """What a connection tells whoever owns it: the seam between `connection` and `pool`. Nothing but
-the Protocol.
+the Protocol; which class its connections are, it need not know.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeVar
 
 from mailrelay_gateway.couriers.replies.classify import Failure, Verdict
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.smtp.client.events import Transcript
 from mailrelay_gateway.smtp.client.states import Phase
 
-if TYPE_CHECKING:
-    from mailrelay_gateway.couriers.smtp.connection import Connection
+#: The connection.
+C_contra = TypeVar("C_contra", contravariant=True)
 
 
-class Owner(Protocol):
+class Owner(Protocol[C_contra]):
     """What a connection tells its pool."""
 
-    def connection_idle(self, connection: Connection) -> None:
+    def connection_idle(self, connection: C_contra) -> None:
         """Nothing was ready; it waits for `next`."""
         ...
 
-    def connection_leaving(self, connection: Connection) -> None:
+    def connection_leaving(self, connection: C_contra) -> None:
         """It takes no more work."""
         ...
 
-    def connection_closed(self, connection: Connection) -> None:
+    def connection_closed(self, connection: C_contra) -> None:
         """It is gone. Said once."""
         ...
 
@@ -39,7 +39,7 @@ class Owner(Protocol):
         """How many recipients a transaction may have at most; None: any number."""
         ...
 
-    def judge(self, connection: Connection, verdict: Verdict, message: Message) -> Verdict:
+    def judge(self, connection: C_contra, verdict: Verdict, message: Message) -> Verdict:
         """The verdict in the light of what other messages got. Said for every transaction that the
         upstream has seen, before anything else about it.
         """

@@ -1,0 +1,99 @@
+"""Kind of upstream -> courier. A new kind is a folder beside this file, and a line in COURIERS.
+
+The kinds are those of the contract's `Settings`. One courier carries the attempts of all upstreams
+of its kind; what no courier knows is held by UnknownCourier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from mailrelay_gateway.contract.files import GatewayConfig
+from mailrelay_gateway.contract.status import UpstreamStatus
+from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
+from mailrelay_gateway.couriers.sandbox.store import SandboxStore
+from mailrelay_gateway.couriers.smarthost.courier import SmarthostCourier
+from mailrelay_gateway.couriers.unknown import UnknownCourier
+from mailrelay_gateway.couriers.work import Work
+from mailrelay_gateway.message.lane import LaneKey
+from mailrelay_gateway.metrics import Metrics
+
+C = TypeVar("C")
+
+
+class Courier(Protocol):
+    """Carries the attempts of all upstreams of one kind. Lives in one event loop."""
+
+    def prepare(self, config: GatewayConfig) -> None:
+        """Make what `configure` will need and what may turn out to be unusable. Called in a thread;
+        ConfigError names the upstream and says what is wrong.
+        """
+
+    def configure(self, config: GatewayConfig) -> None:
+        """Deliver to the upstreams of this kind in the configuration, and to no other. Called at
+        start and at each reload, before the queue gets the same configuration. Must not fail.
+        """
+
+    def wake(self, lane: LaneKey) -> None:
+        """An attempt may be ready in that lane. Lanes of other couriers' upstreams are ignored."""
+
+    def status(self) -> Sequence[UpstreamStatus]:
+        """One for each upstream of this kind."""
+
+    async def stop(self, grace: float) -> None:
+        """Begin no new attempt; give those under way `grace` seconds, then break them off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What couriers are made of. `folder` is the spool's: what a courier keeps, it keeps there."""
+
+    work: Work
+    metrics: Metrics
+    folder: Path
+
+
+#: What makes the courier of a kind.
+COURIERS: Mapping[str, Callable[[Parts], Courier]] = {
+    "smarthost": lambda parts: SmarthostCourier(parts.work, parts.metrics),
+    "sandbox": lambda parts: SandboxCourier(
+        parts.work, lambda: SandboxStore(parts.folder / "sandbox.db"), parts.metrics
+    ),
+}
+
+
+class Couriers:
+    """One courier of each kind. `all` names them by kind; "" is the one for unknown kinds."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Make them; none begins anything before `configure`."""
+        self.all: Mapping[str, Courier] = {kind: make(parts) for kind, make in COURIERS.items()} | {
+            "": UnknownCourier(parts.work, parts.metrics)
+        }
+        self._metrics = parts.metrics
+        self._by_upstream: Mapping[str, Courier] = {}
+
+    def assign(self, config: GatewayConfig) -> Mapping[str, Courier]:
+        """Who delivers for which upstream. What another courier saw of an upstream of the same name
+        counts no more.
+        """
+        before = self._by_upstream
+        self._by_upstream = {
+            upstream.name: self.all.get(upstream.kind, self.all[""])
+            for upstream in config.relay.upstreams
+        }
+        for name in self._by_upstream.keys() & before.keys():
+            if self._by_upstream[name] is not before[name]:
+                self._metrics.upstream_up(name).set(1)
+        return self._by_upstream
+
+    def status(self) -> dict[str, UpstreamStatus]:
+        """What is known of each upstream, by name."""
+        return {status.name: status for courier in self.all.values() for status in courier.status()}
+
+    def find(self, kind: type[C]) -> C:
+        """The courier of this class, for what it can do besides."""
+        return next(courier for courier in self.all.values() if isinstance(courier, kind))
