@@ -86,7 +86,7 @@ class Courier(Protocol):
 
 class Scheduler:
     """Decides nothing, and sees to it that everybody gets a turn. It is the intake's `Intake` and
-    delivery's `Work`.
+    the couriers' `Work`.
     """
 
     def __init__(

@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mailrelay_gateway.contract.moments import parse_rfc3339
 from mailrelay_operator.cli.admin import AdminUnreachable
 from mailrelay_operator.cli.endpoint import Endpoint, read_endpoint
 from mailrelay_operator.cli.folders import find_folder
-from mailrelay_operator.cli.loglines import printable
+from mailrelay_operator.cli.loglines import cut, printable
 from mailrelay_operator.cli.stop import NotAccepted, NotUsable
 
 #: The gateway lists at most so many at once.
@@ -104,7 +105,7 @@ def table(messages: Iterable[Mapping[str, Any]], *, zone: tzinfo | None = None) 
             "TO": f"{first} +{len(others)}" if others else first,
             "SIZE": str(message.get("size", "")),
         }
-        row = [f"{_cut(cells[name], width):<{width}}" for name, width in WIDTHS.items()]
+        row = [f"{cut(printable(cells[name]), width):<{width}}" for name, width in WIDTHS.items()]
         yield " ".join([*row, printable(str(message.get("subject", "")))]).rstrip()
 
 
@@ -131,15 +132,8 @@ def page(message: Mapping[str, Any], *, zone: tzinfo | None = None) -> Iterator[
 
 def local(time: str, *, zone: tzinfo | None = None) -> str:
     """An RFC 3339 time in the machine's zone, to the second; "" for none."""
-    try:
-        return datetime.fromisoformat(time).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
-    except ValueError:
-        return ""
-
-
-def _cut(text: str, width: int) -> str:
-    shown = printable(text)
-    return shown if len(shown) <= width else shown[: width - 3] + "..."
+    moment = parse_rfc3339(time)
+    return moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S") if moment is not None else ""
 
 
 def _find(endpoint: Endpoint, wanted: str) -> int:

@@ -73,7 +73,7 @@ def _delivery(record: Mapping[str, Any]) -> Iterator[str]:
     yield _to(record)
     yield f"at {_text(record, 'host') or _text(record, 'upstream')}:"
     words = _text(record, "reply") or _text(record, "reason")
-    yield words if result != "delivered" else _cut(words, MAX_THANKS)
+    yield words if result != "delivered" else cut(words, MAX_THANKS)
 
 
 def _refused(record: Mapping[str, Any]) -> Iterator[str]:
@@ -97,7 +97,7 @@ _SHORT: Mapping[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
 
 def _text(record: Mapping[str, Any], key: str) -> str:
     value = record.get(key)
-    return _cut(printable(str(value)), MAX_VALUE) if value not in (None, "") else ""
+    return cut(printable(str(value)), MAX_VALUE) if value not in (None, "") else ""
 
 
 def _to(record: Mapping[str, Any]) -> str:
@@ -105,11 +105,12 @@ def _to(record: Mapping[str, Any]) -> str:
     listed = recipients if isinstance(recipients, list) else []
     count = record.get("recipient_count")
     others = (count if isinstance(count, int) else len(listed)) - 1
-    first = _cut(printable(str(listed[0])), MAX_VALUE) if listed else "?"
+    first = cut(printable(str(listed[0])), MAX_VALUE) if listed else "?"
     return f"to {first} +{others}" if others > 0 else f"to {first}"
 
 
-def _cut(text: str, limit: int) -> str:
+def cut(text: str, limit: int) -> str:
+    """The text in at most `limit` characters."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -13,13 +13,12 @@ from datetime import UTC, datetime
 import click
 import yaml
 
-from mailrelay_gateway.contract.documents import Certificate, ScryptVerifier
+from mailrelay_gateway.contract.documents import Certificate
 from mailrelay_operator.api.names import ANNOTATION_MINTED, SECRET_TYPE_BINDING
 from mailrelay_operator.cli.documents import FileProblem, FilesUnusable, read_stdin
 from mailrelay_operator.cli.inventory import Inventory, Key, place_of
 from mailrelay_operator.cli.reading import read_inventory
-from mailrelay_operator.cli.standalone import facts_of, of_relay, senders_of
-from mailrelay_operator.engine.minting import SCRYPT_N, SCRYPT_P, SCRYPT_R
+from mailrelay_operator.cli.standalone import NOBODYS_VERIFIER, facts_of, of_relay, senders_of
 from mailrelay_operator.plan.actions import Apply, Create
 from mailrelay_operator.plan.credentials import Credentials
 from mailrelay_operator.plan.facts import (
@@ -93,9 +92,7 @@ def shown(plan: Together) -> Iterator[Manifest]:
 
 def _placeholder(_uid: str, found: Credentials) -> SenderMaterial:
     if found.wants_scrypt is not None:
-        return SenderMaterial(
-            verifier=ScryptVerifier(n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, salt="", hash="")
-        )
+        return SenderMaterial(verifier=NOBODYS_VERIFIER)
     return SenderMaterial(password=MINTED)
 
 

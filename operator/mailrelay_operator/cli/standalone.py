@@ -22,7 +22,7 @@ from mailrelay_gateway.contract.files import FILE_NAME, RELAY_FILE, GatewayConfi
 from mailrelay_operator.api.mailrelay import MailRelay
 from mailrelay_operator.api.mailsender import MailSender
 from mailrelay_operator.api.names import SECRET_TYPE_BINDING, ca_secret_name
-from mailrelay_operator.api.parsing import Resource, parse
+from mailrelay_operator.api.parsing import parse
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.unsupported import unsupported_fields
 from mailrelay_operator.cli.admin import Admin
@@ -334,10 +334,14 @@ def applied(before: Manifest | None, secret: Manifest) -> Manifest:
 
 def of_relay(inventory: Inventory, relay: Key) -> Inventory:
     """The inventory without other relays and what belongs to them."""
+    relays = {key: one for key, one in inventory.relays.items() if key == relay}
+    senders = {key: one for key, one in inventory.senders.items() if relay_of(one) == relay}
+    domains = {key: one for key, one in inventory.domains.items() if relay_of(one) == relay}
+    kept = {"MailRelay": relays, "MailSender": senders, "MailDomain": domains}
     return Inventory(
-        relays={key: one for key, one in inventory.relays.items() if key == relay},
-        senders={key: one for key, one in inventory.senders.items() if relay_of(one) == relay},
-        domains={key: one for key, one in inventory.domains.items() if relay_of(one) == relay},
+        relays=relays,
+        senders=senders,
+        domains=domains,
         secrets=inventory.secrets,
         config_maps=inventory.config_maps,
         namespaces=inventory.namespaces,
@@ -345,16 +349,9 @@ def of_relay(inventory: Inventory, relay: Key) -> Inventory:
         models={
             (kind, key): model
             for (kind, key), model in inventory.models.items()
-            if (key if kind == "MailRelay" else _relay_of(model)) == relay
+            if key in kept[kind]
         },
     )
-
-
-def _relay_of(model: Resource) -> Key | None:
-    if isinstance(model, MailRelay):
-        return None
-    reference = model.spec.relay_ref
-    return reference.namespace or model.metadata.namespace, reference.name
 
 
 def _key_of(manifest: Manifest) -> ObjectKey:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from mailrelay_gateway.contract import files
 from mailrelay_gateway.contract.documents import Certificate
-from mailrelay_gateway.contract.files import FILE_NAME
+from mailrelay_gateway.contract.files import FILE_NAME, GatewayConfig
 from mailrelay_operator.api import names
 from mailrelay_operator.api.admission import DEFAULT_ALLOWED_SENDERS, AllowedSenders
 from mailrelay_operator.api.mailrelay import MailRelay, MailRelaySpec
@@ -272,9 +271,7 @@ def _read_remembered(relay: Manifest, remembered: RememberedRelay | None) -> Mai
     return found if isinstance(found, MailRelay) else None
 
 
-def _before(
-    facts: RelayFacts, relay: Manifest, existing: files.GatewayConfig | None
-) -> Before | None:
+def _before(facts: RelayFacts, relay: Manifest, existing: GatewayConfig | None) -> Before | None:
     remembered = _remembered_relay(facts)
     model = _read_remembered(relay, remembered)
     if remembered is None or model is None or existing is None:
@@ -396,7 +393,7 @@ def _leaf_before(
     facts: RelayFacts,
     in_force: InForce | None,
     authority: str,
-    existing: files.GatewayConfig | None,
+    existing: GatewayConfig | None,
 ) -> Certificate | None:
     """The relay's own certificate as it is in use, while it still serves."""
     if in_force is None or not authority or existing is None:
@@ -419,7 +416,7 @@ def _leaf_before(
 
 
 def _running(
-    facts: RelayFacts, stateful_set: Manifest | None, existing: files.GatewayConfig | None
+    facts: RelayFacts, stateful_set: Manifest | None, existing: GatewayConfig | None
 ) -> int:
     """How many replicas there may be, and mail with each: what the StatefulSet says and the pods
     that it controls or, while it is being replaced, the figure that gateways were told. A pod that

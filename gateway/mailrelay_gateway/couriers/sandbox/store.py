@@ -153,14 +153,10 @@ def _summary(row: Sequence[Any]) -> dict[str, Any]:
         "to": json.loads(recipients),
         "namespace": namespace,
         "sender": name,
-        "received_at": _rfc3339(received_at),
+        "received_at": rfc3339(received_at),
         "size": size,
         "subject": subject,
     }
-
-
-def _rfc3339(at: float) -> str:
-    return rfc3339(at)
 
 
 def subject_of(body: bytes) -> str:
