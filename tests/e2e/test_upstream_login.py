@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.e2e.conftest import RELAY_NAMESPACE, TEAM_NAMESPACE, await_binding
 from tests.e2e.kubectl import Kubectl, Manifest, condition, eventually
@@ -27,6 +22,7 @@ from tests.e2e.manifests import (
     relay,
     sender,
 )
+from tests.peers.self_signed import certificate
 
 #: Postfix's master needs root: no namespace that enforces `restricted`.
 NAMESPACE = "e2e-smarthost"
@@ -34,37 +30,13 @@ HOST = address("smarthost", NAMESPACE)
 USERNAME, PASSWORD = "relay-account", "correct horse battery staple"
 
 
-def certificate(host: str) -> tuple[str, str]:
-    """A certificate that is its own CA, and its key, PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return made.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
-
-
 @pytest.fixture(scope="module")
 def postfix(kubectl: Kubectl, sink: Sink) -> str:
     """Postfix as a smarthost that hands on to the sink; returns its certificate."""
-    chain, key = certificate(HOST)
+    tls = certificate(HOST)
     encoded = {
-        k: base64.b64encode(v.encode()).decode() for k, v in {"crt": chain, "key": key}.items()
+        k: base64.b64encode(v.encode()).decode()
+        for k, v in {"crt": tls.chain, "key": tls.key}.items()
     }
     pod = peer_pod(
         "smarthost",
@@ -91,7 +63,7 @@ def postfix(kubectl: Kubectl, sink: Sink) -> str:
         pod,
     )
     kubectl.wait("pod", "smarthost", NAMESPACE, "Ready", 60)
-    return chain
+    return tls.chain
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,8 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from mailrelay_gateway.contract.documents import (
     AuthenticationMode,
@@ -40,7 +33,7 @@ from mailrelay_gateway.contract.documents import (
 )
 from mailrelay_gateway.contract.files import FILE_NAME, encode_files
 from tests.models import made
-from tests.peers import vocabulary
+from tests.peers import self_signed, vocabulary
 from tests.ports import free_port
 from tests.waiting import PATIENCE
 
@@ -48,39 +41,14 @@ TOKEN = "a token for tests"
 PASSWORD = "a password for tests"
 
 
-@lru_cache
 def certificate() -> Certificate:
-    """A certificate for localhost and 127.0.0.1, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return Certificate(
-        chain=built.public_bytes(serialization.Encoding.PEM).decode(),
-        key=key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ).decode(),
-    )
+    """A gateway's certificate, for localhost."""
+    return self_signed.certificate("localhost")
 
 
 def trusting() -> ssl.SSLContext:
     """A client's context that trusts `certificate()` and nothing else."""
-    context = ssl.create_default_context(cadata=certificate().chain)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT if hasattr(ssl, "VERIFY_X509_STRICT") else ~0
-    return context
+    return self_signed.trusting(certificate())
 
 
 def sender(

@@ -191,3 +191,17 @@ class ScriptedServer:
                 await self._server.wait_closed()
         if self.problems:
             raise self.problems[0]
+
+
+def gated(gate: asyncio.Event, then: Script = take_all) -> Script:
+    """Takes a message whose final reply waits for the gate, and goes on as `then`."""
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.take_envelope()
+        await peer.hear_body()
+        await gate.wait()
+        await peer.say("250 2.0.0 stored")
+        await then(peer)
+
+    return script

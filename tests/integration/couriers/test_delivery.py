@@ -16,7 +16,7 @@ from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import BODY, UPSTREAM, attempt
-from tests.integration.couriers.scripted_server import Peer, polite, take_all
+from tests.integration.couriers.scripted_server import Peer, gated, polite
 
 
 async def test_a_message_is_delivered_as_it_was(rig: Rig) -> None:
@@ -80,15 +80,7 @@ async def test_an_idle_connection_quits(rig: Rig) -> None:
 async def test_a_backlog_opens_connections_up_to_the_bound(rig: Rig) -> None:
     gate = asyncio.Event()
 
-    async def slow(peer: Peer) -> None:
-        await peer.greet()
-        await peer.take_envelope()
-        await peer.hear_body()
-        await gate.wait()
-        await peer.say("250 stored")
-        await take_all(peer)
-
-    server = await rig.serve(slow)
+    server = await rig.serve(gated(gate))
     rig.run(rig.config(server.port, connections=3))
     rig.work.add(*(attempt(number) for number in range(9)))
     await rig.work.until(lambda: len(rig.work.running) == 3)

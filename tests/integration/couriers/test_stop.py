@@ -10,21 +10,13 @@ from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import attempt
-from tests.integration.couriers.scripted_server import Peer, polite
+from tests.integration.couriers.scripted_server import Peer, gated, polite
 
 
 async def test_a_final_reply_under_way_is_awaited_and_nothing_new_begun(rig: Rig) -> None:
     gate = asyncio.Event()
 
-    async def slow(peer: Peer) -> None:
-        await peer.greet()
-        await peer.take_envelope()
-        await peer.hear_body()
-        await gate.wait()
-        await peer.say("250 stored")
-        await peer.until_quit()
-
-    server = await rig.serve(slow)
+    server = await rig.serve(gated(gate, Peer.until_quit))
     courier = rig.run(rig.config(server.port))
     rig.work.add(attempt(1), attempt(2))
     await server.until_body()

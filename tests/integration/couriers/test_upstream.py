@@ -20,7 +20,7 @@ from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
 from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import LANE, UPSTREAM, attempt
-from tests.integration.couriers.scripted_server import Peer, polite, take_all
+from tests.integration.couriers.scripted_server import Peer, gated, polite, take_all
 from tests.models import made
 from tests.ports import free_port
 
@@ -133,15 +133,7 @@ async def test_work_does_not_hurry_a_held_upstream(rig: Rig) -> None:
 async def test_one_connection_too_many_caps_the_pool_and_holds_nothing(rig: Rig) -> None:
     gate = asyncio.Event()
 
-    async def slow(peer: Peer) -> None:
-        await peer.greet()
-        await peer.take_envelope()
-        await peer.hear_body()
-        await gate.wait()
-        await peer.say("250 stored")
-        await take_all(peer)
-
-    server = await rig.serve(slow, refuse)
+    server = await rig.serve(gated(gate), refuse)
     rig.run(rig.config(server.port, connections=5))
     rig.work.add(*(attempt(number) for number in range(10)))
     await server.until(lambda: len(server.peers) == 2)
@@ -198,15 +190,7 @@ async def test_a_new_login_is_tried_at_once(rig: Rig) -> None:
 async def test_a_changed_upstream_finishes_its_message_and_moves(rig: Rig) -> None:
     gate = asyncio.Event()
 
-    async def slow(peer: Peer) -> None:
-        await peer.greet()
-        await peer.take_envelope()
-        await peer.hear_body()
-        await gate.wait()
-        await peer.say("250 stored")
-        await peer.until_quit()
-
-    old = await rig.serve(slow)
+    old = await rig.serve(gated(gate, Peer.until_quit))
     new = await rig.serve(polite)
     courier = rig.run(rig.config(old.port))
     rig.work.add(attempt(1), attempt(2))
@@ -224,15 +208,7 @@ async def test_a_changed_upstream_finishes_its_message_and_moves(rig: Rig) -> No
 async def test_what_the_old_one_still_holds_does_not_keep_the_new_one_waiting(rig: Rig) -> None:
     gate = asyncio.Event()
 
-    async def stuck(peer: Peer) -> None:
-        await peer.greet()
-        await peer.take_envelope()
-        await peer.hear_body()
-        await gate.wait()
-        await peer.say("250 stored")
-        await peer.until_quit()
-
-    old, new = await rig.serve(stuck), await rig.serve(polite)
+    old, new = await rig.serve(gated(gate, Peer.until_quit)), await rig.serve(polite)
     courier = rig.run(rig.config(old.port))
     rig.work.add(attempt(1), attempt(2))
     await old.until_body()
@@ -286,15 +262,7 @@ async def test_an_unchanged_upstream_keeps_its_connections(rig: Rig) -> None:
 async def test_an_upstream_that_goes_finishes_its_message(rig: Rig) -> None:
     gate = asyncio.Event()
 
-    async def slow(peer: Peer) -> None:
-        await peer.greet()
-        await peer.take_envelope()
-        await peer.hear_body()
-        await gate.wait()
-        await peer.say("250 stored")
-        await peer.until_quit()
-
-    server = await rig.serve(slow)
+    server = await rig.serve(gated(gate, Peer.until_quit))
     courier = rig.run(rig.config(server.port))
     rig.work.add(attempt(1))
     await server.until_body()

@@ -5,7 +5,6 @@ folder start.
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import hashlib
 import itertools
 import socket
@@ -17,10 +16,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from prometheus_client.parser import text_string_to_metric_families
 
 from mailrelay_gateway.contract.documents import (
@@ -42,6 +37,7 @@ from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.smtp.refusal import Problem
 from tests.models import made
+from tests.peers.self_signed import certificate
 from tests.waiting import PATIENCE
 
 HOSTNAME = "relay.example.com"
@@ -112,44 +108,6 @@ class MemoryIntake:
 
     def body(self, index: int = -1) -> bytes:
         return self.messages[index].prelude + whole(self.messages[index].body)
-
-
-@cache
-def certificate(*names: str) -> Certificate:
-    """A certificate for these names, signed by itself, so that a client may trust exactly it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-    now = dt.datetime.now(dt.UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=30))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(each) for each in names]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return Certificate(
-        chain=built.public_bytes(serialization.Encoding.PEM).decode(),
-        key=key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ).decode(),
-    )
-
-
-def trusting(*certificates: Certificate) -> ssl.SSLContext:
-    """A client's context that trusts these certificates and checks names."""
-    context = ssl.create_default_context(cadata="".join(each.chain for each in certificates))
-    # Made for this test: signed by itself, and a leaf at the same time.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT if hasattr(ssl, "VERIFY_X509_STRICT") else ~0
-    return context
 
 
 def sha256_verifier(password: str) -> Sha256Verifier:

@@ -45,12 +45,11 @@ from tests.integration.intake.gate import (
     PASSWORD,
     USERNAME,
     Client,
-    certificate,
     configuration,
     open_gate,
-    trusting,
 )
 from tests.models import made
+from tests.peers.self_signed import certificate, trusting
 from tests.waiting import until
 
 DIALOGS = sorted((Path(__file__).parents[2] / "dialogs").glob("*.txt"))

@@ -19,9 +19,8 @@ from tests.integration.intake.gate import (
     SCRYPT_USERNAME,
     USERNAME,
     Gate,
-    certificate,
-    trusting,
 )
+from tests.peers.self_signed import certificate, trusting
 
 
 def message() -> EmailMessage:

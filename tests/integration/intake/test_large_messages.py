@@ -20,12 +20,11 @@ from tests.integration.intake.gate import (
     USERNAME,
     Client,
     Gate,
-    certificate,
     configuration,
     open_gate,
-    trusting,
 )
 from tests.integration.intake.test_commits import to_data
+from tests.peers.self_signed import certificate, trusting
 from tests.waiting import until
 
 

@@ -30,14 +30,13 @@ from tests.integration.intake.gate import (
     USERNAME,
     Client,
     Gate,
-    certificate,
     configuration,
     listeners,
     open_gate,
-    trusting,
 )
 from tests.integration.intake.test_commits import to_data
 from tests.models import made
+from tests.peers.self_signed import certificate, trusting
 from tests.waiting import until
 
 

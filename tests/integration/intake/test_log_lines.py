@@ -15,11 +15,10 @@ from tests.integration.intake.gate import (
     USERNAME,
     Client,
     Gate,
-    certificate,
     configuration,
     open_gate,
-    trusting,
 )
+from tests.peers.self_signed import certificate, trusting
 
 
 async def test_a_brought_username_is_nobody_s_name_in_the_log(gate: Gate) -> None:

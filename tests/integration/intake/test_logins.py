@@ -21,16 +21,15 @@ from tests.integration.intake.gate import (
     USERNAME,
     Client,
     Gate,
-    certificate,
     configuration,
     listeners,
     open_gate,
     senders,
     sha256_verifier,
-    trusting,
 )
 from tests.integration.intake.test_commits import to_data
 from tests.models import made
+from tests.peers.self_signed import certificate, trusting
 from tests.waiting import until
 
 

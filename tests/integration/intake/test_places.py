@@ -17,11 +17,10 @@ from tests.integration.intake.gate import (
     USERNAME,
     Client,
     Gate,
-    certificate,
     open_gate,
-    trusting,
 )
 from tests.integration.intake.test_logins import connected, plain
+from tests.peers.self_signed import certificate, trusting
 from tests.waiting import until
 
 

@@ -52,6 +52,19 @@ def mailrelay(*arguments: object, stdin: str | None = None) -> "subprocess.Compl
     )
 
 
+def in_shell(line: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
+    """A shell's line, for what only a shell can do to standard input."""
+    return subprocess.run(
+        line,
+        shell=True,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
 @dataclass(frozen=True)
 class Done:
     """What a command said, and its exit code."""

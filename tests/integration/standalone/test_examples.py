@@ -21,6 +21,8 @@ from tests.ports import free_port
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 RELAYING = [path for path in EXAMPLES if "smarthost:" in path.read_text()]
 Manifest = dict[str, Any]
+#: The body that `mailrelay send` makes.
+OF_SEND = "This is a test message of `mailrelay send`.\r\n"
 #: What the smarthost wants.
 LOGIN = {"username": "relay", "password": "a password for tests"}
 LOGIN_SECRET: Manifest = {
@@ -109,6 +111,14 @@ def start(objects: list[Manifest], folder: Path, running: list[Relay]) -> Relay:
     return one.start()
 
 
+def arrived(smarthost: Smarthost, subject: str, text: str) -> None:
+    """The smarthost has the message, whole, for its recipient and nobody else."""
+    found = smarthost.relay.captured(subject)
+    assert found["to"] == ["someone@example.net"]
+    raw: bytes = smarthost.relay.ask(f"/sandbox/messages/{found['id']}/raw")
+    assert raw.partition(b"\r\n\r\n")[2] == text.encode()
+
+
 def port_of(objects: list[Manifest], listener: str) -> int:
     (spec,) = [one["spec"] for one in objects if one["kind"] == "MailRelay"]
     return next(int(one["port"]) for one in spec["listeners"] if one["name"] == listener)
@@ -129,7 +139,7 @@ def test_an_example_delivers_through_its_smarthost(
         *("send", "--data", relay.data, "--to", "someone@example.net", "--subject", path.stem)
     )
     assert sent.returncode == 0, sent.stderr
-    smarthost.relay.captured(path.stem)
+    arrived(smarthost, path.stem, OF_SEND)
 
 
 def test_the_second_smarthost_takes_what_the_first_does_not(
@@ -141,7 +151,7 @@ def test_the_second_smarthost_takes_what_the_first_does_not(
         *("send", "--data", relay.data, "--to", "someone@example.net", "--subject", "second way")
     )
     assert sent.returncode == 0, sent.stderr
-    smarthost.relay.captured("second way")
+    arrived(smarthost, "second way", OF_SEND)
 
 
 def test_a_printer_submits_without_tls_and_login(
@@ -155,4 +165,4 @@ def test_a_printer_submits_without_tls_and_login(
             ["someone@example.net"],
             "From: scanner@example.com\r\nSubject: scanned\r\n\r\nPage 1\r\n",
         )
-    smarthost.relay.captured("scanned")
+    arrived(smarthost, "scanned", "Page 1\r\n")

@@ -3,25 +3,16 @@
 import re
 import smtplib
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.integration.standalone.conftest import PROGRAM, Relay, mailrelay
+from tests.integration.standalone.conftest import PROGRAM, Relay, in_shell, mailrelay
 from tests.waiting import PATIENCE
 
 
 def run(command: str, stdin: str = "") -> str:
-    done = subprocess.run(
-        command,
-        shell=True,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = in_shell(command, stdin)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -53,9 +44,7 @@ def test_the_printed_curl_line_delivers_and_verifies_the_certificate(relay: Rela
 def test_curl_without_our_ca_does_not_talk_to_us(relay: Relay) -> None:
     command = relay.command("curl --ssl-reqd")
     without = re.sub(r"--cacert \S+", "", command)
-    done = subprocess.run(
-        without, shell=True, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+    done = in_shell(without)
     assert done.returncode == 60, done.stderr  # CURLE_PEER_FAILED_VERIFICATION
 
 
@@ -193,14 +182,7 @@ def test_a_mistake_in_an_argument_is_one_sentence(
 
 @pytest.mark.parametrize("command", ["COMMAND <&-", r"printf '\377' | COMMAND"])
 def test_a_body_that_is_not_text_is_one_sentence(relay: Relay, command: str) -> None:
-    done = subprocess.run(
-        command.replace("COMMAND", f"{PROGRAM} send --data {relay.data} --body -"),
-        shell=True,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = in_shell(command.replace("COMMAND", f"{PROGRAM} send --data {relay.data} --body -"))
     assert done.returncode == 2
     assert re.fullmatch(r"mailrelay: --body -: standard input is .*\n", done.stderr)
 

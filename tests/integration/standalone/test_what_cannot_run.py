@@ -2,15 +2,20 @@
 
 import re
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from mailrelay_operator.cli.folder import DataFolder
-from tests.integration.standalone.conftest import PROGRAM, ROOT, invoke, mailrelay, sandbox_yaml
+from tests.integration.standalone.conftest import (
+    PROGRAM,
+    ROOT,
+    in_shell,
+    invoke,
+    mailrelay,
+    sandbox_yaml,
+)
 from tests.ports import free_port
-from tests.waiting import PATIENCE
 
 SMARTHOST = """
 apiVersion: mailrelay.dev/v1alpha1
@@ -172,14 +177,7 @@ def test_a_command_that_is_not_there_is_told_from_those_that_are(command: str, s
 @pytest.mark.parametrize("command", ["check", "up", "render"])
 @pytest.mark.parametrize("redirected", ["COMMAND - <&-", r"printf '\377' | COMMAND -"])
 def test_standard_input_that_cannot_be_read_is_one_line(command: str, redirected: str) -> None:
-    done = subprocess.run(
-        redirected.replace("COMMAND", f"{PROGRAM} {command}"),
-        shell=True,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = in_shell(redirected.replace("COMMAND", f"{PROGRAM} {command}"))
     assert done.returncode == 2
     assert re.fullmatch(r"<stdin>: .*\n", done.stderr)
 
