@@ -1,5 +1,5 @@
 """Every reason word of the gateway: the same in the reply's log line, the metric label, `/status`
-and the docs.
+and the docs. Pure.
 
 Each word has one sentence for the person who meets it, and, where a client is told, what it is told
 (REPLIES); docs/reference/reasons.md is generated from here. Imports nothing of ours.

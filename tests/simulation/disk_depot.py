@@ -15,7 +15,8 @@ from typing import Any
 
 import apsw
 
-from mailrelay_gateway.message.body import Body, FileBody
+from mailrelay_gateway.file_body import FileBody
+from mailrelay_gateway.message.body import Body
 from mailrelay_gateway.message.route import Choose, Route
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.disk.folder import Layout

@@ -1,4 +1,4 @@
-"""The contract's documents: what the operator writes and the gateway reads, as models.
+"""The contract's documents: what the operator writes and the gateway reads, as models. Pure.
 
 A configuration is a document about the relay and up to 16 shares of its senders, so that no Secret
 grows past what a Secret can hold. Durations are seconds, sizes octets, times RFC 3339 with Z. How

@@ -1,4 +1,4 @@
-"""The contract's files: how the documents lie on disk, their digests, and how they are read.
+"""The contract's files: how the documents lie on disk, their digests, and how they are read. Pure.
 
 The files are `relay` and `senders-00` to `senders-15`. Each is `FILE/v1.json.gz`: gzipped
 `{schema, digest, document}`. A reader ignores fields and kinds that it does not know (and names

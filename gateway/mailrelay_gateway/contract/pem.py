@@ -1,5 +1,5 @@
-"""PURE: the one reader of certificates and keys, for operator, `mailrelay check` and gateway: what
-one of them takes, all take.
+"""The one reader of certificates and keys, for operator, `mailrelay check` and gateway: what
+one of them takes, all take. Pure.
 
 Text around PEM blocks is ignored (RFC 7468 section 2: comments, names that PKCS#12 tools write, a
 byte order mark), blocks may be indented or joined without a line end, and what is handed on is

@@ -1,4 +1,4 @@
-"""The contract's answer: what a gateway says of itself at GET /status.
+"""The contract's answer: what a gateway says of itself at GET /status. Pure.
 
 Here the gateway is the writer. The rule is that of `documents`: strict when written, tolerant when
 read (`GatewayStatus.read`); a state that the reader does not know is Unknown.

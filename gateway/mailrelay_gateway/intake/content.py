@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mailrelay_gateway.file_body import FileBody
 from mailrelay_gateway.intake.body_file import BodyFile
 from mailrelay_gateway.intake.budget import InFlightBudget, too_much_in_flight
 from mailrelay_gateway.intake.ledger import Account
-from mailrelay_gateway.message.body import INLINE_BODY_LIMIT, Body, FileBody
+from mailrelay_gateway.message.body import INLINE_BODY_LIMIT, Body
 from mailrelay_gateway.message.trace import MAX_TRACE
 from mailrelay_gateway.policy.chain import too_big
 from mailrelay_gateway.reasons import Reason

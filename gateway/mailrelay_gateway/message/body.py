@@ -1,5 +1,5 @@
 """A message's body as whoever sends it sees it: octets in memory, or something to read chunk by
-chunk.
+chunk. Pure.
 
 Where a large body lies (a file, a database) is its store's business alone.
 """
@@ -7,7 +7,6 @@ Where a large body lies (a file, a database) is its store's business alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 #: Up to this many octets of a body stay in memory and in the store's record; larger ones are read
@@ -33,27 +32,6 @@ class StoredBody(Protocol):
 
 #: CRLF line ends, not dot-stuffed.
 Body = bytes | StoredBody
-
-
-class FileBody:
-    """A body in a file of its own."""
-
-    __slots__ = ("path", "size")
-
-    def __init__(self, path: Path, size: int) -> None:
-        """`size` is what the file must have; who reads it compares."""
-        self.path = path
-        self.size = size
-
-    def __repr__(self) -> str:
-        """The path and the size."""
-        return f"FileBody({self.path}, {self.size})"
-
-    def chunks(self, octets: int) -> Iterator[bytes]:
-        """See StoredBody."""
-        with self.path.open("rb") as file:
-            while chunk := file.read(octets):
-                yield chunk
 
 
 def first_octets(body: Body, octets: int) -> bytes:

@@ -1,5 +1,5 @@
 """The values that cross the walls between intake, queue and couriers: identity, message, attempt,
-outcome.
+outcome. Pure.
 
 Only values live here: no behaviour, no I/O. They are made once and shared, never copied per
 recipient.

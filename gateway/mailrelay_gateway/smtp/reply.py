@@ -1,5 +1,5 @@
 """An SMTP reply as a value (RFC 5321 section 4.2, RFC 3463): made here, sent and received
-elsewhere.
+elsewhere. Pure.
 
 The same class serves what we answer to clients and what upstreams answer to us.
 """

@@ -1,4 +1,4 @@
-"""Who may send as what: which namespaces a relay admits, and which addresses it gives them.
+"""Who may send as what: which namespaces a relay admits, and which addresses it gives them. Pure.
 
 The relay's side of the handshake; the sender's side is MailSender.spec.relayRef and from.
 """

@@ -1,4 +1,4 @@
-"""Conditions: which types each kind has, how they begin, and how a new verdict changes them.
+"""Conditions: which types each kind has, how they begin, and how a new verdict changes them. Pure.
 
 All types of a kind are always written. A condition's lastTransitionTime moves only when its status
 flips; its observedGeneration says of which spec it speaks. Why a condition is as it is stands in

@@ -1,4 +1,5 @@
 """What a relay changes about messages: whom they reach, and what they say of where they come from.
+Pure.
 
 Shapes only; the changes are made by the gateway.
 """

@@ -1,4 +1,4 @@
-"""The grammar of the API's scalars: names, hosts, domains, addresses, networks, numbers.
+"""The grammar of the API's scalars: names, hosts, domains, addresses, networks, numbers. Pure.
 
 Only annotated types live here. Each string is bounded, because CEL's cost is computed from the
 bounds, and each rule is a sentence. Grammars are written for RE2 and `re` alike.

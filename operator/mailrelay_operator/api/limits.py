@@ -1,4 +1,4 @@
-"""Limits: what one message may be, and how many may come in what time.
+"""Limits: what one message may be, and how many may come in what time. Pure.
 
 The shapes and their rules; counting lives in the gateway.
 """

@@ -1,4 +1,4 @@
-"""Listeners: the ports that take mail, their TLS, and who may come in.
+"""Listeners: the ports that take mail, their TLS, and who may come in. Pure.
 
 The rules here keep passwords out of the clear and strangers out of the relay; what concerns several
 listeners, or a listener and the Service, is a rule of MailRelaySpec.

@@ -1,4 +1,4 @@
-"""MailDomain: what a domain's owner asks for, and what to copy into DNS.
+"""MailDomain: what a domain's owner asks for, and what to copy into DNS. Pure.
 
 Keys are made by the operator and used by the gateway; the records that go with them stand in the
 status.

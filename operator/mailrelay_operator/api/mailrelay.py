@@ -1,4 +1,4 @@
-"""MailRelay: what a platform team asks for, and what it is told.
+"""MailRelay: what a platform team asks for, and what it is told. Pure.
 
 The spec as a whole, the rules that join its parts, and the status. The parts live in modules of
 their own.

@@ -1,4 +1,4 @@
-"""MailSender: what an app team asks for, and what it is told.
+"""MailSender: what an app team asks for, and what it is told. Pure.
 
 A sender names a relay; the relay admits its namespace (admission.py). Its Secret is written, or its
 login read.

@@ -1,4 +1,4 @@
-"""What all kinds share: object metadata, references, selectors.
+"""What all kinds share: object metadata, references, selectors. Pure.
 
 A reference never crosses a namespace, except where a field `namespace` says so. Metadata is read
 tolerantly: the API server adds fields of its own there.

@@ -1,5 +1,5 @@
 """Every name that we derive: objects, labels, annotations, Secret types, ports' names, the field
-manager.
+manager. Pure.
 
 A name is written nowhere else. What a StatefulSet cannot change (serviceName, selector, claim
 template) is made from these, so none of those names may ever change.

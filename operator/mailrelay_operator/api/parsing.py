@@ -1,5 +1,5 @@
 """From a document (a dict, as YAML or the API server give it) to a model, or to a list of problems
-a person can act on.
+a person can act on. Pure.
 
 `parse` is the door for all who read resources. It is tolerant of what the API server adds to
 metadata and status, and strict with the spec: a typo names its path.

@@ -1,5 +1,5 @@
 """Durations (GEP-2257) and sizes (Kubernetes quantities): text in the API, seconds and octets in
-code.
+code. Pure.
 
 Only these two scalars live here. Both are `str`, so that what a person wrote is what is shown and
 stored again.

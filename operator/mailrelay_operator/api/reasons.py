@@ -1,5 +1,5 @@
 """Every reason word of the operator: the same in conditions, Events, metrics, `mailrelay up` and
-the docs.
+the docs. Pure.
 
 Each word says on which conditions it stands and what to do. A word that the gateway uses too means
 the same there. docs/reference/reasons.md is generated from here.

@@ -1,4 +1,5 @@
 """The reference pages docs/reference/api.md and reasons.md, as text, from the models and reasons.
+Pure.
 
 Only the making of text lives here; docs/reference/generate.py writes the files.
 """

@@ -1,4 +1,4 @@
-"""Overrides of the reply classifier: what an upstream means by a reply.
+"""Overrides of the reply classifier: what an upstream means by a reply. Pure.
 
 Only the rule's shape lives here; the gateway's table of provider rules and its defaults (RFC 5321,
 RFC 3463) do not.

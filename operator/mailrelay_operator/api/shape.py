@@ -1,5 +1,5 @@
 """What every model of the API is made of: frozen structs in camelCase, and rules known to CEL and
-to Python alike.
+to Python alike. Pure.
 
 Here live Struct, the decorators `rule`, `transition` and `beyond_cel`, the annotation TextRule, and
 `find_problems`. No field does. A rule is written once, its CEL expression right above its Python

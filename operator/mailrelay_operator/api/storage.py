@@ -1,4 +1,4 @@
-"""The queue of a relay: where messages wait, and what may never change about it.
+"""The queue of a relay: where messages wait, and what may never change about it. Pure.
 
 A StatefulSet cannot change its claim templates, and mail lies on the volumes: hence the transition
 rules.

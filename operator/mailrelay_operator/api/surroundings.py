@@ -1,4 +1,4 @@
-"""What surrounds the gateway: its Service, pods, NetworkPolicy, resolver and webhooks.
+"""What surrounds the gateway: its Service, pods, NetworkPolicy, resolver and webhooks. Pure.
 
 Shapes only. The pod template is a white list: what would break the promises of the gateway (its
 user, its volumes, its containers) has no field.

@@ -1,4 +1,4 @@
-"""Which fields act, and which ones a resource uses that do not act yet.
+"""Which fields act, and which ones a resource uses that do not act yet. Pure.
 
 A field that does not act is refused by name (`Accepted=False, Unsupported`), never silently
 ignored. ACTING is the whole truth: a path in it acts with all that is below it; a path whose parts

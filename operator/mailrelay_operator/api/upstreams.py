@@ -1,4 +1,4 @@
-"""Upstreams: the ways out of a relay, and the routes that choose between them.
+"""Upstreams: the ways out of a relay, and the routes that choose between them. Pure.
 
 An upstream is a smarthost, direct delivery to MX, or the sandbox. What a provider's preset says is
 data of the gateway; here stand only the names of the presets.

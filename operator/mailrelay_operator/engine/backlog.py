@@ -1,5 +1,5 @@
-"""PURE: the backlog, a set of keys with due times. No clock, no randomness, no await: time and
-jitter are arguments.
+"""The backlog, a set of keys with due times. No clock, no randomness, no await: time and
+jitter are arguments. Pure.
 
 Rule 1: a key that was added is handed out at least once after that moment; adding it while a worker
 has it means once more after that worker. Rule 2: no key is with two workers at a time. Rule 3: a

@@ -1,5 +1,5 @@
-"""PURE: whom a change concerns, and how urgent it is. One that leaves what a plan reads as it was
-(a status that we wrote ourselves, a foreign annotation) concerns nobody.
+"""Whom a change concerns, and how urgent it is. One that leaves what a plan reads as it was
+(a status that we wrote ourselves, a foreign annotation) concerns nobody. Pure.
 """
 
 from __future__ import annotations

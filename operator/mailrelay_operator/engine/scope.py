@@ -1,4 +1,4 @@
-"""PURE: where this operator may look."""
+"""Where this operator may look. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""PURE: what is watched, as it was last seen: replaced whole on each list, changed by each event of
-a watch, and indexed by relay. A round reads here and lists nothing.
+"""What is watched, as it was last seen: replaced whole on each list, changed by each event of
+a watch, and indexed by relay. A round reads here and lists nothing. Pure.
 
 Of each object only that is kept which a plan reads: five thousand tenants may write what they like
 into their annotations.

@@ -1,2 +1,3 @@
-"""PURE: facts become a Plan: objects to apply and create, status, events, annotations, and when to
-look again."""
+"""Facts become a Plan: objects to apply and create, status, events, annotations, and when to
+look again. Pure.
+"""

@@ -1,4 +1,4 @@
-"""PURE: what a plan says to do: one ordered list of typed actions, each with its owner.
+"""What a plan says to do: one ordered list of typed actions, each with its owner. Pure.
 
 The engine does them in this order, and stops at none but the API server's silence: an action that
 fails is a fact of the next plan.

@@ -1,5 +1,5 @@
-"""PURE: certificates: which names a relay's own must carry, when it is due, and whether a given one
-carries a name.
+"""Certificates: which names a relay's own must carry, when it is due, and whether a given one
+carries a name. Pure.
 
 Minting itself (keys, serial numbers, signatures) is engine/minting.py's.
 """

@@ -1,5 +1,6 @@
-"""PURE: the configuration that a relay's gateways shall run, as a whole: documents, files,
-digest."""
+"""The configuration that a relay's gateways shall run, as a whole: documents, files,
+digest. Pure.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""PURE: a MailSender's Secret, as it was found, and what follows for its login: which passwords are
-valid, and until when.
+"""A MailSender's Secret, as it was found, and what follows for its login: which passwords are
+valid, and until when. Pure.
 
 A password ends. What replaces it is valid first, then it stands in the Secret, then the old one
 ends: within REVOKED_WITHIN of a deletion, which is how a leaked password is taken back, and within

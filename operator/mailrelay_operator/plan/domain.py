@@ -1,4 +1,4 @@
-"""PURE: the plan of a MailDomain. The kind does not act yet, and says so."""
+"""The plan of a MailDomain. The kind does not act yet, and says so. Pure."""
 
 from __future__ import annotations
 

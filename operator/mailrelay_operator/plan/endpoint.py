@@ -1,5 +1,5 @@
-"""PURE: where a tenant's client connects: the first listener that takes logins, and the name that
-its certificate has.
+"""Where a tenant's client connects: the first listener that takes logins, and the name that
+its certificate has. Pure.
 """
 
 from __future__ import annotations

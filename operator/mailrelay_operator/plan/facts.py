@@ -1,4 +1,4 @@
-"""PURE: the facts that plans are made from, and the material that was minted for them: values only.
+"""The facts that plans are made from, and the material that was minted for them: values only. Pure.
 
 Facts are what was read a moment ago, whole; nothing here was guessed. In standalone the same values
 come from files. What a plan says to do is in actions.py.

@@ -1,5 +1,5 @@
-"""PURE: a MailRelay's spec and what it refers to become the documents of the gateway's
-configuration.
+"""A MailRelay's spec and what it refers to become the documents of the gateway's
+configuration. Pure.
 
 The contract is mailrelay_gateway.contract; here is the translation of each part, and the reading
 back of what was written.

@@ -1,4 +1,4 @@
-"""PURE: reading and writing Kubernetes objects as plain dictionaries: names, labels, owners, data.
+"""Reading and writing Kubernetes objects as plain dictionaries: names, labels, owners, data. Pure.
 
 What every builder and every check needs to say about an object lives here; no decision does.
 """

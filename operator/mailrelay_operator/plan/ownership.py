@@ -1,4 +1,4 @@
-"""PURE: whether an object that we find under one of our names is ours to write.
+"""Whether an object that we find under one of our names is ours to write. Pure.
 
 Objects that we did not create are never taken over. One that carries our labels for this owner and
 whose controller is gone (after a restore the owner has a new UID) is adopted again; the garbage

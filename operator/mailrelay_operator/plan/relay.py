@@ -1,5 +1,5 @@
-"""PURE: the plan of a MailRelay: its configuration, its own objects, its status, and what its
-senders' plans stand on. Read from top to bottom.
+"""The plan of a MailRelay: its configuration, its own objects, its status, and what its
+senders' plans stand on. Read from top to bottom. Pure.
 
 The order of actions is the order of what may wait: first the configuration, by which rights are
 taken away, then the stamps that show it to the gateways, then everything else.

@@ -1,4 +1,4 @@
-"""PURE: what is said of a MailRelay: its conditions, its numbers, and when to look at it again.
+"""What is said of a MailRelay: its conditions, its numbers, and when to look at it again. Pure.
 
 Each condition is a chain of small checks, of which the first that finds something is the verdict.
 """

@@ -1,5 +1,5 @@
-"""PURE: what the operator remembers, beside the configuration, in the Secret that holds it: the
-MailRelay's last spec that was in force, so that a refused change changes nothing that runs.
+"""What the operator remembers, beside the configuration, in the Secret that holds it: the
+MailRelay's last spec that was in force, so that a refused change changes nothing that runs. Pure.
 
 What is remembered of a sender is its entry in its share. The pods mount other keys only.
 """

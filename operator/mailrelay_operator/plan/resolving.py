@@ -1,5 +1,5 @@
-"""PURE: what a MailRelay refers to (logins, certificates, CAs), found among the facts or told apart
-by what is wrong.
+"""What a MailRelay refers to (logins, certificates, CAs), found among the facts or told apart
+by what is wrong. Pure.
 
 One small function per kind of reference; each answers what was found or a Trouble that names
 object, key and remedy.

@@ -1,4 +1,4 @@
-"""PURE: when a relay's pods get the image of a new operator: not all relays at once.
+"""When a relay's pods get the image of a new operator: not all relays at once. Pure.
 
 A new version of the operator brings a new image for all gateways. What is wrong with it shows at
 the first relays, while the others still run the one before; whoever cannot wait, or will not, sets

@@ -1,5 +1,6 @@
-"""PURE: what runs, compared with what shall run: pods, their digests, their upstreams, their
-queues."""
+"""What runs, compared with what shall run: pods, their digests, their upstreams, their
+queues. Pure.
+"""
 
 from __future__ import annotations
 

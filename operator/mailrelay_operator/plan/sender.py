@@ -1,5 +1,5 @@
-"""PURE: the plan of one MailSender: its Secret, once every ready replica knows its password, and
-its status. Nothing in it depends on another sender.
+"""The plan of one MailSender: its Secret, once every ready replica knows its password, and
+its status. Nothing in it depends on another sender. Pure.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""PURE: what is said of a MailSender: each condition is a chain of small checks, of which the first
-that finds something is the verdict.
+"""What is said of a MailSender: each condition is a chain of small checks, of which the first
+that finds something is the verdict. Pure.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""PURE: the relay's side of the handshake: which MailSenders it admits, by which login, and from
-which spec.
+"""The relay's side of the handshake: which MailSenders it admits, by which login, and from
+which spec. Pure.
 
 A sender's newest spec is in force when every check passes. If one does not, what was in force (its
 entry in the configuration) stays, as far as the relay still admits it: a mistake changes nothing

@@ -1,4 +1,4 @@
-"""PURE: the senders of a relay, packed into the shares of its configuration.
+"""The senders of a relay, packed into the shares of its configuration. Pure.
 
 Whoever is in keeps its place: a share that is full refuses the newcomer and the one that grows,
 oldest first in, never one whose login works.

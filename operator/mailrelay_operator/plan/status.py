@@ -1,5 +1,5 @@
-"""PURE: verdicts become status objects, and changed conditions become Events. A status that says
-the same is not written.
+"""Verdicts become status objects, and changed conditions become Events. A status that says
+the same is not written. Pure.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""PURE: the facts of a relay, understood: which spec is in force, what is known from before, what
-is ours, what runs.
+"""The facts of a relay, understood: which spec is in force, what is known from before, what
+is ours, what runs. Pure.
 
 Made once in a round and handed on: what has to be minted (`wanted`) and what is to be done
 (relay.py) both stand on it.

@@ -1,5 +1,5 @@
-"""PURE: the plans of a relay and of all its senders at once, for where there is nothing to wait
-for: on one machine, and for showing what a cluster would be given.
+"""The plans of a relay and of all its senders at once, for where there is nothing to wait
+for: on one machine, and for showing what a cluster would be given. Pure.
 """
 
 from __future__ import annotations

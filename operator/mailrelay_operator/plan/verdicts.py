@@ -1,5 +1,5 @@
-"""PURE: a resource as it was read: its model or why it is refused. And `Trouble`, one thing in the
-way of acting on it.
+"""A resource as it was read: its model or why it is refused. And `Trouble`, one thing in the
+way of acting on it. Pure.
 """
 
 from __future__ import annotations

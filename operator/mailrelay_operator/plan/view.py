@@ -1,5 +1,5 @@
-"""PURE: what a sender's plan needs to know of its relay: whether it is admitted, where it connects,
-and whether the gateways know it. Made by the relay's plan, handed on by the engine.
+"""What a sender's plan needs to know of its relay: whether it is admitted, where it connects,
+and whether the gateways know it. Made by the relay's plan, handed on by the engine. Pure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""PURE: the volumes of a relay's replicas: how large they are, and how they grow.
+"""The volumes of a relay's replicas: how large they are, and how they grow. Pure.
 
 A claim template cannot be changed, so first every claim is patched, then the StatefulSet is
 replaced around its pods.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mailrelay_gateway.message.body import FileBody
+from mailrelay_gateway.file_body import FileBody
 from mailrelay_gateway.message.effect import Effect, HoldScope
 from mailrelay_gateway.message.envelope import (
     Attempt,

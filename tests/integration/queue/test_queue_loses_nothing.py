@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from mailrelay_gateway.message.body import FileBody
+from mailrelay_gateway.file_body import FileBody
 from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Result
 from mailrelay_gateway.queue.disk.schema import DATABASE
 from mailrelay_gateway.queue.item import State

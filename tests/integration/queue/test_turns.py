@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 
 from mailrelay_gateway.contract.documents import HostPort
-from mailrelay_gateway.message.body import FileBody
+from mailrelay_gateway.file_body import FileBody
 from mailrelay_gateway.message.effect import PauseUntil
 from mailrelay_gateway.message.envelope import (
     ANONYMOUS,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mailrelay_gateway.message.body import INLINE_BODY_LIMIT, Body, FileBody, whole
+from mailrelay_gateway.file_body import FileBody
+from mailrelay_gateway.message.body import INLINE_BODY_LIMIT, Body, whole
 from mailrelay_gateway.message.envelope import Identity, Message, Outcome, Result
 from mailrelay_gateway.message.route import Choose, Route
 from mailrelay_gateway.metrics import Metrics

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mailrelay_gateway.message.body import FileBody
+from mailrelay_gateway.file_body import FileBody
 from mailrelay_gateway.message.envelope import POSTMASTER, Identity, Message, Outcome, Result
 from mailrelay_gateway.queue.item import Move, Recipient
 from mailrelay_gateway.queue.notices import QUOTED_HEADER, write_notice

@@ -1,5 +1,6 @@
 """The rules for replies at MAIL and later, for any upstream, and for refusals at AUTH and before
 that say more than their code. Data: the order is the meaning, the first row that matches wins.
+Pure.
 
 Three thoughts shape the order. A refusal of *us* (login, relaying, client, HELO, account, quota)
 holds the upstream, whatever its code and wherever it comes. A refusal of a recipient, a sender or a

@@ -14,7 +14,8 @@ from typing import Any
 
 import apsw
 
-from mailrelay_gateway.message.body import Body, FileBody
+from mailrelay_gateway.file_body import FileBody
+from mailrelay_gateway.message.body import Body
 from mailrelay_gateway.message.envelope import Identity, Message
 from mailrelay_gateway.queue.disk.schema import FLAG_EIGHT_BIT, FLAG_SMTPUTF8
 from mailrelay_gateway.queue.disk.tables import Bodies, Effects, Tables

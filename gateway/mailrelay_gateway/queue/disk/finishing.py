@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mailrelay_gateway.message.body import FileBody
+from mailrelay_gateway.file_body import FileBody
 from mailrelay_gateway.queue.disk.tables import Effects, Tables
 from mailrelay_gateway.queue.item import State
 from mailrelay_gateway.queue.store import Ended

@@ -12,7 +12,8 @@ from typing import Any
 
 import apsw
 
-from mailrelay_gateway.message.body import Body, FileBody
+from mailrelay_gateway.file_body import FileBody
+from mailrelay_gateway.message.body import Body
 from mailrelay_gateway.queue.disk.dead_letters import DeadLetters
 from mailrelay_gateway.queue.disk.names import Names
 from mailrelay_gateway.queue.disk.schema import IN_FILE

@@ -1,5 +1,5 @@
 """The SMTP client as a state machine without I/O: octets in, events and octets out (in the manner
-of h11).
+of h11). Pure.
 
 Here stands what is said when; which move is legal stands in `client_states`, how a line looks in
 `client_commands`. No socket, clock or task may come in here. The owner carries octets both ways and

@@ -1,4 +1,4 @@
-"""What the SMTP client tells its owner, as values."""
+"""What the SMTP client tells its owner, as values. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """The states of the SMTP client and every legal move between them, as one table. Nothing else
-decides what may follow.
+decides what may follow. Pure.
 
 Three lives in a row: the session (greeting to READY, once a connection), transactions (RSET to
 FINAL, many), the end. With PIPELINING the commands of a transaction leave together, but their

@@ -1,4 +1,4 @@
-"""PURE: the metadata of every object of a relay: name, namespace, labels, owner."""
+"""The metadata of every object of a relay: name, namespace, labels, owner. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""PURE: who may reach the pods (NetworkPolicy), and how many of them may be taken at once
-(PodDisruptionBudget).
+"""Who may reach the pods (NetworkPolicy), and how many of them may be taken at once
+(PodDisruptionBudget). Pure.
 
 Egress is left open on purpose: smarthosts are names whose addresses change, and a NetworkPolicy
 knows addresses only.

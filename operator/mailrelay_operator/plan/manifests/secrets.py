@@ -1,5 +1,6 @@
-"""PURE: the Secrets that we write. Each has a type of ours: an admission policy lets us write no
-other."""
+"""The Secrets that we write. Each has a type of ours: an admission policy lets us write no
+other. Pure.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PURE: the two Services of a relay: one for clients, a headless one for the StatefulSet."""
+"""The two Services of a relay: one for clients, a headless one for the StatefulSet. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""PURE: the StatefulSet of a relay and its ServiceAccount: pods that the restricted Pod Security
-Standard admits.
+"""The StatefulSet of a relay and its ServiceAccount: pods that the restricted Pod Security
+Standard admits. Pure.
 
 serviceName, selector, claim template and pod management policy are fixed for life: a StatefulSet
 cannot change them.

@@ -1,0 +1,27 @@
+"""A message's body in a file: the one form in which intake hands a large body to the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class FileBody:
+    """A body in a file of its own (a StoredBody)."""
+
+    __slots__ = ("path", "size")
+
+    def __init__(self, path: Path, size: int) -> None:
+        """`size` is what the file must have; who reads it compares."""
+        self.path = path
+        self.size = size
+
+    def __repr__(self) -> str:
+        """The path and the size."""
+        return f"FileBody({self.path}, {self.size})"
+
+    def chunks(self, octets: int) -> Iterator[bytes]:
+        """See StoredBody."""
+        with self.path.open("rb") as file:
+            while chunk := file.read(octets):
+                yield chunk
