@@ -22,6 +22,7 @@ from prometheus_client.utils import floatToGoString
 
 from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.contract.files import GatewayConfig
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.reasons import Reason
 
 M = TypeVar("M", bound=MetricWrapperBase)
@@ -36,12 +37,12 @@ CODE_CLASSES = ("2xx", "4xx", "5xx", "none")
 STATES = ("ready", "deferred", "held")
 #: Reasons that dashboards ask for before they ever happened.
 COMMON_REFUSALS = (
-    ("auth", Reason.AUTH_FAILED),
-    ("mail", Reason.AUTH_REQUIRED),
-    ("mail", Reason.SENDER_NOT_ALLOWED),
-    ("data", Reason.RATE_LIMITED),
-    ("data", Reason.SPOOL_FAILED),
-    ("mail", Reason.INSUFFICIENT_STORAGE),
+    (Stage.AUTH, Reason.AUTH_FAILED),
+    (Stage.MAIL, Reason.AUTH_REQUIRED),
+    (Stage.MAIL, Reason.SENDER_NOT_ALLOWED),
+    (Stage.DATA, Reason.RATE_LIMITED),
+    (Stage.DATA, Reason.SPOOL_FAILED),
+    (Stage.MAIL, Reason.INSUFFICIENT_STORAGE),
 )
 
 

@@ -45,9 +45,15 @@ def events() -> Mapping[str, Event]:
     }
 
 
+@cache
+def stages() -> list[str]:
+    """The stages of an SMTP dialog, in the page's order."""
+    return [row[0].strip("`") for row in _rows() if len(row) == 2]
+
+
 def names() -> list[str]:
-    """The first cell of every row: a name that stands on the page twice is in it twice."""
-    return [row[0].strip("`") for row in _rows()]
+    """The name of every key and event: one that stands on the page twice is in it twice."""
+    return [row[0].strip("`") for row in _rows() if len(row) > 2]
 
 
 def _rows() -> Iterator[list[str]]:

@@ -5,7 +5,8 @@ A table and one look-up; nothing else. The words are those of docs/reference/rea
 
 from __future__ import annotations
 
-from mailrelay_operator.cli.submission import Refused, Stage
+from mailrelay_gateway.contract.stage import Stage
+from mailrelay_operator.cli.submission import Refused
 
 _FULL = "The disk of the spool is nearly full; make room there."
 BY_REASON = {

@@ -100,7 +100,7 @@ def send(
     try:
         receipt = submit(target, sender=address, recipients=recipients, message=message)
     except Refused as refused:
-        click.echo(f"Refused at {refused.stage}: {refused.reply}", err=True)
+        click.echo(f"Refused at {refused.stage.upper()}: {refused.reply}", err=True)
         raise NotAccepted(advise(refused)) from None
     click.echo(f"Accepted: {receipt.reply}")
     if folder is not None and endpoint is not None and tail is not None:

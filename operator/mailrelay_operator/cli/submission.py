@@ -11,28 +11,17 @@ import smtplib
 import socket
 import ssl
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.contract.pem import PemProblem, read_bundle
+from mailrelay_gateway.contract.stage import Stage
 
 #: Seconds for each step; the reply to the final dot comes after an fsync, not after a delivery.
 DEADLINE = 30.0
 _QUEUE_ID = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{26}\b")
 _REASON = re.compile(r"\(([A-Z][A-Za-z]+)\)\s*$")
-
-
-class Stage(StrEnum):
-    """How far a submission came."""
-
-    CONNECT = "connecting"
-    TLS = "TLS"
-    AUTH = "AUTH"
-    MAIL = "MAIL"
-    RCPT = "RCPT"
-    DATA = "DATA"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,26 +112,32 @@ def hide_password(url: str) -> str:
 def submit(target: Target, *, sender: str, recipients: list[str], message: bytes) -> Receipt:
     """Submit one message over one connection; Refused says why it was not accepted."""
     client = _connect(target)
+    stage = Stage.EHLO
     try:
-        _check(Stage.CONNECT, client.ehlo())
+        _check(stage, client.ehlo())
         if target.tls is TlsMode.START_TLS:
+            stage = Stage.STARTTLS
             _start_tls(client, target)
         if target.username:
+            stage = Stage.AUTH
             _log_in(client, target)
-        _check(Stage.MAIL, client.mail(sender, [f"SIZE={len(message)}"]))
+        stage = Stage.MAIL
+        _check(stage, client.mail(sender, [f"SIZE={len(message)}"]))
+        stage = Stage.RCPT
         for recipient in recipients:
-            _check(Stage.RCPT, client.rcpt(recipient))
+            _check(stage, client.rcpt(recipient))
+        stage = Stage.DATA
         try:
-            code, text = client.data(message)
+            answer = client.data(message)
         except smtplib.SMTPDataError as error:
-            code, text = error.smtp_code, _octets(error.smtp_error)
-        reply = _check(Stage.DATA, (code, text))
+            raise Refused(stage, _reply(error.smtp_code, error.smtp_error)) from None
+        reply = _check(Stage.END_OF_MESSAGE, answer)
         found = _QUEUE_ID.search(reply)
         return Receipt(reply=reply, queue_id=found[0] if found else "")
     except smtplib.SMTPServerDisconnected as error:
-        raise Refused(Stage.DATA, f"the server closed the connection ({_words(error)})") from None
+        raise Refused(stage, f"the server closed the connection ({_words(error)})") from None
     except OSError as error:
-        raise Refused(Stage.DATA, f"the connection broke ({_words(error)})") from None
+        raise Refused(stage, f"the connection broke ({_words(error)})") from None
     finally:
         client.close()
 
@@ -188,12 +183,12 @@ def _connect(target: Target) -> smtplib.SMTP:
 
 def _start_tls(client: smtplib.SMTP, target: Target) -> None:
     if not client.has_extn("starttls"):
-        raise Refused(Stage.TLS, "the server does not offer STARTTLS", remedy=_NO_TLS)
+        raise Refused(Stage.STARTTLS, "the server does not offer STARTTLS", remedy=_NO_TLS)
     try:
-        _check(Stage.TLS, client.starttls(context=_context(target)))
+        _check(Stage.STARTTLS, client.starttls(context=_context(target)))
     except ssl.SSLError as error:
         raise _tls_trouble(error, target) from None
-    _check(Stage.TLS, client.ehlo())
+    _check(Stage.EHLO, client.ehlo())
 
 
 def _log_in(client: smtplib.SMTP, target: Target) -> None:
@@ -292,7 +287,3 @@ def _check(stage: Stage, answer: tuple[int, bytes]) -> str:
 def _reply(code: int, text: bytes | str) -> str:
     shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     return f"{code} {' '.join(shown.split())}"
-
-
-def _octets(text: bytes | str) -> bytes:
-    return text.encode() if isinstance(text, str) else text

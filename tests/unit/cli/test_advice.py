@@ -2,9 +2,10 @@
 
 import pytest
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.reasons import Reason
 from mailrelay_operator.cli.advice import BY_REASON, PERMANENT, TEMPORARY, advise
-from mailrelay_operator.cli.submission import Refused, Stage
+from mailrelay_operator.cli.submission import Refused
 
 
 def test_every_word_of_the_table_is_one_of_the_gateway_s() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailrelay_gateway.contract.stage import Stage
 from tests.peers import vocabulary
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -108,6 +109,10 @@ def test_every_key_has_a_row_and_a_type() -> None:
     assert set(vocabulary.keys()) == used | OF_THE_LINE
     assert set(vocabulary.keys().values()) <= set(vocabulary.TYPES)
     assert sorted(set(vocabulary.names())) == sorted(vocabulary.names())
+
+
+def test_the_page_lists_the_stages_in_their_order() -> None:
+    assert vocabulary.stages() == [stage.value for stage in Stage]
 
 
 def test_a_list_is_a_plural_and_a_number_says_of_what() -> None:

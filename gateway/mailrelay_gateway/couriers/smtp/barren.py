@@ -70,7 +70,7 @@ def blame(barren: Barren, verdict: Verdict) -> Verdict:
     reply = next((m.reply for m in verdict.meanings if _is_farewell(m)), None)
     if reply is None:
         return verdict
-    phase = Phase.MAIL if verdict.passed is None else min(Phase(verdict.passed + 1), Phase.FINAL)
+    phase = Phase.MAIL if verdict.passed is None else verdict.passed.following
     failure = Failure(
         phase,
         Reason.UPSTREAM_REFUSED,

@@ -10,23 +10,10 @@ from __future__ import annotations
 
 from enum import IntEnum, auto
 
+from mailrelay_gateway.contract.stage import Stage
 
-class Phase(IntEnum):
-    """How far a delivery got, in order. All before MAIL concerns the upstream, from MAIL on it
-    concerns the message.
-    """
-
-    RESOLVE = auto()
-    CONNECT = auto()
-    TLS = auto()
-    GREETING = auto()
-    EHLO = auto()
-    STARTTLS = auto()
-    AUTH = auto()
-    MAIL = auto()
-    RCPT = auto()
-    DATA = auto()
-    FINAL = auto()  # the reply to the final dot
+#: The name by which the couriers still call it.
+Phase = Stage
 
 
 class State(IntEnum):

@@ -1,0 +1,51 @@
+"""The stages of an SMTP dialog, in their order: the one list for logs, metrics, couriers and the
+command line, whether we are the server or the client. Pure.
+
+What each one means stands in docs/logs.md; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """How far a dialog got. All before MAIL concerns the client or the upstream, from MAIL on it
+    concerns the message. A later stage is greater.
+    """
+
+    RESOLVE = "resolve"
+    CONNECT = "connect"
+    TLS = "tls"
+    GREETING = "greeting"
+    EHLO = "ehlo"
+    STARTTLS = "starttls"
+    AUTH = "auth"
+    SESSION = "session"  # between transactions, or at no command in particular
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    END_OF_MESSAGE = "end-of-message"  # the final dot and its reply; Postfix's word
+    FINAL = END_OF_MESSAGE
+
+    @property
+    def following(self) -> Stage:
+        """The next stage; the last one is followed by itself."""
+        return _IN_ORDER[min(_PLACES[self] + 1, len(_IN_ORDER) - 1)]
+
+    # As text they would be ordered by the alphabet.
+    def __lt__(self, other: str) -> bool:
+        return _PLACES[self] < _PLACES[other]
+
+    def __le__(self, other: str) -> bool:
+        return _PLACES[self] <= _PLACES[other]
+
+    def __gt__(self, other: str) -> bool:
+        return _PLACES[self] > _PLACES[other]
+
+    def __ge__(self, other: str) -> bool:
+        return _PLACES[self] >= _PLACES[other]
+
+
+_IN_ORDER = tuple(Stage)
+_PLACES: dict[str, int] = {stage: place for place, stage in enumerate(_IN_ORDER)}
