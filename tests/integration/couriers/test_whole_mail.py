@@ -4,7 +4,10 @@ do, no message is left sitting.
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
+import termios
 from pathlib import Path
 
 import pytest
@@ -126,6 +129,42 @@ async def test_a_reply_lost_after_the_dot_is_uncertain(
     rig.work.add(attempt(1, body=body))
     await rig.work.until_finished(1)
     assert rig.work.results == [(Result.UNCERTAIN, Reason.REPLY_LOST)]
+
+
+async def until_octets_wait(peer: Peer) -> None:
+    """Wait until the kernel holds something for a server that does not read."""
+    found = array.array("i", [0])
+    socket = peer.writer.get_extra_info("socket")
+    while not found[0]:
+        await asyncio.sleep(0.01)
+        fcntl.ioctl(socket.fileno(), termios.FIONREAD, found)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("in_a_file", [False, True])
+async def test_a_yes_before_the_message_has_left_is_no_delivery(
+    rig: Rig, tmp_path: Path, mode: TlsMode, in_a_file: bool
+) -> None:
+    """A server out of step: what it has not even been sent, it cannot have taken."""
+
+    async def say_yes_too_early(peer: Peer) -> None:
+        await peer.hear("MAIL", "RCPT", "DATA")
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await peer.say("250 ok", "250 ok", "354 go")
+        await until_octets_wait(peer)
+        await peer.say("250 2.0.0 stored")
+        await rig.work.until_finished(1)
+
+    server = await serve(rig, mode, say_yes_too_early)
+    rig.run(rig.config(server.port, mode=mode))
+    body: bytes | Path = body_of(20 * 1024 * 1024)
+    if isinstance(body, bytes) and in_a_file:
+        (tmp_path / "body").write_bytes(body)
+        body = tmp_path / "body"
+    rig.work.add(attempt(1, body=body))
+    [outcome] = await rig.work.until_finished(1)
+    assert (outcome.result, outcome.reason) == (Result.DEFERRED, Reason.UPSTREAM_PROTOCOL_ERROR)
+    assert "250 2.0.0 stored" in outcome.detail
 
 
 @pytest.mark.parametrize("octets", [b"", b"Subject: x\r\n\r\ncut sho"])

@@ -196,6 +196,13 @@ class Connection(asyncio.Protocol):
         """The socket takes no more."""
         self._paused = True
 
+    @property
+    def _keeps_octets(self) -> bool:
+        """Whether something of what was written has not gone to the kernel. Under TLS a write that
+        passed through it lies in the TCP transport, and `pause_writing` is not called for it.
+        """
+        return self._paused or (self._progress is not None and self._progress.kept > 0)
+
     def resume_writing(self) -> None:
         """All octets have gone to the kernel."""
         self._paused = False
@@ -225,7 +232,7 @@ class Connection(asyncio.Protocol):
             self._end_transaction(Ending.COMPLETE, event.transcript)
             if self._client.state is not State.READY:
                 return
-            if self._paused:
+            if self._keeps_octets:
                 # It answered before it had read the body: it might take the rest for commands.
                 self.abort(Ending.PROTOCOL)
             elif self._next():
@@ -365,8 +372,8 @@ class Connection(asyncio.Protocol):
         assert attempt is not None
         if self._task is not None:
             self._task.cancel()
-        if transcript.dot_sent and transcript.final is None and self._paused:
-            transcript = replace(transcript, dot_sent=False)  # it is still in our own buffer
+        if transcript.dot_sent and self._keeps_octets:
+            transcript, ending, detail = parting.dot_kept(transcript, ending, detail)
         verdict = classify_transaction(
             transcript,
             ending,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from mailrelay_gateway.couriers.replies.classify import AWAITED, Failure
+from dataclasses import replace
+
+from mailrelay_gateway.couriers.replies.classify import AWAITED, Ending, Failure
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client.events import SessionEnded, Trouble
+from mailrelay_gateway.smtp.client.events import SessionEnded, Transcript, Trouble
 from mailrelay_gateway.smtp.client.states import PHASES, State
 
 
@@ -32,3 +34,14 @@ def ended(event: SessionEnded) -> Failure:
         reason = Reason.UPSTREAM_PROTOCOL_ERROR
     detail = event.detail or f"answered {event.reply} when we awaited {AWAITED[event.phase]}"
     return Failure(event.phase, reason, detail, event.reply)
+
+
+def dot_kept(transcript: Transcript, ending: Ending, detail: str) -> tuple[Transcript, Ending, str]:
+    """How a transaction ended whose final dot has not left us: whatever the server answered yes
+    to, it was not this message.
+    """
+    final = transcript.final
+    if final is not None and final.code < 400:
+        ending, detail = Ending.PROTOCOL, f"answered {final} before the message had left"
+        transcript = replace(transcript, final=None)
+    return replace(transcript, dot_sent=False), ending, detail

@@ -67,7 +67,7 @@ class Progress:
 
     __slots__ = ("_socket", "_transport", "_unsent", "heard_at")
 
-    def __init__(self, transport: asyncio.BaseTransport) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         """Watch over a connected TCP transport, and let the kernel do so."""
         self._transport = transport
         self._socket: Socket | None = transport.get_extra_info("socket")
@@ -75,6 +75,11 @@ class Progress:
         self.heard_at = 0.0
         if self._socket is not None:
             watch_over(self._socket)
+
+    @property
+    def kept(self) -> int:
+        """Octets that the TCP transport has not given to the kernel."""
+        return self._transport.get_write_buffer_size()
 
     def look(self, writer: asyncio.WriteTransport, now: float) -> float:
         """When octets last came or went, as far as can be seen; `writer` is what is written to."""
