@@ -8,18 +8,23 @@ import array
 import asyncio
 import fcntl
 import termios
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.contract.status import UpstreamState
+from mailrelay_gateway.couriers.smtp.body_stream import stream_body
 from mailrelay_gateway.couriers.smtp.health import Probing
 from mailrelay_gateway.message.envelope import Attempt, Result
 from mailrelay_gateway.reasons import Reason
 from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import attempt
 from tests.integration.couriers.scripted_server import Peer, Script, ScriptedServer, take_all
+from tests.waiting import PATIENCE
 
 DELIVERED = (Result.DELIVERED, Reason.DELIVERED)
 QUICK = Probing(first=0.02, longest=0.1, spread=0.0)
@@ -180,6 +185,42 @@ async def test_a_body_of_another_length_is_never_sent(
     await rig.work.until_finished(2)
     assert rig.work.results == [(Result.DEFERRED, Reason.INTERNAL_ERROR)] * 2
     assert bodies(server) == []
+
+
+class SlowDisk:
+    """A StoredBody whose first read takes until the test says so."""
+
+    size = 1
+
+    def __init__(self) -> None:
+        self.reading = threading.Event()
+        self.read = threading.Event()
+        self.closed = threading.Event()
+
+    def chunks(self, octets: int) -> Iterator[bytes]:
+        del octets
+        try:
+            self.reading.set()
+            self.read.wait(PATIENCE)
+            yield b"x"
+        finally:
+            self.closed.set()
+
+
+async def test_a_body_is_closed_when_its_stream_is_broken_off_amid_a_read() -> None:
+    body = SlowDisk()
+
+    async def send(_chunk: bytes) -> None:
+        """Nowhere."""
+
+    message = replace(attempt().message, body=body, size=1)
+    stream = asyncio.get_running_loop().create_task(stream_body(message, send))
+    assert await asyncio.to_thread(body.reading.wait, PATIENCE)
+    stream.cancel()
+    asyncio.get_running_loop().call_later(0.1, body.read.set)
+    with pytest.raises(asyncio.CancelledError):
+        await stream
+    assert await asyncio.to_thread(body.closed.wait, PATIENCE)
 
 
 # --- nothing sits still

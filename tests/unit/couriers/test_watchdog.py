@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from mailrelay_gateway.couriers.smtp.deadlines import Deadlines, Watchdog
+from mailrelay_gateway.couriers.smtp.deadlines import READ_FIRST, Deadlines, Watchdog
 from mailrelay_gateway.smtp.client.states import State
 
 
@@ -47,6 +47,7 @@ def test_feeding_again_moves_the_deadline_without_new_timers() -> None:
     loop.pass_time(5)
     assert expired == []
     loop.pass_time(5)
+    loop.pass_time(READ_FIRST)
     assert len(expired) == 1
     loop.pass_time(100)
     assert len(expired) == 1
@@ -59,7 +60,22 @@ def test_a_shorter_deadline_strikes_earlier() -> None:
     dog.feed(600)
     dog.feed(2)
     loop.pass_time(2)
-    assert expired == [2]
+    loop.pass_time(READ_FIRST)
+    assert expired == [2 + READ_FIRST]
+
+
+def test_what_came_while_the_process_slept_is_read_first() -> None:
+    loop = Clock()
+    expired: list[float] = []
+    dog = Watchdog(loop, lambda: expired.append(loop.now))
+    dog.feed(10)
+    loop.pass_time(700)  # stopped: the timer rings before what has come is read
+    dog.feed(10)
+    loop.pass_time(READ_FIRST)
+    assert expired == []
+    loop.pass_time(10)
+    loop.pass_time(READ_FIRST)
+    assert expired == [710 + 2 * READ_FIRST]
 
 
 def test_a_stopped_one_never_strikes() -> None:

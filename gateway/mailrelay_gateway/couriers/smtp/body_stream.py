@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from threading import Lock
 
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.smtp.client.body import BodyEncoder
@@ -28,13 +29,13 @@ async def stream_body(message: Message, send: Callable[[bytes], Awaitable[None]]
     took = len(message.prelude)
     if message.prelude:
         await send(encoder.encode(message.prelude))
-    chunks = message.body.chunks(CHUNK)
+    chunks = _Chunks(message.body.chunks(CHUNK))
     try:
         while chunk := await _next(chunks):
             took += len(chunk)
             await send(encoder.encode(chunk))
     finally:
-        await asyncio.shield(asyncio.to_thread(_close, chunks))
+        await asyncio.shield(asyncio.to_thread(chunks.close))
     if took != message.size:
         raise UnreadableBody(
             f"{message.body!r}: {took} octets with ours, and the message has {message.size}"
@@ -42,15 +43,30 @@ async def stream_body(message: Message, send: Callable[[bytes], Awaitable[None]]
     return encoder.finish()
 
 
-async def _next(chunks: Iterator[bytes]) -> bytes:
+async def _next(chunks: _Chunks) -> bytes:
     try:
-        return await asyncio.to_thread(next, chunks, b"")
+        return await asyncio.to_thread(chunks.read)
     except OSError as error:
         raise UnreadableBody(str(error)) from None
 
 
-def _close(chunks: Iterator[bytes]) -> None:
-    """Let the store close what it read from."""
-    close = getattr(chunks, "close", None)
-    if close is not None:
-        close()
+class _Chunks:
+    """Pieces of a body, read in one thread and closed in another: whoever breaks a stream off may
+    do so amid a read, which goes on in its thread.
+    """
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._lock = Lock()
+
+    def read(self) -> bytes:
+        """The next piece; empty at the end."""
+        with self._lock:
+            return next(self._chunks, b"")
+
+    def close(self) -> None:
+        """Let the store close what it read from, once nobody reads."""
+        close = getattr(self._chunks, "close", None)
+        with self._lock:
+            if close is not None:
+                close()

@@ -11,6 +11,11 @@ from typing import Protocol
 
 from mailrelay_gateway.smtp.client.states import State
 
+#: Seconds between the end of a time that a server had and what follows from it. The process may
+#: have slept (SIGSTOP, a frozen cgroup, a paused machine): loops then ring their timers before they
+#: read what has come meanwhile.
+READ_FIRST = 0.01
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
@@ -79,16 +84,17 @@ class Watchdog:
     """A deadline that moves often and strikes rarely: moving it costs an assignment, not a timer.
 
     The timer of the loop is set for the earliest deadline seen and looks again when it rings too
-    early.
+    early. It strikes when the deadline has not moved READ_FIRST later.
     """
 
-    __slots__ = ("_deadline", "_expired", "_loop", "_timer")
+    __slots__ = ("_deadline", "_expired", "_loop", "_passed", "_timer")
 
     def __init__(self, loop: Timers, expired: Callable[[], None]) -> None:
         """Call `expired` once a deadline passes."""
         self._loop = loop
         self._expired = expired
         self._deadline = 0.0
+        self._passed = 0.0  # the deadline that was seen to have passed
         self._timer: asyncio.TimerHandle | None = None
 
     def feed(self, seconds: float) -> None:
@@ -108,8 +114,12 @@ class Watchdog:
             self._timer = None
 
     def _ring(self) -> None:
-        if self._loop.time() < self._deadline - 0.001:  # timers may ring a clock tick early
+        now = self._loop.time()
+        if now < self._deadline - 0.001:  # timers may ring a clock tick early
             self._timer = self._loop.call_at(self._deadline, self._ring)
+        elif self._passed != self._deadline:
+            self._passed = self._deadline
+            self._timer = self._loop.call_at(now + READ_FIRST, self._ring)
         else:
             self._timer = None
             self._expired()

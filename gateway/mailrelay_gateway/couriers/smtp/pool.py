@@ -21,6 +21,7 @@ from mailrelay_gateway.couriers.replies.classify import Failure, Verdict
 from mailrelay_gateway.couriers.smtp import barren
 from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.connection import Connection
+from mailrelay_gateway.couriers.smtp.deadlines import READ_FIRST
 from mailrelay_gateway.couriers.smtp.former import Former
 from mailrelay_gateway.couriers.smtp.health import Action, Happening, Health, pause, step
 from mailrelay_gateway.couriers.smtp.opener import Opener
@@ -319,9 +320,9 @@ class Pool:
             self._look_again(self._watched_at, now)
             return
         if not self._suspected:
-            # It may be we who were busy: what has come meanwhile is read before the next turn.
+            # It may be we who were busy: what has come meanwhile is read first.
             self._suspected = True
-            self._look_again(now, now)
+            self._look_again(now + READ_FIRST, now)
             return
         self._suspected = False
         self._stalled_at = now
