@@ -23,6 +23,7 @@ import uvloop
 
 from mailrelay_gateway import log as logging
 from mailrelay_gateway.contract.documents import ADMIN_PORT
+from mailrelay_gateway.couriers.oauth2.source import TOKENS_FOLDER
 from mailrelay_gateway.descriptors import raise_limit
 from mailrelay_gateway.process import Arguments, Gateway, Stop
 from mailrelay_gateway.queue.disk.space import LOW_WATER
@@ -84,6 +85,12 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         action="store_true",
         help="end with code 2 when the configuration cannot be read, instead of waiting for one",
     )
+    parser.add_argument(
+        "--tokens",
+        type=Path,
+        default=TOKENS_FOLDER,
+        help="folder with the ServiceAccount tokens that are shown at token endpoints",
+    )
     found = parser.parse_args(arguments)
     host, colon, port = found.admin.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
@@ -100,6 +107,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         low_water=found.low_water,
         queue_size=found.queue_size,
         require_config=found.require_config,
+        tokens=found.tokens,
     )
 
 

@@ -8,6 +8,7 @@ builds a key.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
@@ -20,8 +21,9 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from mailrelay_gateway.contract.documents import TlsMode
+from mailrelay_gateway.contract.documents import Smarthost, TlsMode
 from mailrelay_gateway.contract.files import GatewayConfig
+from mailrelay_gateway.contract.oauth2 import OAuth2
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.reasons import Reason
 
@@ -82,6 +84,18 @@ class Gauge(prometheus_client.Gauge):
 
     def _child_samples(self) -> Iterable[Sample]:
         return (Sample("", {}, self.value, None, None),)
+
+
+class Countdown(prometheus_client.Gauge):
+    """The seconds until a moment, as they are when somebody looks: what ends by itself needs nobody
+    to count it down. `ends_at` is of time.monotonic; one that has passed is 0.
+    """
+
+    def _metric_init(self) -> None:
+        self.ends_at = 0.0
+
+    def _child_samples(self) -> Iterable[Sample]:
+        return (Sample("", {}, max(0.0, self.ends_at - time.monotonic()), None, None),)
 
 
 class Histogram(prometheus_client.Histogram):
@@ -299,6 +313,14 @@ class Metrics:
             "Time until the listener's certificate expires.",
             "listener",
         )
+        self.oauth_token_expiry_seconds = Family(
+            Countdown(
+                "mailrelay_oauth_token_expiry_seconds",
+                "Time until the access token for the upstream's login expires; 0: there is none.",
+                ["upstream"],
+                registry=self.registry,
+            )
+        )
         # --- ourselves
         self.config_reloads = counter("config_reloads_total", "Configurations read.", "result")
         self.loop_lag_seconds = Gauge(
@@ -350,6 +372,14 @@ class Metrics:
         self.queue_oldest_seconds.keep([(name,) for name in upstreams])
         self.queue_bytes.keep([(name,) for name in upstreams])
         self.upstream_connections.keep([(name,) for name in upstreams])
+        self.oauth_token_expiry_seconds.keep(
+            [
+                (upstream.name,)
+                for upstream in config.relay.upstreams
+                if isinstance(upstream.settings, Smarthost)
+                and isinstance(upstream.settings.auth, OAuth2)
+            ]
+        )
         fresh = [name for name in upstreams if (name,) not in self.upstream_up._children]
         self.upstream_up.keep([(name,) for name in upstreams])
         for name in fresh:

@@ -28,8 +28,11 @@ from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayCon
 from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_gateway.couriers.registry import Couriers, Parts
+from mailrelay_gateway.couriers.resolver import SystemResolver
 from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
 from mailrelay_gateway.descriptors import sessions_for
+from mailrelay_gateway.egress.client import Egress
+from mailrelay_gateway.egress.rules import Rules, rules_of
 from mailrelay_gateway.folder import ConfigFolder
 from mailrelay_gateway.intake.places import Caps
 from mailrelay_gateway.intake.smtp.listeners import Listeners, Prepared
@@ -83,6 +86,7 @@ class Arguments:
     low_water: int
     queue_size: int | None
     require_config: bool
+    tokens: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,7 @@ class InForce:
 
     config: GatewayConfig
     listeners: Prepared
+    egress: Rules
 
 
 Step = Callable[[], None]
@@ -187,8 +192,15 @@ class Gateway:
             metrics=self.metrics,
             rng=random.Random(),  # noqa: S311 - ids and jitter, no secrets
         )
+        self._egress = Egress(SystemResolver())
         self._couriers = Couriers(
-            Parts(work=self._scheduler, metrics=self.metrics, folder=arguments.spool)
+            Parts(
+                work=self._scheduler,
+                metrics=self.metrics,
+                folder=arguments.spool,
+                egress=self._egress,
+                tokens=arguments.tokens,
+            )
         )
         sessions = sessions_for(self._descriptors)
         log.info("descriptors", descriptor_count=self._descriptors, session_count=sessions)
@@ -303,7 +315,11 @@ class Gateway:
             raise ConfigError(RELAY_FILE, "field upstreams: is empty; a relay needs at least one")
         for courier in self._couriers.all.values():
             courier.prepare(config)
-        return InForce(config=config, listeners=self._listeners.prepare(config))
+        return InForce(
+            config=config,
+            listeners=self._listeners.prepare(config),
+            egress=rules_of(config),
+        )
 
     def _steps(self, ready: InForce) -> tuple[Step, ...]:
         """What puts in force what was prepared: queue and upstreams first, so that what intake
@@ -312,6 +328,7 @@ class Gateway:
         config = ready.config
         return (
             lambda: self.metrics.configure(config),
+            lambda: self._egress.follow(ready.egress),
             *(partial(courier.configure, config) for courier in self._couriers.all.values()),
             lambda: self._configure_queue(config),
             lambda: self._listeners.apply(ready.listeners),

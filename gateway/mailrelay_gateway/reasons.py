@@ -137,6 +137,19 @@ class Reason(StrEnum):
         "UpstreamAuthMissing",
         "The upstream offers no AUTH mechanism that we speak.",
     )
+    UPSTREAM_TOKEN_REFUSED = (
+        "UpstreamTokenRefused",
+        "The token endpoint refuses what we log in with; it gives us no access token.",
+    )
+    UPSTREAM_TOKEN_UNAVAILABLE = (
+        "UpstreamTokenUnavailable",
+        "The token endpoint cannot be asked, or is in trouble: there is no access token.",
+    )
+    UPSTREAM_TOKEN_URL_NOT_ALLOWED = (
+        "UpstreamTokenUrlNotAllowed",
+        "The gateway may not connect to the token endpoint: https and public addresses only,"
+        " besides `allowedEgressCIDRs`.",
+    )
     UPSTREAM_TLS_REQUIRED = (
         "UpstreamTlsRequired",
         "The upstream takes mail over TLS only, and `tls.mode` is None.",

@@ -87,6 +87,7 @@ def relay_document(**given: Any) -> documents.RelayDocument:
         "retry": retry(),
         "admin_token_sha256": "",
         "admin_certificate": None,
+        "egress": documents.Egress(allowed_cidrs=(), loopback=False, proxy=""),
     }
     return documents.RelayDocument(**usual | given)
 

@@ -23,70 +23,21 @@ Strict when written, tolerant when read, since operator and gateway are not upda
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import Field, Tag, ValidationInfo, model_validator
+
+from mailrelay_gateway.contract.oauth2 import OAuth2
+from mailrelay_gateway.contract.part import READING as READING  # noqa: PLC0414 - it is of the documents
+from mailrelay_gateway.contract.part import Part as Part  # noqa: PLC0414
+from mailrelay_gateway.contract.part import UnknownKind as UnknownKind  # noqa: PLC0414
+from mailrelay_gateway.contract.part import by_kind
 
 #: Rises only where a reader that ignores the new field would do harm.
 SCHEMA = 1
 SENDER_SHARES = 16
 ADMIN_PORT = 8025
-
-#: The context of pydantic in which documents are read; built in code, they are written.
-READING: Final = "reading"
-
-
-class Part(BaseModel):
-    """A part of a document: frozen, camelCase in JSON; see above for what raises and when."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
-
-    @classmethod
-    def read(cls, document: Any) -> Self:
-        """From another version's JSON: unknown fields are kept aside in `model_extra`, unknown
-        kinds are tolerated. ValidationError if it cannot be used all the same.
-        """
-        return cls.model_validate(document, extra="allow", context=READING)
-
-
-class UnknownKind(Part):
-    """What a newer writer means and this reader does not know; kept whole, so that it can be
-    written again as it was. Only ever read.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    kind: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_read(cls, given: Any, info: ValidationInfo) -> Any:
-        if info.context != READING and not isinstance(given, UnknownKind):
-            raise ValueError("this version writes no such kind")
-        return given
-
-
-def _by_kind(*known: str) -> Discriminator:
-    """Chooses the member of a union by its `kind`; "" is the tag of UnknownKind."""
-
-    def tag(value: Any) -> str:
-        kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
-        return kind if kind in known else ""
-
-    return Discriminator(tag)
 
 
 class TlsMode(StrEnum):
@@ -195,7 +146,10 @@ class Login(Part):
 
 #: How we log in to a smarthost.
 Auth = Annotated[
-    Annotated[Login, Tag("login")] | Annotated[UnknownKind, Tag("")], _by_kind("login")
+    Annotated[Login, Tag("login")]
+    | Annotated[OAuth2, Tag("oauth2")]
+    | Annotated[UnknownKind, Tag("")],
+    by_kind("login", "oauth2"),
 ]
 
 
@@ -220,7 +174,7 @@ Settings = Annotated[
     Annotated[Smarthost, Tag("smarthost")]
     | Annotated[Sandbox, Tag("sandbox")]
     | Annotated[UnknownKind, Tag("")],
-    _by_kind("smarthost", "sandbox"),
+    by_kind("smarthost", "sandbox"),
 ]
 
 
@@ -267,6 +221,17 @@ class Retry(Part):
     max_interval: float = Field(gt=0)
 
 
+class Egress(Part):
+    """Where the gateway may connect on somebody's word (URLs of token endpoints): inside these
+    networks also to addresses that are not public, and by plain http; `loopback`: they may name
+    loopback addresses. `proxy`: http://HOST:PORT through which public addresses are reached.
+    """
+
+    allowed_cidrs: tuple[str, ...]
+    loopback: bool
+    proxy: str
+
+
 class RelayReference(Part):
     """Which MailRelay this configuration was made from."""
 
@@ -289,6 +254,15 @@ class RelayDocument(Part):
     retry: Retry
     admin_token_sha256: str  # hex; empty: nobody may read /status
     admin_certificate: Certificate | None  # shown by the admin port, where it has TLS
+    egress: Egress
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
+        """One that named no URLs, and allowed none but public ones."""
+        if info.context == READING and isinstance(given, dict):
+            return {"egress": {"allowedCidrs": [], "loopback": False, "proxy": ""}} | given
+        return given
 
 
 class Sha256Verifier(Part):
@@ -318,7 +292,7 @@ Verifier = Annotated[
     Annotated[Sha256Verifier, Tag("sha256")]
     | Annotated[ScryptVerifier, Tag("scrypt")]
     | Annotated[UnknownKind, Tag("")],
-    _by_kind("sha256", "scrypt"),
+    by_kind("sha256", "scrypt"),
 ]
 
 

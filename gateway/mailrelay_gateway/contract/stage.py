@@ -14,6 +14,7 @@ class Stage(StrEnum):
     concerns the message. A later stage is greater.
     """
 
+    TOKEN = "token"  # noqa: S105 - the access token of our login at an upstream
     RESOLVE = "resolve"
     CONNECT = "connect"
     TLS = "tls"

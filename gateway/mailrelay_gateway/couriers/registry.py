@@ -13,11 +13,13 @@ from typing import Protocol, TypeVar
 
 from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.contract.status import UpstreamStatus
+from mailrelay_gateway.couriers.oauth2.kept import KeptTokens
 from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
 from mailrelay_gateway.couriers.sandbox.store import SandboxStore
 from mailrelay_gateway.couriers.smarthost.courier import SmarthostCourier
 from mailrelay_gateway.couriers.unknown import UnknownCourier
 from mailrelay_gateway.couriers.work import Work
+from mailrelay_gateway.egress.client import Egress
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 
@@ -49,16 +51,26 @@ class Courier(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What couriers are made of. `folder` is the spool's: what a courier keeps, it keeps there."""
+    """What couriers are made of. `folder` is the spool's: what a courier keeps, it keeps there;
+    `tokens` is the one with the pod's own tokens.
+    """
 
     work: Work
     metrics: Metrics
     folder: Path
+    egress: Egress
+    tokens: Path
 
 
 #: What makes the courier of a kind.
 COURIERS: Mapping[str, Callable[[Parts], Courier]] = {
-    "smarthost": lambda parts: SmarthostCourier(parts.work, parts.metrics),
+    "smarthost": lambda parts: SmarthostCourier(
+        parts.work,
+        parts.metrics,
+        egress=parts.egress,
+        kept=KeptTokens(parts.folder),
+        tokens=parts.tokens,
+    ),
     "sandbox": lambda parts: SandboxCourier(
         parts.work, lambda: SandboxStore(parts.folder / "sandbox.db"), parts.metrics
     ),

@@ -14,12 +14,15 @@ import asyncio
 import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import dns.asyncresolver
 import dns.exception
 import dns.name
 import dns.resolver
+
+from mailrelay_gateway.egress.names import Resolver, Unresolved
+
+__all__ = ["MAX_ADDRESSES", "Resolver", "SystemResolver", "Unresolved", "parse_hosts"]
 
 #: Addresses of one host that are worth trying; a name with more is answered in random order anyway.
 MAX_ADDRESSES = 8
@@ -28,22 +31,6 @@ CACHE_SIZE = 1000
 HOSTS_FILE = Path("/etc/hosts")
 #: The kubelet writes a few lines; a hosts file beyond this is not read further.
 MAX_HOSTS_OCTETS = 1024 * 1024
-
-
-class Unresolved(Exception):
-    """A name that has no address now; the message says what was asked and what came back."""
-
-
-class Resolver(Protocol):
-    """Gives the addresses of a host."""
-
-    async def addresses(self, host: str) -> Sequence[str]:
-        """IP addresses as text, IPv4 first, never empty, at most MAX_ADDRESSES. Unresolved: there
-        is none now.
-
-        The caller sets the deadline.
-        """
-        ...
 
 
 class SystemResolver:

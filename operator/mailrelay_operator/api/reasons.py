@@ -325,6 +325,32 @@ class Reason(StrEnum):
         "UpstreamReachable",
         "An upstream offers no AUTH mechanism that we speak; its queue waits.",
     )
+    UPSTREAM_TOKEN_REFUSED = (
+        "UpstreamTokenRefused",
+        "UpstreamReachable",
+        (
+            "The token endpoint of an upstream's login refuses what we show; its queue waits. The"
+            " message has the endpoint's own words: correct the Secret, the client ID or what is"
+            " registered there."
+        ),
+    )
+    UPSTREAM_TOKEN_UNAVAILABLE = (
+        "UpstreamTokenUnavailable",
+        "UpstreamReachable",
+        (
+            "The token endpoint of an upstream's login cannot be asked, or is in trouble, and the"
+            " last access token has expired; its queue waits."
+        ),
+    )
+    UPSTREAM_TOKEN_URL_NOT_ALLOWED = (
+        "UpstreamTokenUrlNotAllowed",
+        "UpstreamReachable",
+        (
+            "The gateway may not connect to the token endpoint of an upstream's login; its queue"
+            " waits. Addresses that are not public have to be inside the chart's"
+            " allowedEgressCIDRs."
+        ),
+    )
     UPSTREAM_UNREACHABLE = (
         "UpstreamUnreachable",
         "UpstreamReachable",

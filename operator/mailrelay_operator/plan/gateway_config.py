@@ -53,6 +53,7 @@ def relay_document(
         admin_token_sha256=admin_token_sha256,
         # In a cluster only: on this machine the admin port is plain HTTP on loopback.
         admin_certificate=None if standalone else own_certificate,
+        egress=documents.Egress(allowed_cidrs=(), loopback=False, proxy=""),
     )
 
 
@@ -108,6 +109,7 @@ _PLACEHOLDER = encode(
         retry=documents.Retry(give_up_after=1, max_interval=1),
         admin_token_sha256="",
         admin_certificate=None,
+        egress=documents.Egress(allowed_cidrs=(), loopback=False, proxy=""),
     )
 )
 

@@ -16,7 +16,6 @@ from mailrelay_gateway.contract.documents import (
     Login,
     RelayDocument,
     Smarthost,
-    UnknownKind,
 )
 from mailrelay_gateway.contract.pem import PemProblem, read_bundle
 from mailrelay_operator.api.listeners import Listener
@@ -266,7 +265,7 @@ def _upstream_before(
     for known in before.document.upstreams:
         if known.name == upstream.name and isinstance(known.settings, Smarthost):
             auth = known.settings.auth
-            if isinstance(auth, UnknownKind):
+            if auth is not None and not isinstance(auth, Login):
                 return None  # a newer operator's
             return auth, known.settings.tls.ca
     return None

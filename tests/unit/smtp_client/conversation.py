@@ -7,6 +7,7 @@ from __future__ import annotations
 from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.smtp.client.client import ClientSettings, SmtpClient
 from mailrelay_gateway.smtp.client.events import Event, SessionReady, StartTls
+from mailrelay_gateway.smtp.client.login import Bearer
 
 EHLO_PIPELINING = b"250-sink\r\n250-PIPELINING\r\n250-SIZE 10000\r\n250 8BITMIME\r\n"
 EHLO_PLAIN = b"250 sink\r\n"
@@ -21,6 +22,7 @@ class Conversation:
         tls: TlsMode = TlsMode.NONE,
         username: str = "",
         password: str = "",
+        bearer: Bearer | None = None,
         clear_login: bool = False,
         bytewise: bool = False,
     ) -> None:
@@ -30,6 +32,7 @@ class Conversation:
                 tls=tls,
                 username=username,
                 password=password,
+                bearer=bearer,
                 clear_login=clear_login,
             )
         )
@@ -79,7 +82,7 @@ def ready(ehlo: bytes = EHLO_PIPELINING, *, bytewise: bool = False) -> Conversat
     return conversation
 
 
-def under_tls(ehlo: bytes, **login: str) -> Conversation:
+def under_tls(ehlo: bytes, **login: str | Bearer) -> Conversation:
     """A session that has just got `ehlo` after STARTTLS."""
     conversation = Conversation(tls=TlsMode.START_TLS, **login)  # type: ignore[arg-type]
     conversation.feed(b"220 sink ESMTP\r\n")

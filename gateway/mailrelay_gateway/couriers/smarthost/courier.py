@@ -9,20 +9,29 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from mailrelay_gateway.contract.documents import Smarthost, TlsMode
+import structlog
+
+from mailrelay_gateway.contract.documents import Smarthost, TlsMode, Upstream
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig
+from mailrelay_gateway.contract.oauth2 import OAuth2, RefreshToken
 from mailrelay_gateway.contract.status import UpstreamStatus
+from mailrelay_gateway.couriers.oauth2.kept import KeptTokens
+from mailrelay_gateway.couriers.oauth2.source import TOKENS_FOLDER, TokenSurroundings
 from mailrelay_gateway.couriers.resolver import Resolver, SystemResolver
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.couriers.smtp.health import Probing
 from mailrelay_gateway.couriers.smtp.pool import Pool
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
-from mailrelay_gateway.couriers.smtp.tls import UnusableBundle, client_context
+from mailrelay_gateway.couriers.smtp.tls import UnusableBundle, client_context, endpoint_context
 from mailrelay_gateway.couriers.work import Work
+from mailrelay_gateway.egress.client import Egress
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
+
+log = structlog.get_logger()
 
 
 class SmarthostCourier:
@@ -40,16 +49,33 @@ class SmarthostCourier:
         probing: Probing | None = None,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.time,
+        egress: Egress | None = None,
+        kept: KeptTokens | None = None,
+        tokens: Path = TOKENS_FOLDER,
     ) -> None:
-        """Connect nothing yet; without a resolver the system's is asked."""
+        """Connect nothing yet; without a resolver the system's is asked. `egress` is how token
+        endpoints are asked, `kept` where refresh tokens are kept, `tokens` the folder with the
+        pod's own.
+        """
+        resolver = resolver or SystemResolver()
+        rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._kept = kept
         self._surroundings = Surroundings(
             work=work,
             metrics=metrics,
-            resolver=resolver or SystemResolver(),
+            resolver=resolver,
             deadlines=deadlines or Deadlines(),
             probing=probing or Probing(),
-            rng=rng or random.Random(),  # noqa: S311 - jitter, not a secret
+            rng=rng,
             clock=clock,
+            tokens=TokenSurroundings(
+                egress=egress or Egress(resolver),
+                metrics=metrics,
+                kept=kept,
+                tokens=tokens,
+                rng=rng,
+                clock=clock,
+            ),
         )
         self._pools: dict[str, Pool] = {}
         self._leaving: dict[asyncio.Task[None], Pool] = {}  # of upstreams no longer configured
@@ -62,10 +88,13 @@ class SmarthostCourier:
         """
         for upstream in config.relay.upstreams:
             settings = upstream.settings
-            if not isinstance(settings, Smarthost) or settings.tls.mode is TlsMode.NONE:
+            if not isinstance(settings, Smarthost):
                 continue
             try:
-                client_context(settings.tls)
+                if settings.tls.mode is not TlsMode.NONE:
+                    client_context(settings.tls)
+                if isinstance(settings.auth, OAuth2):
+                    endpoint_context(settings.auth.ca)
             except UnusableBundle as error:
                 raise ConfigError(RELAY_FILE, f"upstream {upstream.name}: {error}") from None
 
@@ -89,12 +118,28 @@ class SmarthostCourier:
             )
             self._leaving[task] = pool
             task.add_done_callback(lambda done: self._leaving.pop(done, None))
+        self._forget_tokens(smarthosts)
         for name, upstream in smarthosts.items():
             known = self._pools.get(name)
             if known is None:
                 self._pools[name] = Pool(upstream, config.relay.hostname, self._surroundings)
             else:
                 known.configure(upstream, config.relay.hostname)
+
+    def _forget_tokens(self, smarthosts: Mapping[str, Upstream]) -> None:
+        """Refresh tokens of logins that are no longer configured."""
+        kept = self._kept
+        if kept is None:
+            return
+        wanted = [name for name, one in smarthosts.items() if _refreshes(one)]
+
+        def forget() -> None:
+            try:
+                kept.forget_all_but(wanted)
+            except OSError as error:
+                log.error("oauth_refresh_token_not_kept", error=str(error.strerror))
+
+        asyncio.get_running_loop().run_in_executor(None, forget)
 
     def wake(self, lane: LaneKey) -> None:
         """An attempt is ready in that lane. Unknown upstreams are ignored: they are another
@@ -121,3 +166,9 @@ class SmarthostCourier:
             task.cancel()
         pools = [*self._pools.values(), *leaving.values()]
         await asyncio.gather(*(pool.stop(grace) for pool in pools))
+
+
+def _refreshes(upstream: Upstream) -> bool:
+    settings = upstream.settings
+    auth = settings.auth if isinstance(settings, Smarthost) else None
+    return isinstance(auth, OAuth2) and isinstance(auth.grant, RefreshToken)

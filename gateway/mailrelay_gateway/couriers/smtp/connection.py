@@ -318,7 +318,9 @@ class Connection(asyncio.Protocol):
     # --- attempts
 
     def _next(self) -> bool:
-        if self.retired or self.completed >= self._settings.messages:
+        settings = self._settings
+        over = self.retired or self.completed >= settings.messages
+        if over or (settings.login_over is not None and settings.login_over()):
             self._leave()
             self._owner.backlog()  # what we do not take, another has to
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
@@ -21,3 +22,5 @@ class ConnectionSettings:
     server_name: str
     deadlines: Deadlines
     messages: int  # after so many it leaves
+    #: Whether its login is over, so that it leaves before its next message; None: it lasts.
+    login_over: Callable[[], bool] | None = None

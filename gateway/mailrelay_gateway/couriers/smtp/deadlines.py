@@ -51,9 +51,13 @@ class Deadlines:
                 | State.HELO
                 | State.STARTTLS
                 | State.AUTH_PLAIN
+                | State.AUTH_PLAIN_ASKED
                 | State.AUTH_LOGIN
                 | State.AUTH_USERNAME
                 | State.AUTH_PASSWORD
+                | State.AUTH_BEARER
+                | State.AUTH_BEARER_SHOWN
+                | State.AUTH_BEARER_DISMISSED
             ):
                 return self.session
             case State.DATA:

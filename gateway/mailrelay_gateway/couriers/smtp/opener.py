@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
+from collections.abc import Callable
+from functools import partial
 
 from mailrelay_gateway.contract.documents import (
     HostPort,
@@ -16,6 +18,9 @@ from mailrelay_gateway.contract.documents import (
     UnknownKind,
     Upstream,
 )
+from mailrelay_gateway.contract.oauth2 import OAuth2, SaslMechanism
+from mailrelay_gateway.couriers.oauth2.answers import NoToken
+from mailrelay_gateway.couriers.oauth2.source import TokenSource
 from mailrelay_gateway.couriers.replies.classify import Failure
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.couriers.smtp.connection_settings import ConnectionSettings
@@ -23,12 +28,17 @@ from mailrelay_gateway.couriers.smtp.health import order_hosts
 from mailrelay_gateway.couriers.smtp.owner import Owner
 from mailrelay_gateway.couriers.smtp.report import Reporter
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
-from mailrelay_gateway.couriers.smtp.tls import UnusableBundle, client_context
+from mailrelay_gateway.couriers.smtp.tls import UnusableBundle, client_context, endpoint_context
 from mailrelay_gateway.couriers.smtp.transport import Opened, Opening
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.client import ClientSettings
-from mailrelay_gateway.smtp.client.commands import credential_defect
+from mailrelay_gateway.smtp.client.commands import (
+    credential_defect,
+    oauthbearer_response,
+    xoauth2_response,
+)
+from mailrelay_gateway.smtp.client.login import Bearer
 from mailrelay_gateway.smtp.client.states import Phase
 
 
@@ -41,8 +51,12 @@ class Opener:
         hostname: str,
         surroundings: Surroundings,
         owner: Owner[Connection],
+        *,
+        on_no_token: Callable[[Failure], None],
     ) -> None:
-        """Open nothing yet; `hostname` is what EHLO says, `owner` whose connections they are."""
+        """Open nothing yet; `hostname` is what EHLO says, `owner` whose connections they are.
+        `on_no_token` is told when there is no access token for a login that needs one.
+        """
         self._loop = asyncio.get_running_loop()
         self._around = surroundings
         self._owner = owner
@@ -52,6 +66,8 @@ class Opener:
         #: Why no connection can ever be opened as it is configured.
         self.defect: Failure | None = None
         self._tls_context: ssl.SSLContext | None = None
+        self._on_no_token = on_no_token
+        self._tokens: TokenSource | None = None
         self._take(upstream, hostname)
 
     def configure(self, upstream: Upstream, hostname: str) -> bool:
@@ -71,7 +87,20 @@ class Opener:
             resolver=self._around.resolver,
             deadlines=self._around.deadlines,
             make=self._make,
+            tokens=self._tokens,
         )
+
+    def login_refused(self, failure: Failure) -> None:
+        """The upstream has refused our login after it had taken it: by now the token may be worth
+        nothing.
+        """
+        if self._tokens is not None and failure.reason is Reason.UPSTREAM_AUTH_FAILED:
+            self._tokens.reject_present()
+
+    def stop(self) -> None:
+        """Fetch no more tokens."""
+        if self._tokens is not None:
+            self._tokens.stop()
 
     def learn(self, opened: Opened) -> None:
         """Try the hosts that failed last for a while."""
@@ -96,31 +125,65 @@ class Opener:
                 f"its login is of the kind {auth.kind!r}, which this version of the gateway does"
                 " not know: update the gateway",
             )
-        elif auth is not None and (sentence := credential_defect(auth.username, auth.password)):
-            self.defect = Failure(Phase.AUTH, Reason.UPSTREAM_AUTH_FAILED, sentence)
+        elif auth is not None:
+            # Tokens are looked at where they come in.
+            secret = auth.password if isinstance(auth, Login) else "token"
+            if sentence := credential_defect(auth.username, secret):
+                self.defect = Failure(Phase.AUTH, Reason.UPSTREAM_AUTH_FAILED, sentence)
+        self._take_tokens(auth if isinstance(auth, OAuth2) else None)
         if self._smarthost.tls.mode is not TlsMode.NONE:
             try:
                 self._tls_context = client_context(self._smarthost.tls)
             except UnusableBundle as error:
                 self.defect = Failure(Phase.TLS, Reason.UPSTREAM_TLS_FAILED, str(error))
 
-    def _make(self, host: HostPort, address: str) -> Connection:
+    def _take_tokens(self, settings: OAuth2 | None) -> None:
+        """A login that stays the same keeps its token."""
+        tokens = self._tokens
+        if tokens is not None and tokens.settings == settings:
+            return
+        if tokens is not None:
+            tokens.stop()
+        self._tokens = None
+        if settings is None:
+            return
+        try:
+            context = endpoint_context(settings.ca)
+        except UnusableBundle as error:
+            self.defect = Failure(Phase.TOKEN, Reason.UPSTREAM_TOKEN_UNAVAILABLE, str(error))
+            return
+        self._tokens = TokenSource(
+            self._lane.upstream,
+            settings,
+            self._around.tokens,
+            context=context,
+            on_failure=self._no_token,
+        )
+
+    def _no_token(self, found: NoToken) -> None:
+        self._on_no_token(Failure(Phase.TOKEN, found.reason, found.detail))
+
+    def _make(self, host: HostPort, address: str, token: str) -> Connection:
         smarthost = self._smarthost
-        login = smarthost.auth if isinstance(smarthost.auth, Login) else None
+        auth = smarthost.auth
+        login = auth if isinstance(auth, Login) else None
+        bearer = _bearer(auth, token, host) if isinstance(auth, OAuth2) else None
         settings = ConnectionSettings(
             lane=self._lane,
             host=f"{host.host}:{host.port}",
             client=ClientSettings(
                 hostname=self._hostname,
                 tls=smarthost.tls.mode,
-                username=login.username if login else "",
+                username=auth.username if isinstance(auth, Login | OAuth2) else "",
                 password=login.password if login else "",
+                bearer=bearer,
                 clear_login=ipaddress.ip_address(address).is_loopback,
             ),
             tls_context=self._tls_context,
             server_name=(smarthost.tls.server_name or host.host).rstrip("."),
             deadlines=self._around.deadlines,
             messages=self._messages,
+            login_over=partial(self._tokens.replaced, token) if bearer and self._tokens else None,
         )
         return Connection(
             settings,
@@ -129,3 +192,14 @@ class Opener:
             reporter=self._reporter,
             clock=self._around.clock,
         )
+
+
+def _bearer(auth: OAuth2, token: str, host: HostPort) -> Bearer:
+    """What is said with this token; the dismissals are those of RFC 7628 section 3.2.3 and of
+    Google's description of XOAUTH2.
+    """
+    if auth.mechanism is SaslMechanism.OAUTHBEARER:
+        response = oauthbearer_response(auth.username, token, host.host, host.port)
+        return Bearer(mechanism="OAUTHBEARER", response=response, dismissal="AQ==")
+    response = xoauth2_response(auth.username, token)
+    return Bearer(mechanism="XOAUTH2", response=response, dismissal="")

@@ -15,10 +15,9 @@ import asyncio
 import structlog
 
 from mailrelay_gateway.contract.documents import Upstream
-from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
 from mailrelay_gateway.couriers.replies.classify import Failure, Verdict
-from mailrelay_gateway.couriers.smtp import barren
+from mailrelay_gateway.couriers.smtp import barren, telling
 from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.couriers.smtp.deadlines import READ_FIRST
@@ -39,9 +38,6 @@ from mailrelay_gateway.smtp.client.states import Phase
 
 log = structlog.get_logger()
 
-#: Characters of a failure that are shown: what several hosts said may be long, and it ends up in a
-#: condition.
-MAX_DETAIL = 1000
 #: So often we look whether anything moves before silence counts as a stall.
 LOOKS = 4
 #: Seconds between two looks at an upstream that has stalled: whether one of its connections got on.
@@ -61,7 +57,7 @@ class Pool:
         self._lane = LaneKey(upstream.name)
         self._around = surroundings
         self._loop = asyncio.get_running_loop()
-        self._opener = Opener(upstream, hostname, surroundings, self)
+        self._opener = Opener(upstream, hostname, surroundings, self, on_no_token=self._no_token)
         self._most = upstream.connections
         self._health = Health(since=surroundings.clock())
         self._breaker = Breaker()
@@ -119,18 +115,12 @@ class Pool:
 
     def status(self) -> UpstreamStatus:
         """What `/status` says."""
-        health = self._health
-        return UpstreamStatus(
-            name=self.name,
-            state=health.state,
-            reason=health.reason or "",
-            message=health.detail[:MAX_DETAIL],
-            since=rfc3339(health.since),
-        )
+        return telling.status(self.name, self._health)
 
     async def stop(self, grace: float) -> None:
         """Begin nothing new, give running transactions `grace` seconds, then break what is left."""
         self._stopping = True
+        self._opener.stop()
         if self._alarm is not None:
             self._alarm.cancel()
         for opening in self._openings:
@@ -200,6 +190,7 @@ class Pool:
 
     def login_refused(self, failure: Failure) -> None:
         """See Owner."""
+        self._opener.login_refused(failure)
         self._happened(Happening.LOGIN_REFUSED, failure)
         for connection in list(self._connections):
             connection.retire()
@@ -408,6 +399,14 @@ class Pool:
             self._restraint.cap(len(self._connections), now)
             self._happened(Happening.FAILED_EXTRA, failure)
 
+    def _no_token(self, failure: Failure) -> None:
+        """Nobody could log in now. With mail waiting it shows at the next opening; without, it is
+        known before there is any. Sessions that are open go on.
+        """
+        idle = not self._connections and not self._openings
+        if idle and self._health.state is not UpstreamState.HELD:
+            self._happened(Happening.FAILED, failure)
+
     def _note_fruit(self, connection: Connection) -> None:
         """Whether it was of any use before it was closed on us."""
         fruit = connection.completed > 0 or connection.fruitful
@@ -443,13 +442,7 @@ class Pool:
                 self._release(before)
             case Action.CAP:
                 assert failure is not None
-                log.warning(
-                    "upstream_connections_capped",
-                    upstream=self.name,
-                    connection_count=len(self._connections),
-                    reason=failure.reason.value,
-                    detail=failure.detail[:MAX_DETAIL],
-                )
+                telling.capped(self.name, len(self._connections), failure)
             case Action.PROBE:
                 self._probe_at = self._loop.time()
             case Action.NOTHING:
@@ -464,16 +457,7 @@ class Pool:
             now = around.clock()
             seconds = max(seconds, failure.effect.moment(now) - now)
         self._probe_at = self._loop.time() + seconds
-        detail = failure.detail[:MAX_DETAIL]
-        log.warning(
-            "upstream_failed",
-            upstream=self.name,
-            reason=failure.reason.value,
-            detail=detail,
-            probe_in_seconds=round(seconds, 1),
-        )
-        around.metrics.upstream_up(self.name).set(0)
-        around.work.hold(self.name, failure.reason, detail)
+        telling.held(self.name, failure, seconds, around)
         self._decide_soon()
 
     def _pause(self) -> float:
@@ -484,9 +468,7 @@ class Pool:
     def _release(self, before: Health) -> None:
         if self._stopping:
             return  # as above
-        log.info("upstream_up", upstream=self.name)
-        self._around.metrics.upstream_up(self.name).set(1)
-        self._around.work.release(self.name)
+        telling.up(self.name, self._around)
 
     def _count(self) -> None:
         if not self._stopping:  # then the upstream may be gone from the configuration

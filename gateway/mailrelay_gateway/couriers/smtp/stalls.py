@@ -25,6 +25,7 @@ MOMENT = 1 / 8
 
 _AWAITED = {
     **AWAITED,
+    Phase.TOKEN: "an access token from its endpoint",
     Phase.RESOLVE: "the address of its host from DNS",
     Phase.CONNECT: "an answer to our connection",
 }

@@ -39,24 +39,29 @@ def client_context(settings: UpstreamTls) -> ssl.SSLContext:
     certificate in it is trusted by itself, an intermediate one or the server's own as well. It
     takes some milliseconds, so it is made once.
     """
-    return _context(settings.ca)
+    return _context(settings.ca, "tls.caRef")
+
+
+def endpoint_context(ca: str | None) -> ssl.SSLContext:
+    """The same for the token endpoint of a login."""
+    return _context(ca, "auth.oauth2.tokenCARef")
 
 
 #: More than a relay has upstreams: what was made when a configuration was prepared is still there
 #: when it comes into force.
 @lru_cache(maxsize=256)
-def _context(ca: str | None) -> ssl.SSLContext:
+def _context(ca: str | None, field: str) -> ssl.SSLContext:
     if ca is None:
         context = ssl.create_default_context()
     else:
         try:
             bundle = read_bundle(ca, field="ca.crt")
         except PemProblem as problem:
-            raise UnusableBundle(f"tls.caRef {problem}") from None
+            raise UnusableBundle(f"{field} {problem}") from None
         try:
             context = ssl.create_default_context(cadata=bundle.pem)
         except (ssl.SSLError, ValueError) as error:  # what our reader takes and OpenSSL does not
-            raise UnusableBundle(f"tls.caRef is refused by OpenSSL ({error})") from None
+            raise UnusableBundle(f"{field} is refused by OpenSSL ({error})") from None
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     # Python 3.13 began to insist on what private authorities often lack (key identifiers): the same
     # everywhere.

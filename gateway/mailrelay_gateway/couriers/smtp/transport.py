@@ -12,8 +12,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from mailrelay_gateway.contract.documents import HostPort
+from mailrelay_gateway.couriers.oauth2.answers import NoToken
 from mailrelay_gateway.couriers.replies.classify import Ending, Failure
 from mailrelay_gateway.couriers.resolver import Resolver, Unresolved
 from mailrelay_gateway.couriers.smtp.connection import Connection
@@ -25,8 +27,20 @@ from mailrelay_gateway.smtp.client.states import Phase
 #: Hosts and addresses tried side by side, at most: each may become a session that counts there.
 RACERS = 4
 
-#: Makes the connection for (host, address); it is not yet connected.
-Make = Callable[[HostPort, str], Connection]
+#: Makes the connection for (host, address, access token or ""); it is not yet connected.
+Make = Callable[[HostPort, str, str], Connection]
+
+
+class Tokens(Protocol):
+    """Where the access token for a login comes from."""
+
+    async def token(self) -> str | NoToken:
+        """One that is good now, or why there is none; it has a deadline of its own."""
+        ...
+
+    def rejected(self, token: str) -> None:
+        """The upstream does not take it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +83,25 @@ class Opening:
     """One session in the making."""
 
     def __init__(
-        self, hosts: Sequence[HostPort], *, resolver: Resolver, deadlines: Deadlines, make: Make
+        self,
+        hosts: Sequence[HostPort],
+        *,
+        resolver: Resolver,
+        deadlines: Deadlines,
+        make: Make,
+        tokens: Tokens | None = None,
     ) -> None:
-        """Try these hosts in their order; `run` does it. Made inside the running loop."""
+        """Try these hosts in their order; `run` does it. Made inside the running loop. `tokens`:
+        each session is logged in with one of these.
+        """
         self._loop = asyncio.get_running_loop()
         self._hosts = hosts
         self._resolver = resolver
         self._deadlines = deadlines
         self._make = make
+        self._tokens = tokens
+        self._token = ""
+        self._awaits_token = False
         self._waiting = deque(_Leg(host) for host in hosts)
         self._running: dict[asyncio.Task[_Found], _Leg] = {}
         self._failures: dict[HostPort, Failure] = {}
@@ -87,7 +112,8 @@ class Opening:
         """How far the leg is that got furthest, and when any of them last got on."""
         legs = [leg.waiting for leg in self._running.values()]
         if not legs:
-            return Waiting(Phase.RESOLVE, self.began_at, 0.0)
+            phase = Phase.TOKEN if self._awaits_token else Phase.RESOLVE
+            return Waiting(phase, self.began_at, 0.0)
         return Waiting(
             max(leg.phase for leg in legs),
             self.began_at,
@@ -97,14 +123,49 @@ class Opening:
     async def run(self) -> Opened:
         """Open a session. Cancelling it leaves no connection behind."""
         try:
-            won = await self._race()
-            if won is not None:
-                return Opened(connection=won.connection, failed=self._failed_hosts(won.host))
-            return Opened(failure=self._worst(), failed=list(self._failures))
+            if self._tokens is None:
+                return await self._open()
+            return await self._open_with_token(self._tokens)
         finally:
-            for task in self._running:
-                task.cancel()
-                task.add_done_callback(_discard)
+            self._drop_legs()
+
+    async def _open(self) -> Opened:
+        won = await self._race()
+        if won is not None:
+            return Opened(connection=won.connection, failed=self._failed_hosts(won.host))
+        return Opened(failure=self._worst(), failed=list(self._failures))
+
+    async def _open_with_token(self, tokens: Tokens) -> Opened:
+        """A token first. One that the upstream does not take is dropped, and another one tried,
+        once: it may have been revoked before its time.
+        """
+        refused: Opened | None = None
+        while True:
+            self._awaits_token = True
+            found = await tokens.token()
+            self._awaits_token = False
+            if isinstance(found, NoToken):
+                return Opened(failure=Failure(Phase.TOKEN, found.reason, found.detail))
+            if refused is not None and found == self._token:
+                return refused  # the endpoint has no other
+            self._token = found
+            opened = await self._open()
+            failure = opened.failure
+            if failure is None or failure.reason is not Reason.UPSTREAM_AUTH_FAILED:
+                return opened
+            tokens.rejected(found)
+            if refused is not None:
+                return opened
+            refused = opened
+            self._drop_legs()
+            self._running = {}
+            self._failures = {}
+            self._waiting = deque(_Leg(host) for host in self._hosts)
+
+    def _drop_legs(self) -> None:
+        for task in self._running:
+            task.cancel()
+            task.add_done_callback(_discard)
 
     async def _race(self) -> _Leg | None:
         """The first leg whose connection is ready; None: all failed."""
@@ -178,7 +239,7 @@ class Opening:
     async def _run(self, leg: _Leg) -> _Found:
         if not leg.address:
             return await self._resolve(leg.host)
-        leg.connection = self._make(leg.host, leg.address)
+        leg.connection = self._make(leg.host, leg.address, self._token)
         return await self._connect(leg.connection, leg.address, leg.host.port)
 
     async def _resolve(self, host: HostPort) -> Failure | Sequence[str]:

@@ -20,9 +20,6 @@ from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.smtp.client.body import encode_body
 from mailrelay_gateway.smtp.client.commands import (
     Capabilities,
-    auth_line,
-    auth_plain_command,
-    auth_plain_line,
     check_address,
     envelope_commands,
     mail_command,
@@ -40,12 +37,10 @@ from mailrelay_gateway.smtp.client.events import (
     Transcript,
     Trouble,
 )
+from mailrelay_gateway.smtp.client.login import Bearer, Login, LoginRefused, Say
 from mailrelay_gateway.smtp.client.replies import ReplyError, ReplyReader
 from mailrelay_gateway.smtp.client.states import MOVES, PHASES, REPLIES, IllegalMove, State
 from mailrelay_gateway.smtp.reply import Reply
-
-#: "Unknown command", "not implemented" and the like: words about AUTH, not about our login.
-NOT_IMPLEMENTED = frozenset({500, 501, 502, 503, 504})
 
 _READY = SessionReady()
 _START_TLS = StartTls()
@@ -55,7 +50,8 @@ _GOODBYE = Goodbye()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
-    """How to open a session: the name for EHLO, TLS, and the login if there is one.
+    """How to open a session: the name for EHLO, TLS, and the login if there is one:
+    a password, or `bearer`.
 
     `clear_login` lets the login travel without TLS; set it for loopback addresses only.
     """
@@ -64,6 +60,7 @@ class ClientSettings:
     tls: TlsMode
     username: str = ""
     password: str = field(default="", repr=False)
+    bearer: Bearer | None = None
     clear_login: bool = False
 
 
@@ -78,10 +75,10 @@ class SmtpClient:
         "_dot_sent",
         "_final",
         "_index",
+        "_login",
         "_mail",
         "_mail_line",
         "_output",
-        "_plain_refused",
         "_rcpts",
         "_reader",
         "_recipients",
@@ -103,7 +100,7 @@ class SmtpClient:
         self.state = State.TLS if settings.tls is TlsMode.IMPLICIT else State.GREETING
         self.capabilities = Capabilities()
         self.replies = 0  # whole replies received, by which the owner sees progress
-        self._plain_refused: Reply | None = None
+        self._login: Login | None = None
         self._dirty = False  # the server may hold an unfinished transaction: RSET first
         self._recipients: Sequence[str]
         self._mail: Reply | None
@@ -320,15 +317,14 @@ class SmtpClient:
                 "a login is configured, tls.mode is None, and the host is not a loopback address"
             )
             events.append(self._end(Trouble.CLEAR_LOGIN, detail=detail))
-        elif "PLAIN" in offered.auth:
-            self._move(State.AUTH_PLAIN)
-            self._output.append(auth_plain_command(settings.username, settings.password))
-        elif "LOGIN" in offered.auth:
-            self._auth_login()
         else:
-            names = " ".join(sorted(offered.auth)) or "nothing"
-            detail = f"of AUTH it offers {names}; we speak PLAIN and LOGIN"
-            events.append(self._end(Trouble.NO_AUTH, detail=detail))
+            self._login = Login(settings.username, settings.password, settings.bearer, offered.auth)
+            first = self._login.begin()
+            if isinstance(first, str):
+                events.append(self._end(Trouble.NO_AUTH, detail=first))
+                return
+            self._move(first.state)
+            self._output.append(first.octets)
 
     def _on_starttls(self, reply: Reply, events: list[Event]) -> None:
         if reply.code >= 400:
@@ -337,50 +333,15 @@ class SmtpClient:
             self._move(State.TLS)
             events.append(_START_TLS)
 
-    def _auth_login(self) -> None:
-        # Without initial response: servers differ in whether LOGIN takes one, all take this.
-        self._move(State.AUTH_LOGIN)
-        self._output.append(b"AUTH LOGIN\r\n")
-
-    def _on_plain(self, reply: Reply, events: list[Event]) -> None:
-        """The answer to AUTH PLAIN: in, out, or a server that did not look at the initial response
-        and asks for it (RFC 4954 section 4 allows it to).
-        """
-        if reply.code // 100 == 3:
-            self._move(State.AUTH_PLAIN_ASKED)
-            self._output.append(auth_plain_line(self._settings.username, self._settings.password))
-        elif reply.permanent and "LOGIN" in self.capabilities.auth:
-            # Some servers list what they cannot do, or check PLAIN against another list of users.
-            self._plain_refused = reply
-            self._auth_login()
-        else:
-            self._on_login(reply, events)
-
-    def _login_refused(self, reply: Reply, events: list[Event]) -> None:
-        """The login has failed by every mechanism there is. Of two refusals the one is told that
-        speaks of the login; both stand in the detail.
-        """
-        first, detail = self._plain_refused, ""
-        if first is not None:
-            detail = f"answered {first} to AUTH PLAIN, and {reply} to AUTH LOGIN"
-            if reply.permanent and reply.code in NOT_IMPLEMENTED:
-                reply = first
-        events.append(self._end(Trouble.REFUSED, reply=reply, detail=detail))
-
-    def _on_challenge(self, reply: Reply, events: list[Event]) -> None:
-        """AUTH LOGIN asks for the username, then for the password."""
-        if reply.code >= 400:
-            self._login_refused(reply, events)
-        elif self.state is State.AUTH_LOGIN:
-            self._move(State.AUTH_USERNAME)
-            self._output.append(auth_line(self._settings.username))
-        else:
-            self._move(State.AUTH_PASSWORD)
-            self._output.append(auth_line(self._settings.password))
-
-    def _on_login(self, reply: Reply, events: list[Event]) -> None:
-        if reply.code >= 400:
-            self._login_refused(reply, events)
+    def _on_auth(self, reply: Reply, events: list[Event]) -> None:
+        """What the login makes of it: the next line, or its end."""
+        assert self._login is not None
+        step = self._login.answered(self.state, reply)
+        if isinstance(step, Say):
+            self._move(step.state)
+            self._output.append(step.octets)
+        elif isinstance(step, LoginRefused):
+            events.append(self._end(Trouble.REFUSED, reply=step.reply, detail=step.detail))
         else:
             self._move(State.READY)
             events.append(_READY)
@@ -475,11 +436,14 @@ _STEPS = {
     State.EHLO: SmtpClient._on_ehlo,
     State.HELO: SmtpClient._on_helo,
     State.STARTTLS: SmtpClient._on_starttls,
-    State.AUTH_PLAIN: SmtpClient._on_plain,
-    State.AUTH_PLAIN_ASKED: SmtpClient._on_plain,
-    State.AUTH_LOGIN: SmtpClient._on_challenge,
-    State.AUTH_USERNAME: SmtpClient._on_challenge,
-    State.AUTH_PASSWORD: SmtpClient._on_login,
+    State.AUTH_PLAIN: SmtpClient._on_auth,
+    State.AUTH_PLAIN_ASKED: SmtpClient._on_auth,
+    State.AUTH_LOGIN: SmtpClient._on_auth,
+    State.AUTH_USERNAME: SmtpClient._on_auth,
+    State.AUTH_PASSWORD: SmtpClient._on_auth,
+    State.AUTH_BEARER: SmtpClient._on_auth,
+    State.AUTH_BEARER_SHOWN: SmtpClient._on_auth,
+    State.AUTH_BEARER_DISMISSED: SmtpClient._on_auth,
     State.RSET: SmtpClient._on_rset,
     State.MAIL: SmtpClient._on_mail,
     State.RCPT: SmtpClient._on_rcpt,

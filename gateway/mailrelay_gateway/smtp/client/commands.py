@@ -24,6 +24,8 @@ _QUOTED_LOCAL_PART = re.compile(r'"(?:[^"\\]|\\.)*"@[^\s<>"]+', re.ASCII)
 MAX_ADDRESS = 1024
 #: Octets of a username or password. Access tokens used as passwords reach 4 KiB.
 MAX_CREDENTIAL = 8192
+#: Octets of a command line (RFC 5321 section 4.5.3.1.4).
+MAX_COMMAND = 512
 
 
 class UnsendableAddress(ValueError):
@@ -158,3 +160,23 @@ def auth_plain_line(username: str, password: str) -> bytes:
 def auth_line(value: str) -> bytes:
     """One answer in AUTH LOGIN."""
     return b64encode(value.encode()) + b"\r\n"
+
+
+def xoauth2_response(username: str, token: str) -> str:
+    """The client response of XOAUTH2 (Google's and Microsoft's), in base64."""
+    return b64encode(f"user={username}\x01auth=Bearer {token}\x01\x01".encode()).decode()
+
+
+def oauthbearer_response(username: str, token: str, host: str, port: int) -> str:
+    """The client response of OAUTHBEARER (RFC 7628 section 3.1), in base64."""
+    name = username.replace("=", "=3D").replace(",", "=2C")  # RFC 5801 section 4: a saslname
+    words = f"n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01"
+    return b64encode(words.encode()).decode()
+
+
+def bearer_command(mechanism: str, response: str) -> bytes | None:
+    """AUTH with its initial response; None where that would make a command line of more than 512
+    octets, which no command may have (RFC 4954 section 4): the server asks for it then.
+    """
+    octets = f"AUTH {mechanism} {response}\r\n".encode()
+    return octets if len(octets) <= MAX_COMMAND else None

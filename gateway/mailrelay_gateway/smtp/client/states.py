@@ -29,6 +29,9 @@ class State(IntEnum):
     AUTH_LOGIN = auto()
     AUTH_USERNAME = auto()
     AUTH_PASSWORD = auto()
+    AUTH_BEARER = auto()
+    AUTH_BEARER_SHOWN = auto()  # the token, after the server asked for it
+    AUTH_BEARER_DISMISSED = auto()  # the server's error challenge was answered: now it refuses
     READY = auto()  # for a transaction; the server may only say 421
     RSET = auto()
     MAIL = auto()
@@ -47,7 +50,7 @@ class IllegalMove(RuntimeError):
     """
 
 
-_LOGIN = {State.AUTH_PLAIN, State.AUTH_LOGIN}
+_LOGIN = {State.AUTH_PLAIN, State.AUTH_LOGIN, State.AUTH_BEARER}
 
 #: From any state to CLOSED, besides these.
 MOVES: dict[State, frozenset[State]] = {
@@ -61,6 +64,11 @@ MOVES: dict[State, frozenset[State]] = {
     State.AUTH_LOGIN: frozenset({State.AUTH_USERNAME}),
     State.AUTH_USERNAME: frozenset({State.AUTH_PASSWORD}),
     State.AUTH_PASSWORD: frozenset({State.READY}),
+    State.AUTH_BEARER: frozenset(
+        {State.AUTH_BEARER_SHOWN, State.AUTH_BEARER_DISMISSED, State.READY}
+    ),
+    State.AUTH_BEARER_SHOWN: frozenset({State.AUTH_BEARER_DISMISSED, State.READY}),
+    State.AUTH_BEARER_DISMISSED: frozenset(),
     State.READY: frozenset({State.RSET, State.MAIL, State.QUIT}),
     State.RSET: frozenset({State.MAIL}),
     State.MAIL: frozenset({State.RCPT, State.READY}),
@@ -87,6 +95,9 @@ REPLIES: dict[State, frozenset[int]] = {
     State.AUTH_LOGIN: frozenset({3, 4, 5}),
     State.AUTH_USERNAME: frozenset({3, 4, 5}),
     State.AUTH_PASSWORD: frozenset({2, 4, 5}),
+    State.AUTH_BEARER: frozenset({2, 3, 4, 5}),
+    State.AUTH_BEARER_SHOWN: frozenset({2, 3, 4, 5}),
+    State.AUTH_BEARER_DISMISSED: frozenset({4, 5}),
     State.READY: frozenset(),
     State.RSET: frozenset({2}),
     State.MAIL: frozenset({2, 4, 5}),
@@ -111,6 +122,9 @@ PHASES: dict[State, Phase] = {
     State.AUTH_LOGIN: Phase.AUTH,
     State.AUTH_USERNAME: Phase.AUTH,
     State.AUTH_PASSWORD: Phase.AUTH,
+    State.AUTH_BEARER: Phase.AUTH,
+    State.AUTH_BEARER_SHOWN: Phase.AUTH,
+    State.AUTH_BEARER_DISMISSED: Phase.AUTH,
     State.READY: Phase.MAIL,
     State.RSET: Phase.MAIL,
     State.MAIL: Phase.MAIL,

@@ -1,0 +1,169 @@
+"""How the answer of a token endpoint is read: a token, or why there is none (RFC 6749 section 5).
+Pure.
+
+Of an error only `error`, `error_codes` and the beginning of the description are shown: the rest of
+an answer is nobody's business, and an endpoint may repeat what it was given.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from mailrelay_gateway.reasons import Reason
+
+#: Characters of a description that are shown, and of `error` itself.
+MAX_DESCRIPTION = 200
+MAX_ERROR = 64
+MAX_CODES = 4
+#: Characters of a token. Microsoft's have 1.5 to 3 KiB, with many groups 6; AUTH lines end at 12288
+#: octets of base64 (RFC 4954 section 4).
+MAX_TOKEN = 8192
+#: Seconds. Where the endpoint names no life; and what is believed of what it names.
+USUAL_LIFE = 600.0
+SHORTEST_LIFE = 3.0
+LONGEST_LIFE = 86400.0
+#: Seconds that an endpoint may tell us to wait, at most.
+LONGEST_WAIT = 3600.0
+
+#: RFC 6750 section 2.1.
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+#: Says that the endpoint, not what was posted, is in trouble.
+_PASSING_ERRORS = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """An access token, for how many seconds it is good, and the refresh token that replaces the
+    one that was posted (empty: none does).
+    """
+
+    access_token: str = field(repr=False)
+    life: float
+    refresh_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoToken:
+    """Why there is none. `refused`: the endpoint does not take what was posted; else it is in
+    trouble, or cannot be asked. `error` is its word; `wait`: seconds that it told us to.
+    """
+
+    reason: Reason
+    detail: str
+    error: str = ""
+    wait: float | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it will say the same again."""
+        return self.reason is Reason.UPSTREAM_TOKEN_REFUSED
+
+
+def read_answer(
+    status: int, headers: Mapping[str, str], body: bytes, *, secrets: Iterable[str] = ()
+) -> Grant | NoToken:
+    """What the endpoint answered. Names of `headers` are in lower case; `secrets` are never
+    shown.
+    """
+    document = _document(body)
+    if status == 200:
+        return _grant(document)
+    error = document.get("error")
+    word = _printable(error, MAX_ERROR) if isinstance(error, str) else ""
+    detail = _hide(_described(status, word, document), secrets)
+    passing = status in (408, 425, 429) or status >= 500 or word in _PASSING_ERRORS
+    if passing or not word:
+        # Without a word of OAuth2's it is somebody else who answers: a proxy, a portal, a redirect.
+        return NoToken(
+            reason=Reason.UPSTREAM_TOKEN_UNAVAILABLE,
+            detail=detail,
+            error=word,
+            wait=_wait(headers.get("retry-after", "")),
+        )
+    return NoToken(reason=Reason.UPSTREAM_TOKEN_REFUSED, detail=detail, error=word)
+
+
+def clock_skew(headers: Mapping[str, str], now: float) -> float:
+    """By how many seconds the endpoint's clock is ahead of `now`; 0 if it does not say."""
+    try:
+        return parsedate_to_datetime(headers.get("date", "")).timestamp() - now
+    except (ValueError, OverflowError, OSError):
+        return 0.0
+
+
+def _document(body: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _grant(document: Mapping[str, Any]) -> Grant | NoToken:
+    token, kind = document.get("access_token"), document.get("token_type", "Bearer")
+    problem = ""
+    if not isinstance(token, str) or not token:
+        problem = "answered 200 without an access_token"
+    elif len(token) > MAX_TOKEN or _BEARER.fullmatch(token) is None:
+        problem = f"gave an access_token that is no bearer token of at most {MAX_TOKEN} characters"
+    elif not isinstance(kind, str) or kind.lower() != "bearer":
+        problem = f"gave a token of the type {_printable(str(kind), MAX_ERROR)}, not Bearer"
+    if problem:
+        return NoToken(reason=Reason.UPSTREAM_TOKEN_UNAVAILABLE, detail=problem)
+    refresh = document.get("refresh_token")
+    usable = isinstance(refresh, str) and 0 < len(refresh) <= MAX_TOKEN and refresh.isascii()
+    return Grant(
+        access_token=str(token),
+        life=_life(document.get("expires_in")),
+        refresh_token=str(refresh) if usable else "",
+    )
+
+
+def _life(given: object) -> float:
+    """Microsoft's older endpoint gives the number as text."""
+    try:
+        seconds = float(given) if isinstance(given, int | float | str) else USUAL_LIFE
+    except ValueError:
+        seconds = USUAL_LIFE
+    if not seconds > 0:  # NaN too
+        return SHORTEST_LIFE
+    return max(SHORTEST_LIFE, min(seconds, LONGEST_LIFE))
+
+
+def _described(status: int, word: str, document: Mapping[str, Any]) -> str:
+    if not word:
+        return f"answered {status}, and nothing that a token endpoint says"
+    codes = document.get("error_codes")
+    listed = codes if isinstance(codes, list) else []
+    numbers = [str(code) for code in listed if isinstance(code, int)]
+    shown = f" ({', '.join(numbers[:MAX_CODES])})" if numbers else ""
+    description = document.get("error_description")
+    words = _printable(description, MAX_DESCRIPTION) if isinstance(description, str) else ""
+    return f"answered {status} {word}{shown}" + (f": {words}" if words else "")
+
+
+def _printable(text: str, most: int) -> str:
+    """One line, without anything that a terminal or a log could take for something else."""
+    line = " ".join(text.split())
+    return "".join(one if one.isprintable() else "?" for one in line)[:most]
+
+
+def _hide(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        # Of a long one its beginning may be all that fits.
+        text = text.replace(secret, "[...]")
+        if len(secret) > 16:
+            text = text.replace(secret[:16], "[...]")
+    return text
+
+
+def _wait(retry_after: str) -> float | None:
+    """Retry-After in seconds; a date there is not worth its reading."""
+    if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 9:
+        return min(float(retry_after), LONGEST_WAIT)
+    return None

@@ -1,0 +1,356 @@
+"""The access tokens of one upstream: fetched ahead of their end, one fetch at a time, kept in
+memory. What is posted, read and decided is in the modules beside this one; here it is carried out.
+
+Nothing here ever shows a token: not in a log line, not in a `repr`. There is no other login to fall
+back to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from mailrelay_gateway.contract.oauth2 import Federated, OAuth2, RefreshToken, token_file_name
+from mailrelay_gateway.couriers.oauth2.answers import Grant, NoToken, clock_skew, read_answer
+from mailrelay_gateway.couriers.oauth2.kept import KeptTokens
+from mailrelay_gateway.couriers.oauth2.requests import (
+    HEADERS,
+    UnusableGrant,
+    request_body,
+    secrets_of,
+)
+from mailrelay_gateway.couriers.oauth2.schedule import Held, pause, take, usable
+from mailrelay_gateway.egress.client import Answer, Egress, Unreachable
+from mailrelay_gateway.egress.rules import NotAllowed
+from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.reasons import Reason
+
+log = structlog.get_logger()
+
+_T = TypeVar("_T")
+
+#: Where a pod has its ServiceAccount tokens, one file for each audience.
+TOKENS_FOLDER = Path("/var/run/secrets/mailrelay/tokens")
+#: Octets of such a token: they have 1 to 2 KiB.
+MAX_OWN_TOKEN = 16 * 1024
+#: Seconds for which a failure is the answer to all who ask: what several openings of one moment
+#: want to know is asked once.
+REMEMBERED = 1.0
+#: Seconds of difference between the clocks that are not worth a word.
+USUAL_SKEW = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSurroundings:
+    """What all sources share. `clock` gives Unix seconds."""
+
+    egress: Egress
+    metrics: Metrics
+    kept: KeptTokens | None = None
+    tokens: Path = TOKENS_FOLDER
+    rng: random.Random = field(default_factory=random.Random)
+    clock: Callable[[], float] = time.time
+
+
+class TokenSource:
+    """The access tokens of one upstream. Lives in one event loop; `stop` ends it."""
+
+    def __init__(
+        self,
+        upstream: str,
+        settings: OAuth2,
+        around: TokenSurroundings,
+        *,
+        context: ssl.SSLContext | None,
+        on_failure: Callable[[NoToken], None],
+    ) -> None:
+        """Fetch a first token at once, and a new one before each ends. `context`: to trust at the
+        endpoint instead of the system's authorities. `on_failure` is told when there is no token
+        and none was to be had, asked for or not.
+        """
+        self.settings = settings
+        self._upstream = upstream
+        self._around = around
+        self._context = context
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._held: Held | None = None
+        self._fetching: asyncio.Task[NoToken | None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._failure: NoToken | None = None  # what came of the last fetch
+        self._failed_at = 0.0
+        self._failures = 0  # in a row
+        self._refresh_token = ""  # newer than the configuration's
+        self._kept_read = False
+        self._skew = 0.0  # the endpoint's clock less ours
+        self._stopped = False
+        around.metrics.oauth_token_expiry_seconds(upstream).ends_at = 0.0
+        self._begin()
+
+    def __repr__(self) -> str:
+        """Whose, and whether there is one."""
+        return f"<TokenSource {self._upstream} usable={usable(self._held, self._loop.time())}>"
+
+    async def token(self) -> str | NoToken:
+        """A token that is good for a login now, or why there is none. Several callers share one
+        fetch; each waits no longer than a request may take.
+        """
+        held = self._held
+        if held is not None and usable(held, self._loop.time()):
+            return held.access_token
+        if self._stopped:
+            return NoToken(reason=Reason.SHUTTING_DOWN, detail="is no longer asked")
+        if self._fetching is None and (known := self._remembered()) is not None:
+            return known
+        task = self._fetching or self._begin()
+        failure = await asyncio.shield(task)
+        held = self._held
+        if failure is None and held is not None:
+            return held.access_token  # just fetched: however short its life, now it lives
+        return (
+            failure
+            or self._failure
+            or NoToken(
+                reason=Reason.UPSTREAM_TOKEN_UNAVAILABLE,
+                detail="gave a token that was refused at once",
+            )
+        )
+
+    def rejected(self, token: str) -> None:
+        """The upstream does not take this token: it is shown to nobody any more."""
+        if self._held is not None and self._held.access_token == token:
+            log.warning("oauth_token_rejected", upstream=self._upstream)
+            self._held = None
+            self._show()
+
+    def reject_present(self) -> None:
+        """The upstream no longer takes what it took: the present token is shown to nobody more."""
+        if self._held is not None:
+            self.rejected(self._held.access_token)
+
+    def replaced(self, token: str) -> bool:
+        """Whether there is another token than this one, so that a session that was logged in with
+        it should give way: its end is near, or it was rejected. Asked for every message.
+        """
+        held = self._held
+        if held is None or held.access_token == token:
+            return False
+        return usable(held, self._loop.time())
+
+    @property
+    def expires_at(self) -> float:
+        """When the present token ends, by the loop's clock; 0 without one."""
+        return self._held.expires_at if self._held is not None else 0.0
+
+    def stop(self) -> None:
+        """Fetch nothing more."""
+        self._stopped = True
+        self._held = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._fetching is not None:
+            self._fetching.cancel()
+
+    # --- fetching
+
+    def _begin(self) -> asyncio.Task[NoToken | None]:
+        assert self._fetching is None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._fetching = self._loop.create_task(self._fetch())
+        self._fetching.add_done_callback(self._ended)
+        return self._fetching
+
+    def _remembered(self) -> NoToken | None:
+        """The last failure, as long as it is not worth asking again."""
+        failure = self._failure
+        if failure is None:
+            return None
+        rest = max(REMEMBERED, failure.wait or 0.0)
+        return failure if self._loop.time() < self._failed_at + rest else None
+
+    async def _fetch(self) -> NoToken | None:
+        """None: there is a new token."""
+        try:
+            skew = self._skew
+            found = await self._ask()
+            if isinstance(found, NoToken) and found.refused and abs(self._skew - skew) > USUAL_SKEW:
+                # What we showed was dated by a clock that is not the endpoint's: now it is known.
+                found = await self._ask()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # a defect of ours must not leave an upstream without a word
+            log.exception("internal_error", upstream=self._upstream)
+            found = NoToken(reason=Reason.INTERNAL_ERROR, detail=f"{type(error).__name__}")
+        if isinstance(found, NoToken):
+            return found
+        self._held = take(found, now=self._loop.time(), jitter=self._around.rng.random())
+        log.info(
+            "oauth_token_fetched",
+            upstream=self._upstream,
+            expires_in_seconds=round(found.life),
+        )
+        return None
+
+    def _ended(self, task: asyncio.Task[NoToken | None]) -> None:
+        self._fetching = None
+        if task.cancelled() or self._stopped:
+            return
+        self._failure = failure = task.result()
+        now = self._loop.time()
+        self._show()
+        if failure is None:
+            assert self._held is not None
+            self._failures = 0
+            self._again_at(self._held.renew_at)
+            return
+        self._failures += 1
+        self._failed_at = now
+        seconds = pause(self._failures, failure.wait, self._around.rng.random())
+        log.warning(
+            "oauth_token_failed",
+            upstream=self._upstream,
+            reason=failure.reason.value,
+            detail=failure.detail,
+            probe_in_seconds=round(seconds, 1),
+        )
+        self._again_at(now + seconds)
+        if not usable(self._held, now):
+            self._on_failure(failure)
+
+    def _again_at(self, when: float) -> None:
+        self._timer = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._fetching is None and not self._stopped:
+            self._begin()
+
+    def _show(self) -> None:
+        if not self._stopped:  # the name may be another source's by now
+            gauge = self._around.metrics.oauth_token_expiry_seconds(self._upstream)
+            gauge.ends_at = self.expires_at
+
+    # --- one request
+
+    async def _ask(self) -> Grant | NoToken:
+        """Post what the grant wants, and read what comes."""
+        settings, around = self.settings, self._around
+        refresh_token = await self._newest_refresh_token()
+        own_token = ""
+        if isinstance(settings.grant, Federated):
+            found = await self._own_token(settings.grant.audience)
+            if isinstance(found, NoToken):
+                return found
+            own_token = found
+        now = around.clock() + self._skew
+        try:
+            # In a thread: a key is loaded and a signature made.
+            body = await self._in_thread(
+                lambda: request_body(
+                    settings, now=now, refresh_token=refresh_token, own_token=own_token
+                )
+            )
+            answer = await around.egress.post(
+                settings.token_url, body, headers=HEADERS, tls=self._context
+            )
+        except UnusableGrant as error:
+            return NoToken(reason=Reason.UPSTREAM_TOKEN_REFUSED, detail=str(error))
+        except NotAllowed as error:
+            return NoToken(
+                reason=Reason.UPSTREAM_TOKEN_URL_NOT_ALLOWED, detail=f"token endpoint: {error}"
+            )
+        except Unreachable as error:
+            return NoToken(
+                reason=Reason.UPSTREAM_TOKEN_UNAVAILABLE, detail=f"token endpoint {error}"
+            )
+        return await self._read(answer, refresh_token, own_token)
+
+    async def _read(self, answer: Answer, refresh_token: str, own_token: str) -> Grant | NoToken:
+        settings = self.settings
+        secrets = secrets_of(settings, refresh_token, own_token)
+        found = read_answer(answer.status, answer.headers, answer.body, secrets=secrets)
+        skew = clock_skew(answer.headers, self._around.clock())
+        self._skew = skew if abs(skew) > USUAL_SKEW else 0.0
+        if isinstance(found, Grant):
+            if isinstance(settings.grant, RefreshToken) and found.refresh_token:
+                await self._rotated(found.refresh_token, refresh_token)
+            return found
+        if refresh_token and found.error == "invalid_grant":
+            # The one that we kept has been revoked or overtaken: next time the one that was given.
+            self._refresh_token = ""
+            await self._on_disk(lambda kept: kept.forget(self._upstream))
+        told = f"token endpoint {found.detail}"
+        if self._skew:
+            told += f"; its clock is {self._skew:+.0f} s from ours"
+        return NoToken(reason=found.reason, detail=told, error=found.error, wait=found.wait)
+
+    async def _own_token(self, audience: str) -> str | NoToken:
+        """The pod's own token, which the kubelet renews in place."""
+        path = self._around.tokens / token_file_name(audience)
+        try:
+            octets = await self._in_thread(lambda: _read_bounded(path))
+            found = octets.decode("ascii").strip()
+        except (OSError, ValueError) as error:
+            words = error.strerror if isinstance(error, OSError) else "is no token"
+            found, why = "", str(words)
+        else:
+            why = "is empty"
+        if found:
+            return found
+        return NoToken(
+            reason=Reason.UPSTREAM_TOKEN_UNAVAILABLE,
+            detail=f"the ServiceAccount token for the audience {audience} cannot be read from"
+            f" {path}: {why}",
+        )
+
+    # --- refresh tokens
+
+    async def _newest_refresh_token(self) -> str:
+        """The one that replaced the configuration's; empty: none did."""
+        if not isinstance(self.settings.grant, RefreshToken):
+            return ""
+        kept = self._around.kept
+        if kept is not None and not self._kept_read:
+            self._refresh_token = await self._in_thread(
+                lambda: kept.read(self._upstream, self.settings)
+            )
+            self._kept_read = True
+        return self._refresh_token
+
+    async def _rotated(self, fresh: str, posted: str) -> None:
+        grant = self.settings.grant
+        assert isinstance(grant, RefreshToken)
+        if fresh == (posted or grant.refresh_token):
+            return
+        self._refresh_token = fresh
+        await self._on_disk(lambda kept: kept.keep(self._upstream, self.settings, fresh))
+
+    async def _on_disk(self, act: Callable[[KeptTokens], None]) -> None:
+        """What cannot be written costs no mail now; after a restart it may."""
+        kept = self._around.kept
+        if kept is None:
+            return
+        try:
+            await self._in_thread(lambda: act(kept))
+        except OSError as error:
+            log.error(
+                "oauth_refresh_token_not_kept", upstream=self._upstream, error=str(error.strerror)
+            )
+
+    async def _in_thread(self, call: Callable[[], _T]) -> _T:
+        return await self._loop.run_in_executor(None, call)
+
+
+def _read_bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_OWN_TOKEN)

@@ -1,0 +1,206 @@
+"""Sends a request to a URL that somebody named: checked, pinned to the address that was checked,
+bounded, and never redirected.
+
+What may be connected to is decided in `rules`. Each request has a connection of its own: those
+that come here are few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from mailrelay_gateway import __version__
+from mailrelay_gateway.egress.names import Resolver, Unresolved
+from mailrelay_gateway.egress.rules import (
+    NotAllowed,
+    Rules,
+    Target,
+    choose,
+    is_allowed,
+    literal,
+    parse_target,
+)
+
+#: Octets of an answer's body. Token endpoints answer with 2 to 8 KiB.
+MAX_ANSWER = 64 * 1024
+#: Seconds for a request from DNS to the last octet of its answer.
+DEADLINE = 15.0
+
+
+class Unreachable(Exception):
+    """No answer that can be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back. Names of `headers` are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Egress:
+    """Requests to URLs that others named."""
+
+    def __init__(self, resolver: Resolver, rules: Rules | None = None) -> None:
+        """Connect to nothing yet."""
+        self._resolver = resolver
+        self.rules = rules or Rules()
+
+    def follow(self, rules: Rules) -> None:
+        """Go by these rules from the next request on."""
+        self.rules = rules
+
+    async def post(
+        self,
+        url: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str],
+        tls: ssl.SSLContext | None = None,
+        deadline: float = DEADLINE,
+    ) -> Answer:
+        """The answer to a POST, whatever its status. `tls`: trust by this instead of the system's
+        authorities. Raises NotAllowed and Unreachable.
+        """
+        target = parse_target(url)
+        if URL(url).host != target.host:  # two readers of one URL: only what both read alike
+            raise NotAllowed("the URL is not of the form https://HOST/PATH")
+        try:
+            async with asyncio.timeout(deadline):
+                pinned, proxy = await self._route(target)
+                return await _request(target, body, headers, tls, pinned, proxy)
+        except TimeoutError:
+            raise Unreachable(f"{target.shown} has not answered within {deadline:g} s") from None
+
+    async def _route(self, target: Target) -> tuple[Sequence[str], str]:
+        """The addresses to connect to, and the proxy that connects instead, if one does."""
+        rules = self.rules
+        if not rules.proxy:
+            return choose(target, await self._addresses(target.host), rules), ""
+        try:
+            addresses = await self._addresses(target.host)
+        except Unreachable:
+            # Behind a proxy few names resolve. The proxy looks it up and decides; it can be told
+            # more names, but nothing here is nearer to it than to us.
+            addresses = ()
+        if addresses:
+            chosen = choose(target, addresses, rules)
+            direct = [address for address in chosen if is_allowed(address, rules)]
+            if direct:
+                return direct, ""
+        elif not target.tls:
+            raise NotAllowed(f"{target.host} does not resolve here, and is asked by https only")
+        proxy = parse_target(rules.proxy)
+        return await self._addresses(proxy.host), rules.proxy
+
+    async def _addresses(self, host: str) -> Sequence[str]:
+        if literal(host) is not None:
+            return (host,)
+        try:
+            return await self._resolver.addresses(host)
+        except Unresolved as error:
+            raise Unreachable(f"{host} has no address: {error}") from None
+
+
+class _Pinned(AbstractResolver):
+    """Gives the addresses that were checked, whatever DNS would say by now."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def _request(
+    target: Target,
+    body: bytes,
+    headers: Mapping[str, str],
+    tls: ssl.SSLContext | None,
+    pinned: Sequence[str],
+    proxy: str,
+) -> Answer:
+    via = f" through the proxy {parse_target(proxy).shown}" if proxy else ""
+    connector = aiohttp.TCPConnector(
+        resolver=_Pinned(pinned), use_dns_cache=False, force_close=True, limit=1
+    )
+    own: dict[str, Any] = {
+        # An answer is bounded as it comes: one that unfolds would not be.
+        "Accept-Encoding": "identity",
+        "User-Agent": f"mailrelay/{__version__}",
+    }
+    try:
+        async with (
+            aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+            ) as session,
+            session.post(
+                target.url,
+                data=body,
+                headers={**own, **headers},
+                allow_redirects=False,
+                ssl=tls if tls is not None else True,
+                proxy=proxy or None,
+                timeout=aiohttp.ClientTimeout(total=None),  # the caller's deadline holds
+            ) as response,
+        ):
+            return Answer(
+                status=response.status,
+                headers={name.lower(): value for name, value in response.headers.items()},
+                body=await _bounded(response, target),
+            )
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise Unreachable(
+            f"{target.shown} shows a certificate that is not trusted"
+            f" ({_words(error.certificate_error)})"
+        ) from None
+    except aiohttp.ClientHttpProxyError as error:
+        raise Unreachable(
+            f"{target.shown} cannot be reached{via}: it answered {error.status}"
+        ) from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        raise Unreachable(f"{target.shown} cannot be asked{via}: {_words(cause)}") from None
+
+
+async def _bounded(response: aiohttp.ClientResponse, target: Target) -> bytes:
+    found = bytearray()
+    async for chunk in response.content.iter_any():
+        found += chunk
+        if len(found) > MAX_ANSWER:
+            raise Unreachable(f"{target.shown} answered with more than {MAX_ANSWER} octets")
+    return bytes(found)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
