@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 
 #: More than this nobody needs; some container runtimes give a thousand million.
@@ -10,6 +11,8 @@ MOST = 1 << 20
 RESERVED = 256
 #: Sessions that a gateway serves at once where descriptors are no matter: each costs memory too.
 MOST_SESSIONS = 4000
+
+_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 def raise_limit() -> int:
@@ -29,3 +32,10 @@ def sessions_for(limit: int) -> int:
     connection, and the file of a large message), and a third is for connections to upstreams.
     """
     return max(1, min(MOST_SESSIONS, (limit - min(RESERVED, limit // 2)) // 3))
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether something failed for want of descriptors, or of the kernel's memory for a socket: our
+    own fault, and nobody else's.
+    """
+    return isinstance(error, OSError) and error.errno in _SHORTAGE

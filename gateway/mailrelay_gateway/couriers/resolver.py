@@ -20,6 +20,7 @@ import dns.exception
 import dns.name
 import dns.resolver
 
+from mailrelay_gateway.descriptors import is_shortage
 from mailrelay_gateway.egress.names import Resolver, Unresolved
 
 __all__ = ["MAX_ADDRESSES", "Resolver", "SystemResolver", "Unresolved", "parse_hosts"]
@@ -117,8 +118,13 @@ class SystemResolver:
         except dns.exception.Timeout:
             return f"no answer from DNS for {name}"
         except dns.exception.DNSException as error:
+            for cause in _causes(error):
+                if is_shortage(cause):
+                    raise cause from None
             return f"DNS failed for {name}: {error}"
         except OSError as error:
+            if is_shortage(error):
+                raise
             return f"DNS cannot be asked for {name}: {error}"
         return [record.address for record in answer]
 
@@ -135,6 +141,11 @@ class SystemResolver:
         except OSError:
             self._hosts, self._hosts_read = {}, None
         return self._hosts
+
+
+def _causes(error: dns.exception.DNSException) -> list[Exception]:
+    """Why each name server failed that was asked, as far as the error tells."""
+    return [each[3] for each in error.kwargs.get("errors", ()) if isinstance(each[3], Exception)]
 
 
 def parse_hosts(text: str) -> dict[str, list[str]]:

@@ -111,6 +111,8 @@ class Egress:
             return await self._resolver.addresses(host)
         except Unresolved as error:
             raise Unreachable(f"{host} has no address: {error}") from None
+        except OSError as error:  # for want of descriptors
+            raise Unreachable(f"DNS cannot be asked for {host}: {error.strerror}") from None
 
 
 class _Pinned(AbstractResolver):

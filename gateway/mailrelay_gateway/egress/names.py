@@ -17,7 +17,7 @@ class Resolver(Protocol):
 
     async def addresses(self, host: str) -> Sequence[str]:
         """IP addresses as text, IPv4 first, never empty, at most MAX_ADDRESSES. Unresolved: there
-        is none now.
+        is none now. OSError: we have no descriptors for asking.
 
         The caller sets the deadline.
         """

@@ -54,7 +54,7 @@ class Recipient:
     first_tried_at: float | None = None  # when the first attempt that counts ended
     #: Seconds that our own schedule made it wait: what counts towards `giveUpAfter`. Time that it
     #: spent because its upstream was held, its lane was paced, its relay suspended or its gateway
-    #: stopped, and jumps of the clock, are no part of it.
+    #: stopped, for an error of ours, and jumps of the clock, are no part of it.
     waited: float = 0.0
     pinned: bool = False  # perhaps delivered: no upstream but the one it was tried at
 
@@ -156,13 +156,14 @@ def _decide(
         )
     pinned = recipient.pinned or state is State.UNCERTAIN
     attempts = recipient.attempts + 1
-    gave_up = recipient.waited >= policy.give_up_after
+    ours = outcome.reason is Reason.INTERNAL_ERROR  # nobody was asked: it counts for nothing
+    gave_up = recipient.waited >= policy.give_up_after and not ours
     delay = 0.0 if gave_up else policy.pause(outcome, attempts, jitter)
     tried = replace(
         recipient,
         attempts=attempts,
         first_tried_at=now if recipient.first_tried_at is None else recipient.first_tried_at,
-        waited=recipient.waited + delay,
+        waited=recipient.waited + (0.0 if ours else delay),
         pinned=pinned,
     )
     return Move(

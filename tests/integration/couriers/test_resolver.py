@@ -18,6 +18,8 @@ import dns.rrset
 import pytest
 
 from mailrelay_gateway.couriers.resolver import MAX_ADDRESSES, SystemResolver, Unresolved
+from mailrelay_gateway.descriptors import is_shortage
+from tests.peers.descriptors import none_left
 
 
 class NameServer(asyncio.DatagramProtocol):
@@ -162,3 +164,13 @@ async def test_search_domains_are_for_names_that_no_public_zone_has(
     server.records[names[-1], "A"] = ["192.0.2.7"]
     assert list(await resolver.addresses(host)) == ["192.0.2.7"]
     assert [name for name, kind in server.asked if kind == "A"] == names
+
+
+async def test_without_a_descriptor_nothing_is_said_of_the_name(
+    server: NameServer, resolver: SystemResolver
+) -> None:
+    server.records["relay.example.com", "A"] = ["192.0.2.7"]
+    with none_left(os.getpid()), pytest.raises(OSError, match="open files") as raised:
+        await resolver.addresses("relay.example.com")
+    assert is_shortage(raised.value)
+    assert await resolver.addresses("relay.example.com") == ["192.0.2.7"]

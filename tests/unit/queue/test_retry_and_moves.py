@@ -102,6 +102,16 @@ def test_gives_up_when_its_waiting_is_over_and_not_before() -> None:
     assert over.reply == "451 4.3.0 later"
 
 
+@pytest.mark.parametrize("waited", [30.0, 1000.0])
+def test_an_error_of_ours_never_ends_a_message_and_counts_for_nothing(waited: float) -> None:
+    before = Recipient(0, "a@b", attempts=9, first_tried_at=0.0, waited=waited)
+    ours = Outcome(0, Result.DEFERRED, Reason.INTERNAL_ERROR, detail="its body cannot be read")
+    [found] = moves([before], [ours])
+    assert found.state is State.DEFERRED
+    assert found.next_at is not None
+    assert found.recipient.waited == waited
+
+
 @pytest.mark.parametrize("now", [-1e9, 0.0, 1e9, 4e9])
 def test_no_step_of_the_clock_makes_it_give_up(now: float) -> None:
     """Only pauses of our own schedule count: not a hold, a stop, nor a clock that jumped."""

@@ -26,6 +26,7 @@ from mailrelay_gateway.couriers.smtp.health import Action, Happening, Health, pa
 from mailrelay_gateway.couriers.smtp.opener import Opener
 from mailrelay_gateway.couriers.smtp.openings import Plan, Scene, plan_opening
 from mailrelay_gateway.couriers.smtp.restraint import Restraint
+from mailrelay_gateway.couriers.smtp.shortage import Shortage
 from mailrelay_gateway.couriers.smtp.stalls import Waiting, describe, more_patience, stalled_at
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
 from mailrelay_gateway.couriers.smtp.transport import Opened, Opening
@@ -63,6 +64,7 @@ class Pool:
         self._breaker = Breaker()
         self._barren = barren.Barren()
         self._restraint = Restraint(self._lane, surroundings)
+        self._shortage = Shortage()
         #: Opened and not yet closed: with the openings under way, at most `connections`.
         self._connections: set[Connection] = set()
         self._former = Former(self._count)  # they count no more
@@ -265,7 +267,9 @@ class Pool:
                 places=self._most if held else places,
                 connections=len(self._connections),
                 began=[opening.began_at for opening in self._openings.values()],
-                not_before=barren.not_before(self._barren, self._around.probing),
+                not_before=self._shortage.or_after(
+                    barren.not_before(self._barren, self._around.probing)
+                ),
                 slowed=self._restraint.slowed,
                 stagger=self._around.deadlines.stagger,
             )
@@ -358,6 +362,8 @@ class Pool:
         try:
             opened = await opening.run()
         except Exception as error:
+            if self._shortage.noted(self.name, error, self._loop.time()):
+                return
             # A defect of ours must not end the pool: hold, log, try again.
             log.exception("internal_error", upstream=self.name)
             failure = Failure(
@@ -365,6 +371,7 @@ class Pool:
             )
             opened = Opened(failure=failure)
         # Nothing is awaited from here on: it was not cancelled.
+        self._shortage.over()
         self._openings = {
             task: other for task, other in self._openings.items() if other is not opening
         }

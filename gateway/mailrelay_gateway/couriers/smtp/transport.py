@@ -21,6 +21,7 @@ from mailrelay_gateway.couriers.resolver import Resolver, Unresolved
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.couriers.smtp.stalls import Waiting
+from mailrelay_gateway.descriptors import is_shortage
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.states import Phase
 
@@ -121,7 +122,9 @@ class Opening:
         )
 
     async def run(self) -> Opened:
-        """Open a session. Cancelling it leaves no connection behind."""
+        """Open a session. Cancelling it leaves no connection behind. OSError: there are no
+        descriptors for one, which says nothing of any host.
+        """
         try:
             if self._tokens is None:
                 return await self._open()
@@ -267,6 +270,8 @@ class Opening:
             detail = f"does not answer at {address} within {seconds:g} s"
             return Failure(Phase.CONNECT, Reason.UPSTREAM_UNREACHABLE, detail)
         except OSError as error:
+            if is_shortage(error):
+                raise
             detail = f"cannot be reached at {address}: {error.strerror or error}"
             return Failure(Phase.CONNECT, Reason.UPSTREAM_UNREACHABLE, detail)
         try:

@@ -1,0 +1,55 @@
+"""Without a descriptor for a connection to an upstream, mail waits, and no upstream is blamed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.integration.couriers.scripted_server import ScriptedServer, polite
+from tests.peers.descriptors import none_left
+from tests.peers.gateway import GatewayProcess, plain_listener, relay, smarthost
+from tests.ports import free_port
+from tests.waiting import PATIENCE, until
+
+MESSAGE = b"From: app@example.com\r\nSubject: x\r\n\r\nA line.\r\n.\r\n"
+
+
+async def test_a_shortage_of_ours_holds_no_upstream(tmp_path: Path) -> None:
+    first, second = ScriptedServer([polite]), ScriptedServer([polite])
+    await first.start()
+    await second.start()
+    port = free_port()
+    gateway = GatewayProcess(tmp_path)
+    gateway.write(
+        relay(
+            [plain_listener(port)],
+            [smarthost("first", first.port), smarthost("second", second.port)],
+        )
+    )
+    await gateway.start()
+    assert gateway.process is not None
+
+    async def says(event: str) -> bool:
+        return bool(gateway.log_lines(event))
+
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(PATIENCE):
+            await reader.readline()
+        with none_left(gateway.process.pid):
+            writer.write(
+                b"EHLO c\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n"
+            )
+            writer.write(MESSAGE)
+            await until(lambda: says("connect_failed"))
+        writer.close()
+        assert gateway.log_lines("upstream_failed") == []
+        await until(lambda: says("delivery"))
+        [delivery] = gateway.log_lines("delivery")
+        assert (delivery["upstream"], delivery["result"]) == ("first", "delivered")
+        assert second.peers == []
+        assert await gateway.stop() == 0
+    finally:
+        await gateway.kill()
+        await first.stop()
+        await second.stop()
