@@ -26,13 +26,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Tag, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from mailrelay_gateway.contract.oauth2 import OAuth2
 from mailrelay_gateway.contract.part import READING as READING  # noqa: PLC0414 - it is of the documents
+from mailrelay_gateway.contract.part import ByKind
 from mailrelay_gateway.contract.part import Part as Part  # noqa: PLC0414
 from mailrelay_gateway.contract.part import UnknownKind as UnknownKind  # noqa: PLC0414
-from mailrelay_gateway.contract.part import by_kind
 
 #: Rises only where a reader that ignores the new field would do harm.
 SCHEMA = 1
@@ -145,12 +145,7 @@ class Login(Part):
 
 
 #: How we log in to a smarthost.
-Auth = Annotated[
-    Annotated[Login, Tag("login")]
-    | Annotated[OAuth2, Tag("oauth2")]
-    | Annotated[UnknownKind, Tag("")],
-    by_kind("login", "oauth2"),
-]
+Auth = Annotated[Login | OAuth2 | UnknownKind, ByKind()]
 
 
 class Smarthost(Part):
@@ -169,13 +164,8 @@ class Sandbox(Part):
     keep: int = Field(ge=1)
 
 
-#: What an upstream is, by its kind: a model for each, and a line here.
-Settings = Annotated[
-    Annotated[Smarthost, Tag("smarthost")]
-    | Annotated[Sandbox, Tag("sandbox")]
-    | Annotated[UnknownKind, Tag("")],
-    by_kind("smarthost", "sandbox"),
-]
+#: What an upstream is, by its kind: a model for each, and its name here.
+Settings = Annotated[Smarthost | Sandbox | UnknownKind, ByKind()]
 
 
 class Upstream(Part):
@@ -288,12 +278,7 @@ class ScryptVerifier(Part):
     hash: str
 
 
-Verifier = Annotated[
-    Annotated[Sha256Verifier, Tag("sha256")]
-    | Annotated[ScryptVerifier, Tag("scrypt")]
-    | Annotated[UnknownKind, Tag("")],
-    by_kind("sha256", "scrypt"),
-]
+Verifier = Annotated[Sha256Verifier | ScryptVerifier | UnknownKind, ByKind()]
 
 
 class Sender(Part):

@@ -12,9 +12,9 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field
 
-from mailrelay_gateway.contract.part import Part, UnknownKind, by_kind
+from mailrelay_gateway.contract.part import ByKind, Part, UnknownKind
 
 
 class SaslMechanism(StrEnum):
@@ -64,12 +64,7 @@ class ServiceAccountKey(Part):
 
 #: What is shown at the token endpoint.
 Grant = Annotated[
-    Annotated[ClientCredentials, Tag("clientCredentials")]
-    | Annotated[RefreshToken, Tag("refreshToken")]
-    | Annotated[Federated, Tag("federated")]
-    | Annotated[ServiceAccountKey, Tag("serviceAccountKey")]
-    | Annotated[UnknownKind, Tag("")],
-    by_kind("clientCredentials", "refreshToken", "federated", "serviceAccountKey"),
+    ClientCredentials | RefreshToken | Federated | ServiceAccountKey | UnknownKind, ByKind()
 ]
 
 

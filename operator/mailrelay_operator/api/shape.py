@@ -133,7 +133,8 @@ class Struct(BaseModel):
         frozen=True,
         extra="forbid",
         alias_generator=camel,
-        populate_by_name=True,
+        validate_by_name=True,
+        validate_by_alias=True,
         json_schema_extra=_add_rules,
     )
 

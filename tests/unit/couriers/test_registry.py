@@ -9,6 +9,6 @@ from mailrelay_gateway.couriers.registry import COURIERS
 
 
 def test_every_kind_of_the_contract_has_a_courier_and_no_courier_is_idle() -> None:
-    members = [get_args(member)[0] for member in get_args(get_args(Settings)[0])]
+    members = get_args(get_args(Settings)[0])
     kinds = {model.model_fields["kind"].default for model in members if model is not UnknownKind}
     assert set(COURIERS) == kinds
