@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from mailrelay_gateway import __version__
+from mailrelay_gateway.admin.endpoint import Sources
 from mailrelay_gateway.admin.server import AdminServer
 from mailrelay_gateway.admin.tls import AdminTls, placeholder
 from mailrelay_gateway.contract.documents import SCHEMA, Certificate
@@ -29,6 +30,7 @@ from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_gateway.couriers.registry import Couriers, Parts
 from mailrelay_gateway.couriers.resolver import SystemResolver
+from mailrelay_gateway.couriers.sandbox.captured import CapturedMail
 from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
 from mailrelay_gateway.descriptors import sessions_for
 from mailrelay_gateway.egress.client import Egress
@@ -207,8 +209,8 @@ class Gateway:
         self._listeners = Listeners(
             self._scheduler, self.metrics, bind=arguments.bind, caps=Caps(total=sessions)
         )
-        mail = _SandboxMail(self._couriers.find(SandboxCourier))
-        self._admin = AdminServer(self, mail, self.metrics)
+        mail = CapturedMail(self._couriers.find(SandboxCourier))
+        self._admin = AdminServer(Sources(health=self, mail=mail, metrics=self.metrics))
 
     async def _start_admin(self) -> None:
         arguments = self.arguments
@@ -470,22 +472,3 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-class _SandboxMail:
-    """Joins the admin port's view of captured mail to the sandbox's thread."""
-
-    def __init__(self, sandbox: SandboxCourier) -> None:
-        self._sandbox = sandbox
-
-    async def newest(self, limit: int) -> list[dict[str, Any]]:
-        return await self._sandbox.run(lambda store: store.newest(limit))
-
-    async def one(self, number: int) -> dict[str, Any] | None:
-        return await self._sandbox.run(lambda store: store.one(number))
-
-    async def raw(self, number: int) -> bytes | None:
-        return await self._sandbox.run(lambda store: store.raw(number))
-
-    async def clear(self) -> int:
-        return await self._sandbox.run(lambda store: store.clear())

@@ -1,5 +1,5 @@
-"""The admin port: metrics and probes for everybody, status and captured mail behind the relay's
-bearer token.
+"""The admin port: takes connections and requests, bounds both, and asks for the relay's bearer
+token. What is answered is in the endpoints' own files.
 """
 
 from __future__ import annotations
@@ -11,23 +11,17 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
 
-import orjson
 import structlog
 from aiohttp import web
 
-from mailrelay_gateway.contract.status import GatewayStatus
-from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.admin.endpoint import Sources, as_json
+from mailrelay_gateway.admin.endpoints import ENDPOINTS, get_index
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
-
 #: Requests' bodies are never read; this is the bound on what aiohttp may collect of one.
 MAX_REQUEST = 16 * 1024
-#: Prometheus' text format; OpenMetrics is not offered.
-TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 #: Connections at once: some Prometheus servers, probes, the operator, people; and seconds that a
 #: request may take.
 MAX_CONNECTIONS = 64
@@ -37,67 +31,17 @@ HANDSHAKE_DEADLINE = 5.0
 BACKLOG = 128
 #: Seconds to wait when a connection cannot be accepted, such as without file descriptors.
 ACCEPT_PAUSE = 0.1
-#: Captured messages in one list.
-MAX_LISTED = 1000
-
-#: What a person sees who opens the address in a browser.
-INDEX = """\
-mailrelay gateway, admin port
-
-/metrics                   metrics for Prometheus
-/livez, /readyz            probes
-
-With the relay's token (Authorization: Bearer TOKEN):
-
-/status                    queue, listeners and upstreams; also: mailrelay status
-/sandbox/messages          captured mail; also: mailrelay inbox list
-/sandbox/messages/ID       one message; also: mailrelay inbox show ID
-/sandbox/messages/ID/raw   the same, octet for octet
-"""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Health(Protocol):
-    """What the probes ask."""
-
-    def alive(self) -> str:
-        """ "" if the process can still do its work, otherwise why not."""
-
-    def ready(self) -> str:
-        """ "" if mail may be sent here, otherwise why not."""
-
-    def status(self) -> GatewayStatus:
-        """The whole picture."""
-
-    def token_sha256(self) -> str:
-        """The hash of the bearer token, hex; "" if nobody has one."""
-
-
-class CapturedMail(Protocol):
-    """What the sandbox lets people see."""
-
-    def newest(self, limit: int) -> Awaitable[list[dict[str, Any]]]:
-        """The newest messages, without bodies."""
-
-    def one(self, number: int) -> Awaitable[dict[str, Any] | None]:
-        """One message."""
-
-    def raw(self, number: int) -> Awaitable[bytes | None]:
-        """One message's octets."""
-
-    def clear(self) -> Awaitable[int]:
-        """Forget all."""
+Answer = Callable[[Sources, web.Request], Awaitable[web.Response]]
 
 
 class AdminServer:
     """Serves the admin port. `start` binds it; OSError when it is taken."""
 
-    def __init__(self, health: Health, mail: CapturedMail, metrics: Metrics) -> None:
+    def __init__(self, sources: Sources) -> None:
         """Answer from these."""
-        self._health = health
-        self._mail = mail
-        self._metrics = metrics
+        self._sources = sources
         self._runner: web.AppRunner | None = None
         self._acceptor: asyncio.Task[None] | None = None
         self._connecting: dict[asyncio.Task[None], None] = {}  # the oldest first
@@ -108,15 +52,11 @@ class AdminServer:
         """Listen, with HTTPS where there is `tls`; returns the port (of use when 0 was asked
         for)."""
         app = web.Application(client_max_size=MAX_REQUEST, middlewares=[self._bound])
-        app.router.add_get("/", self._get_index)
-        app.router.add_get("/metrics", self._get_metrics)
-        app.router.add_get("/livez", self._get_livez)
-        app.router.add_get("/readyz", self._get_readyz)
-        app.router.add_get("/status", self._guarded(self._get_status))
-        app.router.add_get("/sandbox/messages", self._guarded(self._get_messages))
-        app.router.add_delete("/sandbox/messages", self._guarded(self._delete_messages))
-        app.router.add_get(r"/sandbox/messages/{id:\d+}", self._guarded(self._get_message))
-        app.router.add_get(r"/sandbox/messages/{id:\d+}/raw", self._guarded(self._get_raw))
+        add = {"GET": app.router.add_get, "DELETE": app.router.add_delete}
+        add["GET"]("/", self._open(get_index))
+        for endpoint in ENDPOINTS:
+            answer = self._open if endpoint.is_open else self._guarded
+            add[endpoint.method](endpoint.path, answer(endpoint.answer))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -206,37 +146,24 @@ class AdminServer:
         except web.HTTPException:
             raise
         except TimeoutError:
-            return _json({"error": f"no answer within {REQUEST_DEADLINE:g} s"}, 503)
+            return as_json({"error": f"no answer within {REQUEST_DEADLINE:g} s"}, 503)
         except Exception as error:
             log.exception("internal_error", path=request.path)
-            return _json({"error": f"{type(error).__name__}: {error}"}, 500)
+            return as_json({"error": f"{type(error).__name__}: {error}"}, 500)
         finally:
             self._busy.discard(protocol)
 
-    # --- open
+    # --- endpoints
 
-    async def _get_index(self, _request: web.Request) -> web.Response:
-        return web.Response(text=INDEX)
+    def _open(self, answer: Answer) -> Handler:
+        return partial(answer, self._sources)
 
-    async def _get_metrics(self, _request: web.Request) -> web.Response:
-        loop = asyncio.get_running_loop()
-        text = await loop.run_in_executor(None, self._metrics.render)
-        return web.Response(body=text, headers={"Content-Type": TEXT_FORMAT})
+    def _guarded(self, answer: Answer) -> Handler:
+        """Only for whoever has the relay's token."""
 
-    async def _get_livez(self, _request: web.Request) -> web.Response:
-        return _probe(self._health.alive())
-
-    async def _get_readyz(self, _request: web.Request) -> web.Response:
-        return _probe(self._health.ready())
-
-    # --- behind the token
-
-    def _guarded(
-        self, handler: Callable[[web.Request], Awaitable[web.Response]]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def check(request: web.Request) -> web.Response:
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            expected = self._health.token_sha256()
+            expected = self._sources.health.token_sha256()
             given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
             if not expected or scheme != "Bearer" or not hmac.compare_digest(given, expected):
                 return web.json_response(
@@ -244,41 +171,6 @@ class AdminServer:
                     status=401,
                     headers={"WWW-Authenticate": "Bearer"},
                 )
-            return await handler(request)
+            return await answer(self._sources, request)
 
         return check
-
-    async def _get_status(self, _request: web.Request) -> web.Response:
-        return web.json_response(text=self._health.status().model_dump_json(by_alias=True))
-
-    async def _get_messages(self, request: web.Request) -> web.Response:
-        limit = request.query.get("limit", "100")
-        if not limit.isdecimal() or not 1 <= int(limit) <= MAX_LISTED:
-            return _json({"error": f"limit: {limit!r} is not a number from 1 to {MAX_LISTED}"}, 400)
-        return _json({"messages": await self._mail.newest(int(limit))})
-
-    async def _get_message(self, request: web.Request) -> web.Response:
-        message = await self._mail.one(int(request.match_info["id"][:18]))
-        return _json(message) if message is not None else _not_captured(request)
-
-    async def _get_raw(self, request: web.Request) -> web.Response:
-        raw = await self._mail.raw(int(request.match_info["id"][:18]))
-        if raw is None:
-            return _not_captured(request)
-        headers = {"Content-Type": "message/rfc822", "X-Content-Type-Options": "nosniff"}
-        return web.Response(body=raw, headers=headers)
-
-    async def _delete_messages(self, _request: web.Request) -> web.Response:
-        return _json({"deleted": await self._mail.clear()})
-
-
-def _probe(problem: str) -> web.Response:
-    return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
-
-
-def _not_captured(request: web.Request) -> web.Response:
-    return _json({"error": f"no captured message has the id {request.match_info['id']}"}, 404)
