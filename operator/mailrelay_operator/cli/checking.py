@@ -16,6 +16,7 @@ from mailrelay_operator.api.parsing import KINDS, Resource, parse
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.unsupported import unsupported_remedy
 from mailrelay_operator.cli.documents import FileProblem, Reading
+from mailrelay_operator.cli.file_facts import of_relay
 from mailrelay_operator.cli.inventory import (
     Inventory,
     Key,
@@ -27,7 +28,7 @@ from mailrelay_operator.cli.inventory import (
     sort_documents,
 )
 from mailrelay_operator.cli.pruning import pruned
-from mailrelay_operator.cli.standalone import Standalone, of_relay
+from mailrelay_operator.cli.standalone import Standalone
 from mailrelay_operator.cli.unsupported import find_unsupported
 from mailrelay_operator.plan.objects import Manifest
 from mailrelay_operator.plan.verdicts import Complaint

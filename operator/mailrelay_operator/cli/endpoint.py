@@ -18,7 +18,7 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Door(_Value):
+class Listener(_Value):
     """A listener as a client on this machine reaches it."""
 
     name: str
@@ -38,7 +38,7 @@ class Login(_Value):
     addresses: tuple[str, ...] = ()
 
 
-class Way(_Value):
+class Upstream(_Value):
     """An upstream: its name, and whether it captures mail instead of sending it."""
 
     name: str
@@ -52,9 +52,9 @@ class Endpoint(_Value):
     admin_host: str
     admin_port: int
     admin_token: str = ""
-    doors: tuple[Door, ...] = ()
+    listeners: tuple[Listener, ...] = ()
     logins: tuple[Login, ...] = ()
-    ways: tuple[Way, ...] = ()
+    upstreams: tuple[Upstream, ...] = ()
 
     @property
     def admin(self) -> Admin:
@@ -64,12 +64,12 @@ class Endpoint(_Value):
     @property
     def has_sandbox(self) -> bool:
         """Whether captured mail can be looked at."""
-        return any(way.is_sandbox for way in self.ways)
+        return any(upstream.is_sandbox for upstream in self.upstreams)
 
     @property
     def sends_nothing_out(self) -> bool:
         """Whether all mail is captured: then any recipient may be tried."""
-        return bool(self.ways) and all(way.is_sandbox for way in self.ways)
+        return bool(self.upstreams) and all(upstream.is_sandbox for upstream in self.upstreams)
 
 
 def write_endpoint(folder: DataFolder, endpoint: Endpoint) -> None:

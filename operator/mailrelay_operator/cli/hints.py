@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from mailrelay_gateway.contract.documents import AuthenticationMode, TlsMode
-from mailrelay_operator.cli.endpoint import FILE, Door, Endpoint, Login
+from mailrelay_operator.cli.endpoint import FILE, Endpoint, Listener, Login
 
 #: A recipient that is nobody's (RFC 2606), for relays that send nothing out.
 NOBODY = "someone@example.net"
@@ -30,7 +30,7 @@ def hint_text(
     log does) the file that holds them is named instead."""
     recipient = NOBODY if endpoint.sends_nothing_out else YOURSELF
     kept = "" if show_secrets else f"(in {data}/{FILE})"
-    rows = [("Submit to", _door_text(door)) for door in endpoint.doors]
+    rows = [("Submit to", _listener_text(listener)) for listener in endpoint.listeners]
     for login in endpoint.logins[:MAX_LISTED]:
         rows += _login_rows(login, kept)
     if len(endpoint.logins) > MAX_LISTED:
@@ -52,11 +52,11 @@ def hint_text(
     return "\n".join(lines) + "\n"
 
 
-def swaks_line(door: Door, login: Login | None, *, ca_file: str, recipient: str) -> str:
+def swaks_line(listener: Listener, login: Login | None, *, ca_file: str, recipient: str) -> str:
     """The swaks command that submits a test message here."""
-    words = ["swaks", "--server", door.host, "--port", str(door.port)]
-    if door.tls is not TlsMode.NONE:
-        words.append("--tls" if door.tls is TlsMode.START_TLS else "--tls-on-connect")
+    words = ["swaks", "--server", listener.host, "--port", str(listener.port)]
+    if listener.tls is not TlsMode.NONE:
+        words.append("--tls" if listener.tls is TlsMode.START_TLS else "--tls-on-connect")
         if ca_file:
             words += ["--tls-verify", "--tls-ca-path", ca_file]
     if login is not None:
@@ -69,24 +69,24 @@ def swaks_line(door: Door, login: Login | None, *, ca_file: str, recipient: str)
     return shlex.join(words)
 
 
-def curl_line(door: Door, login: Login | None, *, ca_file: str, recipient: str) -> str:
+def curl_line(listener: Listener, login: Login | None, *, ca_file: str, recipient: str) -> str:
     """The curl command that submits a test message here."""
     sender = sender_address(login)
     text = f"From: {sender}\\r\\nTo: {recipient}\\r\\nSubject: Hello\\r\\n\\r\\nHello.\\r\\n"
     words = ["curl"]
-    if door.tls is TlsMode.START_TLS:
+    if listener.tls is TlsMode.START_TLS:
         words.append("--ssl-reqd")
-    if door.tls is not TlsMode.NONE and ca_file:
+    if listener.tls is not TlsMode.NONE and ca_file:
         words += ["--cacert", ca_file]
     if login is not None:
         words += ["--user", f"{login.username}:{login.password}"]
-    host = _bracketed(door.host)
-    if door.certificate_host:
-        words += ["--resolve", f"{door.certificate_host}:{door.port}:{host}"]
-        host = door.certificate_host
-    scheme = "smtps" if door.tls is TlsMode.IMPLICIT else "smtp"
+    host = _bracketed(listener.host)
+    if listener.certificate_host:
+        words += ["--resolve", f"{listener.certificate_host}:{listener.port}:{host}"]
+        host = listener.certificate_host
+    scheme = "smtps" if listener.tls is TlsMode.IMPLICIT else "smtp"
     words += ["--mail-from", sender, "--mail-rcpt", recipient, "-T", "-"]
-    words.append(f"{scheme}://{host}:{door.port}")
+    words.append(f"{scheme}://{host}:{listener.port}")
     return f"printf '{text}' | {shlex.join(words)}"
 
 
@@ -104,9 +104,9 @@ def sender_address(login: Login | None) -> str:
     return pattern.replace("*", "test", 1) if pattern.startswith("*@") else pattern
 
 
-def _door_text(door: Door) -> str:
-    login = "" if door.authentication is AuthenticationMode.REQUIRED else ", without login"
-    return f"{_bracketed(door.host)}:{door.port} ({_TLS[door.tls]}{login})"
+def _listener_text(listener: Listener) -> str:
+    login = "" if listener.authentication is AuthenticationMode.REQUIRED else ", without login"
+    return f"{_bracketed(listener.host)}:{listener.port} ({_TLS[listener.tls]}{login})"
 
 
 def _login_rows(login: Login, kept: str) -> list[tuple[str, str]]:
@@ -119,22 +119,22 @@ def _commands(
     endpoint: Endpoint, data: str, ca_file: str, program: Sequence[str], recipient: str
 ) -> Iterable[str]:
     login = next((one for one in endpoint.logins if one.password), None)
-    doors = [
-        door
-        for door in endpoint.doors
-        if login is not None or door.authentication is AuthenticationMode.NONE
+    listeners = [
+        listener
+        for listener in endpoint.listeners
+        if login is not None or listener.authentication is AuthenticationMode.NONE
     ]
-    if not doors:
+    if not listeners:
         yield "(no MailSender whose password we know: add one, as examples/1-sandbox.yaml does)"
         return
-    door = doors[0]
-    used = login if door.authentication is AuthenticationMode.REQUIRED else None
+    listener = listeners[0]
+    used = login if listener.authentication is AuthenticationMode.REQUIRED else None
     send = [*program, "send", "--data", data]
     if not endpoint.sends_nothing_out:
         send += ["--to", recipient]
     yield shlex.join(send)
-    yield swaks_line(door, used, ca_file=ca_file, recipient=recipient)
-    yield curl_line(door, used, ca_file=ca_file, recipient=recipient)
+    yield swaks_line(listener, used, ca_file=ca_file, recipient=recipient)
+    yield curl_line(listener, used, ca_file=ca_file, recipient=recipient)
 
 
 def _where_to_look(endpoint: Endpoint, data: str, program: Sequence[str]) -> Iterable[str]:

@@ -16,9 +16,10 @@ import yaml
 from mailrelay_gateway.contract.documents import Certificate
 from mailrelay_operator.api.names import ANNOTATION_MINTED, SECRET_TYPE_BINDING
 from mailrelay_operator.cli.documents import FileProblem, FilesUnusable, read_stdin
+from mailrelay_operator.cli.file_facts import facts_of, of_relay, senders_of
 from mailrelay_operator.cli.inventory import Inventory, Key, place_of
 from mailrelay_operator.cli.reading import read_inventory
-from mailrelay_operator.cli.standalone import NOBODYS_VERIFIER, facts_of, of_relay, senders_of
+from mailrelay_operator.cli.standalone import NOBODYS_VERIFIER
 from mailrelay_operator.plan.actions import Apply, Create
 from mailrelay_operator.plan.credentials import Credentials
 from mailrelay_operator.plan.facts import (

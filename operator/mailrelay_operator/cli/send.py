@@ -20,7 +20,7 @@ from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_operator.cli.admin import AdminUnreachable
 from mailrelay_operator.cli.advice import advise
 from mailrelay_operator.cli.delivery import LogTail, describe, follow
-from mailrelay_operator.cli.endpoint import Door, Endpoint, Login, read_endpoint
+from mailrelay_operator.cli.endpoint import Endpoint, Listener, Login, read_endpoint
 from mailrelay_operator.cli.folder import DataFolder
 from mailrelay_operator.cli.folders import find_folder
 from mailrelay_operator.cli.hints import NOBODY, inbox_line, sender_address
@@ -123,7 +123,7 @@ def _choose_login(endpoint: Endpoint, wanted: str | None) -> Login | None:
     usable = [login for login in endpoint.logins if login.password]
     if usable:
         return usable[0]
-    if any(door.authentication is AuthenticationMode.NONE for door in endpoint.doors):
+    if any(listener.authentication is AuthenticationMode.NONE for listener in endpoint.listeners):
         return None
     raise NotUsable(
         f"No MailSender with a minted password (known: {known}); add one as examples/1-sandbox.yaml"
@@ -138,24 +138,24 @@ def _as_it_runs(endpoint: Endpoint) -> Endpoint:
         running = endpoint.admin.status()
     except AdminUnreachable:
         return endpoint
-    doors = tuple(
-        door.model_copy(update={"port": running.ports[door.name]})
-        for door in endpoint.doors
-        if door.name in running.ports
+    listeners = tuple(
+        listener.model_copy(update={"port": running.ports[listener.name]})
+        for listener in endpoint.listeners
+        if listener.name in running.ports
     )
-    if not doors and running.not_serving:
+    if not listeners and running.not_serving:
         raise NotUsable(" ".join(running.not_serving))
-    return endpoint.model_copy(update={"doors": doors}) if doors else endpoint
+    return endpoint.model_copy(update={"listeners": listeners}) if listeners else endpoint
 
 
 def _target(endpoint: Endpoint, login: Login | None, folder: DataFolder) -> Target:
-    door = _choose_door(endpoint, login)
-    logs_in = login is not None and door.tls is not TlsMode.NONE
+    listener = _choose_listener(endpoint, login)
+    logs_in = login is not None and listener.tls is not TlsMode.NONE
     return Target(
-        host=door.host,
-        port=door.port,
-        tls=door.tls,
-        server_name=door.certificate_host,
+        host=listener.host,
+        port=listener.port,
+        tls=listener.tls,
+        server_name=listener.certificate_host,
         ca=_authorities(folder),
         username=login.username if login is not None and logs_in else "",
         password=login.password if login is not None and logs_in else "",
@@ -199,10 +199,10 @@ def _read_body() -> str:
         ) from None
 
 
-def _choose_door(endpoint: Endpoint, login: Login | None) -> Door:
-    for door in endpoint.doors:
-        if login is not None or door.authentication is AuthenticationMode.NONE:
-            return door
+def _choose_listener(endpoint: Endpoint, login: Login | None) -> Listener:
+    for listener in endpoint.listeners:
+        if login is not None or listener.authentication is AuthenticationMode.NONE:
+            return listener
     raise NotUsable("The relay has no listener for SMTP; add one to `spec.listeners`.")
 
 

@@ -1,13 +1,11 @@
 """What one relay on this machine comes to: facts from files and folder, the operator's own plan,
 and from it the gateway's files and what a person needs to know.
 
-The data folder plays the cluster: Secrets that the plan creates or applies are kept there and are
-facts the next time. Nothing else of the plan has a meaning here.
+How files and data folder play the cluster is in `file_facts`.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,12 +22,19 @@ from mailrelay_operator.api.mailsender import MailSender
 from mailrelay_operator.api.names import SECRET_TYPE_BINDING, ca_secret_name
 from mailrelay_operator.api.parsing import parse
 from mailrelay_operator.api.reasons import Reason
-from mailrelay_operator.api.unsupported import unsupported_fields
 from mailrelay_operator.cli.admin import Admin
 from mailrelay_operator.cli.documents import FileProblem, FilesUnusable
-from mailrelay_operator.cli.endpoint import Door, Endpoint, Login, Way, write_endpoint
+from mailrelay_operator.cli.endpoint import Endpoint, Listener, Login, Upstream, write_endpoint
+from mailrelay_operator.cli.file_facts import (
+    facts_of,
+    key_of,
+    of_relay,
+    secret_key,
+    senders_of,
+    settle,
+)
 from mailrelay_operator.cli.folder import DataFolder
-from mailrelay_operator.cli.inventory import Inventory, Key, place_of, relay_of
+from mailrelay_operator.cli.inventory import Inventory, Key, place_of
 from mailrelay_operator.cli.unsupported import find_unsupported
 from mailrelay_operator.engine.minting import (
     SCRYPT_N,
@@ -39,23 +44,17 @@ from mailrelay_operator.engine.minting import (
     mint_password,
     scrypt_verifier,
 )
-from mailrelay_operator.plan.actions import Action, Apply, Create
 from mailrelay_operator.plan.credentials import Credentials
 from mailrelay_operator.plan.facts import (
     ObjectKey,
     Place,
-    RelayFacts,
-    SeenSender,
     SenderMaterial,
 )
 from mailrelay_operator.plan.objects import (
     Manifest,
-    labels_of,
-    name_of,
-    namespace_of,
     secret_data,
 )
-from mailrelay_operator.plan.together import plan_together
+from mailrelay_operator.plan.together import Together, plan_together
 from mailrelay_operator.plan.verdicts import Complaint, complaint
 
 #: What is created in one round is a fact in the next; two rounds settle everything, the rest is
@@ -65,7 +64,6 @@ MAX_ROUNDS = 5
 REPLAN_EVERY = timedelta(hours=1)
 #: Stands for a verifier where nobody logs in: what scrypt costs is saved.
 NOBODYS_VERIFIER = ScryptVerifier(n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, salt="", hash="")
-_UIDS = uuid.uuid5(uuid.NAMESPACE_URL, "mailrelay.dev/standalone/kept")
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
@@ -114,7 +112,7 @@ class Standalone:
         mine = of_relay(inventory, self.relay)
         certificate_host = _certificate_host(mine, self.relay)
         place = Place(standalone=True, loopback_host=certificate_host or self.client_host)
-        store = {_key_of(secret): secret for secret in kept}
+        store = {key_of(secret): secret for secret in kept}
         minted = _Minted()
         senders = senders_of(mine)
         for _ in range(MAX_ROUNDS):
@@ -124,10 +122,10 @@ class Standalone:
                 mint=lambda asked: mint(asked, relay="/".join(self.relay), now=now),
                 mint_for=minted.for_sender,
             )
-            if together.problems or not _settle(store, together.actions):
+            if together.problems or not settle(store, together.actions):
                 break
         plan = together.relay
-        problems = tuple(place_of(one, mine) for one in together.problems)
+        problems = tuple(place_of(one, mine) for one in self._complaints(together, mine))
         if problems or RELAY_FILE not in plan.files:
             return Picture(endpoint=self._endpoint(), problems=problems or (_NOTHING_TO_RUN,))
         config = load(plan.files)
@@ -148,12 +146,12 @@ class Standalone:
 
     def taken_by_admin(self, picture: Picture) -> str:
         """A sentence, if the admin port is a listener's as well; "" if not."""
-        for door in picture.endpoint.doors:
+        for listener in picture.endpoint.listeners:
             same = self.admin_host == self.bind or {self.admin_host, self.bind} & set(_WILDCARDS)
-            if door.port == self.admin_port and same:
+            if listener.port == self.admin_port and same:
                 return (
-                    f"--admin {_joined(self.admin_host, self.admin_port)}: listener {door.name} has"
-                    " this port; give another one."
+                    f"--admin {_joined(self.admin_host, self.admin_port)}: listener"
+                    f" {listener.name} has this port; give another one."
                 )
         return ""
 
@@ -170,6 +168,12 @@ class Standalone:
                 verifier=NOBODYS_VERIFIER if found.wants_scrypt else None,
             ),
         )
+        return self._complaints(together, mine)
+
+    def _complaints(self, together: Together, mine: Inventory) -> tuple[Complaint, ...]:
+        """A certificate without the relay's name is one more here: in a cluster the relay runs on
+        without new logins, on this machine somebody is there to set it right.
+        """
         unusable = together.relay.view.unusable
         if unusable is None or unusable.reason is not Reason.CERTIFICATE_NAME_MISMATCH:
             return together.problems
@@ -204,15 +208,15 @@ class Standalone:
         relay = config.relay if config is not None else None
         token = ""
         if store is not None:
-            found = store.get(_secret_key(self.relay[0], f"{self.relay[1]}-admin"), {})
+            found = store.get(secret_key(self.relay[0], f"{self.relay[1]}-admin"), {})
             token = secret_data(found).get("token", b"").decode()
         return Endpoint(
             relay="/".join(self.relay),
             admin_host=_WILDCARDS.get(self.admin_host, self.admin_host),
             admin_port=self.admin_port,
             admin_token=token,
-            doors=tuple(
-                Door(
+            listeners=tuple(
+                Listener(
                     name=listener.name,
                     host=self.client_host,
                     port=listener.port,
@@ -223,8 +227,8 @@ class Standalone:
                 for listener in (relay.listeners if relay else ())
             ),
             logins=tuple(_logins(config, inventory, store)),
-            ways=tuple(
-                Way(name=upstream.name, is_sandbox=isinstance(upstream.settings, Sandbox))
+            upstreams=tuple(
+                Upstream(name=upstream.name, is_sandbox=isinstance(upstream.settings, Sandbox))
                 for upstream in (relay.upstreams if relay else ())
             ),
         )
@@ -258,112 +262,6 @@ _NOTHING_TO_RUN = FileProblem(
 )
 
 
-def facts_of(
-    inventory: Inventory,
-    relay: Key,
-    store: Mapping[ObjectKey, Manifest],
-    *,
-    senders: tuple[SeenSender, ...],
-    place: Place,
-    now: datetime,
-) -> RelayFacts:
-    """The facts as a cluster would give them. An object of the files stands before one that was
-    kept under its name: the plan then says that it is not ours."""
-    objects: dict[ObjectKey, Manifest] = dict(store)
-    for one in (*inventory.secrets.values(), *inventory.config_maps.values()):
-        objects[_key_of(one)] = one
-    return RelayFacts(
-        namespace=relay[0],
-        name=relay[1],
-        relay=inventory.relays.get(relay),
-        now=now,
-        place=place,
-        senders=senders,
-        namespaces={
-            namespace: labels_of(inventory.namespace(namespace))
-            for namespace in {namespace_of(sender.manifest) for sender in senders}
-        },
-        objects=objects,
-    )
-
-
-def senders_of(inventory: Inventory) -> tuple[SeenSender, ...]:
-    """The MailSenders, each read once."""
-    return tuple(
-        SeenSender(manifest=one, model=model)
-        if isinstance(model := inventory.models["MailSender", key], MailSender)
-        and not unsupported_fields(model)
-        else SeenSender.of(one)
-        for key, one in inventory.senders.items()
-    )
-
-
-def _settle(store: dict[ObjectKey, Manifest], actions: Iterable[Action]) -> bool:
-    """Keep the Secrets of a plan as a cluster would; whether that changed anything."""
-    changed = False
-    for action in actions:
-        if action.target.kind != "Secret":
-            continue
-        before = store.get(action.target)
-        if isinstance(action, Create):
-            after = before or created(action.manifest)
-        elif isinstance(action, Apply):
-            after = applied(before, action.manifest)
-        else:
-            continue
-        if after != before:
-            store[action.target] = after
-            changed = True
-    return changed
-
-
-def created(secret: Manifest) -> Manifest:
-    """A Secret as it is after POST: with a UID."""
-    uid = str(uuid.uuid5(_UIDS, str(_key_of(secret))))
-    return {**secret, "metadata": {**secret["metadata"], "uid": uid}}
-
-
-def applied(before: Manifest | None, secret: Manifest) -> Manifest:
-    """A Secret as it is after server-side apply: all of it is ours to say."""
-    if before is None:
-        return created(secret)
-    metadata = {**secret["metadata"], "uid": before["metadata"]["uid"]}
-    metadata.pop("resourceVersion", None)
-    return {**secret, "metadata": metadata}
-
-
-def of_relay(inventory: Inventory, relay: Key) -> Inventory:
-    """The inventory without other relays and what belongs to them."""
-    relays = {key: one for key, one in inventory.relays.items() if key == relay}
-    senders = {key: one for key, one in inventory.senders.items() if relay_of(one) == relay}
-    domains = {key: one for key, one in inventory.domains.items() if relay_of(one) == relay}
-    kept = {"MailRelay": relays, "MailSender": senders, "MailDomain": domains}
-    return Inventory(
-        relays=relays,
-        senders=senders,
-        domains=domains,
-        secrets=inventory.secrets,
-        config_maps=inventory.config_maps,
-        namespaces=inventory.namespaces,
-        documents=inventory.documents,
-        models={
-            (kind, key): model
-            for (kind, key), model in inventory.models.items()
-            if key in kept[kind]
-        },
-    )
-
-
-def _key_of(manifest: Manifest) -> ObjectKey:
-    return ObjectKey(
-        kind=manifest["kind"], namespace=namespace_of(manifest), name=name_of(manifest)
-    )
-
-
-def _secret_key(namespace: str, name: str) -> ObjectKey:
-    return ObjectKey(kind="Secret", namespace=namespace, name=name)
-
-
 def _certificate_host(inventory: Inventory, relay: Key) -> str:
     """The name that clients have to verify, where it is not the address that they connect to: our
     own certificate carries the loopback addresses, a given one the relay's public name."""
@@ -388,7 +286,7 @@ def _logins(
         password = ""
         if isinstance(model, MailSender) and model.spec.credentials is not None:
             secret = model.spec.credentials.secret_name or ""
-            found = store.get(_secret_key(sender.namespace, secret), {})
+            found = store.get(secret_key(sender.namespace, secret), {})
             password = secret_data(found).get("password", b"").decode()
         yield Login(
             sender=f"{sender.namespace}/{sender.name}",
@@ -405,7 +303,7 @@ def _authority(store: Mapping[ObjectKey, Manifest], relay: Key, config: GatewayC
             return secret_data(secret)["ca.crt"].decode()
     if all(listener.tls.mode is TlsMode.NONE for listener in config.relay.listeners):
         return ""
-    found = store.get(_secret_key(relay[0], ca_secret_name(relay[1])), {})
+    found = store.get(secret_key(relay[0], ca_secret_name(relay[1])), {})
     return secret_data(found).get("ca.crt", b"").decode()
 
 
@@ -419,11 +317,11 @@ def _find_warnings(inventory: Inventory, relay: Key, endpoint: Endpoint) -> Iter
         )
         if minted and not login.password:
             yield (
-                f"MailSender {login.sender} has no login: the relay takes none with TLS, or its"
-                " certificate does not carry the relay's hostname."
+                f"MailSender {login.sender} has no login: no listener of the relay takes one with"
+                " TLS."
             )
     if not endpoint.logins and any(
-        door.authentication is AuthenticationMode.REQUIRED for door in endpoint.doors
+        listener.authentication is AuthenticationMode.REQUIRED for listener in endpoint.listeners
     ):
         yield f"No MailSender names MailRelay {'/'.join(relay)}: nobody can log in."
     replicas = inventory.relays[relay]["spec"].get("replicas", 1)

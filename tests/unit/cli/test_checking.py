@@ -6,6 +6,7 @@ import pytest
 
 from mailrelay_operator.cli.checking import Findings, examine
 from mailrelay_operator.cli.documents import Reading, read_files, scan
+from mailrelay_operator.cli.standalone import Standalone
 from tests.peers.certificates import make
 
 NOW = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
@@ -145,6 +146,17 @@ def test_a_certificate_that_clients_would_refuse_is_found(secret: str, words: st
     (line,) = said(RELAY, SENDER, LOGIN, secret)
     assert line.startswith("x.yaml:7: MailRelay mail/company: spec.listeners[submission].tls.cert")
     assert words in line
+
+
+def test_a_certificate_without_the_relay_s_name_stops_up_with_the_same_words() -> None:
+    files = [RELAY, SENDER, LOGIN, certificate(("other.example.com",))]
+    inventory = found(*files).inventory
+    here = Standalone(
+        relay=("mail", "company"), bind="127.0.0.1", admin_host="127.0.0.1", admin_port=8025
+    )
+    picture = here.plan(inventory, (), now=NOW)
+    assert [str(one) for one in picture.problems] == said(*files)
+    assert picture.files == {}
 
 
 def test_a_relay_that_no_sender_names_is_a_warning() -> None:

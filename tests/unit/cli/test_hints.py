@@ -3,10 +3,10 @@
 import shlex
 
 from mailrelay_gateway.contract.documents import AuthenticationMode, TlsMode
-from mailrelay_operator.cli.endpoint import Door, Endpoint, Login, Way
+from mailrelay_operator.cli.endpoint import Endpoint, Listener, Login, Upstream
 from mailrelay_operator.cli.hints import YOURSELF, curl_line, hint_text, sender_address, swaks_line
 
-DOOR = Door(
+LISTENER = Listener(
     name="submission",
     host="127.0.0.1",
     port=2525,
@@ -24,9 +24,9 @@ def endpoint(**changes: object) -> Endpoint:
         "admin_host": "127.0.0.1",
         "admin_port": 8025,
         "admin_token": "token",
-        "doors": (DOOR,),
+        "listeners": (LISTENER,),
         "logins": (LOGIN,),
-        "ways": (Way(name="capture", is_sandbox=True),),
+        "upstreams": (Upstream(name="capture", is_sandbox=True),),
     }
     return Endpoint.model_validate(values | changes)
 
@@ -38,16 +38,16 @@ def text_of(one: Endpoint) -> str:
 
 
 def test_a_password_with_quotes_survives_the_shell() -> None:
-    words = shlex.split(swaks_line(DOOR, LOGIN, ca_file="/a b/ca.crt", recipient="x@y"))
+    words = shlex.split(swaks_line(LISTENER, LOGIN, ca_file="/a b/ca.crt", recipient="x@y"))
     assert words[words.index("--auth-password") + 1] == "it's $secret"
     assert words[words.index("--tls-ca-path") + 1] == "/a b/ca.crt"
-    _, _, curl = curl_line(DOOR, LOGIN, ca_file="", recipient="x@y").partition(" | ")
+    _, _, curl = curl_line(LISTENER, LOGIN, ca_file="", recipient="x@y").partition(" | ")
     assert "team.app:it's $secret" in shlex.split(curl)
 
 
 def test_a_password_that_swaks_would_take_for_an_option_is_left_for_it_to_ask() -> None:
     login = LOGIN.model_copy(update={"password": "-secret"})
-    words = shlex.split(swaks_line(DOOR, login, ca_file="", recipient="x@y"))
+    words = shlex.split(swaks_line(LISTENER, login, ca_file="", recipient="x@y"))
     assert "--auth-password" not in words
     assert "--auth-user" in words
 
@@ -67,23 +67,23 @@ def test_where_nobody_reads_no_secret_is_shown() -> None:
 
 
 def test_implicit_tls_is_spoken_as_such() -> None:
-    door = DOOR.model_copy(update={"tls": TlsMode.IMPLICIT, "port": 465})
-    assert "--tls-on-connect" in swaks_line(door, LOGIN, ca_file="", recipient="x@y")
-    assert curl_line(door, LOGIN, ca_file="", recipient="x@y").endswith("smtps://127.0.0.1:465")
+    listener = LISTENER.model_copy(update={"tls": TlsMode.IMPLICIT, "port": 465})
+    assert "--tls-on-connect" in swaks_line(listener, LOGIN, ca_file="", recipient="x@y")
+    assert curl_line(listener, LOGIN, ca_file="", recipient="x@y").endswith("smtps://127.0.0.1:465")
 
 
 def test_a_given_certificate_is_verified_by_its_name() -> None:
-    door = DOOR.model_copy(update={"certificate_host": "relay.example.com"})
-    words = shlex.split(curl_line(door, LOGIN, ca_file="", recipient="x@y").partition(" | ")[2])
+    listener = LISTENER.model_copy(update={"certificate_host": "relay.example.com"})
+    words = shlex.split(curl_line(listener, LOGIN, ca_file="", recipient="x@y").partition(" | ")[2])
     assert words[words.index("--resolve") + 1] == "relay.example.com:2525:127.0.0.1"
     assert words[-1] == "smtp://relay.example.com:2525"
 
 
 def test_an_ipv6_address_is_bracketed() -> None:
-    door = DOOR.model_copy(update={"host": "::1"})
-    command = curl_line(door, LOGIN, ca_file="", recipient="x@y")
+    listener = LISTENER.model_copy(update={"host": "::1"})
+    command = curl_line(listener, LOGIN, ca_file="", recipient="x@y")
     assert shlex.split(command)[-1] == "smtp://[::1]:2525"
-    assert "[::1]:2525 (STARTTLS)" in text_of(endpoint(doors=(door,)))
+    assert "[::1]:2525 (STARTTLS)" in text_of(endpoint(listeners=(listener,)))
 
 
 def test_where_everything_is_captured_anybody_may_be_written_to() -> None:
@@ -94,7 +94,7 @@ def test_where_everything_is_captured_anybody_may_be_written_to() -> None:
 
 
 def test_where_mail_leaves_nobody_is_written_to_by_accident() -> None:
-    text = text_of(endpoint(ways=(Way(name="smarthost"),)))
+    text = text_of(endpoint(upstreams=(Upstream(name="smarthost"),)))
     assert "someone@example.net" not in text
     assert f"mailrelay send --data '/my data' --to {YOURSELF}" in text
     assert " inbox " not in text
@@ -107,8 +107,10 @@ def test_a_brought_password_is_not_known_and_not_invented() -> None:
 
 
 def test_a_listener_without_login_needs_none() -> None:
-    door = DOOR.model_copy(update={"tls": TlsMode.NONE, "authentication": AuthenticationMode.NONE})
-    text = text_of(endpoint(doors=(door,), logins=()))
+    listener = LISTENER.model_copy(
+        update={"tls": TlsMode.NONE, "authentication": AuthenticationMode.NONE}
+    )
+    text = text_of(endpoint(listeners=(listener,), logins=()))
     assert "127.0.0.1:2525 (no TLS, without login)" in text
     assert "--auth" not in text
     assert "--tls" not in text

@@ -144,8 +144,8 @@ def test_ports_are_bound_as_they_are_written_and_one_gateway_runs() -> None:
     ],
 )
 def test_clients_get_an_address_that_they_can_connect_to(bind: str, client: str) -> None:
-    (door,) = plan(RELAY + SENDER, bind=bind).endpoint.doors
-    assert door.host == client
+    (listener,) = plan(RELAY + SENDER, bind=bind).endpoint.listeners
+    assert listener.host == client
 
 
 def test_a_sender_that_is_gone_can_log_in_no_more() -> None:
