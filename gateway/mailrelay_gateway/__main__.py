@@ -23,7 +23,7 @@ import uvloop
 
 from mailrelay_gateway import log as logging
 from mailrelay_gateway.contract.documents import ADMIN_PORT
-from mailrelay_gateway.couriers.oauth2.source import TOKENS_FOLDER
+from mailrelay_gateway.contract.oauth2 import TOKENS_FOLDER
 from mailrelay_gateway.descriptors import raise_limit
 from mailrelay_gateway.process import Arguments, Gateway, Stop
 from mailrelay_gateway.queue.disk.space import LOW_WATER
@@ -88,7 +88,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     parser.add_argument(
         "--tokens",
         type=Path,
-        default=TOKENS_FOLDER,
+        default=Path(TOKENS_FOLDER),
         help="folder with the ServiceAccount tokens that are shown at token endpoints",
     )
     found = parser.parse_args(arguments)

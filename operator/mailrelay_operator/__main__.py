@@ -87,6 +87,9 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
         user=settings.gateway_user,
         started=clock.now(),
         rollout=timedelta(seconds=settings.rollout_seconds),
+        token_audiences=settings.token_audiences,
+        allowed_egress=settings.allowed_egress,
+        egress_proxy=settings.egress_proxy,
     )
     announcer = Announcer(cluster=cluster, now=clock.now)
     verifiers = Verifiers(lambda key: doorbell.add(key, urgent=True))

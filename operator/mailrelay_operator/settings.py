@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mailrelay_operator.api.oauth2 import FORBIDDEN_AUDIENCES
 from mailrelay_operator.api.surroundings import DEFAULT_USER
 
 _LEVELS = ("debug", "info", "warning", "error")
 _POLICIES = ("Always", "IfNotPresent", "Never")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_PROXY = re.compile(r"http://[A-Za-z0-9.:\[\]-]{1,253}:[0-9]{1,5}/?")
 _OBJECT = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
@@ -37,6 +39,9 @@ class Settings:
     monitoring_namespaces: tuple[str, ...] = ()
     authorities_config_map: str = ""
     rollout_seconds: float = 0.0
+    token_audiences: tuple[str, ...] = ()
+    allowed_egress: tuple[str, ...] = ()
+    egress_proxy: str = ""
     watch_namespaces: tuple[str, ...] | None = None
     namespace: str = "mail-system"
     cluster_domain: str = "cluster.local"
@@ -67,6 +72,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         monitoring_namespaces=_names(environment, "MAILRELAY_MONITORING_NAMESPACES", _LABEL),
         authorities_config_map=environment.get("MAILRELAY_AUTHORITIES_CONFIG_MAP", ""),
         rollout_seconds=_number(environment, "MAILRELAY_ROLLOUT_SECONDS", 0.0, 0.0, 86400.0),
+        token_audiences=_audiences(environment, "MAILRELAY_TOKEN_AUDIENCES"),
+        allowed_egress=_networks(environment, "MAILRELAY_ALLOWED_EGRESS_CIDRS"),
+        egress_proxy=_proxy(environment, "MAILRELAY_EGRESS_PROXY"),
         watch_namespaces=names or None,
         namespace=environment.get("MAILRELAY_NAMESPACE", "") or "mail-system",
         cluster_domain=environment.get("MAILRELAY_CLUSTER_DOMAIN", "").strip(".")
@@ -93,6 +101,48 @@ def _names(
                 f"{name!r} is not a valid name of {what}; separate several by commas.",
             )
     return names
+
+
+def _listed(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:
+    text = environment.get(variable, "")
+    return tuple(dict.fromkeys(one.strip() for one in text.split(",") if one.strip()))
+
+
+def _audiences(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:
+    """Whoever gets a token for the API server or for mailrelay itself could act as the pod."""
+    audiences = _listed(environment, variable)
+    for audience in audiences:
+        if audience.startswith(FORBIDDEN_AUDIENCES):
+            raise SettingsUnusable(
+                variable,
+                audience,
+                "a token for the API server or for mailrelay itself is never shown to an"
+                " endpoint: remove it.",
+            )
+    return audiences
+
+
+def _networks(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:
+    networks = _listed(environment, variable)
+    for text in networks:
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError:
+            raise SettingsUnusable(
+                variable, text, "must be a network like 10.96.0.0/12; separate several by commas."
+            ) from None
+        if network.is_loopback or network.is_link_local:
+            raise SettingsUnusable(
+                variable, text, "loopback and link-local networks are never allowed: remove it."
+            )
+    return networks
+
+
+def _proxy(environment: Mapping[str, str], variable: str) -> str:
+    text = environment.get(variable, "")
+    if text and not _PROXY.fullmatch(text):
+        raise SettingsUnusable(variable, text, "must be of the form http://HOST:PORT.")
+    return text
 
 
 def _host(environment: Mapping[str, str], variable: str) -> str:

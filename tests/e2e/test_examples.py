@@ -21,7 +21,9 @@ def applied(kubectl: Kubectl, release: Release) -> Iterator[str]:
     """The namespace that holds all of them: their pods start side by side."""
     kubectl.apply(namespace(WHERE))
     for path in EXAMPLES:
-        kubectl.run("apply", "--namespace", WHERE, "-f", str(path))
+        # Nobody's real token endpoint is asked, which a gateway would do at once.
+        text = path.read_text().replace("login.microsoftonline.com", "login.invalid")
+        kubectl.run("apply", "--namespace", WHERE, "-f", "-", stdin=text)
     yield WHERE
     kubectl.run("delete", "namespace", WHERE, "--wait=false")
 

@@ -16,6 +16,9 @@ from pydantic import Field
 
 from mailrelay_gateway.contract.part import ByKind, Part, UnknownKind
 
+#: Where a pod has its ServiceAccount tokens, a file for each audience.
+TOKENS_FOLDER = "/var/run/secrets/mailrelay/tokens"
+
 
 class SaslMechanism(StrEnum):
     """How an access token is shown to the upstream."""

@@ -155,6 +155,14 @@ class Reason(StrEnum):
             " message names the key."
         ),
     )
+    AUDIENCE_NOT_ALLOWED = (
+        "AudienceNotAllowed",
+        "ResolvedRefs",
+        (
+            "A login asks for a ServiceAccount token of an audience that the platform does not"
+            " allow: have it put into tokenAudiences of the chart."
+        ),
+    )
     CERTIFICATE_INVALID = (
         "CertificateInvalid",
         "ResolvedRefs",

@@ -6,7 +6,7 @@ data of the gateway; here stand only the names of the presets.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -15,11 +15,11 @@ from mailrelay_operator.api.grammar import (
     Count,
     DomainPattern,
     Host,
-    HttpsUrl,
     Label,
     Port,
 )
-from mailrelay_operator.api.metadata import LabelSelector, NamedRef, SecretKeyRef, TrustRef
+from mailrelay_operator.api.metadata import LabelSelector, NamedRef, TrustRef
+from mailrelay_operator.api.oauth2 import OAuth2
 from mailrelay_operator.api.quantities import Duration
 from mailrelay_operator.api.replies import ReplyRule
 from mailrelay_operator.api.shape import (
@@ -28,7 +28,6 @@ from mailrelay_operator.api.shape import (
     NAMED,
     Struct,
     are_distinct,
-    matching,
     rule,
 )
 
@@ -48,14 +47,6 @@ Provider = Literal[
     "GoogleWorkspace",
     "Gmail",
     "ZeptoMail",
-]
-
-
-#: RFC 6749 section 3.3.
-OAuthScope = Annotated[
-    str,
-    Field(min_length=1, max_length=256),
-    matching(r"[!#-\[\]-~]+", "A scope is printable ASCII without spaces, quotes and backslashes."),
 ]
 
 
@@ -98,55 +89,6 @@ class BasicAuth(Struct):
         ' mailrelay.dev/credentials: "true" by whoever may lend it to this relay.'
         " A change is used within seconds."
     )
-
-
-class OAuth2(Struct):
-    """A login with tokens (XOAUTH2, OAUTHBEARER), fetched and renewed by the gateway."""
-
-    username: str = Field(
-        min_length=1, max_length=320, description="The mailbox or user that logs in."
-    )
-    mechanism: Literal["XOAUTH2", "OAUTHBEARER"] = Field(
-        "XOAUTH2",
-        description="SASL mechanism; OAUTHBEARER is RFC 7628, XOAUTH2 its older form at Google and"
-        " Microsoft.",
-    )
-    flow: Literal["ClientCredentials", "RefreshToken"] = Field(
-        description="How tokens are got: with the client's own secret, or with a refresh"
-        " token of the user."
-    )
-    token_url: HttpsUrl = Field(description="Where tokens are fetched.")
-    client_id: str = Field(min_length=1, max_length=256, description="The application's client ID.")
-    scopes: tuple[OAuthScope, ...] = Field(
-        (),
-        max_length=16,
-        description="Scopes to ask for, each without spaces.",
-        json_schema_extra=ATOMIC,
-    )
-    client_secret_ref: SecretKeyRef | None = Field(
-        None, description="The application's secret. Needed for ClientCredentials."
-    )
-    refresh_token_ref: SecretKeyRef | None = Field(
-        None, description="The user's refresh token. Needed for RefreshToken."
-    )
-
-    @rule(
-        "self.flow != 'ClientCredentials' || has(self.clientSecretRef)",
-        "The flow ClientCredentials needs clientSecretRef.",
-        field="flow",
-    )
-    def has_a_client_secret(self) -> bool:
-        """Make sure the flow can fetch a token."""
-        return self.flow != "ClientCredentials" or self.client_secret_ref is not None
-
-    @rule(
-        "(self.flow == 'RefreshToken') == has(self.refreshTokenRef)",
-        "The flow RefreshToken, and only that one, needs refreshTokenRef.",
-        field="flow",
-    )
-    def has_a_refresh_token(self) -> bool:
-        """Make sure the flow can fetch a token, and that a refresh token is not given in vain."""
-        return (self.flow == "RefreshToken") == (self.refresh_token_ref is not None)
 
 
 class UpstreamAuth(Struct):

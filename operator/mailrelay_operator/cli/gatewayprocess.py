@@ -36,6 +36,7 @@ class Command:
     spool: Path
     bind: str
     admin: Admin
+    tokens: Path | None = None
     log_to_stdout: bool = False  # its own lines, past us
 
     def arguments(self) -> list[str]:
@@ -49,6 +50,7 @@ class Command:
             "--require-config",
             # Accepting for some seconds more is for clusters, where clients learn late.
             *("--accept-for", "0"),
+            *(("--tokens", str(self.tokens)) if self.tokens is not None else ()),
         ]
 
 

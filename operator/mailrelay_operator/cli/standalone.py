@@ -82,6 +82,14 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Egress:
+    """Where URLs in the files may lead, beside public addresses, and the proxy to those."""
+
+    allowed: tuple[str, ...] = ()
+    proxy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standalone:
     """Which relay is run, and at which addresses."""
 
@@ -89,6 +97,7 @@ class Standalone:
     bind: str
     admin_host: str
     admin_port: int
+    egress: Egress = Egress()
 
     @property
     def admin(self) -> Admin:
@@ -111,7 +120,12 @@ class Standalone:
         """Plan as the operator would, with what was kept from earlier, minting what is missing."""
         mine = of_relay(inventory, self.relay)
         certificate_host = _certificate_host(mine, self.relay)
-        place = Place(standalone=True, loopback_host=certificate_host or self.client_host)
+        place = Place(
+            standalone=True,
+            loopback_host=certificate_host or self.client_host,
+            allowed_egress=self.egress.allowed,
+            egress_proxy=self.egress.proxy,
+        )
         store = {key_of(secret): secret for secret in kept}
         minted = _Minted()
         senders = senders_of(mine)

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 
 import click
@@ -40,7 +41,7 @@ from mailrelay_operator.cli.inventory import Key, choose_relay
 from mailrelay_operator.cli.itself import program
 from mailrelay_operator.cli.loglines import humanize
 from mailrelay_operator.cli.reading import read_inventory
-from mailrelay_operator.cli.standalone import REPLAN_EVERY, Picture, Standalone
+from mailrelay_operator.cli.standalone import REPLAN_EVERY, Egress, Picture, Standalone
 from mailrelay_operator.cli.stop import NotUsable
 from mailrelay_operator.cli.terminal import LogFile, Terminal
 
@@ -69,6 +70,25 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
     help="HOST:PORT of the admin port: metrics and status.",
 )
 @click.option(
+    "--allow-egress",
+    "allowed_egress",
+    multiple=True,
+    metavar="CIDR",
+    help="Network to which URLs in the files (token endpoints) may lead, beside public addresses;"
+    " repeatable. 127.0.0.0/8: this machine.",
+)
+@click.option(
+    "--egress-proxy",
+    default="",
+    metavar="URL",
+    help="HTTP proxy (http://HOST:PORT) through which such URLs with public addresses are reached.",
+)
+@click.option(
+    "--tokens",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of ServiceAccount tokens for the OAuth2 flow Federated.",
+)
+@click.option(
     "--logs",
     type=click.Choice(["text", "json"]),
     default="text",
@@ -76,7 +96,15 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
     help="text: short lines here, JSON in DIR/gateway.log; json: JSON on stdout.",
 )
 def up(
-    files: tuple[str, ...], data: Path | None, relay: str | None, bind: str, admin: str, logs: str
+    files: tuple[str, ...],
+    data: Path | None,
+    relay: str | None,
+    bind: str,
+    admin: str,
+    allowed_egress: tuple[str, ...],
+    egress_proxy: str,
+    tokens: Path | None,
+    logs: str,
 ) -> None:
     """Run a relay on this machine, from the same YAML as in a cluster.
 
@@ -92,6 +120,11 @@ def up(
         option = "--admin"
         admin_host, admin_port = parse_host_port(admin)
         admin_host = resolve_here(admin_host)
+        option = "--allow-egress"
+        egress = Egress(
+            allowed=tuple(str(ip_network(network)) for network in allowed_egress),
+            proxy=egress_proxy,
+        )
     except ValueError as error:
         raise NotUsable(f"{option}: {error}.") from None
     stdin = read_stdin(files)
@@ -103,7 +136,9 @@ def up(
         key = choose_relay(inventory, relay)
     except ValueError as error:
         raise NotUsable(str(error)) from None
-    standalone = Standalone(relay=key, bind=bind, admin_host=admin_host, admin_port=admin_port)
+    standalone = Standalone(
+        relay=key, bind=bind, admin_host=admin_host, admin_port=admin_port, egress=egress
+    )
     # Before the folder is made: a mistake in the files should leave nothing behind.
     try:
         standalone.refuse_unsupported(inventory)
@@ -116,7 +151,7 @@ def up(
             raise _everything(files, stdin, picture.problems)
         if taken := standalone.taken_by_admin(picture):
             raise NotUsable(taken)
-        run = _Run(files, stdin, key, standalone, folder, as_json=logs == "json")
+        run = _Run(files, stdin, key, standalone, folder, as_json=logs == "json", tokens=tokens)
         run.put(picture)
         hints = hint_text(
             picture.endpoint,
@@ -141,7 +176,9 @@ class _Run:
         folder: DataFolder,
         *,
         as_json: bool,
+        tokens: Path | None,
     ) -> None:
+        self._tokens = tokens
         self._files = files
         self._stdin = stdin
         self._relay = relay
@@ -167,6 +204,7 @@ class _Run:
                 spool=self._folder.spool,
                 bind=self._standalone.bind,
                 admin=self._standalone.admin,
+                tokens=self._tokens,
                 log_to_stdout=self._as_json,
             )
         )

@@ -63,7 +63,7 @@ def configure(
         own_certificate=found.leaf,
         admin_token_sha256=found.admin_token_sha256,
         replicas=replicas,
-        standalone=facts.place.standalone,
+        place=facts.place,
     )
     files = {RELAY_FILE: encode(document)}
     files |= {share_name(one.number): one.file for one in shares if one.file is not None}

@@ -34,7 +34,8 @@ from mailrelay_operator.plan.objects import (
     secret_data,
 )
 from mailrelay_operator.plan.ownership import is_child, is_ours
-from mailrelay_operator.plan.resolving import absent, login_in
+from mailrelay_operator.plan.referred import absent
+from mailrelay_operator.plan.resolving import login_in
 from mailrelay_operator.plan.status import sender_status_of
 from mailrelay_operator.plan.verdicts import Trouble
 from mailrelay_operator.plan.view import Credential

@@ -67,6 +67,11 @@ class Place:
     #: other.
     started: datetime | None = None
     rollout: timedelta = timedelta()
+    #: Audiences of ServiceAccount tokens that a login may show to a token endpoint, networks that
+    #: URLs in resources may lead to besides public addresses, and the proxy to those.
+    token_audiences: tuple[str, ...] = ()
+    allowed_egress: tuple[str, ...] = ()
+    egress_proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

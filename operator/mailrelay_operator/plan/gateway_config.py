@@ -16,6 +16,7 @@ from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayCon
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.upstreams import Smarthost, Upstream
+from mailrelay_operator.plan.facts import Place
 from mailrelay_operator.plan.resolving import Resolved
 
 
@@ -27,7 +28,7 @@ def relay_document(
     own_certificate: documents.Certificate | None,
     admin_token_sha256: str,
     replicas: int,
-    standalone: bool,
+    place: Place,
 ) -> RelayDocument:
     """The file `relay`. `own_certificate` serves every listener with TLS that was given none;
     `replicas` are those that run, by which the gateway divides limits."""
@@ -37,7 +38,7 @@ def relay_document(
         suspend=spec.suspend,
         replicas=replicas,
         listeners=tuple(
-            _listener(listener, resolved, own_certificate, standalone=standalone)
+            _listener(listener, resolved, own_certificate, standalone=place.standalone)
             for listener in spec.listeners
         ),
         upstreams=tuple(
@@ -52,8 +53,13 @@ def relay_document(
         ),
         admin_token_sha256=admin_token_sha256,
         # In a cluster only: on this machine the admin port is plain HTTP on loopback.
-        admin_certificate=None if standalone else own_certificate,
-        egress=documents.Egress(allowed_cidrs=(), loopback=False, proxy=""),
+        admin_certificate=None if place.standalone else own_certificate,
+        egress=documents.Egress(
+            allowed_cidrs=place.allowed_egress,
+            # On this machine whoever starts the gateway may name loopback networks too.
+            loopback=place.standalone,
+            proxy=place.egress_proxy,
+        ),
     )
 
 

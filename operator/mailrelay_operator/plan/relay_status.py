@@ -28,6 +28,7 @@ from mailrelay_operator.plan.objects import generation_of
 from mailrelay_operator.plan.running import figures, programmed_trouble, upstream_verdict
 from mailrelay_operator.plan.status import judged, ready, relay_status_of, transitions, written
 from mailrelay_operator.plan.survey import InForce, Survey
+from mailrelay_operator.plan.token_logins import keeps_refresh_tokens
 from mailrelay_operator.plan.verdicts import Complaint, Trouble, complaint, joined
 from mailrelay_operator.plan.volumes import size_trouble, stranded_trouble
 
@@ -229,7 +230,13 @@ def _resolved(found: Survey) -> Verdict:
 def _durable(in_force: InForce) -> Verdict:
     ephemeral = in_force.spec.queue.kind == "ephemeral"
     reason = Reason.SPOOL_EPHEMERAL if ephemeral else Reason.SPOOL_PERSISTENT
-    return Verdict(status="False" if ephemeral else "True", reason=reason, message=reason.sentence)
+    message = reason.sentence
+    if ephemeral and keeps_refresh_tokens(in_force.spec):
+        message += (
+            " A refresh token that a provider puts in the place of the Secret's is not kept over"
+            " the pod's end either."
+        )
+    return Verdict(status="False" if ephemeral else "True", reason=reason, message=message)
 
 
 def _programmed(

@@ -16,17 +16,20 @@ from mailrelay_gateway.contract.documents import (
     Login,
     RelayDocument,
     Smarthost,
+    UnknownKind,
 )
+from mailrelay_gateway.contract.oauth2 import OAuth2
 from mailrelay_gateway.contract.pem import PemProblem, read_bundle
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
-from mailrelay_operator.api.metadata import TrustRef
 from mailrelay_operator.api.names import LABEL_CREDENTIALS
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.upstreams import Upstream
-from mailrelay_operator.plan.certificates import given_bundle, given_certificate
+from mailrelay_operator.plan.certificates import given_certificate
 from mailrelay_operator.plan.facts import Absence, ObjectKey, RelayFacts
-from mailrelay_operator.plan.objects import Manifest, config_map_data, labels_of, secret_data
+from mailrelay_operator.plan.objects import Manifest, labels_of, secret_data
+from mailrelay_operator.plan.referred import absent, trusted_bundle
+from mailrelay_operator.plan.token_logins import oauth2_of, token_login, token_references
 from mailrelay_operator.plan.verdicts import Trouble
 
 SECRET_TYPE_TLS = "kubernetes.io/tls"  # noqa: S105 - a type, not a password
@@ -39,7 +42,7 @@ class Resolved:
     names the upstreams that nothing is known of: the rest of the spec acts without them, unless it
     is not `complete`, with no upstream left or a listener without its certificate."""
 
-    logins: Mapping[str, Login] = field(default_factory=dict)
+    logins: Mapping[str, Login | OAuth2] = field(default_factory=dict)
     authorities: Mapping[str, str] = field(default_factory=dict)
     certificates: Mapping[str, tuple[Certificate, ...]] = field(default_factory=dict)
     given_authorities: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +72,9 @@ def references(spec: MailRelaySpec, namespace: str) -> Iterator[ObjectKey]:
         if upstream.smarthost.auth is not None and upstream.smarthost.auth.basic is not None:
             login = upstream.smarthost.auth.basic.secret_ref
             yield ObjectKey(kind="Secret", namespace=namespace, name=login.name)
+        by_token = oauth2_of(upstream)
+        if by_token is not None:
+            yield from token_references(by_token, namespace)
         if upstream.smarthost.tls.ca_ref is not None:
             trust = upstream.smarthost.tls.ca_ref
             yield ObjectKey(kind=trust.kind, namespace=namespace, name=trust.name)
@@ -77,7 +83,7 @@ def references(spec: MailRelaySpec, namespace: str) -> Iterator[ObjectKey]:
 def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Resolved:
     """Find all that the spec refers to. What cannot be used now is taken from `before`, if that
     very part of the spec stood there already: a Secret that is deleted stops nothing that runs."""
-    logins: dict[str, Login] = {}
+    logins: dict[str, Login | OAuth2] = {}
     authorities: dict[str, str] = {}
     certificates: dict[str, tuple[Certificate, ...]] = {}
     given: dict[str, str] = {}
@@ -91,7 +97,7 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
         wrong = [
             replace(one, path=f"{at}.{path}")
             for one, path in (
-                (login, "auth.basic.secretRef.name"),
+                (login, _login_path(upstream, login)),
                 (authority, "tls.caRef"),
             )
             if isinstance(one, Trouble)
@@ -103,7 +109,7 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
                 omitted.add(upstream.name)
                 continue
             login, authority = known
-        if isinstance(login, Login):
+        if isinstance(login, Login | OAuth2):
             logins[upstream.name] = login
         if isinstance(authority, str):
             authorities[upstream.name] = authority
@@ -170,19 +176,10 @@ def login_in(secret: Manifest, *, what: str) -> Login | Trouble:
     return Login(username=found["username"], password=found["password"])
 
 
-def absent(absence: Absence, what: str, *, kind: str = "Secret") -> Trouble:
-    """The trouble that a reference leads nowhere."""
-    missing = Reason.CONFIG_MAP_NOT_FOUND if kind == "ConfigMap" else Reason.SECRET_NOT_FOUND
-    if absence is Absence.MISSING:
-        return Trouble(reason=missing, message=f"{what} does not exist; create it.")
-    return Trouble(
-        reason=Reason.FORBIDDEN,
-        message=f"The operator may not read {what}: it needs a Role in that namespace (the chart's"
-        " watchNamespaces).",
-    )
-
-
-def _login_of(facts: RelayFacts, upstream: Upstream) -> Login | Trouble | None:
+def _login_of(facts: RelayFacts, upstream: Upstream) -> Login | OAuth2 | Trouble | None:
+    by_token = oauth2_of(upstream)
+    if by_token is not None:
+        return token_login(facts, upstream.name, by_token)
     smarthost = upstream.smarthost
     if smarthost is None or smarthost.auth is None or smarthost.auth.basic is None:
         return None
@@ -192,26 +189,17 @@ def _login_of(facts: RelayFacts, upstream: Upstream) -> Login | Trouble | None:
     return absent(found, what) if isinstance(found, Absence) else login_in(found, what=what)
 
 
+def _login_path(upstream: Upstream, login: Login | OAuth2 | Trouble | None) -> str:
+    """The field that a trouble with a login is about."""
+    if oauth2_of(upstream) is None or not isinstance(login, Trouble):
+        return "auth.basic.secretRef.name"
+    return f"auth.oauth2.{login.path}" if login.path else "auth.oauth2"
+
+
 def _authority_of(facts: RelayFacts, upstream: Upstream) -> str | Trouble | None:
     if upstream.smarthost is None or upstream.smarthost.tls.ca_ref is None:
         return None
-    reference: TrustRef = upstream.smarthost.tls.ca_ref
-    what = f"{reference.kind} {facts.namespace}/{reference.name} of upstream {upstream.name}"
-    found = facts.find(reference.kind, facts.namespace, reference.name)
-    if isinstance(found, Absence):
-        return absent(found, what, kind=reference.kind)
-    secret = reference.kind == "Secret"
-    octets = (secret_data(found) if secret else config_map_data(found)).get(reference.key)
-    if octets is None:
-        return Trouble(
-            reason=Reason.SECRET_INVALID if secret else Reason.CONFIG_MAP_INVALID,
-            message=f"{what} has no key {reference.key}.",
-        )
-    try:
-        text = octets.decode(errors="replace")
-        return given_bundle(text, field=reference.key, now=facts.now)
-    except PemProblem as problem:
-        return Trouble(reason=Reason.CERTIFICATE_INVALID, message=f"{what} {problem}.")
+    return trusted_bundle(facts, upstream.smarthost.tls.ca_ref, of=f"upstream {upstream.name}")
 
 
 def _given_certificate(facts: RelayFacts, listener: Listener, name: str) -> Certificate | Trouble:
@@ -259,13 +247,13 @@ def _given_authority(
 
 def _upstream_before(
     before: Before | None, upstream: Upstream
-) -> tuple[Login | None, str | None] | None:
+) -> tuple[Login | OAuth2 | None, str | None] | None:
     if before is None or upstream not in before.spec.upstreams:
         return None
     for known in before.document.upstreams:
         if known.name == upstream.name and isinstance(known.settings, Smarthost):
             auth = known.settings.auth
-            if auth is not None and not isinstance(auth, Login):
+            if isinstance(auth, UnknownKind):
                 return None  # a newer operator's
             return auth, known.settings.tls.ca
     return None

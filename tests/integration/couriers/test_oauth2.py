@@ -5,7 +5,6 @@ is ever tried instead.
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_network
@@ -25,9 +24,9 @@ from mailrelay_gateway.egress.client import Egress
 from mailrelay_gateway.egress.rules import Rules
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
+from tests.integration.couriers.bearer import USER, asks_for
 from tests.integration.couriers.conftest import DEADLINES, PROBING, Rig
 from tests.integration.couriers.memory_work import UPSTREAM, attempt
-from tests.integration.couriers.scripted_server import Peer, Script, take_all
 from tests.models import made
 from tests.peers.certificates import RSA_2048
 from tests.peers.token_endpoint import (
@@ -40,7 +39,6 @@ from tests.peers.token_endpoint import (
 from tests.unit.oauth2.test_requests import pem
 from tests.waiting import until
 
-USER = "robot@example.com"
 LOOPBACK = Rules(allowed=(ip_network("127.0.0.0/8"),), loopback=True)
 
 
@@ -49,34 +47,6 @@ async def endpoint(rig: Rig) -> AsyncIterator[TokenEndpoint]:
     """A token endpoint with a certificate of the rig's authority."""
     async with TokenEndpoint(rig.authority.server_context("127.0.0.1")) as endpoint:
         yield endpoint
-
-
-def asks_for(endpoint: TokenEndpoint, *mechanisms: str) -> Script:
-    """A server that takes mail of those only whom the endpoint gave a token."""
-
-    async def script(peer: Peer) -> None:
-        await peer.greet("PIPELINING", "AUTH LOGIN PLAIN " + " ".join(mechanisms))
-        await peer.hear("AUTH")
-        words = peer.heard[-1].split()
-        assert words[1] in mechanisms, f"not {words[1]}"
-        if len(words) == 2:
-            await peer.say("334 ")
-            response = peer.note(await peer.reader.readuntil(b"\r\n"))
-        else:
-            response = words[2]
-        fields = base64.b64decode(response).decode().split("\x01")
-        [bearer] = [one for one in fields if one.startswith("auth=Bearer ")]
-        assert fields[0] in (f"user={USER}", f"n,a={USER},")
-        if not endpoint.good(bearer.removeprefix("auth=Bearer ")):
-            await peer.say("334 " + base64.b64encode(b'{"status":"401"}').decode())
-            assert (await peer.reader.readuntil(b"\r\n")).strip() in (b"", b"AQ==")
-            await peer.say("535 5.7.3 Authentication unsuccessful")
-            await peer.until_quit()
-            return
-        await peer.say("235 2.7.0 Accepted")
-        await take_all(peer)
-
-    return script
 
 
 def login(

@@ -66,6 +66,24 @@ GOOD: Mapping[str, Document] = {
         flow="ClientCredentials", clientSecretRef={"name": "app", "key": "secret"}
     ),
     "refresh token": oauth2(flow="RefreshToken", refreshTokenRef={"name": "app", "key": "token"}),
+    "refresh token of a confidential client": oauth2(
+        flow="RefreshToken",
+        refreshTokenRef={"name": "app", "key": "token"},
+        clientSecretRef={"name": "app", "key": "secret"},
+    ),
+    "federated": oauth2(flow="Federated"),
+    "federated elsewhere": oauth2(
+        flow="Federated",
+        audience="https://idp.example.com/token",
+        tokenCARef={"kind": "ConfigMap", "name": "idp-ca"},
+        mechanism="OAUTHBEARER",
+    ),
+    "service account key": oauth2(
+        flow="ServiceAccountKey",
+        clientID=None,
+        serviceAccountKeyRef={"name": "google", "key": "key.json"},
+        scopes=["https://mail.google.com/"],
+    ),
     "direct": sending_by(direct={}),
     "paces": sending_by(
         sandbox={},

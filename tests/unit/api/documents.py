@@ -61,6 +61,7 @@ def oauth2(**fields: Any) -> Document:
         "clientID": "client",
         **fields,
     }
+    login = {name: value for name, value in login.items() if value is not None}
     return relaying_by(auth={"oauth2": login})
 
 

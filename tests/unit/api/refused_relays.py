@@ -333,6 +333,52 @@ BAD_RELAYS: tuple[Bad, ...] = (
         "needs refreshTokenRef",
     ),
     broken(
+        "a client secret that nobody uses",
+        oauth2(flow="Federated", clientSecretRef={"name": "app", "key": "secret"}),
+        "spec.upstreams[one].smarthost.auth.oauth2.flow",
+        "Only the flows ClientCredentials and RefreshToken take",
+    ),
+    broken(
+        "a service account without its key",
+        oauth2(flow="ServiceAccountKey", clientID=None),
+        "spec.upstreams[one].smarthost.auth.oauth2.flow",
+        "needs serviceAccountKeyRef",
+    ),
+    broken(
+        "a flow without a client",
+        oauth2(flow="Federated", clientID=None),
+        "spec.upstreams[one].smarthost.auth.oauth2.flow",
+        "need clientID",
+    ),
+    broken(
+        "an audience that no token is for",
+        oauth2(
+            flow="ClientCredentials",
+            clientSecretRef={"name": "app", "key": "secret"},
+            audience="idp",
+        ),
+        "spec.upstreams[one].smarthost.auth.oauth2.flow",
+        "Only the flow Federated has an audience",
+    ),
+    broken(
+        "the API server's audience",
+        oauth2(flow="Federated", audience="https://kubernetes.default.svc.cluster.local"),
+        "spec.upstreams[one].smarthost.auth.oauth2.audience",
+        "never shown to an endpoint",
+    ),
+    broken(
+        "mailrelay's own audience",
+        oauth2(flow="Federated", audience="mailrelay.dev/smtp"),
+        "spec.upstreams[one].smarthost.auth.oauth2.audience",
+        "never shown to an endpoint",
+    ),
+    broken(
+        "an audience with a space",
+        oauth2(flow="Federated", audience="two words"),
+        "spec.upstreams[one].smarthost.auth.oauth2.audience",
+        "An audience is a name or a URI",
+    ),
+    broken(
         "tokens over http",
         oauth2(
             flow="ClientCredentials",

@@ -47,6 +47,9 @@ def test_the_operator_reads_the_environment_that_the_chart_gives(render: Render)
                 "runAsUser": None,
             },
             monitoring={"namespaces": ["monitoring", "observability"]},
+            tokenAudiences=["api://AzureADTokenExchange", "my-idp"],
+            allowedEgressCIDRs=["10.96.0.0/12", "fd00:10::/64"],
+            egressProxy="http://proxy.corp:3128",
         )
     )
     assert settings == Settings(
@@ -56,6 +59,9 @@ def test_the_operator_reads_the_environment_that_the_chart_gives(render: Render)
         gateway_user=None,
         monitoring_namespaces=("monitoring", "observability"),
         rollout_seconds=600,
+        token_audiences=("api://AzureADTokenExchange", "my-idp"),
+        allowed_egress=("10.96.0.0/12", "fd00:10::/64"),
+        egress_proxy="http://proxy.corp:3128",
         probe_host="192.0.2.1",
         watch_namespaces=("mail", "team-a"),
         namespace=NAMESPACE,

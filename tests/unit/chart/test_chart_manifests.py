@@ -32,6 +32,9 @@ EVERYTHING: dict[str, Any] = {
     "monitoring": {"namespaces": ["monitoring"]},
     "imagePullSecrets": [{"name": "registry"}],
     "clusterDomain": "corp.example",
+    "tokenAudiences": ["my-idp"],
+    "allowedEgressCIDRs": ["10.96.0.0/12"],
+    "egressProxy": "http://proxy.corp.example:3128",
     "logLevel": "debug",
     "serviceAccount": {"annotations": {"example.com/note": "yes"}},
     "podLabels": {"team": "mail"},
@@ -45,6 +48,7 @@ EVERYTHING: dict[str, Any] = {
 }
 NAMESPACED: dict[str, Any] = {
     "watchNamespaces": ["mail-system", "team-a"],
+    "tokenAudiences": [],
     "podMonitor": {"enabled": True},
     "rbac": {"aggregate": False},
     "admissionPolicy": {"enabled": False},

@@ -98,6 +98,16 @@ def test_the_readme_lists_every_value_with_its_default() -> None:
         ({"monitoring": {"namespaces": "monitoring"}}, "namespaces"),
         ({"fullnameOverride": "Mail_Relay"}, "fullnameOverride"),
         ({"clusterDomain": ""}, "clusterDomain"),
+        ({"tokenAudiences": ["mailrelay.dev/relay"]}, "tokenAudiences"),
+        ({"tokenAudiences": ["https://kubernetes.default.svc"]}, "tokenAudiences"),
+        ({"tokenAudiences": ["two, in one"]}, "tokenAudiences"),
+        ({"allowedEgressCIDRs": ["10.0.0.1"]}, "allowedEgressCIDRs"),
+        ({"allowedEgressCIDRs": ["127.0.0.0/8"]}, "allowedEgressCIDRs"),
+        ({"allowedEgressCIDRs": ["169.254.169.254/32"]}, "allowedEgressCIDRs"),
+        ({"allowedEgressCIDRs": ["::1/128"]}, "allowedEgressCIDRs"),
+        ({"allowedEgressCIDRs": ["fe80::/10"]}, "allowedEgressCIDRs"),
+        ({"egressProxy": "https://proxy:3128"}, "egressProxy"),
+        ({"egressProxy": "http://user:secret@proxy:3128"}, "egressProxy"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(chart: Chart, values: dict[str, Any], named: str) -> None:

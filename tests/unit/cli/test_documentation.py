@@ -71,7 +71,7 @@ def test_the_page_of_standalone_names_every_option_of_up() -> None:
     assert up is not None
     options = {name for option in up.params for name in option.opts if name.startswith("--")}
     page = (ROOT / "docs" / "standalone.md").read_text()
-    assert set(re.findall(r"^\| `(--\w+)` \|", page, re.MULTILINE)) == options
+    assert set(re.findall(r"^\| `(--[\w-]+)` \|", page, re.MULTILINE)) == options
 
 
 def test_decisions_are_numbered_without_gap_and_have_the_same_parts() -> None:

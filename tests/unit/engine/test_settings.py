@@ -31,6 +31,9 @@ def test_everything_can_be_said() -> None:
             "MAILRELAY_POD_IP": "fd00:10::7",
             "MAILRELAY_PROBE_PORT": "0",
             "MAILRELAY_LOG_LEVEL": "debug",
+            "MAILRELAY_TOKEN_AUDIENCES": "api://AzureADTokenExchange,sts.amazonaws.com",
+            "MAILRELAY_ALLOWED_EGRESS_CIDRS": "10.96.0.0/12, fd00:10::/64",
+            "MAILRELAY_EGRESS_PROXY": "http://proxy.corp:3128",
         }
     ) == Settings(
         gateway_image="gateway@sha256:0",
@@ -46,6 +49,9 @@ def test_everything_can_be_said() -> None:
         probe_host="[fd00:10::7]",
         probe_port=0,
         log_level="debug",
+        token_audiences=("api://AzureADTokenExchange", "sts.amazonaws.com"),
+        allowed_egress=("10.96.0.0/12", "fd00:10::/64"),
+        egress_proxy="http://proxy.corp:3128",
     )
 
 
@@ -63,6 +69,13 @@ def test_everything_can_be_said() -> None:
         ("MAILRELAY_RESYNC_SECONDS", "nan"),
         ("MAILRELAY_METRICS_PORT", "70000"),
         ("MAILRELAY_LOG_LEVEL", "loud"),
+        ("MAILRELAY_TOKEN_AUDIENCES", "mailrelay.dev/queue"),
+        ("MAILRELAY_TOKEN_AUDIENCES", "https://kubernetes.default.svc"),
+        ("MAILRELAY_ALLOWED_EGRESS_CIDRS", "10.0.0.1/8"),
+        ("MAILRELAY_ALLOWED_EGRESS_CIDRS", "127.0.0.0/8"),
+        ("MAILRELAY_ALLOWED_EGRESS_CIDRS", "fe80::/64"),
+        ("MAILRELAY_EGRESS_PROXY", "https://proxy.corp:3128"),
+        ("MAILRELAY_EGRESS_PROXY", "http://user:secret@proxy.corp:3128"),
     ],
 )
 def test_what_cannot_be_used_is_named(variable: str, value: str) -> None:

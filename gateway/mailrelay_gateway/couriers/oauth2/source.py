@@ -18,7 +18,13 @@ from typing import TypeVar
 
 import structlog
 
-from mailrelay_gateway.contract.oauth2 import Federated, OAuth2, RefreshToken, token_file_name
+from mailrelay_gateway.contract.oauth2 import (
+    TOKENS_FOLDER,
+    Federated,
+    OAuth2,
+    RefreshToken,
+    token_file_name,
+)
 from mailrelay_gateway.couriers.oauth2.answers import Grant, NoToken, clock_skew, read_answer
 from mailrelay_gateway.couriers.oauth2.kept import KeptTokens
 from mailrelay_gateway.couriers.oauth2.requests import (
@@ -37,8 +43,6 @@ log = structlog.get_logger()
 
 _T = TypeVar("_T")
 
-#: Where a pod has its ServiceAccount tokens, one file for each audience.
-TOKENS_FOLDER = Path("/var/run/secrets/mailrelay/tokens")
 #: Octets of such a token: they have 1 to 2 KiB.
 MAX_OWN_TOKEN = 16 * 1024
 #: Seconds for which a failure is the answer to all who ask: what several openings of one moment
@@ -55,7 +59,7 @@ class TokenSurroundings:
     egress: Egress
     metrics: Metrics
     kept: KeptTokens | None = None
-    tokens: Path = TOKENS_FOLDER
+    tokens: Path = Path(TOKENS_FOLDER)
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.time
 

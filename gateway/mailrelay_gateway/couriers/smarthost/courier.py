@@ -16,10 +16,10 @@ import structlog
 
 from mailrelay_gateway.contract.documents import Smarthost, TlsMode, Upstream
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig
-from mailrelay_gateway.contract.oauth2 import OAuth2, RefreshToken
+from mailrelay_gateway.contract.oauth2 import TOKENS_FOLDER, OAuth2, RefreshToken
 from mailrelay_gateway.contract.status import UpstreamStatus
 from mailrelay_gateway.couriers.oauth2.kept import KeptTokens
-from mailrelay_gateway.couriers.oauth2.source import TOKENS_FOLDER, TokenSurroundings
+from mailrelay_gateway.couriers.oauth2.source import TokenSurroundings
 from mailrelay_gateway.couriers.resolver import Resolver, SystemResolver
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.couriers.smtp.health import Probing
@@ -51,7 +51,7 @@ class SmarthostCourier:
         clock: Callable[[], float] = time.time,
         egress: Egress | None = None,
         kept: KeptTokens | None = None,
-        tokens: Path = TOKENS_FOLDER,
+        tokens: Path = Path(TOKENS_FOLDER),
     ) -> None:
         """Connect nothing yet; without a resolver the system's is asked. `egress` is how token
         endpoints are asked, `kept` where refresh tokens are kept, `tokens` the folder with the

@@ -7,8 +7,11 @@ cannot change them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mailrelay_gateway.contract.documents import ADMIN_PORT
 from mailrelay_gateway.contract.files import FILE_NAME
+from mailrelay_gateway.contract.oauth2 import TOKENS_FOLDER, token_file_name
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.names import (
     ANNOTATION_PLANNED_FROM,
@@ -28,9 +31,13 @@ from mailrelay_operator.plan.manifests.metadata import child
 from mailrelay_operator.plan.manifests.services import by_port, port_name
 from mailrelay_operator.plan.objects import Manifest, name_of
 from mailrelay_operator.plan.rollout import planned_from
+from mailrelay_operator.plan.token_logins import audiences
 
 CONFIG_FOLDER = "/etc/mailrelay"
 SPOOL_FOLDER = "/var/spool/mailrelay"
+TOKENS_VOLUME = "tokens"
+#: Seconds: an hour, as of the tokens that every pod has. Identity providers take a day at most.
+TOKEN_SECONDS = 3600
 #: Octets of the node's disk for /tmp (64Mi) and what the kubelet keeps of the log (10Mi a file).
 EPHEMERAL_SPARE = 128 * 1024 * 1024
 #: 5 s in which it still accepts and 120 s for final dots, with room before the SIGKILL.
@@ -101,6 +108,9 @@ def _claim_template(name: str, spec: MailRelaySpec, size: str) -> Manifest:
 
 def _pod(name: str, spec: MailRelaySpec, place: Place) -> Manifest:
     volumes: list[Manifest] = [_config_volume(name), _tmp_volume()]
+    tokens = audiences(spec, place.token_audiences)
+    if tokens:
+        volumes.append(_tokens_volume(tokens))
     if spec.queue.kind == "ephemeral":
         # The kubelet evicts the pod, mail and all, that goes beyond: the gateway answers 452 well
         # before (--queue-size), and without a limit it would be the node that runs out of disk.
@@ -186,6 +196,11 @@ def _container(spec: MailRelaySpec, place: Place) -> Manifest:
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
             {"name": CLAIM_TEMPLATE, "mountPath": SPOOL_FOLDER},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount point
+            *(
+                [{"name": TOKENS_VOLUME, "mountPath": TOKENS_FOLDER, "readOnly": True}]
+                if audiences(spec, place.token_audiences)
+                else []
+            ),
         ],
     }
 
@@ -213,6 +228,21 @@ def _config_volume(name: str) -> Manifest:
         for file, secret in config_secret_names(name).items()
     ]
     return {"name": "config", "projected": {"defaultMode": 0o440, "sources": sources}}
+
+
+def _tokens_volume(wanted: Sequence[str]) -> Manifest:
+    """A token of the pod's ServiceAccount for each audience, which the kubelet renews in place."""
+    sources = [
+        {
+            "serviceAccountToken": {
+                "audience": audience,
+                "expirationSeconds": TOKEN_SECONDS,
+                "path": token_file_name(audience),
+            }
+        }
+        for audience in wanted
+    ]
+    return {"name": TOKENS_VOLUME, "projected": {"defaultMode": 0o440, "sources": sources}}
 
 
 def _tmp_volume() -> Manifest:

@@ -1,0 +1,164 @@
+"""The logins by OAuth2 of a MailRelay: what their references hold becomes the contract's
+login. Pure.
+
+Each Secret is one that its owner has marked as a login, since its content goes to a URL that the
+MailRelay names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+from mailrelay_gateway.contract import oauth2 as contract
+from mailrelay_operator.api.mailrelay import MailRelaySpec
+from mailrelay_operator.api.metadata import SecretKeyRef
+from mailrelay_operator.api.names import LABEL_CREDENTIALS
+from mailrelay_operator.api.oauth2 import OAuth2
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.api.upstreams import Upstream
+from mailrelay_operator.plan.facts import Absence, ObjectKey, RelayFacts
+from mailrelay_operator.plan.objects import labels_of, secret_data
+from mailrelay_operator.plan.referred import absent, trusted_bundle
+from mailrelay_operator.plan.verdicts import Trouble
+
+
+def oauth2_of(upstream: Upstream) -> OAuth2 | None:
+    """The login by OAuth2 of an upstream that has one."""
+    smarthost = upstream.smarthost
+    return smarthost.auth.oauth2 if smarthost is not None and smarthost.auth is not None else None
+
+
+def token_references(login: OAuth2, namespace: str) -> Iterator[ObjectKey]:
+    """Every object that such a login refers to."""
+    for secret in (login.client_secret_ref, login.refresh_token_ref, login.service_account_key_ref):
+        if secret is not None:
+            yield ObjectKey(kind="Secret", namespace=namespace, name=secret.name)
+    if login.token_ca_ref is not None:
+        trust = login.token_ca_ref
+        yield ObjectKey(kind=trust.kind, namespace=namespace, name=trust.name)
+
+
+def audiences(spec: MailRelaySpec, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """The audiences of the tokens that the relay's pods need, as far as they are allowed."""
+    wanted = {login.effective_audience for one in spec.upstreams if (login := oauth2_of(one))}
+    return tuple(sorted(wanted & set(allowed)))
+
+
+def keeps_refresh_tokens(spec: MailRelaySpec) -> bool:
+    """Whether a login of the relay may have its refresh token replaced."""
+    logins = (oauth2_of(one) for one in spec.upstreams)
+    return any(login is not None and login.flow == "RefreshToken" for login in logins)
+
+
+def token_login(facts: RelayFacts, name: str, login: OAuth2) -> contract.OAuth2 | Trouble:
+    """The login of the upstream `name` for the gateway, or what is wrong with a reference."""
+    grant = _grant(facts, name, login)
+    if isinstance(grant, Trouble):
+        return grant
+    authority = None
+    if login.token_ca_ref is not None:
+        of = f"the token endpoint of upstream {name}"
+        authority = trusted_bundle(facts, login.token_ca_ref, of=of)
+    if isinstance(authority, Trouble):
+        return replace(authority, path="tokenCARef")
+    return contract.OAuth2(
+        username=login.username,
+        mechanism=contract.SaslMechanism(login.mechanism),
+        token_url=login.token_url,
+        ca=authority,
+        scopes=login.scopes,
+        grant=grant,
+    )
+
+
+def _grant(facts: RelayFacts, name: str, login: OAuth2) -> contract.Grant | Trouble:
+    if login.flow == "Federated":
+        return _federated(facts, name, login)
+    secret = _value(facts, name, login.client_secret_ref)
+    if isinstance(secret, Trouble):
+        return replace(secret, path="clientSecretRef")
+    if login.flow == "ClientCredentials":
+        return contract.ClientCredentials(client_id=login.client_id or "", client_secret=secret)
+    if login.flow == "RefreshToken":
+        token = _value(facts, name, login.refresh_token_ref)
+        if isinstance(token, Trouble):
+            return replace(token, path="refreshTokenRef")
+        return contract.RefreshToken(
+            client_id=login.client_id or "", client_secret=secret, refresh_token=token
+        )
+    return _service_account_key(facts, name, login)
+
+
+def _federated(facts: RelayFacts, name: str, login: OAuth2) -> contract.Federated | Trouble:
+    audience = login.effective_audience
+    allowed = facts.place.token_audiences
+    if not facts.place.standalone and audience not in allowed:
+        known = ", ".join(allowed) or "none"
+        return Trouble(
+            reason=Reason.AUDIENCE_NOT_ALLOWED,
+            message=f"Upstream {name} asks for a ServiceAccount token of the audience"
+            f" {audience}, and the platform allows {known}: have it put into tokenAudiences of the"
+            " chart.",
+            path="audience",
+        )
+    return contract.Federated(client_id=login.client_id or "", audience=audience)
+
+
+def _service_account_key(
+    facts: RelayFacts, name: str, login: OAuth2
+) -> contract.ServiceAccountKey | Trouble:
+    reference = login.service_account_key_ref
+    text = _value(facts, name, reference)
+    if isinstance(text, Trouble):
+        return replace(text, path="serviceAccountKeyRef")
+    assert reference is not None
+    try:
+        found = json.loads(text)
+        issuer, key = found["client_email"], found["private_key"]
+        key_id = found.get("private_key_id", "")
+        usable = all(isinstance(one, str) for one in (issuer, key, key_id))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        usable = False
+    if not usable:
+        return Trouble(
+            reason=Reason.SECRET_INVALID,
+            message=f"{_what(facts, name, reference)} has a {reference.key} that is not the JSON"
+            " key of a Google service account, with client_email and private_key.",
+            path="serviceAccountKeyRef",
+        )
+    return contract.ServiceAccountKey(issuer=issuer, key_id=key_id, key=key)
+
+
+def _value(facts: RelayFacts, name: str, reference: SecretKeyRef | None) -> str | Trouble:
+    """The text of a key of a Secret that is marked as a login; "" where nothing is referred to.
+
+    White space around it is dropped: `echo secret | base64` leaves a line end behind.
+    """
+    if reference is None:
+        return ""
+    what = _what(facts, name, reference)
+    found = facts.find("Secret", facts.namespace, reference.name)
+    if isinstance(found, Absence):
+        return absent(found, what)
+    if labels_of(found).get(LABEL_CREDENTIALS) != "true":
+        return Trouble(
+            reason=Reason.SECRET_NOT_PERMITTED,
+            message=f"{what} is not marked as a login for mailrelay: give it the label"
+            f' {LABEL_CREDENTIALS}: "true".',
+        )
+    try:
+        text = secret_data(found).get(reference.key, b"").decode().strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or "\0" in text:
+        return Trouble(
+            reason=Reason.SECRET_INVALID,
+            message=f"{what} has no usable key {reference.key}; it needs one with text in UTF-8.",
+        )
+    return text
+
+
+def _what(facts: RelayFacts, name: str, reference: SecretKeyRef) -> str:
+    return f"Secret {facts.namespace}/{reference.name} of upstream {name}"
