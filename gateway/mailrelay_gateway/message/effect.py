@@ -16,7 +16,11 @@ LONGEST_PAUSE = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """The upstream is throttling: back off the lane now, and recover slowly."""
+    """The upstream is throttling: back off the lane now, and recover slowly. Repeated, the pauses
+    grow to `longest` seconds; None: to the lane's own bound.
+    """
+
+    longest: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,13 +145,13 @@ class Lane:
         """Jobs that are leased, or asked for, and have not been started."""
         return self.startable.length + self.claiming
 
-    def slow(self, now: float, jitter: float) -> None:
-        """The upstream throttles: pause, each time twice as long. Further signs during a pause are
-        of the same moment and change nothing.
+    def slow(self, now: float, jitter: float, longest: float = LONGEST_PAUSE) -> None:
+        """The upstream throttles: pause, each time twice as long, up to `longest` seconds. Further
+        signs during a pause are of the same moment and change nothing.
         """
         if now < self.not_before:
             return
-        self.pause = min(max(FIRST_PAUSE, self.pause * 2), LONGEST_PAUSE)
+        self.pause = min(max(FIRST_PAUSE, self.pause * 2), longest)
         self.not_before = now + self.pause * (0.75 + jitter / 2)
 
     def pause_until(self, moment: float) -> None:

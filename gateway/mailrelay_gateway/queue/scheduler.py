@@ -46,7 +46,7 @@ from mailrelay_gateway.queue.duetimes import DueTimes
 from mailrelay_gateway.queue.gauges import show
 from mailrelay_gateway.queue.ids import queue_id
 from mailrelay_gateway.queue.item import Job, Move, Recipient, State, decide_moves
-from mailrelay_gateway.queue.lane import Lane
+from mailrelay_gateway.queue.lane import LONGEST_PAUSE, Lane
 from mailrelay_gateway.queue.notices import write_notice
 from mailrelay_gateway.queue.pauses import Pauses
 from mailrelay_gateway.queue.reroutes import Reroutes
@@ -411,7 +411,7 @@ class Scheduler:
         if isinstance(effect, PauseUntil):
             lane.pause_until(now + effect.moment(self._clock()) - self._clock())
         elif isinstance(effect, Slow):
-            lane.slow(now, self._rng.random())
+            lane.slow(now, self._rng.random(), effect.longest or LONGEST_PAUSE)
         if retry_after is not None:
             lane.pause_until(now + min(retry_after, self._policy.longest))
         if lane.not_before > now:

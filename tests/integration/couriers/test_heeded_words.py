@@ -13,6 +13,7 @@ import pytest
 from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.couriers.smtp.health import Probing
+from mailrelay_gateway.couriers.smtp.slowing import LONGEST_OF_ONE
 from mailrelay_gateway.message.effect import PauseUntil, Slow
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
@@ -67,6 +68,34 @@ async def test_throttling_is_told_once_a_transaction_and_the_pool_does_not_grow(
     gate.set()
     await rig.work.until_finished(5)
     assert rig.work.slowed == [(Slow(), None)]
+
+
+async def test_one_sender_that_is_deferred_makes_nobody_else_wait(rig: Rig) -> None:
+    async def deferring(peer: Peer) -> None:
+        await peer.greet("SIZE")
+        while (line := (await peer.reader.readline()).decode()).startswith("MAIL"):
+            if "bad" in line:
+                await peer.say("451 4.1.8 the domain does not resolve")
+                continue
+            await peer.say("250 ok")
+            await peer.hear("RCPT")
+            await peer.say("250 ok")
+            await peer.hear("DATA")
+            await peer.say("354 go")
+            await peer.hear_body()
+            await peer.say("250 2.0.0 stored")
+
+    server = await rig.serve(deferring)
+    rig.run(rig.config(server.port))
+    rig.work.add(
+        *(
+            attempt(number, sender=f"app@{name}.example", uid=name)
+            for number, name in enumerate(["good", "bad", "good", "bad", "bad", "good", "bad"])
+        )
+    )
+    await rig.work.until_finished(7)
+    assert rig.work.slowed == [(Slow(longest=LONGEST_OF_ONE), None)]
+    assert rig.work.results.count((Result.DEFERRED, Reason.UPSTREAM_DEFERRED)) == 4
 
 
 async def test_a_lane_that_rests_is_asked_again_when_its_time_has_come(rig: Rig) -> None:

@@ -27,6 +27,7 @@ from mailrelay_gateway.couriers.smtp.opener import Opener
 from mailrelay_gateway.couriers.smtp.openings import Plan, Scene, plan_opening
 from mailrelay_gateway.couriers.smtp.restraint import Restraint
 from mailrelay_gateway.couriers.smtp.shortage import Shortage
+from mailrelay_gateway.couriers.smtp.slowing import Slowing
 from mailrelay_gateway.couriers.smtp.stalls import Waiting, describe, more_patience, stalled_at
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
 from mailrelay_gateway.couriers.smtp.transport import Opened, Opening
@@ -65,6 +66,7 @@ class Pool:
         self._barren = barren.Barren()
         self._restraint = Restraint(self._lane, surroundings)
         self._shortage = Shortage()
+        self._slowing = Slowing()
         #: Opened and not yet closed: with the openings under way, at most `connections`.
         self._connections: set[Connection] = set()
         self._former = Former(self._count)  # they count no more
@@ -109,6 +111,7 @@ class Pool:
             self._breaker = Breaker()
             self._barren = barren.Barren()
             self._restraint.forget()
+            self._slowing = Slowing()
             self._patience = self._around.deadlines.stall
             for opening in self._openings:
                 opening.cancel()
@@ -176,6 +179,7 @@ class Pool:
         self._breaker, judged = judge(
             self._breaker, verdict, sender=message.identity.uid, message=message.queue_id
         )
+        judged = self._slowing.judge(judged, message.identity.uid, self._breaker.seen)
         if not connection.completed:
             if barren.fruitful(judged):
                 connection.fruitful = True

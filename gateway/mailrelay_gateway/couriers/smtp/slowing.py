@@ -1,0 +1,57 @@
+"""Whose fault a request to slow down is. Pure, but for what it remembers.
+
+A 4xx that makes a lane rest may be about one sender: a domain that does not resolve, a content that
+is put off. The first one is heeded, since nobody can tell. Once another sender has got through
+after it, further ones are this sender's own: its messages wait by their schedule, and nobody else
+waits with them. Until one of its messages gets through: then it is like any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mailrelay_gateway.couriers.replies.classify import Verdict
+from mailrelay_gateway.message.effect import Slow
+from mailrelay_gateway.smtp.client.states import Phase
+
+#: Seconds by which one sender alone can make a lane rest at a time, where there are others: they
+#: may come at any moment.
+LONGEST_OF_ONE = 10.0
+#: Senders that are remembered, the oldest forgotten first.
+MAX_SENDERS = 1000
+
+
+class Slowing:
+    """What is known of one pool's senders."""
+
+    __slots__ = ("_asked", "_own")
+
+    def __init__(self) -> None:
+        """Nobody was asked to slow down."""
+        self._asked: dict[str, None] = {}  # since somebody else last got through
+        self._own: dict[str, None] = {}  # whose requests are their own
+
+    def judge(self, verdict: Verdict, sender: str, seen: frozenset[str]) -> Verdict:
+        """The verdict on a message of that sender, without a request to slow down that is the
+        sender's own; `seen` are some of all senders. Cheap where nobody was asked.
+        """
+        if isinstance(verdict.effect, Slow):
+            if sender in self._own:
+                verdict = replace(verdict, effect=None, retry_after=None)
+            else:
+                self._asked[sender] = None
+                if len(self._asked) == 1 and not seen <= {sender}:
+                    verdict = replace(
+                        verdict, effect=Slow(longest=LONGEST_OF_ONE), retry_after=None
+                    )
+        if verdict.passed is Phase.FINAL and (self._asked or self._own):
+            self._got_through(sender)
+        return verdict
+
+    def _got_through(self, sender: str) -> None:
+        self._asked.pop(sender, None)
+        self._own.pop(sender, None)
+        self._own |= self._asked
+        self._asked.clear()
+        while len(self._own) > MAX_SENDERS:
+            del self._own[next(iter(self._own))]
