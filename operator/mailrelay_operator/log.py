@@ -34,7 +34,9 @@ def configure(level: str, stream: BinaryIO) -> None:
 
 
 class _FromLibraries(logging.Handler):
-    """What kopf, aiohttp and others log with the standard library, as lines of ours."""
+    """What kopf, aiohttp and others log with the standard library, as lines of ours. The gateway
+    has the same few lines: both may import the contract only, which is pure, and this is not.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()

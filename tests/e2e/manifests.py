@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.e2e.kubectl import Manifest, peers_image
+from tests.models.manifests import mail_relay, mail_sender
 
 #: On every namespace of ours, so that a run finds what an earlier one left.
 OURS = "mailrelay-e2e"
@@ -27,44 +28,29 @@ def namespace(name: str, *, restricted: bool = True, **labels: str) -> Manifest:
 def relay(name: str, namespace: str, *, host: str, **spec: Any) -> Manifest:
     """A MailRelay with one smarthost without TLS, open to namespaces labelled mail=allowed."""
     smarthost = {"hosts": [{"host": host, "port": SINK_PORT}], "tls": {"mode": "None"}}
-    return {
-        "apiVersion": "mailrelay.dev/v1alpha1",
-        "kind": "MailRelay",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "hostname": "relay.example.com",
-            "allowedSenders": [
-                {
-                    "name": "teams",
-                    "namespaces": {
-                        "from": "Selector",
-                        "selector": {"matchLabels": {"mail": "allowed"}},
-                    },
-                    "addresses": ["*@example.com"],
-                }
-            ],
-            "upstreams": [{"name": "smarthost", "smarthost": smarthost}],
-            # Tests wait for second attempts.
-            "retry": {"maxInterval": "2s"},
-            "queue": {"storage": {"size": "256Mi"}},
-            **spec,
-        },
+    usual = {
+        "allowedSenders": [
+            {
+                "name": "teams",
+                "namespaces": {
+                    "from": "Selector",
+                    "selector": {"matchLabels": {"mail": "allowed"}},
+                },
+                "addresses": ["*@example.com"],
+            }
+        ],
+        "upstreams": [{"name": "smarthost", "smarthost": smarthost}],
+        # Tests wait for second attempts.
+        "retry": {"maxInterval": "2s"},
+        "queue": {"storage": {"size": "256Mi"}},
     }
+    return mail_relay(name, namespace, **(usual | spec))
 
 
 def sender(name: str, namespace: str, *, relay: Manifest, **spec: Any) -> Manifest:
     """A MailSender that may send as *@example.com and gets the Secret NAME-smtp."""
-    return {
-        "apiVersion": "mailrelay.dev/v1alpha1",
-        "kind": "MailSender",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "relayRef": {key: relay["metadata"][key] for key in ("name", "namespace")},
-            "from": ["*@example.com"],
-            "credentials": {"secretName": f"{name}-smtp"},
-            **spec,
-        },
-    }
+    reference = {key: relay["metadata"][key] for key in ("name", "namespace")}
+    return mail_sender(name, namespace, **({"relayRef": reference} | spec))
 
 
 def basic_auth(name: str, namespace: str, username: str, password: str) -> Manifest:

@@ -22,6 +22,7 @@ from mailrelay_operator.plan.facts import Absence, Lookup, ObjectKey, Place, Rel
 from mailrelay_operator.plan.manifests.network import network_policy
 from mailrelay_operator.plan.relay import plan_relay
 from mailrelay_operator.plan.survey import survey, wanted
+from tests.models.manifests import mail_relay
 
 HERE = Path(__file__).parent / "operator"
 #: The oldest Kubernetes that we say we run on, and the newest that the schemas know.
@@ -101,12 +102,7 @@ class Nothing(dict[ObjectKey, Lookup]):
 
 def manifests(spec: dict[str, Any], **place: Any) -> list[dict[str, Any]]:
     """What is applied for this spec, the Secrets left out: they hold keys."""
-    relay = {
-        "apiVersion": "mailrelay.dev/v1alpha1",
-        "kind": "MailRelay",
-        "metadata": {"name": "out", "namespace": "mail", "uid": "0-1-2", "generation": 1},
-        "spec": spec,
-    }
+    relay = mail_relay(metadata={"uid": "0-1-2", "generation": 1}, **spec)
     facts = RelayFacts(
         namespace="mail",
         name="out",

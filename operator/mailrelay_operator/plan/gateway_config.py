@@ -152,7 +152,7 @@ def _upstream(upstream: Upstream, resolved: Resolved) -> documents.Upstream:
     )
 
 
-def _settings(upstream: Upstream, resolved: Resolved) -> documents.Smarthost | documents.Sandbox:
+def _settings(upstream: Upstream, resolved: Resolved) -> documents.Settings:
     if upstream.smarthost is not None:
         return _smarthost(upstream.name, upstream.smarthost, resolved)
     # Other kinds are refused as Unsupported before they come here.

@@ -34,6 +34,7 @@ from mailrelay_operator.plan.gateway_config import read_back
 from mailrelay_operator.plan.objects import name_of, secret_data
 from tests.e2e.scale.gateways import PlayedGateways
 from tests.e2e.scale.outage import Proxy, is_alive, kubeconfig
+from tests.models.manifests import mail_relay, mail_sender
 
 HERE = "scale"
 PROBE_PORT = 18080
@@ -47,40 +48,22 @@ TOGETHER = 100
 
 
 def relay(name: str = "out", **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "mailrelay.dev/v1alpha1",
-        "kind": "MailRelay",
-        "metadata": {"name": name, "namespace": HERE},
-        "spec": {
-            "hostname": "relay.example.com",
-            "upstreams": [{"name": "box", "sandbox": {}}],
-            "queue": {"ephemeral": {}},
-            **spec,
-        },
-    }
+    return mail_relay(name, HERE, **({"queue": {"ephemeral": {}}} | spec))
 
 
 def sender(
     name: str, *, relay: str = "out", namespace: str = HERE, hostile: bool = False
 ) -> dict[str, Any]:
     addresses = [f"{name}@example.com"]
-    metadata: dict[str, Any] = {"name": name, "namespace": namespace}
+    metadata: dict[str, Any] = {}
     if hostile:  # as long as may be, and nothing that could be compressed
         addresses = [
             f"{secrets.token_hex(32)}@{'.'.join(secrets.token_hex(31) for _ in range(3))}"
             for _ in range(64)
         ]
         metadata["annotations"] = {"example.com/noise": secrets.token_hex(10 * 1024)}
-    return {
-        "apiVersion": "mailrelay.dev/v1alpha1",
-        "kind": "MailSender",
-        "metadata": metadata,
-        "spec": {
-            "relayRef": {"name": relay, "namespace": HERE},
-            "from": addresses,
-            "credentials": {"secretName": f"{name}-smtp"},
-        },
-    }
+    reference = {"name": relay, "namespace": HERE}
+    return mail_sender(name, namespace, metadata, **{"relayRef": reference, "from": addresses})
 
 
 class Operator:

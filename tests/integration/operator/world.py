@@ -27,6 +27,7 @@ from mailrelay_operator.plan.facts import Place
 from mailrelay_operator.plan.objects import labels_of
 from tests.integration.operator.fake_cluster import FakeCluster
 from tests.integration.operator.fake_kubelet import FakeKubelet
+from tests.models.manifests import mail_relay, mail_sender
 
 Manifest = dict[str, Any]
 
@@ -38,31 +39,12 @@ MAX_KEYS = 5000
 
 def relay(name: str = "out", namespace: str = "mail", **spec: Any) -> Manifest:
     """A MailRelay; `spec` replaces fields of a small one that can be accepted."""
-    return {
-        "apiVersion": "mailrelay.dev/v1alpha1",
-        "kind": "MailRelay",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "hostname": "relay.example.com",
-            "upstreams": [{"name": "box", "sandbox": {}}],
-        }
-        | spec,
-    }
+    return mail_relay(name, namespace, **spec)
 
 
 def sender(name: str = "app", namespace: str = "mail", **spec: Any) -> Manifest:
     """A MailSender of the relay `mail/out`."""
-    return {
-        "apiVersion": "mailrelay.dev/v1alpha1",
-        "kind": "MailSender",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "relayRef": {"name": "out", "namespace": "mail"},
-            "from": ["*@example.com"],
-            "credentials": {"secretName": f"{name}-smtp"},
-        }
-        | spec,
-    }
+    return mail_sender(name, namespace, **spec)
 
 
 def secret(name: str, namespace: str = "mail", *, type_: str, **data: str) -> Manifest:

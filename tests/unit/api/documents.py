@@ -6,6 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from tests.models.manifests import mail_relay
+
 Document = dict[str, Any]
 
 LOGIN = {"basic": {"secretRef": {"name": "login"}}}
@@ -29,8 +31,7 @@ def resource(kind: str, name: str, spec: Mapping[str, Any]) -> Document:
 
 def relay(**fields: Any) -> Document:
     """The least MailRelay, with these fields of its spec."""
-    spec = {"hostname": "relay.example.com", "upstreams": [{"name": "box", "sandbox": {}}]}
-    return resource("MailRelay", "relay", {**spec, **fields})
+    return copy.deepcopy(mail_relay("relay", "default", **fields))
 
 
 def listening(**fields: Any) -> Document:

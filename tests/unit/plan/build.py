@@ -25,6 +25,7 @@ from mailrelay_operator.plan.objects import name_of, namespace_of
 from mailrelay_operator.plan.together import Together, plan_together
 from mailrelay_operator.plan.verdicts import read_relay
 from tests.models import made
+from tests.models.manifests import mail_relay, mail_sender
 
 Manifest = dict[str, Any]
 
@@ -50,14 +51,8 @@ def found(objects: Iterable[Manifest]) -> Found:
 
 
 def relay(**spec: Any) -> Manifest:
-    """The MailRelay mail/out."""
-    small = {"hostname": "relay.example.com", "upstreams": [{"name": "box", "sandbox": {}}]}
-    return {
-        "apiVersion": "mailrelay.dev/v1alpha1",
-        "kind": "MailRelay",
-        "metadata": {"name": "out", "namespace": "mail", "uid": "relay-uid", "generation": 1},
-        "spec": small | spec,
-    }
+    """The MailRelay mail/out, as it is in a cluster."""
+    return mail_relay(metadata={"uid": "relay-uid", "generation": 1}, **spec)
 
 
 def model(**spec: Any) -> MailRelay:
@@ -71,23 +66,12 @@ def sender(
     name: str = "app", *, namespace: str = "mail", as_: str = "*@example.com", **spec: Any
 ) -> Manifest:
     """A MailSender of mail/out, that wants to send `as_` this."""
-    return {
-        "apiVersion": "mailrelay.dev/v1alpha1",
-        "kind": "MailSender",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "uid": f"{namespace}-{name}-uid",
-            "generation": 1,
-            "creationTimestamp": STARTED,
-        },
-        "spec": {
-            "relayRef": {"name": "out", "namespace": "mail"},
-            "from": [as_],
-            "credentials": {"secretName": f"{name}-smtp"},
-        }
-        | spec,
+    metadata = {
+        "uid": f"{namespace}-{name}-uid",
+        "generation": 1,
+        "creationTimestamp": STARTED,
     }
+    return mail_sender(name, namespace, metadata, **({"from": [as_]} | spec))
 
 
 def secret(name: str, *, type_: str = "Opaque", namespace: str = "mail", **data: str) -> Manifest:
