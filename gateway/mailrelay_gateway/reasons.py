@@ -25,38 +25,47 @@ class Reason(StrEnum):
         return member
 
     # --- on the way in: the session
-    TOO_MANY_CONNECTIONS = "TooManyConnections", "The listener serves as many sessions as it may."
-    SHUTTING_DOWN = "ShuttingDown", "The gateway is stopping; another replica takes the mail."
+    TOO_MANY_CONNECTIONS = "TooManyConnections", "The listener's connection limit is reached."
+    SHUTTING_DOWN = (
+        "ShuttingDown",
+        "The gateway is stopping; clients can connect to another replica.",
+    )
     IDLE_TIMEOUT = "IdleTimeout", "The client was silent for too long."
-    TOO_MANY_ERRORS = "TooManyErrors", "The client made more errors than one session may."
-    SYNTAX = "Syntax", "The command or its argument is not SMTP (RFC 5321)."
+    TOO_MANY_ERRORS = "TooManyErrors", "The client exceeded the limit of errors per session."
+    SYNTAX = "Syntax", "Syntax error in the command or its argument (RFC 5321)."
     LINE_TOO_LONG = (
         "LineTooLong",
         "A command line is longer than RFC 5321 section 4.5.3.1.4 allows.",
     )
     BAD_SEQUENCE = (
         "BadSequence",
-        "The command came at the wrong time, for example RCPT before MAIL.",
+        "Bad sequence of commands, for example RCPT before MAIL.",
     )
-    NOT_SMTP = "NotSmtp", "An HTTP request came to an SMTP port; the connection was closed."
-    UNSUPPORTED_PARAMETER = "UnsupportedParameter", "MAIL or RCPT had a parameter we do not offer."
+    NOT_SMTP = (
+        "NotSmtp",
+        "The client sent an HTTP request to an SMTP port; the connection was closed.",
+    )
+    UNSUPPORTED_PARAMETER = (
+        "UnsupportedParameter",
+        "MAIL or RCPT had a parameter that is not offered.",
+    )
     COMMAND_UNKNOWN = "CommandUnknown", "The command is unknown or not implemented."
-    INTERNAL_ERROR = "InternalError", "An error of ours; the client may try again."
+    INTERNAL_ERROR = "InternalError", "Internal error; the client may try again."
     # --- on the way in: who
     TLS_REQUIRED = (
         "TlsRequired",
         "The listener takes mail and logins over TLS only: STARTTLS first.",
     )
-    TLS_FAILED = "TlsFailed", "The TLS handshake with the client did not succeed."
+    TLS_FAILED = "TlsFailed", "The TLS handshake with the client failed."
     AUTH_REQUIRED = "AuthRequired", "The listener takes mail only after AUTH."
     AUTH_FAILED = "AuthFailed", "Unknown username or wrong password."
     LOGIN_REVOKED = (
         "LoginRevoked",
-        "The login was revoked, or its password changed, in mid-session.",
+        "The login was revoked, or its password changed, during the session.",
     )
     AUTH_BUSY = (
         "AuthBusy",
-        "More logins are waiting to be checked than may, most of them of this client; try again.",
+        "The queue of logins to verify is full, mostly with logins of this client; try again.",
     )
     AUTH_MECHANISM = "AuthMechanism", "The AUTH mechanism is not offered."
     CLIENT_NOT_ALLOWED = (
@@ -80,8 +89,11 @@ class Reason(StrEnum):
     MESSAGE_TOO_BIG = "MessageTooBig", "More octets than `limits.message.maxSize`."
     MALFORMED_MESSAGE = "MalformedMessage", "The message breaks RFC 5322 in a way we do not repair."
     BARE_NEWLINE = "BareNewline", "A line ends in a bare CR or LF, as in SMTP smuggling."
-    MAIL_LOOP = "MailLoop", "The message has more Received headers than any honest path has."
-    RATE_LIMITED = "RateLimited", "A limit of `limits.rates` is used up; the reply says until when."
+    MAIL_LOOP = "MailLoop", "The message has more Received headers than a loop-free path produces."
+    RATE_LIMITED = (
+        "RateLimited",
+        "A limit of `limits.rates` is exceeded; the reply says for how long.",
+    )
     # --- on the way in: our own state
     INSUFFICIENT_STORAGE = (
         "InsufficientStorage",
@@ -89,61 +101,61 @@ class Reason(StrEnum):
     )
     TOO_MUCH_IN_FLIGHT = (
         "TooMuchInFlight",
-        "More octets are being received than memory is set aside for.",
+        "The memory reserved for messages being received is used up.",
     )
     SPOOL_FAILED = "SpoolFailed", "The spool could not store the message; it was not accepted."
     # --- on the way out: the message
     DELIVERED = "Delivered", "The upstream answered 250 to the final dot."
-    UPSTREAM_DEFERRED = "UpstreamDeferred", "The upstream answered 4xx; the message is tried again."
+    UPSTREAM_DEFERRED = "UpstreamDeferred", "The upstream answered 4xx; delivery is retried."
     UPSTREAM_REJECTED = "UpstreamRejected", "The upstream answered 5xx; the message has failed."
     UPSTREAM_DOUBTED = (
         "UpstreamDoubted",
-        "The upstream answered 5xx to MAIL without a cause we know; it is tried once more.",
+        "The upstream answered 5xx to MAIL without a recognized cause; delivery is retried once.",
     )
     UPSTREAM_THROTTLED = (
         "UpstreamThrottled",
-        "The upstream asked for fewer messages or connections; delivery to it slows down.",
+        "The upstream asked for a lower rate or fewer connections; delivery to it slows down.",
     )
     UPSTREAM_TOO_MANY_RECIPIENTS = (
         "UpstreamTooManyRecipients",
-        "The upstream takes no more recipients in one transaction; the rest follows at once.",
+        "The upstream accepts no more recipients in this transaction; the rest follow at once.",
     )
     ADDRESS_UNSENDABLE = (
         "AddressUnsendable",
         "The address cannot be put into an SMTP command of this upstream (RFC 5321, RFC 6531).",
     )
-    GAVE_UP = "GaveUp", "The message was tried for as long as `retry.giveUpAfter` says."
-    REPLY_LOST = "ReplyLost", "The final reply never came: the message may have been taken."
+    GAVE_UP = "GaveUp", "Delivery was retried for `retry.giveUpAfter` without success."
+    REPLY_LOST = "ReplyLost", "The final reply never arrived: the message may have been delivered."
     LEASE_FOUND = (
         "LeaseFound",
-        "The gateway died during an attempt: the message may have been taken.",
+        "The gateway was killed during an attempt: the message may have been delivered.",
     )
-    NOT_STARTED = "NotStarted", "The lease was given back before its attempt began."
+    NOT_STARTED = "NotStarted", "The lease was returned before its attempt began."
     CONNECTION_LOST = "ConnectionLost", "The connection broke before the message was handed over."
     # --- on the way out: the upstream
     UPSTREAM_UNREACHABLE = "UpstreamUnreachable", "No connection to any host of the upstream."
     UPSTREAM_UNRESOLVED = "UpstreamUnresolved", "No host of the upstream has an address in DNS."
-    UPSTREAM_TIMEOUT = "UpstreamTimeout", "The upstream was silent past a deadline."
+    UPSTREAM_TIMEOUT = "UpstreamTimeout", "The upstream did not answer within a deadline."
     UPSTREAM_TLS_FAILED = (
         "UpstreamTlsFailed",
         "TLS with the upstream failed: certificate, name or handshake.",
     )
     UPSTREAM_TLS_MISSING = (
         "UpstreamTlsMissing",
-        "The upstream does not offer STARTTLS, and we insist.",
+        "The upstream does not offer STARTTLS, which `tls.mode` requires.",
     )
     UPSTREAM_AUTH_FAILED = "UpstreamAuthFailed", "The upstream refused our login."
     UPSTREAM_AUTH_MISSING = (
         "UpstreamAuthMissing",
-        "The upstream offers no AUTH mechanism that we speak.",
+        "The upstream offers no AUTH mechanism that the gateway supports.",
     )
     UPSTREAM_TOKEN_REFUSED = (
         "UpstreamTokenRefused",
-        "The token endpoint refuses what we log in with; it gives us no access token.",
+        "The token endpoint rejects the credentials and issues no access token.",
     )
     UPSTREAM_TOKEN_UNAVAILABLE = (
         "UpstreamTokenUnavailable",
-        "The token endpoint cannot be asked, or is in trouble: there is no access token.",
+        "The token endpoint cannot be reached or fails: there is no access token.",
     )
     UPSTREAM_TOKEN_URL_NOT_ALLOWED = (
         "UpstreamTokenUrlNotAllowed",
@@ -152,23 +164,23 @@ class Reason(StrEnum):
     )
     UPSTREAM_TLS_REQUIRED = (
         "UpstreamTlsRequired",
-        "The upstream takes mail over TLS only, and `tls.mode` is None.",
+        "The upstream accepts mail over TLS only, and `tls.mode` is None.",
     )
     UPSTREAM_REFUSED = (
         "UpstreamRefused",
-        "The upstream refuses us: the session, our address or name, relaying, or everybody alike.",
+        "The upstream refuses the session, the gateway's address or name, or relaying as such.",
     )
     UPSTREAM_QUOTA_EXCEEDED = (
         "UpstreamQuotaExceeded",
-        "A sending quota at the provider is used up; the mail waits until it frees.",
+        "A sending quota at the provider is exhausted; mail is held until it is replenished.",
     )
     UPSTREAM_ACCOUNT_BLOCKED = (
         "UpstreamAccountBlocked",
-        "The provider has blocked or not yet activated the account that we send with.",
+        "The provider has blocked, or not yet activated, the sending account.",
     )
     UPSTREAM_PROTOCOL_ERROR = (
         "UpstreamProtocolError",
-        "The upstream answered something that is not SMTP.",
+        "The upstream's reply is not SMTP.",
     )
     UPSTREAM_KIND_UNKNOWN = (
         "UpstreamKindUnknown",
@@ -176,12 +188,12 @@ class Reason(StrEnum):
         " of its login.",
     )
     UPSTREAM_GONE = "UpstreamGone", "The message's route names no upstream that is configured."
-    SUSPENDED = "Suspended", "The relay is suspended: mail is accepted and waits."
+    SUSPENDED = "Suspended", "The relay is suspended: mail is accepted and stays queued."
 
 
 class Wording(NamedTuple):
-    """What a client is told: the code and the enhanced code (RFC 5321, RFC 3463) and a sentence, in
-    which {fields} are filled in.
+    """A reply's code and enhanced code (RFC 5321, RFC 3463), and its text, in which {fields} are
+    filled in.
     """
 
     code: int
@@ -191,15 +203,15 @@ class Wording(NamedTuple):
 
 _R = Reason
 
-#: What is said for each reason that is ever a reply, by variant. "" is the usual one; another is
-#: named after what decides: the stage, `onLimit`, what is wrong.
+#: The reply for each reason that a client can be given, by variant. "" is the default; the others
+#: are named after what selects them: the stage, `onLimit`, or what is wrong.
 REPLIES: Mapping[Reason, Mapping[str, Wording]] = {
     # --- the session
     _R.TOO_MANY_CONNECTIONS: {"": Wording(421, "4.7.0", "{why}: try again later")},
     _R.SHUTTING_DOWN: {"": Wording(421, "4.3.2", "The gateway is stopping: connect again")},
     _R.IDLE_TIMEOUT: {
-        "": Wording(421, "4.4.2", "Nothing came for too long: closing"),
-        "login": Wording(421, "4.4.2", "No login came within {seconds:g} s: closing"),
+        "": Wording(421, "4.4.2", "Idle timeout: closing the connection"),
+        "login": Wording(421, "4.4.2", "No login within {seconds:g} s: closing the connection"),
     },
     _R.TOO_MANY_ERRORS: {
         "": Wording(421, "4.7.0", "Too many errors in one session"),
@@ -208,30 +220,30 @@ REPLIES: Mapping[Reason, Mapping[str, Wording]] = {
     },
     _R.SYNTAX: {
         "": Wording(501, "5.5.4", "{remedy}"),
-        "line": Wording(500, "5.5.2", "End each command with CR LF, and no other CR"),
+        "line": Wording(500, "5.5.2", "End each command with CR LF, with no other CR in it"),
         "sender": Wording(501, "5.1.7", "Write the sender as <local@domain> or <>"),
         "recipient": Wording(501, "5.1.3", "Write the recipient as <local@domain>"),
         "login": Wording(501, "5.5.2", "{remedy}"),
     },
     _R.LINE_TOO_LONG: {"": Wording(500, "5.5.2", "A command line has at most {octets} octets")},
     _R.BAD_SEQUENCE: {
-        "": Wording(503, "5.5.1", "{move} cannot come now. {hint}"),
+        "": Wording(503, "5.5.1", "{move} is not allowed now. {hint}"),
         "starttls": Wording(503, "5.5.1", "STARTTLS is not offered now"),
         "auth": Wording(503, "5.5.1", "Already logged in"),
     },
-    _R.NOT_SMTP: {"": Wording(521, "5.5.1", "This is SMTP")},
+    _R.NOT_SMTP: {"": Wording(521, "5.5.1", "This port speaks SMTP, not HTTP")},
     _R.UNSUPPORTED_PARAMETER: {
         "": Wording(
             555, "5.5.4", "{verb} parameter {names} is not offered; see the answer to EHLO"
         ),
-        "body": Wording(555, "5.5.4", "BODY is 7BIT or 8BITMIME here"),
+        "body": Wording(555, "5.5.4", "BODY must be 7BIT or 8BITMIME"),
         # RFC 6531 section 3.5: what a server without SMTPUTF8 answers
         "address": Wording(553, "5.6.7", "Addresses beyond ASCII (SMTPUTF8) are not offered"),
     },
     _R.COMMAND_UNKNOWN: {
         "": Wording(500, "5.5.1", "Unknown command"),
-        "known": Wording(502, "5.5.1", "Not implemented here"),
-        "auth": Wording(502, "5.5.1", "AUTH is not offered here"),
+        "known": Wording(502, "5.5.1", "Command not implemented"),
+        "auth": Wording(502, "5.5.1", "AUTH is not offered on this listener"),
     },
     _R.INTERNAL_ERROR: {
         "": Wording(451, "4.3.0", "Internal error: try again later"),
@@ -243,14 +255,18 @@ REPLIES: Mapping[Reason, Mapping[str, Wording]] = {
     _R.AUTH_FAILED: {
         "": Wording(535, "5.7.8", "Username or password is wrong"),
         "cancelled": Wording(501, "5.7.0", "AUTH cancelled by the client"),
-        "authzid": Wording(535, "5.7.8", "Nobody may act for another: leave the authzid empty"),
+        "authzid": Wording(
+            535, "5.7.8", "Authorization identities are not supported: leave the authzid empty"
+        ),
     },
     _R.LOGIN_REVOKED: {
         # 421, since the session is closed: the client may log in again
         "": Wording(421, "4.7.0", "The login was revoked or its password changed: log in again")
     },
     _R.AUTH_BUSY: {"": Wording(454, "4.7.0", "Too many logins at once: try again soon")},
-    _R.AUTH_MECHANISM: {"": Wording(504, "5.5.4", "AUTH {offered} are offered, no other")},
+    _R.AUTH_MECHANISM: {
+        "": Wording(504, "5.5.4", "AUTH mechanism not offered: use one of {offered}")
+    },
     _R.CLIENT_NOT_ALLOWED: {
         "": Wording(550, "5.7.1", "Your address is outside this listener's clientCIDRs"),
         # RFC 5321 section 3.1
@@ -273,7 +289,7 @@ REPLIES: Mapping[Reason, Mapping[str, Wording]] = {
             " add the address to its `from`",
         ),
         "number": Wording(
-            550, "5.7.1", "A message has exactly one From header; this one has {number}"
+            550, "5.7.1", "A message must have exactly one From header; this one has {number}"
         ),
         "unreadable": Wording(550, "5.7.1", "{fault}"),
     },
@@ -285,23 +301,25 @@ REPLIES: Mapping[Reason, Mapping[str, Wording]] = {
             "A message has at most {most} recipients: the whole message is refused",
         ),
         "defer": Wording(
-            452, "4.5.3", "A message has at most {most} recipients: send the others in another"
+            452,
+            "4.5.3",
+            "A message has at most {most} recipients: send the rest in another message",
         ),
         # at DATA, when it does not defer
         "message": Wording(
             554,
             "5.5.3",
-            "Sent to nobody: {surplus} recipients are beyond the {most} that a message may have",
+            "Not sent to any recipient: {surplus} more than the {most} that a message may have",
         ),
     },
     _R.MESSAGE_TOO_BIG: {"": Wording(552, "5.3.4", "A message has at most {octets} octets")},
     _R.MALFORMED_MESSAGE: {
         "": Wording(550, "5.6.0", "{fault}"),
-        "nul": Wording(550, "5.6.0", "A NUL octet stands in the message"),
+        "nul": Wording(550, "5.6.0", "The message contains a NUL octet"),
         "line": Wording(
             550,
             "5.6.0",
-            "A line of the body has more than {octets} octets (RFC 5322 section 2.1.1):"
+            "A line of the body is longer than {octets} octets (RFC 5322 section 2.1.1):"
             " encode it as quoted-printable or base64",
         ),
     },
@@ -309,20 +327,20 @@ REPLIES: Mapping[Reason, Mapping[str, Wording]] = {
         "": Wording(550, "5.6.0", "A line ends in a bare CR or LF: end every line with CR LF")
     },
     _R.MAIL_LOOP: {
-        "": Wording(554, "5.4.6", "{hops} Received headers, more than {most}: a mail loop")
+        "": Wording(554, "5.4.6", "Mail loop: {hops} Received headers, more than {most}")
     },
     _R.RATE_LIMITED: {
         "": Wording(
             451,
             "4.7.1",
-            "The limit of {count} {unit} in {seconds:g} s of {whose} is used up:"
+            "Rate limit of {count} {unit} per {seconds:g} s for {whose} exceeded:"
             " try again in {wait} s",
         ),
         # by onLimit
         "reject": Wording(
             550,
             "5.7.1",
-            "The limit of {count} {unit} in {seconds:g} s of {whose} is used up:"
+            "Rate limit of {count} {unit} per {seconds:g} s for {whose} exceeded:"
             " try again in {wait} s",
         ),
     },
@@ -333,7 +351,7 @@ REPLIES: Mapping[Reason, Mapping[str, Wording]] = {
         "login": Wording(
             421,
             "4.3.1",
-            "Too much was sent before the login was answered: try again later",
+            "Too much pipelined input before the reply to AUTH: try again later",
         ),
     },
     _R.SPOOL_FAILED: {

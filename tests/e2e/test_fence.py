@@ -305,6 +305,6 @@ def test_a_relay_ref_is_not_moved_by_naming_another_namespace(
     words = ("patch", SENDERS, "mine", "-n", NAMESPACE, "--type=merge", "--dry-run=server", "-p")
     kubectl.run(*words, json.dumps(own))
     other = {"spec": {"relayRef": {"namespace": "default"}}}
-    with pytest.raises(KubectlFailed, match="relayRef cannot be changed"):
+    with pytest.raises(KubectlFailed, match="relayRef is immutable: create another"):
         kubectl.run(*words, json.dumps(other))
     kubectl.delete(SENDERS, "mine", NAMESPACE)

@@ -137,7 +137,7 @@ def _problem(rate: Rate, wait: float, identity: Identity) -> Problem:
         Reason.RATE_LIMITED,
         "" if rate.on_limit is OnLimit.DEFER else "reject",
         count=rate.count,
-        unit=rate.unit,
+        unit=rate.unit if rate.count > 1 else rate.unit.removesuffix("s"),
         seconds=rate.per,
         whose=whose,
         wait=max(1, math.ceil(wait)),

@@ -16,7 +16,7 @@ from mailrelay_operator.api.shape import DISTINCT, Struct, rule
 
 
 class SenderNamespaces(Struct):
-    """Which namespaces are meant."""
+    """A selection of namespaces."""
 
     # `from_` is `from` in the API, a keyword in Python.
     from_: Literal["Same", "All", "Selector"] = Field(
@@ -30,15 +30,15 @@ class SenderNamespaces(Struct):
 
     @rule(
         "(self.from == 'Selector') == has(self.selector)",
-        "from: Selector, and only that one, needs a selector.",
+        "selector is required with from: Selector, and allowed only with it.",
         field="from",
     )
     def has_a_selector_if_it_selects(self) -> bool:
-        """Make sure a selector is neither forgotten nor given in vain."""
+        """Make sure a selector is neither missing nor ignored."""
         return (self.from_ == "Selector") == (self.selector is not None)
 
     def admit(self, *, namespace: str, labels: Mapping[str, str], relay_namespace: str) -> bool:
-        """Whether a namespace with these labels is meant."""
+        """Whether a namespace with these labels is selected."""
         if self.from_ == "Selector":
             return self.selector is not None and self.selector.matches(labels)
         return self.from_ == "All" or namespace == relay_namespace
@@ -47,23 +47,25 @@ class SenderNamespaces(Struct):
 class AllowedSenders(Struct):
     """Namespaces that may send, and the addresses that they may send as."""
 
-    name: Label = Field(description="Name of the entry, by which it can be owned and changed.")
+    name: Label = Field(
+        description="Name of the entry; the list is merged by it in server-side apply."
+    )
     namespaces: SenderNamespaces = Field(SenderNamespaces(), description="Which namespaces.")
     addresses: tuple[AddressPattern, ...] = Field(
         (),
         max_length=128,
         description="Addresses that a MailSender of these namespaces may claim in its from:"
-        " billing@example.com, *@example.com, or * for any. Left out (with Same only): any.",
+        " billing@example.com, *@example.com, or * for any. Default (with Same only): any.",
         json_schema_extra=DISTINCT,
     )
 
     @rule(
         "self.namespaces.from == 'Same' || (has(self.addresses) && size(self.addresses) > 0)",
-        'Say as what other namespaces may send: name addresses, or "*" for any.',
+        'addresses is required when other namespaces may send: list them, or "*" for any.',
         field="addresses",
     )
     def names_addresses_for_other_namespaces(self) -> bool:
-        """Make sure no other team gets the whole company's addresses by a forgotten line."""
+        """Make sure a forgotten line does not give another team every address of the company."""
         return self.namespaces.from_ == "Same" or bool(self.addresses)
 
     @property
@@ -72,13 +74,13 @@ class AllowedSenders(Struct):
         return self.addresses or ("*",)
 
 
-#: Whom a relay admits when its spec does not say: its own namespace, as anything.
+#: The default of allowedSenders: the relay's own namespace, with any address.
 DEFAULT_ALLOWED_SENDERS = (AllowedSenders(name="own-namespace"),)
 
 
 class ServiceAccountTokens(Struct):
-    """Pods may log in with a projected ServiceAccount token instead of a password. Nothing to
-    choose yet.
+    """Pods may log in with a projected ServiceAccount token instead of a password. No settings
+    yet.
     """
 
 
@@ -88,7 +90,7 @@ class Admin(Struct):
     service_accounts: tuple[ServiceAccountRef, ...] = Field(
         (),
         max_length=32,
-        description="ServiceAccounts whose tokens the admin port takes for its queue API.",
+        description="ServiceAccounts whose tokens the admin port accepts for its queue API.",
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["namespace", "name"],

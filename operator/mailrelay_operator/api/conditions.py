@@ -1,7 +1,7 @@
 """Conditions: which types each kind has, how they begin, and how a new verdict changes them. Pure.
 
-All types of a kind are always written. A condition's lastTransitionTime moves only when its status
-flips; its observedGeneration says of which spec it speaks. Why a condition is as it is stands in
+All types of a kind are always written. A condition's lastTransitionTime changes only when its
+status does; its observedGeneration names the spec that it describes. The reasons are in
 reasons.py.
 """
 
@@ -38,7 +38,7 @@ CONDITION_TYPES: Mapping[str, tuple[str, ...]] = {
 
 Status = Literal["True", "False", "Unknown"]
 
-#: As Gateway API does: a time that says "never yet".
+#: As in Gateway API: a time that means "never".
 EPOCH = "1970-01-01T00:00:00Z"
 WAITING = "Waiting for controller"
 #: metav1.Condition: 32 KiB for a message; a person reads much less, and status is read often.
@@ -47,12 +47,12 @@ MAX_MESSAGE_LENGTH = 4096
 
 #: Descriptions of the fields that the statuses of all kinds share.
 OBSERVED_GENERATION = (
-    "The newest generation of the spec that the operator has looked at, accepted or not. While it"
-    " is behind metadata.generation, the status speaks of an older spec."
+    "The newest generation of the spec that the operator has seen, accepted or not. While it is"
+    " behind metadata.generation, the status describes an older spec."
 )
 GENERATION_IN_FORCE = (
     "The generation of the spec that is in effect: an older one while the newest is refused or"
-    " refers to something that is lacking. Left out: none is."
+    " has unresolved references. Unset: none is."
 )
 
 
@@ -62,27 +62,27 @@ class Endpoint(Observed):
     host: str = Field(min_length=1, max_length=253, description="Host name.")
     port: int = Field(ge=1, le=65535, description="Port.")
     tls: Literal["StartTLS", "Implicit"] = Field(
-        description="StartTLS: the client asks for TLS with STARTTLS. Implicit: TLS from the first"
+        description="StartTLS: the client starts TLS with STARTTLS. Implicit: TLS from the first"
         " byte."
     )
 
     def __str__(self) -> str:
-        """As a person writes it: host and port."""
+        """`host:port`."""
         return f"{self.host}:{self.port}"
 
 
 class Condition(Observed):
-    """One observation of an object's state, as metav1.Condition."""
+    """One observation of an object's state, like metav1.Condition."""
 
     type: Annotated[str, Field(min_length=1, max_length=316)] = Field(
         description="What is observed."
     )
     status: Status = Field(description="True, False or Unknown. True is always good.")
     reason: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
-        description="Why, as one word; see the reference of reasons."
+        description="Reason, in one word; see the reference of reasons."
     )
     message: Annotated[str, Field(max_length=32768)] = Field(
-        description="Why, for a person, and what to do."
+        description="Explanation, and what to do."
     )
     last_transition_time: str = Field(
         max_length=64,
@@ -92,14 +92,14 @@ class Condition(Observed):
     observed_generation: int = Field(
         0,
         ge=0,
-        description="The generation of the spec that this speaks of; older than"
-        " metadata.generation: not yet seen.",
+        description="The generation of the spec that this describes; if it is older than"
+        " metadata.generation, the newest spec has not been seen yet.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What is now known of one condition."""
+    """The new state of one condition."""
 
     status: Status
     reason: Reason
@@ -107,7 +107,7 @@ class Verdict:
 
 
 def initial_conditions(kind: str) -> tuple[Condition, ...]:
-    """The conditions of an object that no operator has seen: what the schema puts there."""
+    """The conditions of an object that no operator has seen yet: the schema's default."""
     return tuple(_pending(type_) for type_ in CONDITION_TYPES[kind])
 
 
@@ -119,11 +119,11 @@ def set_conditions(
     generation: int,
     now: datetime,
 ) -> tuple[Condition, ...]:
-    """The conditions after `verdicts` (by type): all of the kind, in order; what has no verdict
-    stays as it was.
+    """The conditions after `verdicts` (by type): all types of the kind, in order; those without
+    a verdict are unchanged.
 
-    KeyError names a verdict of a type that the kind does not have. Types that the kind no longer
-    has are dropped.
+    Raises KeyError for a verdict of a type that the kind does not have. Types that the kind no
+    longer has are dropped.
     """
     types = CONDITION_TYPES[kind]
     for type_ in verdicts:
@@ -137,7 +137,7 @@ def set_conditions(
 
 
 def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:
-    """The condition of this type, if it is there."""
+    """The condition of this type, if present."""
     return next((condition for condition in conditions if condition.type == type_), None)
 
 

@@ -1,7 +1,6 @@
-"""What a relay changes about messages: whom they reach, and what they say of where they come from.
-Pure.
+"""What a relay changes in messages: recipients and headers. Pure.
 
-Shapes only; the changes are made by the gateway.
+Shapes only; the gateway makes the changes.
 """
 
 from __future__ import annotations
@@ -16,38 +15,38 @@ from mailrelay_operator.api.shape import ATOMIC, DISTINCT, Struct
 
 
 class Recipients(Struct):
-    """Whom mail may reach, so that a staging system writes to no customer. Deny is looked at
-    first.
+    """Which recipients mail may be sent to, so that a staging system cannot reach customers. Deny
+    takes precedence.
     """
 
     allow: tuple[MailboxPattern, ...] = Field(
         (),
         max_length=256,
-        description="Recipients that get their mail. Left out: all that are not denied, unless"
+        description="Recipients that mail is delivered to. Default: all that are not denied, unless"
         " redirectTo is set.",
         json_schema_extra=DISTINCT,
     )
     deny: tuple[MailboxPattern, ...] = Field(
         (),
         max_length=256,
-        description="Recipients that never get mail.",
+        description="Recipients that mail is never delivered to.",
         json_schema_extra=DISTINCT,
     )
     redirect_to: Address | None = Field(
         None,
-        description="Gets the mail of everybody else, the original recipient kept in a"
-        " header. Left out: such mail is refused.",
+        description="Receives the mail for all other recipients; a header keeps the original"
+        " recipient. If unset, such mail is refused.",
     )
 
 
 class HeaderFrom(Struct):
     """A fixed header From."""
 
-    value: Address = Field(description="The address that mail says to be from.")
+    value: Address = Field(description="The address in header From.")
     original_to: Literal["Reply-To", "X-Original-From"] | None = Field(
         None,
-        description="Header that keeps the original address, unless the message has one."
-        " Left out: none.",
+        description="Header that keeps the original address, unless the message already has it."
+        " Default: none.",
     )
 
 
@@ -67,23 +66,23 @@ class Headers(Struct):
     remove: tuple[HeaderName, ...] = Field(
         (),
         max_length=32,
-        description="Headers to remove, whatever their case.",
+        description="Headers to remove; case-insensitive.",
         json_schema_extra=DISTINCT,
     )
 
 
 class Rewrite(Struct):
-    """What is changed in every message before it leaves, and before it is signed."""
+    """Changes to every message before it is signed and sent."""
 
     envelope_from: Address | None = Field(
         None,
-        description="Envelope sender of all mail: bounces go there. For providers that take"
-        " one mailbox only.",
+        description="Envelope sender of all mail: bounces go there. For providers that accept"
+        " a single mailbox only.",
     )
     null_sender: Address | None = Field(
         None,
-        description="Envelope sender instead of the null sender <>, for providers that"
-        " refuse it, as SES does.",
+        description="Envelope sender that replaces the null sender <>, for providers that"
+        " refuse it, such as SES.",
     )
     header_from: HeaderFrom | None = Field(None, description="Header From of all mail.")
     header_sender: Address | None = Field(None, description="Header Sender of all mail.")
@@ -91,7 +90,7 @@ class Rewrite(Struct):
 
 
 class Suppression(Struct):
-    """Recipients that are refused, so that a provider does not count our bounces."""
+    """Recipients that are refused, to protect the bounce rate at the provider."""
 
     addresses: tuple[MailboxPattern, ...] = Field(
         (),
@@ -101,5 +100,5 @@ class Suppression(Struct):
     )
     hard_bounces: Duration | None = Field(
         None,
-        description="How long a recipient is refused that failed for good. Left out: not at all.",
+        description="How long a recipient is refused after a permanent failure. Default: never.",
     )

@@ -4,8 +4,8 @@ files that hold them.
     python -m mailrelay_operator.api.crd [--check] CRDS [CHART]
 
 writes CRDS/mailrelays.yaml, mailsenders.yaml and maildomains.yaml, and the chart's copies of them
-into CHART (left out: charts/mailrelay/templates/crds beside CRDS, if that chart is there). --check
-writes nothing, and fails with a diff where a file is not what the models say. Everything but `main`
+into CHART (default: charts/mailrelay/templates/crds beside CRDS, if that chart exists). --check
+writes nothing, and fails with a diff where a file does not match the models. Everything but `main`
 is pure.
 """
 
@@ -33,14 +33,14 @@ CHART_FOLDER = Path("charts/mailrelay/templates/crds")
 
 SHORT_NAMES = {"MailRelay": "mrelay", "MailSender": "msender", "MailDomain": "mdomain"}
 
-#: What `--field-selector` takes, beside name and namespace; strings only.
+#: What `--field-selector` accepts besides name and namespace; strings only.
 SELECTABLE = {
     "MailRelay": (".spec.hostname",),
     "MailSender": (".spec.relayRef.name", ".spec.relayRef.namespace"),
     "MailDomain": (".spec.relayRef.name", ".spec.relayRef.namespace", ".spec.domain"),
 }
 
-#: What a structural schema may hold, of what pydantic writes; all else is an error, not a loss.
+#: The keywords of pydantic's schema that a structural schema may hold; any other is an error.
 _KEPT = frozenset(
     {
         "default",
@@ -59,18 +59,18 @@ _KEPT = frozenset(
         "type",
     }
 )
-#: What an absent field means.
+#: Values that mean the same as an absent field.
 _ABSENT: tuple[Any, ...] = (None, {}, [], "")
 _DROPPED = frozenset({"title"})
 
 
 class NotStructural(ValueError):
-    """A model says something that a structural schema cannot."""
+    """A model cannot be expressed as a structural schema."""
 
 
 class _Schema(GenerateJsonSchema):
-    """Defaults in full, because the API server checks a default by its rules before it fills in
-    what is below.
+    """Defaults in full, because the API server validates a default by its rules before it applies
+    the nested defaults.
     """
 
     def encode_default(self, dft: Any) -> Any:
@@ -78,7 +78,7 @@ class _Schema(GenerateJsonSchema):
 
 
 def _in_full(value: Any) -> Any:
-    """A default with all below it, but without what means the same when it is absent."""
+    """A default with everything nested in it, except what means the same when absent."""
     if isinstance(value, BaseModel):
         fields = {camel(name): _in_full(getattr(value, name)) for name in type(value).model_fields}
         return {name: part for name, part in fields.items() if part not in _ABSENT}
@@ -88,7 +88,7 @@ def _in_full(value: Any) -> Any:
 
 
 def structural_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a model as Kubernetes wants it: nothing referred to, nothing nullable, no
+    """The structural schema of a model, as Kubernetes requires it: no $ref, nothing nullable, no
     titles.
     """
     schema = model.model_json_schema(schema_generator=_Schema)
@@ -125,8 +125,8 @@ def _structural(
 
 
 def _inlined(node: Mapping[str, Any], definitions: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The node with its reference, if it is one, replaced by what it refers to; what stands
-    beside it wins.
+    """The node with its $ref, if any, replaced by the definition; keywords beside the $ref take
+    precedence.
     """
     own = dict(node)
     if "anyOf" in own:
@@ -150,7 +150,7 @@ def _property(node: Mapping[str, Any], definitions: Mapping[str, Any], path: str
 
 
 def _is_default_worth_storing(schema: Mapping[str, Any]) -> bool:
-    """An absent field means the same as an empty one, unless rules need it to be there."""
+    """An absent field means the same as an empty one, unless a rule requires its presence."""
     default = schema["default"]
     return default not in _ABSENT or (default is not None and "x-kubernetes-validations" in schema)
 
@@ -175,16 +175,16 @@ def _column(
 
 
 def _columns(kind: str) -> list[dict[str, Any]]:
-    """What `kubectl get` shows; priority 1 with `-o wide` only."""
+    """The columns of `kubectl get`; priority 1 with `-o wide` only."""
     first = [
-        _column("Ready", _condition("Ready", "status"), "Whether it does what it is for."),
-        _column("Reason", _condition("Ready", "reason"), "Why, as one word."),
+        _column("Ready", _condition("Ready", "status"), "Whether the object is ready."),
+        _column("Reason", _condition("Ready", "reason"), "Reason of Ready, in one word."),
     ]
     if kind == "MailRelay":
-        first[0] = _column("Ready", ".status.ready", "Ready gateway pods and all that shall be.")
+        first[0] = _column("Ready", ".status.ready", "Ready and desired gateway pods.")
     last = [
-        _column("Message", _condition("Ready", "message"), "Why, for a person.", priority=1),
-        _column("Age", ".metadata.creationTimestamp", "Time since it was made.", type_="date"),
+        _column("Message", _condition("Ready", "message"), "Message of Ready.", priority=1),
+        _column("Age", ".metadata.creationTimestamp", "Time since creation.", type_="date"),
     ]
     match kind:
         case "MailRelay":
@@ -194,19 +194,31 @@ def _columns(kind: str) -> list[dict[str, Any]]:
                 ),
                 _column("Queue", ".status.queue.messages", "Queued messages.", type_="integer"),
                 _column(
-                    "Oldest", ".status.queue.oldest", "Age of the oldest.", type_="date", priority=1
+                    "Oldest",
+                    ".status.queue.oldest",
+                    "Age of the oldest queued message.",
+                    type_="date",
+                    priority=1,
                 ),
                 _column("Host", ".status.endpoint.host", "Where clients log in.", priority=1),
-                _column("Hostname", ".spec.hostname", "Name that it greets with.", priority=1),
+                _column("Hostname", ".spec.hostname", "Name in the SMTP greeting.", priority=1),
             ]
         case "MailSender":
             own = [
                 _column("Relay", ".spec.relayRef.name", "Its MailRelay."),
                 _column("Username", ".status.username", "Username to log in with."),
-                _column("Secret", ".status.secretName", "Secret that holds all a client needs."),
-                _column("Host", ".status.endpoint.host", "Where to connect to.", priority=1),
-                _column("Port", ".status.endpoint.port", "Its port.", type_="integer", priority=1),
-                _column("From", ".spec.from", "Addresses that it may send as.", priority=1),
+                _column(
+                    "Secret", ".status.secretName", "Secret with a client's connection settings."
+                ),
+                _column("Host", ".status.endpoint.host", "Host to connect to.", priority=1),
+                _column(
+                    "Port",
+                    ".status.endpoint.port",
+                    "Port to connect to.",
+                    type_="integer",
+                    priority=1,
+                ),
+                _column("From", ".spec.from", "Addresses it may send as.", priority=1),
             ]
         case _:
             own = [
@@ -220,8 +232,8 @@ def _columns(kind: str) -> list[dict[str, Any]]:
 def definition(kind: str) -> dict[str, Any]:
     """The CustomResourceDefinition of a kind."""
     model = KINDS[kind]
-    spec = _part(model, "spec", "What is asked for.")
-    status = _part(model, "status", "What the operator knows; written by it alone.")
+    spec = _part(model, "spec", "Desired state.")
+    status = _part(model, "status", "Observed state; written by the operator only.")
     _drop_defaults(status)
     waiting = [
         condition.model_dump(by_alias=True, exclude_unset=True)
@@ -288,7 +300,7 @@ def _part(model: type[BaseModel], name: str, description: str) -> dict[str, Any]
 
 
 def _drop_defaults(schema: Any) -> None:
-    """A status is written whole by the operator: nothing but its conditions has a default."""
+    """The operator writes the whole status, so only its conditions have a default."""
     if isinstance(schema, dict):
         schema.pop("default", None)
         for value in schema.values():
@@ -296,14 +308,14 @@ def _drop_defaults(schema: Any) -> None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML without anchors: equal parts are written out."""
+    """YAML without anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def crd_yaml(kind: str) -> str:
-    """The file of a kind."""
+    """The CRD of a kind as YAML text."""
     return HEADER + yaml.dump(definition(kind), Dumper=_Dumper, sort_keys=False, width=120)
 
 
@@ -314,7 +326,7 @@ def chart_yaml(kind: str) -> str:
     made = definition(kind)
     made["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
     text = yaml.dump(made, Dumper=_Dumper, sort_keys=False, width=120)
-    # Helm reads `{{` as its own wherever it stands.
+    # Helm treats `{{` as a template action anywhere in the file.
     text = text.replace("{{", '{{ "{{" }}')
     return f"{HEADER}{{{{- if .Values.crds.enabled }}}}\n{text}{{{{- end }}}}\n"
 
@@ -328,9 +340,9 @@ def crd_files(crds: Path, chart: Path | None) -> Iterator[tuple[Path, str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write or check the files; 1 if one is not what the models say."""
+    """Write or check the files; 1 if one does not match the models."""
     parser = argparse.ArgumentParser(prog="python -m mailrelay_operator.api.crd")
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     parser.add_argument("crds", type=Path, help="folder of the CRDs")
     parser.add_argument("chart", type=Path, nargs="?", help="folder of the chart's copies")
     given = parser.parse_args(arguments)
@@ -352,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             path.write_text(text)
             sys.stdout.write(f"wrote {path}\n")
     if stale:
-        sys.stderr.write("The CRDs are not what the models say: run `make crds`.\n")
+        sys.stderr.write("The CRDs do not match the models: run `make crds`.\n")
     return int(stale)
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, Strict
 from mailrelay_operator.api.shape import TextRule, matching
 
 # RFC 1035 section 2.3.1 with RFC 1123's leading digit. The last label of a domain starts with a
-# letter, so that no IP address is taken for one. Short, since CEL's cost is the pattern's length
+# letter, so that an IP address does not match. Short, because CEL's cost is the pattern's length
 # times the string's.
 _LABEL = r"[A-Za-z0-9]+(-+[A-Za-z0-9]+)*"
 _LAST_LABEL = r"[A-Za-z][A-Za-z0-9-]*[A-Za-z0-9]"
@@ -25,15 +25,15 @@ _DOMAIN = rf"({_LABEL}[.])+{_LAST_LABEL}"
 # nested bounds, so the length is a rule of its own.
 _LOCAL = r"[\w!#$%&'+/=?^`{|}~.-]+"
 
-#: Where a password in the clear cannot be read on the way; the CEL rule of Smarthost names the
-#: same.
+#: Hosts to which a password may be sent in cleartext, since it does not leave the machine; the CEL
+#: rule of Smarthost names the same.
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 Flag = Annotated[bool, Strict()]
 
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
 
-#: How many of something in a limit or a pace: to a thousand million.
+#: A count in a limit or a pace: up to 10^9.
 Count = Annotated[int, Strict(), Field(ge=1, le=1_000_000_000)]
 
 Label = Annotated[
@@ -41,7 +41,7 @@ Label = Annotated[
     Field(min_length=1, max_length=63),
     matching(
         r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
-        "A name here is lower-case letters, digits and hyphens, and starts and ends with a"
+        "A name consists of lower-case letters, digits and hyphens, and starts and ends with a"
         " letter or digit.",
     ),
 ]
@@ -52,11 +52,13 @@ PortName = Annotated[
     Field(min_length=1, max_length=15),
     matching(
         r"[a-z]([a-z0-9-]*[a-z0-9])?",
-        "A listener's name is lower-case letters, digits and hyphens, and starts with a letter.",
+        "A listener's name consists of lower-case letters, digits and hyphens, and starts with a"
+        " letter.",
     ),
     TextRule(
         cel="!(self in ['admin', 'peer'])",
-        message="The names admin and peer belong to the gateway's own ports; choose another.",
+        message="The names admin and peer are reserved for the gateway's own ports; choose"
+        " another.",
         holds=lambda text: text not in {"admin", "peer"},
     ),
 ]
@@ -66,7 +68,7 @@ ObjectName = Annotated[
     Field(min_length=1, max_length=253),
     matching(
         r"[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*",
-        "The name of an object is lower-case letters, digits, hyphens and dots.",
+        "The name of an object consists of lower-case letters, digits, hyphens and dots.",
     ),
 ]
 
@@ -75,7 +77,7 @@ NamespaceName = Annotated[
     Field(min_length=1, max_length=63),
     matching(
         r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
-        "The name of a namespace is lower-case letters, digits and hyphens.",
+        "The name of a namespace consists of lower-case letters, digits and hyphens.",
     ),
 ]
 
@@ -83,7 +85,8 @@ SecretKey = Annotated[
     str,
     Field(min_length=1, max_length=253),
     matching(
-        r"[A-Za-z0-9._-]+", "A key of a Secret is letters, digits, dots, hyphens and underscores."
+        r"[A-Za-z0-9._-]+",
+        "A key of a Secret consists of letters, digits, dots, hyphens and underscores.",
     ),
 ]
 
@@ -92,8 +95,8 @@ Domain = Annotated[
     Field(min_length=1, max_length=253),
     matching(
         _DOMAIN,
-        "A domain is written like example.com: at least two labels, no dot at the end, xn-- for"
-        " other scripts.",
+        "Write a domain as in example.com: at least two labels, no trailing dot, xn-- for"
+        " internationalized names.",
     ),
 ]
 
@@ -102,7 +105,7 @@ DomainPattern = Annotated[
     Field(min_length=1, max_length=255),
     matching(
         rf"([*][.])?{_DOMAIN}",
-        "A domain here is written like example.com, or *.example.com for all below it.",
+        "Write a domain as in example.com, or *.example.com for all its subdomains.",
     ),
 ]
 
@@ -129,7 +132,7 @@ Host = Annotated[
     Field(min_length=1, max_length=253),
     TextRule(
         cel=f'isIP(self) || self.matches(r"^({_HOST})$")',
-        message="A host is a DNS name or an IP address, without port or brackets.",
+        message="A host must be a DNS name or an IP address, without port or brackets.",
         holds=_is_host,
     ),
 ]
@@ -137,7 +140,7 @@ Host = Annotated[
 IpAddress = Annotated[
     str,
     Field(min_length=1, max_length=45),
-    TextRule(cel="isIP(self)", message="An IP address is expected here.", holds=_is_ip),
+    TextRule(cel="isIP(self)", message="Must be an IP address.", holds=_is_ip),
 ]
 
 
@@ -157,13 +160,13 @@ Cidr = Annotated[
     Field(min_length=1, max_length=49),
     TextRule(
         cel="isCIDR(self) && cidr(self) == cidr(self).masked()",
-        message="A network is written like 10.244.0.0/16 or fd00:1::/64, with no bits set after its"
+        message="Write a network as in 10.244.0.0/16 or fd00:1::/64, with no bits set after its"
         " prefix.",
         holds=_is_network,
     ),
 ]
 
-#: RFC 5321 section 4.5.3.1.1; `@` stands in an address of ours only once.
+#: RFC 5321 section 4.5.3.1.1; the addresses of this grammar contain only one `@`.
 _SHORT_LOCAL = TextRule(
     cel="self.indexOf('@') <= 64",
     message="The part of an address before the @ has at most 64 characters.",
@@ -174,7 +177,7 @@ _SHORT_LOCAL = TextRule(
 Address = Annotated[
     str,
     Field(min_length=1, max_length=254),
-    matching(rf"{_LOCAL}@{_DOMAIN}", "An address is written like billing@example.com."),
+    matching(rf"{_LOCAL}@{_DOMAIN}", "Write an address as in billing@example.com."),
     _SHORT_LOCAL,
 ]
 
@@ -183,8 +186,7 @@ MailboxPattern = Annotated[
     Field(min_length=1, max_length=254),
     matching(
         rf"([*]|{_LOCAL})@{_DOMAIN}",
-        "An address here is written like billing@example.com, or *@example.com for the whole"
-        " domain.",
+        "Write an address as in billing@example.com, or *@example.com for the whole domain.",
     ),
     _SHORT_LOCAL,
 ]
@@ -194,13 +196,13 @@ AddressPattern = Annotated[
     Field(min_length=1, max_length=254),
     matching(
         rf"[*]|([*]|{_LOCAL})@{_DOMAIN}",
-        "An address here is written like billing@example.com, *@example.com for the whole"
+        "Write an address as in billing@example.com, *@example.com for the whole"
         " domain, or * for any.",
     ),
     _SHORT_LOCAL,
 ]
 
-# What the API server takes as key and value of a label (apimachinery's validation).
+# Keys and values of labels as the API server accepts them (apimachinery's validation).
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 _SUBDOMAIN = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
 _QUALIFIED = re.compile(rf"({_SUBDOMAIN}/)?{_NAME}", re.ASCII)
@@ -218,19 +220,17 @@ def is_label_key(text: str) -> bool:
 
 
 def is_annotation_key(text: str) -> bool:
-    """Whether this may be the key of an annotation: as a label's, in any case."""
+    """Whether this may be the key of an annotation: like a label's, in upper or lower case."""
     return is_label_key(text.lower())
 
 
 LabelKey = Annotated[
     str,
     Field(min_length=1, max_length=317),
-    matching(
-        rf"({_SUBDOMAIN}/)?{_NAME}", "The key of a label is written like team or example.com/team."
-    ),
+    matching(rf"({_SUBDOMAIN}/)?{_NAME}", "Write a label key as in team or example.com/team."),
     TextRule(
         cel="size(self) - self.lastIndexOf('/') <= 64",
-        message="The key of a label has at most 63 characters after its prefix.",
+        message="A label key has at most 63 characters after its prefix.",
         holds=lambda text: len(text) - text.rfind("/") <= 64,
     ),
 ]
@@ -240,18 +240,18 @@ LabelValue = Annotated[
     Field(max_length=63),
     matching(
         rf"({_NAME})?",
-        "The value of a label is letters, digits, dots, hyphens and underscores, and starts and"
+        "A label value consists of letters, digits, dots, hyphens and underscores, and starts and"
         " ends with a letter or digit.",
     ),
 ]
 
-#: An image as a container runtime takes it; which ones may run is the chart's to say.
+#: An image reference as container runtimes accept it; the chart decides which images may run.
 Image = Annotated[
     str,
     Field(min_length=1, max_length=512),
     matching(
         r"[A-Za-z0-9][A-Za-z0-9._/:-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})",
-        "An image is written like registry.example.com/mailrelay-gateway:1.2.3, with its tag or"
+        "Write an image as in registry.example.com/mailrelay-gateway:1.2.3, with its tag or"
         " digest.",
     ),
 ]
@@ -261,15 +261,15 @@ HeaderName = Annotated[
     str,
     Field(min_length=1, max_length=76),
     matching(
-        r"[A-Za-z0-9-]+", "The name of a header is letters, digits and hyphens, without a colon."
+        r"[A-Za-z0-9-]+", "A header name consists of letters, digits and hyphens, without a colon."
     ),
 ]
 
-#: One line: a header's value must not bring another header with it.
+#: One line: a header's value must not inject another header.
 HeaderValue = Annotated[
     str,
     Field(min_length=1, max_length=500),
-    matching(r"[ -~]+", "The value of a header is one line of printable ASCII."),
+    matching(r"[ -~]+", "A header value must be one line of printable ASCII."),
 ]
 
 HttpsUrl = Annotated[

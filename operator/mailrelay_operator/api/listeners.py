@@ -1,7 +1,7 @@
-"""Listeners: the ports that take mail, their TLS, and who may come in. Pure.
+"""Listeners: the ports that accept mail, their TLS, and who may submit. Pure.
 
-The rules here keep passwords out of the clear and strangers out of the relay; what concerns several
-listeners, or a listener and the Service, is a rule of MailRelaySpec.
+The rules here prevent cleartext passwords and open relays; what concerns several listeners, or a
+listener and the Service, is a rule of MailRelaySpec.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ POD_PORT_OFFSET = 10000
 
 assert (ADMIN_PORT, PEER_PORT) == (8025, 8026), "the rule and its sentence below name them"
 
-#: Private networks (RFC 1918, RFC 6598) may be named whole.
+#: Private networks (RFC 1918, RFC 6598), which may be named as a whole.
 PRIVATE_NETWORKS = tuple(
     ipaddress.IPv4Network(text)
     for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
 )
-#: Of public addresses no single organisation's network is wider than this (a /16, and with IPv6
-#: the /32 that an Internet provider gets): a wider one is a relay open to strangers.
+#: A public network of one organisation is not wider than this (a /16, and for IPv6 the /32 that
+#: an Internet provider gets): a wider one makes an open relay.
 SHORTEST_CLIENT_PREFIX = {4: 16, 6: 32}
 
 
@@ -49,8 +49,8 @@ ClientCidr = Annotated[
         cel="!isCIDR(self) || (cidr(self).ip().family() == 6 ? cidr(self).prefixLength() >= 32"
         " : cidr(self).prefixLength() >= 16 || ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16',"
         " '100.64.0.0/10'].exists(private, cidr(private).containsCIDR(self)))",
-        message="A network of clients needs a prefix of at least /16, with IPv6 /32, unless it is"
-        " private: a wider one opens the relay to strangers.",
+        message="A client network needs a prefix of at least /16 (IPv6: /32) unless it is private:"
+        " a wider one makes an open relay.",
         holds=_is_of_one_organisation,
     ),
 ]
@@ -61,34 +61,33 @@ class ListenerTls(Struct):
 
     mode: Literal["None", "StartTLS", "Implicit"] = Field(
         "StartTLS",
-        description="StartTLS: the client asks for TLS with STARTTLS (RFC 3207), usual on port 587."
+        description="StartTLS: the client starts TLS with STARTTLS (RFC 3207), usual on port 587."
         " Implicit: TLS from the first byte (RFC 8314), usual on port 465. None: no TLS; only"
         " without authentication.",
     )
     certificate_refs: tuple[NamedRef, ...] = Field(
         (),
         max_length=8,
-        description="Secrets of type kubernetes.io/tls, chosen by the name that the client"
-        " asks for; the first is the default. None given: a certificate of the"
-        " relay's own CA, which each MailSender's Secret carries as ca.crt. A"
-        " renewed certificate is used within seconds, without a restart.",
+        description="Secrets of type kubernetes.io/tls, selected by the client's SNI; the first is"
+        " the default. If empty, a certificate of the relay's own CA, which each MailSender's"
+        " Secret contains as ca.crt. A renewed certificate is used within seconds, without a"
+        " restart.",
         json_schema_extra=NAMED,
     )
     client_ca_ref: TrustRef | None = Field(
         None,
-        description="CA of client certificates: clients must show one that it issued, in"
+        description="CA of client certificates: clients must present one issued by it, in"
         " addition to authentication.",
     )
 
     @rule(
         "self.mode != 'None' || ((!has(self.certificateRefs) || size(self.certificateRefs) == 0)"
         " && !has(self.clientCARef))",
-        "Without TLS there are no certificates: set tls.mode to StartTLS or Implicit, or remove"
-        " them.",
+        "Certificates require TLS: set tls.mode to StartTLS or Implicit, or remove them.",
         field="mode",
     )
     def has_certificates_only_with_tls(self) -> bool:
-        """Make sure certificates are never given in vain."""
+        """Make sure configured certificates are not ignored."""
         return self.mode != "None" or not (self.certificate_refs or self.client_ca_ref)
 
 
@@ -109,9 +108,9 @@ class Authentication(Struct):
 
     mode: Literal["Required", "None"] = Field(
         "Required",
-        description="Required: only clients that log in. None: whoever connects from"
-        " clientCIDRs; such mail is the identity `anonymous`. None is refused on"
-        " a Service of type LoadBalancer or NodePort.",
+        description="Required: only clients that log in. None: all clients in clientCIDRs;"
+        " their mail has the identity `anonymous`. None is refused with a Service"
+        " of type LoadBalancer or NodePort.",
     )
     client_cidrs: tuple[ClientCidr, ...] = Field(
         (),
@@ -123,26 +122,26 @@ class Authentication(Struct):
 
     @rule(
         "self.mode != 'None' || (has(self.clientCIDRs) && size(self.clientCIDRs) > 0)",
-        "Without authentication name the networks that may submit: authentication.clientCIDRs.",
+        "authentication.mode None requires clientCIDRs: name the networks that may submit.",
         field="clientCIDRs",
     )
     def names_clients_without_login(self) -> bool:
-        """Make sure that nobody opens a relay by a single word."""
+        """Make sure that a single setting does not make an open relay."""
         return self.mode != "None" or bool(self.client_cidrs)
 
     @rule(
         "self.mode == 'None' || !has(self.clientCIDRs) || size(self.clientCIDRs) == 0",
-        "clientCIDRs is for authentication.mode None: with Required every client logs in,"
-        " wherever it is.",
+        "clientCIDRs is for authentication.mode None only: with Required every client must log"
+        " in. Remove it.",
         field="clientCIDRs",
     )
     def names_no_clients_with_login(self) -> bool:
-        """Make sure that a list of networks is not mistaken for a second lock."""
+        """Make sure that a list of networks is not mistaken for an additional restriction."""
         return self.mode == "None" or not self.client_cidrs
 
 
 class Listener(Struct):
-    """A port that takes mail."""
+    """A port that accepts mail."""
 
     name: PortName = Field(
         description="Name of the listener: the Service's port name, and a label of metrics."
@@ -151,14 +150,14 @@ class Listener(Struct):
         "SMTP", description="SMTP: message submission (RFC 6409). HTTP: submission by POST."
     )
     port: Port = Field(
-        description="Port of the Service. The pod listens on the same port from 1024 up,"
+        description="Port of the Service. The pod listens on the same port if it is 1024 or above,"
         " otherwise on 10000 + port; `mailrelay up` binds the port itself. 8025"
-        " and 8026 belong to the gateway."
+        " and 8026 are reserved."
     )
     tls: ListenerTls = Field(ListenerTls(), description="TLS of the listener.")
     proxy_protocol: ProxyProtocol | None = Field(
         None,
-        description="Read the client's address from a PROXY header. Left out: the connection's own"
+        description="Read the client's address from a PROXY header. Default: the connection's own"
         " address.",
     )
     authentication: Authentication = Field(
@@ -167,7 +166,7 @@ class Listener(Struct):
 
     @rule(
         "!(self.port in [8025, 8026])",
-        "Ports 8025 (admin) and 8026 (peers) belong to the gateway; choose another, such as 2525.",
+        "Ports 8025 (admin) and 8026 (peers) are reserved; choose another, such as 2525.",
         field="port",
     )
     def leaves_the_gateways_ports_alone(self) -> bool:
@@ -176,21 +175,21 @@ class Listener(Struct):
 
     @rule(
         "self.authentication.mode != 'Required' || self.tls.mode != 'None'",
-        "Authentication needs TLS, or passwords cross the network in the clear: set tls.mode to"
-        " StartTLS or Implicit.",
+        "Authentication without TLS would send passwords in cleartext: set tls.mode to StartTLS or"
+        " Implicit.",
         field="tls.mode",
     )
     def authenticates_only_over_tls(self) -> bool:
-        """Make sure no password is ever asked for in the clear (RFC 8314 section 3)."""
+        """Make sure no password is accepted in cleartext (RFC 8314 section 3)."""
         return self.authentication.mode != "Required" or self.tls.mode != "None"
 
     @rule(
         "self.protocol != 'HTTP' || self.tls.mode != 'StartTLS'",
-        "HTTP has no StartTLS: set tls.mode to Implicit.",
+        "StartTLS is for SMTP only: set tls.mode to Implicit.",
         field="tls.mode",
     )
     def starts_tls_only_in_smtp(self) -> bool:
-        """Make sure an HTTP listener has a mode that HTTP has."""
+        """Make sure an HTTP listener has a TLS mode that HTTP supports."""
         return self.protocol != "HTTP" or self.tls.mode != "StartTLS"
 
     @property
@@ -199,5 +198,5 @@ class Listener(Struct):
         return self.port if self.port >= PRIVILEGED_PORTS else self.port + POD_PORT_OFFSET
 
 
-#: What a relay listens on when its spec names no listener.
+#: The default of listeners.
 DEFAULT_LISTENERS = (Listener(name="submission", port=587),)

@@ -1,7 +1,6 @@
-"""MailDomain: what a domain's owner asks for, and what to copy into DNS. Pure.
+"""MailDomain: a domain's DKIM keys, and the records to copy into DNS. Pure.
 
-Keys are made by the operator and used by the gateway; the records that go with them stand in the
-status.
+The operator generates the keys and the gateway signs with them; the status has the DNS records.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ Selector = Annotated[
     Field(min_length=1, max_length=63),
     matching(
         r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?",
-        "A DKIM selector is one DNS label: letters, digits and hyphens (RFC 6376 section 3.1).",
+        "A DKIM selector must be one DNS label: letters, digits and hyphens (RFC 6376 section"
+        " 3.1).",
     ),
 ]
 
@@ -33,38 +33,37 @@ Selector = Annotated[
 class DkimKey(Struct):
     """A DKIM key."""
 
-    selector: Selector = Field(
-        description="Selector: the record stands at SELECTOR._domainkey.DOMAIN."
-    )
+    selector: Selector = Field(description="Selector; the record is SELECTOR._domainkey.DOMAIN.")
     algorithm: Literal["RSA2048", "Ed25519"] = Field(
         "RSA2048",
-        description="RSA2048 is verified everywhere; Ed25519 (RFC 8463) by some receivers, so only"
-        " beside RSA.",
+        description="RSA2048 is verified everywhere; Ed25519 (RFC 8463) by some receivers only, so"
+        " use it in addition to RSA.",
     )
     secret_name: ObjectName | None = Field(
         None,
-        description="Secret with the private key in tls.key. Left out: the operator makes the key.",
+        description="Secret with the private key in tls.key. If unset, the operator generates the"
+        " key.",
     )
     rotate_every: Duration | None = Field(
-        None, description="How often a new key is made under a new selector. Left out: never."
+        None, description="How often a new key is made under a new selector. Default: never."
     )
 
     @rule(
         "!has(self.rotateEvery) || !has(self.secretName)",
-        "Only a key that the operator makes is rotated: remove rotateEvery or secretName.",
+        "Only a key that the operator generates can be rotated: remove rotateEvery or secretName.",
         field="rotateEvery",
     )
     def rotates_only_what_is_made(self) -> bool:
-        """Make sure a rotation is not asked for in vain."""
+        """Make sure rotateEvery is not ignored."""
         return self.rotate_every is None or self.secret_name is None
 
     @rule(
         "!has(self.rotateEvery) || duration(self.rotateEvery) >= duration('24h')",
-        "A key is rotated at most every 24h, so that DNS can follow.",
+        "rotateEvery must be at least 24h, so that DNS can follow.",
         field="rotateEvery",
     )
     def rotates_slowly(self) -> bool:
-        """Make sure a new record is seen before the old one goes."""
+        """Make sure a new record has propagated before the old one is removed."""
         return self.rotate_every is None or self.rotate_every.seconds >= 86_400
 
 
@@ -72,24 +71,24 @@ class Verification(Struct):
     """How DNS is checked."""
 
     interval: Duration = Field(
-        Duration("1h"), description="How often the records are looked up, from 1m."
+        Duration("1h"), description="How often the records are looked up; at least 1m."
     )
 
     @rule(
         "duration(self.interval) >= duration('1m')",
-        "DNS is checked at most every 1m.",
+        "interval must be at least 1m.",
         field="interval",
     )
     def leaves_dns_alone(self) -> bool:
-        """Make sure no name server is flooded."""
+        """Make sure name servers are not flooded."""
         return self.interval.seconds >= 60
 
 
 class MailDomainSpec(Struct):
     """A domain, the relay that signs for it, and its keys."""
 
-    domain: Domain = Field(description="The domain. It can never be changed.")
-    relay_ref: RelayRef = Field(description="The MailRelay that sends for the domain.")
+    domain: Domain = Field(description="The domain. Immutable.")
+    relay_ref: RelayRef = Field(description="The MailRelay that sends mail for the domain.")
     dkim: tuple[DkimKey, ...] = Field(
         (),
         max_length=8,
@@ -103,7 +102,7 @@ class MailDomainSpec(Struct):
 
     @transition(
         "self.domain == oldSelf.domain",
-        "The domain cannot be changed: make another MailDomain.",
+        "domain is immutable: create another MailDomain.",
         field="domain",
     )
     def keeps_its_domain(self, old: MailDomainSpec) -> bool:
@@ -121,12 +120,12 @@ class DnsRecord(Observed):
         description="What the record is for."
     )
     state: Literal["Unknown", "Found", "Missing", "Different"] = Field(
-        "Unknown", description="What was found in DNS."
+        "Unknown", description="Result of the DNS lookup."
     )
 
 
 class MailDomainStatus(Observed):
-    """What the operator knows of the domain."""
+    """The observed state of the domain."""
 
     observed_generation: int | None = Field(None, ge=0, description=OBSERVED_GENERATION)
     conditions: tuple[Condition, ...] = Field(
@@ -139,13 +138,13 @@ class MailDomainStatus(Observed):
     records: tuple[DnsRecord, ...] = Field(
         (),
         max_length=32,
-        description="What to copy into DNS, and what was found there.",
+        description="Records to copy into DNS, and the results of their lookups.",
         json_schema_extra=ATOMIC,
     )
 
 
 class MailDomain(Struct):
-    """A domain that mail is sent as: its DKIM keys and the state of its DNS."""
+    """A domain that mail is sent from: its DKIM keys and the state of its DNS."""
 
     api_version: Literal["mailrelay.dev/v1alpha1"] = API_VERSION  # type: ignore[assignment]
     kind: Literal["MailDomain"] = "MailDomain"

@@ -1,7 +1,7 @@
-"""MailRelay: what a platform team asks for, and what it is told. Pure.
+"""MailRelay: its spec and status, for the platform team. Pure.
 
-The spec as a whole, the rules that join its parts, and the status. The parts live in modules of
-their own.
+The spec as a whole, the rules across its parts, and the status. The parts have modules of their
+own.
 """
 
 from __future__ import annotations
@@ -41,33 +41,33 @@ assert MAX_RELAY_NAME == 45, "the rule and its sentence below name it"
 
 
 class Retry(Struct):
-    """How long, and how patiently, a message is tried."""
+    """How long and how often delivery is retried."""
 
     give_up_after: Duration = Field(
         Duration("120h"),
-        description="How long a message is tried before it goes back to its sender; at most"
-        " 744h. Time that an upstream's own fault costs does not count. RFC 5321"
-        " section 4.5.4.1 advises four to five days.",
+        description="How long delivery is retried before the message is returned to its sender; at"
+        " most 744h. Time lost to an upstream's own fault does not count. RFC 5321 section"
+        " 4.5.4.1 recommends four to five days.",
     )
     max_interval: Duration = Field(
         Duration("1h"),
-        description="Longest pause between two attempts; pauses grow to it, with some jitter.",
+        description="Upper bound of the exponential backoff between attempts (with jitter).",
     )
 
     @rule(
         "duration(self.giveUpAfter) >= duration('1s') && duration(self.giveUpAfter) <="
         " duration('744h')",
-        "A message is tried for at least 1s and at most 744h (31 days).",
+        "giveUpAfter must be from 1s to 744h (31 days).",
         field="giveUpAfter",
     )
     def gives_up_in_a_month(self) -> bool:
-        """Make sure a queue cannot grow old without bound."""
+        """Make sure the age of queued mail is bounded."""
         return 1 <= self.give_up_after.seconds <= 744 * 3600
 
     @rule(
         "duration(self.maxInterval) >= duration('1s') && duration(self.maxInterval) <="
         " duration(self.giveUpAfter)",
-        "The longest pause is at least 1s and at most giveUpAfter.",
+        "maxInterval must be from 1s to giveUpAfter.",
         field="maxInterval",
     )
     def pauses_within_its_time(self) -> bool:
@@ -76,79 +76,79 @@ class Retry(Struct):
 
 
 class MailRelaySpec(Struct):
-    """What the relay shall be."""
+    """The desired state of a relay."""
 
     replicas: int = Field(
         1,
         strict=True,
         ge=1,
         le=100,
-        description="How many gateway pods, each with a queue of its own.",
+        description="Number of gateway pods, each with a queue of its own.",
     )
     hostname: Domain = Field(
-        description="Name by which the relay greets (HELO, Received): a full domain name, for"
-        " direct delivery the one in the reverse DNS of the address that mail"
-        " leaves from."
+        description="Name that the relay uses in its greeting, EHLO and Received: a fully qualified"
+        " domain name; for direct delivery, the name in the reverse DNS of the address that"
+        " mail is sent from."
     )
     suspend: Flag = Field(
-        False, description="Accept mail, deliver none: it waits until this is false again."
+        False, description="Accept mail but deliver none: it stays queued until this is false."
     )
     listeners: tuple[Listener, ...] = Field(
         DEFAULT_LISTENERS,
         min_length=1,
         max_length=16,
-        description="Ports that take mail. Left out: `submission`, port 587, StartTLS,"
+        description="Ports that accept mail. Default: `submission`, port 587, StartTLS,"
         " authentication Required.",
         json_schema_extra=NAMED,
     )
     service_account_tokens: ServiceAccountTokens | None = Field(
-        None, description="Let pods log in with a ServiceAccount token. Left out: off."
+        None, description="Let pods log in with a ServiceAccount token. Default: off."
     )
     allowed_senders: tuple[AllowedSenders, ...] = Field(
         DEFAULT_ALLOWED_SENDERS,
         max_length=16,
-        description="Which namespaces may send as what; a MailSender is admitted by any"
-        " entry. Left out: the relay's own namespace, as any address.",
+        description="Which namespaces may send as which addresses; a MailSender is admitted if any"
+        " entry matches. Default: the relay's own namespace, as any address.",
         json_schema_extra=NAMED,
     )
     upstreams: tuple[Upstream, ...] = Field(
         min_length=1,
         max_length=32,
-        description="The ways out, in fail-over order unless routes say otherwise.",
+        description="Where mail is sent, in fail-over order unless routes say otherwise.",
         json_schema_extra=NAMED,
     )
     routes: tuple[Route, ...] = Field(
         (),
         max_length=64,
-        description="Which mail takes which upstreams; the first that matches decides. Left"
-        " out: all upstreams in order. Mail that no route matches is answered"
-        " 4xx, never delivered some other way.",
+        description="Which mail is sent through which upstreams; the first match wins. Default: all"
+        " upstreams in order. Mail that matches no route is refused with 4xx, never delivered"
+        " in another way.",
         json_schema_extra=ATOMIC,
     )
-    recipients: Recipients = Field(Recipients(), description="Whom mail may reach.")
-    rewrite: Rewrite = Field(Rewrite(), description="What is changed in every message.")
-    limits: Limits = Field(Limits(), description="What one message may be, and how many may come.")
-    retry: Retry = Field(Retry(), description="How long, and how patiently, a message is tried.")
-    queue: Queue = Field(DEFAULT_QUEUE, description="Where messages wait.")
-    service: Service = Field(Service(), description="The Service by which clients reach the relay.")
+    recipients: Recipients = Field(Recipients(), description="Recipients that mail may be sent to.")
+    rewrite: Rewrite = Field(Rewrite(), description="Changes to every message.")
+    limits: Limits = Field(Limits(), description="Limits of message size, recipients and rates.")
+    retry: Retry = Field(Retry(), description="How long and how often delivery is retried.")
+    queue: Queue = Field(DEFAULT_QUEUE, description="Where messages are queued.")
+    service: Service = Field(
+        Service(), description="The Service through which clients reach the relay."
+    )
     image: Image | None = Field(
         None,
-        description="Image of the gateway, to move this relay to a version before or after the"
-        " others. It must be of a repository that the chart allows (gateway.image,"
-        " gateway.allowedRepositories). Left out: the operator's own.",
+        description="Image of the gateway, to upgrade this relay before or after the others. It"
+        " must come from a repository that the chart allows (gateway.image,"
+        " gateway.allowedRepositories). Default: the operator's gateway image.",
     )
     admin: Admin = Field(Admin(), description="Who may use the queue API.")
-    template: Template = Field(
-        Template(), description="What may be chosen about the gateway's pods."
-    )
+    template: Template = Field(Template(), description="Settings of the gateway's pods.")
     webhooks: tuple[Webhook, ...] = Field(
         (),
         max_length=8,
-        description="Where the fate of messages is reported to.",
+        description="Endpoints that message events are reported to.",
         json_schema_extra=NAMED,
     )
     suppression: Suppression = Field(Suppression(), description="Recipients that are refused.")
-    resolver: Resolver = Field(Resolver(), description="How names are looked up.")
+    resolver: Resolver = Field(Resolver(), description="DNS resolver settings.")
     network_policy: NetworkPolicy = Field(
         NetworkPolicy(), description="The NetworkPolicy of the gateway's pods."
     )
@@ -173,7 +173,7 @@ class MailRelaySpec(Struct):
         field="listeners",
     )
     def authenticates_strangers(self) -> bool:
-        """Make sure source addresses are not trusted where they are translated: the classic open
+        """Make sure source addresses are not trusted behind address translation: a classic open
         relay.
         """
         required = all(listener.authentication.mode == "Required" for listener in self.listeners)
@@ -186,20 +186,20 @@ class MailRelaySpec(Struct):
         field="routes",
     )
     def has_distinct_routes(self) -> bool:
-        """Make sure a message about a route names one."""
+        """Make sure a message about a route is unambiguous."""
         return are_distinct(route.name for route in self.routes)
 
     @rule(
         f"""(has(self.queue.storage) ? quantity(self.queue.storage.size) : has(self.queue.ephemeral)
         ? quantity(self.queue.ephemeral.size) : quantity('1Ti')).compareTo(
         quantity(self.limits.message.maxSize).add(quantity('{SPARE_SIZE}'))) >= 0""",
-        f"The queue cannot hold the largest message: its size must be limits.message.maxSize and"
-        f" {SPARE_SIZE} more at least.",
+        f"The queue cannot hold the largest message: its size must be at least"
+        f" limits.message.maxSize plus {SPARE_SIZE}.",
         field="queue",
     )
     def can_hold_its_largest_message(self) -> bool:
-        """Make sure that mail can be taken at all: an empty queue of too small a volume answers
-        452 for ever.
+        """Make sure that mail can be accepted at all: with too small a volume even an empty queue
+        answers 452.
         """
         if self.queue.size is None:
             return True
@@ -209,11 +209,11 @@ class MailRelaySpec(Struct):
     @rule(
         """!has(self.routes) || self.routes.all(route, route.upstreams.all(named,
         self.upstreams.exists(upstream, upstream.name == named.name)))""",
-        "A route names an upstream that is not among the upstreams.",
+        "A route names an upstream that does not exist in upstreams.",
         field="routes",
     )
     def routes_to_its_own_upstreams(self) -> bool:
-        """Make sure no mail is routed to nowhere."""
+        """Make sure every route leads to an upstream."""
         names = {upstream.name for upstream in self.upstreams}
         return all(named.name in names for route in self.routes for named in route.upstreams)
 
@@ -221,39 +221,39 @@ class MailRelaySpec(Struct):
 class StatusAddress(Observed):
     """An address of the relay."""
 
-    type: Literal["Hostname", "IPAddress"] = Field("Hostname", description="What kind of address.")
+    type: Literal["Hostname", "IPAddress"] = Field("Hostname", description="Type of the address.")
     value: str = Field(min_length=1, max_length=253, description="The address.")
 
 
 class ListenerStatus(Observed):
-    """What is known of a listener."""
+    """The observed state of a listener."""
 
     name: str = Field(max_length=15, description="Name of the listener.")
-    attached_senders: int = Field(0, ge=0, description="How many MailSenders may use it.")
+    attached_senders: int = Field(0, ge=0, description="Number of MailSenders that may use it.")
 
 
 class QueueStatus(Observed):
-    """What waits in all replicas together; written at most once a minute."""
+    """The queues of all replicas together; updated at most once a minute."""
 
-    messages: int = Field(0, ge=0, description="How many messages wait.")
+    messages: int = Field(0, ge=0, description="Number of queued messages.")
     oldest: str | None = Field(
         None,
         max_length=64,
-        description="When the oldest was accepted.",
+        description="When the oldest message was accepted.",
         json_schema_extra={"format": "date-time"},
     )
 
 
 class MailRelayStatus(Observed):
-    """What the operator knows of the relay."""
+    """The observed state of the relay."""
 
     observed_generation: int | None = Field(None, ge=0, description=OBSERVED_GENERATION)
     generation_in_force: int | None = Field(None, ge=0, description=GENERATION_IN_FORCE)
     conditions: tuple[Condition, ...] = Field(
         default_factory=lambda: initial_conditions("MailRelay"),
         max_length=16,
-        description="Accepted: the spec is valid and acted upon. ResolvedRefs: all that it"
-        " refers to was found. Programmed: every replica runs it. Durable: the"
+        description="Accepted: the spec is valid and in effect. ResolvedRefs: all references"
+        " are resolved. Programmed: every replica runs it. Durable: the"
         " queue survives its pod. UpstreamReachable: mail can be sent. Ready:"
         " Accepted, ResolvedRefs, Programmed, and at least one ready replica.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
@@ -261,35 +261,36 @@ class MailRelayStatus(Observed):
     ready: str = Field(
         "",
         max_length=16,
-        description="Ready gateway pods and how many there shall be, such as 2/3.",
+        description="Ready and desired gateway pods, such as 2/3.",
     )
     endpoint: Endpoint | None = Field(
-        None, description="Where clients of the cluster log in. Left out: no listener takes logins."
+        None,
+        description="Where clients in the cluster log in. Unset: no listener accepts logins.",
     )
     addresses: tuple[StatusAddress, ...] = Field(
         (),
         max_length=16,
-        description="Where the relay is reached: the Service's name in the cluster and, where"
-        " there is a load balancer, what it was given.",
+        description="Addresses of the relay: the Service's name in the cluster and, with a load"
+        " balancer, the addresses assigned to it.",
         json_schema_extra=ATOMIC,
     )
     listeners: tuple[ListenerStatus, ...] = Field(
-        (), max_length=16, description="Each listener.", json_schema_extra=NAMED
+        (), max_length=16, description="State of each listener.", json_schema_extra=NAMED
     )
-    attached_senders: int = Field(0, ge=0, description="How many MailSenders are admitted.")
-    replicas: int = Field(0, ge=0, description="How many gateway pods there are.")
-    ready_replicas: int = Field(0, ge=0, description="How many of them are ready.")
+    attached_senders: int = Field(0, ge=0, description="Number of admitted MailSenders.")
+    replicas: int = Field(0, ge=0, description="Number of gateway pods.")
+    ready_replicas: int = Field(0, ge=0, description="Number of ready gateway pods.")
     selector: str = Field(
         "", max_length=253, description="Label selector of the pods, for the scale subresource."
     )
-    queue: QueueStatus = Field(QueueStatus(), description="What waits.")
+    queue: QueueStatus = Field(QueueStatus(), description="Queued messages.")
     config_digest: str = Field(
-        "", max_length=64, description="Digest of the configuration that replicas shall run."
+        "", max_length=64, description="Digest of the configuration that replicas should run."
     )
 
 
 class MailRelay(Struct):
-    """An outbound mail gateway: takes mail from workloads, stores it durably, and relays it."""
+    """An outbound mail gateway: accepts mail from workloads, stores it durably and relays it."""
 
     api_version: Literal["mailrelay.dev/v1alpha1"] = API_VERSION  # type: ignore[assignment]
     kind: Literal["MailRelay"] = "MailRelay"
@@ -299,8 +300,8 @@ class MailRelay(Struct):
 
     @rule(
         f"self.metadata.name.matches(r'^{RELAY_NAME}$') && size(self.metadata.name) <= 45",
-        "A MailRelay's name is at most 45 lower-case letters, digits and hyphens, starting with"
-        " a letter: the names of its Services and pods are made from it.",
+        "A MailRelay's name has at most 45 lower-case letters, digits and hyphens, and starts with"
+        " a letter: the names of its Services and pods derive from it.",
         field="metadata.name",
     )
     def has_a_name_for_services(self) -> bool:

@@ -1,7 +1,7 @@
 """What all kinds share: object metadata, references, selectors. Pure.
 
-A reference never crosses a namespace, except where a field `namespace` says so. Metadata is read
-tolerantly: the API server adds fields of its own there.
+A reference stays in its namespace unless it has a field `namespace`. Unknown fields of metadata
+are ignored: the API server adds fields there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CATEGORY = "mail"
 
 
 class ObjectMeta(Struct):
-    """The metadata that we read; everything else in it is left alone."""
+    """The metadata that the operator reads; the rest is ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -44,7 +44,7 @@ class ObjectMeta(Struct):
 
 
 class NamedRef(Struct):
-    """A reference to an object of this namespace by its name."""
+    """A reference to an object in this namespace by name."""
 
     name: ObjectName = Field(description="Name of the object, in this namespace.")
 
@@ -54,7 +54,7 @@ class SecretKeyRef(Struct):
 
     name: ObjectName = Field(description="Name of the Secret, in this namespace.")
     key: SecretKey = Field(
-        description="The key in the Secret whose value is used; white space around it is ignored."
+        description="Key in the Secret; white space around its value is ignored."
     )
 
 
@@ -71,18 +71,18 @@ class TrustRef(Struct):
 
 
 class RelayRef(Struct):
-    """A reference to a MailRelay, perhaps of another namespace: that relay decides whom it
+    """A reference to a MailRelay, possibly in another namespace: that relay decides whom it
     admits.
     """
 
     name: ObjectName = Field(description="Name of the MailRelay.")
     namespace: NamespaceName | None = Field(
-        None, description="Namespace of the MailRelay. Left out: the namespace of this object."
+        None, description="Namespace of the MailRelay. Default: the namespace of this object."
     )
 
     def is_changed_from(self, old: RelayRef) -> bool:
-        """Whether this names another MailRelay for sure: writing down the namespace of one's own
-        is no change, and only who knows that namespace can tell it from another.
+        """Whether this surely names another MailRelay. Adding the object's own namespace is no
+        change, and a rule cannot know that namespace.
         """
         moved = None not in (self.namespace, old.namespace) and self.namespace != old.namespace
         return self.name != old.name or moved
@@ -124,14 +124,14 @@ class LabelRequirement(Struct):
 
 
 class LabelSelector(Struct):
-    """A label selector, as everywhere in Kubernetes, but never empty: an empty one would
-    silently match everything.
+    """A Kubernetes label selector, but never empty: an empty one would silently match
+    everything.
     """
 
     match_labels: dict[str, LabelValue] = Field(
         default_factory=dict,
         max_length=16,
-        description="Labels that must be there with exactly these values.",
+        description="Labels that must be present with exactly these values.",
     )
     match_expressions: tuple[LabelRequirement, ...] = Field(
         (),
@@ -143,15 +143,15 @@ class LabelSelector(Struct):
     @rule(
         "(has(self.matchLabels) && size(self.matchLabels) > 0)"
         " || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",
-        "An empty selector would match every namespace: name matchLabels or matchExpressions.",
+        "An empty selector would match every namespace: set matchLabels or matchExpressions.",
     )
     def selects_something(self) -> bool:
-        """Make sure a forgotten selector does not admit everybody."""
+        """Make sure a forgotten selector does not admit every namespace."""
         return bool(self.match_labels or self.match_expressions)
 
-    @beyond_cel("The key of a label is written like team or example.com/team.", field="matchLabels")
+    @beyond_cel("Write a label key as in team or example.com/team.", field="matchLabels")
     def has_keys_that_labels_can_have(self) -> bool:
-        """Make sure the API server takes a NetworkPolicy with this selector."""
+        """Make sure the API server accepts a NetworkPolicy with this selector."""
         return all(is_label_key(key) for key in self.match_labels)
 
     def matches(self, labels: Mapping[str, str]) -> bool:

@@ -1,8 +1,8 @@
-"""Every name that we derive: objects, labels, annotations, Secret types, ports' names, the field
-manager. Pure.
+"""All derived names: of objects, labels, annotations, Secret types, ports and the field managers.
+Pure.
 
-A name is written nowhere else. What a StatefulSet cannot change (serviceName, selector, claim
-template) is made from these, so none of those names may ever change.
+No other module spells out a name. A StatefulSet's immutable fields (serviceName, selector, claim
+template) derive from these, so those names may never change.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from mailrelay_gateway.contract.documents import SENDER_SHARES
 from mailrelay_gateway.contract.files import RELAY_FILE, share_name, share_of
 from mailrelay_operator.api.metadata import GROUP
 
-#: A DNS-1035 label: what a Service may be called. 45, so that NAME-senders-15 and a pod's labels
-#: with NAME and a hash of a revision stay within 63.
+#: A DNS-1035 label, as a Service's name must be. At most 45 characters, so that NAME-senders-15 and
+#: the pods' label with NAME and a revision hash stay within 63.
 RELAY_NAME = "[a-z]([a-z0-9-]*[a-z0-9])?"
 MAX_RELAY_NAME = 45
 
-#: The value of the label managed-by, and the manager of every field that we apply.
+#: The value of the label managed-by, and the field manager of everything that is applied.
 FIELD_MANAGER = "mailrelay"
-#: A manager per writer: to the API server one name used with two operations is two managers, and
-#: what one of them wrote the other could never take back. What is created with POST is created by a
-#: manager that never applies.
+#: A field manager per operation: to the API server one name used with two operations is two
+#: managers, and neither can remove fields of the other. Objects created with POST have a manager
+#: that never applies.
 FIELD_MANAGER_CREATE = f"{FIELD_MANAGER}-create"
 FIELD_MANAGER_PATCH = f"{FIELD_MANAGER}-patch"
 FIELD_MANAGER_STATUS = f"{FIELD_MANAGER}-status"
@@ -38,28 +38,28 @@ LABEL_RELAY = f"{GROUP}/relay"
 LABEL_ACCEPTING = f"{GROUP}/accepting"
 #: On a tenant's Secret: the MailSender it was written for.
 LABEL_SENDER = f"{GROUP}/sender"
-#: On a Secret that is not ours: "true" says that it is a login that we may read.
+#: On a user's Secret: "true" marks it as credentials that the operator may read.
 LABEL_CREDENTIALS = f"{GROUP}/credentials"
 
 APP_NAME = "mailrelay"
 COMPONENT_GATEWAY = "gateway"
 
 # --- annotations
-#: On pods: the digest that they shall run; a change makes the kubelet look at the Secrets at once.
+#: On pods: the digest of the wanted configuration; a change makes the kubelet sync Secrets at once.
 ANNOTATION_DIGEST = f"{GROUP}/config-digest"
-#: On a MailSender: any new value ends all its passwords at once.
+#: On a MailSender: any new value revokes all its passwords at once.
 ANNOTATION_REVOKE = f"{GROUP}/revoke"
-#: On a MailSender: "true" takes over the Secret that was written for a MailSender of the same name
-#: that no longer exists (after a restore), and keeps its password.
+#: On a MailSender: "true" adopts the Secret of a deleted MailSender of the same name (after a
+#: restore), and keeps its password.
 ANNOTATION_ADOPT = f"{GROUP}/adopt-secret"
-#: On every object that we apply: the hash of what was applied last.
+#: On every applied object: the hash of its last applied state.
 ANNOTATION_APPLIED = f"{GROUP}/applied"
-#: On a StatefulSet: a hash of what its owner asked for, to tell a new operator's changes from his.
+#: On a StatefulSet: a hash of the relay's spec, to tell its changes from those of a new operator.
 ANNOTATION_PLANNED_FROM = f"{GROUP}/planned-from"
-#: On a tenant's Secret: when its password was minted.
+#: On a tenant's Secret: when its password was generated.
 ANNOTATION_MINTED = f"{GROUP}/minted"
 
-# --- types of Secrets: each one that we write has one of these; the chart's policy allows no other
+# --- types of the Secrets that the operator writes; the chart's policy allows it no others
 SECRET_TYPE_BINDING = "servicebinding.io/smtp"  # noqa: S105 - a type, not a password
 SECRET_TYPE_CONFIG = f"{GROUP}/config"
 SECRET_TYPE_CA = f"{GROUP}/ca"
@@ -71,15 +71,15 @@ SECRET_TYPES = (
     SECRET_TYPE_ADMIN,
 )
 
-# --- names of ports in pods and Services, beside those of the listeners
+# --- names of ports in pods and Services besides the listeners'
 PORT_NAME_ADMIN = "admin"
 PORT_NAME_PEER = "peer"
 
-#: What minted_username gives: a namespace (DNS-1123 label), a dot, an object's name.
+#: The form of minted_username: a namespace (DNS-1123 label), a dot, an object's name.
 _MINTED = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 
-#: A name that the certificate of every relay carries, so that Prometheus, which knows addresses
-#: only and has one name for all of them, can verify the admin ports.
+#: A name in the certificate of every relay, so that Prometheus, which scrapes by IP address and has
+#: one server name for all targets, can verify the admin ports.
 ADMIN_SERVER_NAME = "mailrelay-gateway"
 
 CLAIM_TEMPLATE = "spool"
@@ -92,12 +92,12 @@ def stateful_set_name(relay: str) -> str:
 
 
 def service_name(relay: str) -> str:
-    """The Service by which clients reach a relay."""
+    """The Service through which clients reach a relay."""
     return relay
 
 
 def pods_service_name(relay: str) -> str:
-    """The headless Service that names the pods (the StatefulSet's serviceName, for life)."""
+    """The headless Service of the pods (the StatefulSet's serviceName, which is immutable)."""
     return f"{relay}-pods"
 
 
@@ -112,7 +112,7 @@ def claim_name(relay: str, ordinal: int) -> str:
 
 
 def service_account_name(relay: str) -> str:
-    """The ServiceAccount of the pods, which may do nothing."""
+    """The ServiceAccount of the pods, which has no permissions."""
     return f"{relay}-gateway"
 
 
@@ -127,12 +127,12 @@ def network_policy_name(relay: str) -> str:
 
 
 def config_secret_name(relay: str) -> str:
-    """The Secret that holds a relay's own part of the configuration."""
+    """The Secret with the relay's own part of the configuration."""
     return f"{relay}-config"
 
 
 def senders_secret_name(relay: str, share: int) -> str:
-    """The Secret that holds one share of a relay's senders: NAME-senders-00 to NAME-senders-15."""
+    """The Secret with one share of a relay's senders: NAME-senders-00 to NAME-senders-15."""
     return f"{relay}-{share_name(share)}"
 
 
@@ -147,12 +147,12 @@ def config_secret_names(relay: str) -> Mapping[str, str]:
 
 
 def sender_share(uid: str) -> int:
-    """Which share holds the MailSender of this UID (by SHA-256)."""
+    """The share of the MailSender with this UID (by SHA-256)."""
     return share_of(uid)
 
 
 def ca_secret_name(relay: str) -> str:
-    """The Secret with a relay's private CA; its key never reaches the gateway."""
+    """The Secret with a relay's private CA; the gateway never gets its key."""
     return f"{relay}-ca"
 
 
@@ -162,7 +162,7 @@ def admin_secret_name(relay: str) -> str:
 
 
 def selector_labels(relay: str) -> dict[str, str]:
-    """The labels by which a relay's pods are selected, for life."""
+    """The labels that select a relay's pods; immutable."""
     return {LABEL_NAME: APP_NAME, LABEL_COMPONENT: COMPONENT_GATEWAY, LABEL_RELAY: relay}
 
 
@@ -172,30 +172,30 @@ def relay_labels(relay: str) -> dict[str, str]:
 
 
 def scale_selector(relay: str) -> str:
-    """The pods' selector as text, as the scale subresource wants it."""
+    """The pods' selector as text, for the scale subresource."""
     return ",".join(f"{key}={value}" for key, value in sorted(selector_labels(relay).items()))
 
 
 def minted_username(namespace: str, name: str) -> str:
-    """The username of a MailSender whose password we mint: unique, since namespaces hold no dot."""
+    """The username with a generated password: unique, since namespaces contain no dot."""
     return f"{namespace}.{name}"
 
 
 def username_is_anothers(username: str, namespace: str) -> bool:
-    """Whether a username has the form of one that is minted in another namespace (NAMESPACE.NAME):
-    nobody else may bring it along, not even while there is no such MailSender.
+    """Whether a username has the form of a generated one of another namespace (NAMESPACE.NAME). It
+    is reserved even while there is no such MailSender.
     """
     owner, dot, _ = username.partition(".")
     return bool(dot) and owner != namespace and _MINTED.fullmatch(username) is not None
 
 
 def service_host(relay: str, namespace: str) -> str:
-    """The name by which a relay's Service is reached from every namespace."""
+    """The DNS name of a relay's Service, valid in every namespace."""
     return f"{service_name(relay)}.{namespace}.svc"
 
 
 def service_hosts(relay: str, namespace: str, cluster_domain: str) -> tuple[str, ...]:
-    """Every name of a relay's Service, shortest first: they all stand in the private CA's leaf."""
+    """Every DNS name of a relay's Service, shortest first: the names in its certificate."""
     name = service_name(relay)
     within = f"{name}.{namespace}"
     return (

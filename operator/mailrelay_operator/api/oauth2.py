@@ -1,7 +1,6 @@
-"""The login at a smarthost by OAuth2: where access tokens come from, and what is shown for
-them. Pure.
+"""The OAuth2 login at a smarthost: where access tokens come from, and how they are requested. Pure.
 
-The gateway fetches and renews them; a password is never tried in their place.
+The gateway fetches and renews them; it never falls back to a password.
 """
 
 from __future__ import annotations
@@ -14,93 +13,98 @@ from mailrelay_operator.api.grammar import HttpsUrl
 from mailrelay_operator.api.metadata import SecretKeyRef, TrustRef
 from mailrelay_operator.api.shape import ATOMIC, Struct, matching, rule
 
-#: What Microsoft Entra ID expects of workload identities; other providers name their own.
+#: The audience that Microsoft Entra ID expects of workload identities; other providers define
+#: theirs.
 DEFAULT_AUDIENCE = "api://AzureADTokenExchange"
-#: How the audiences begin by which pods speak to the API server, and to mailrelay itself.
+#: Prefixes of the audiences of the API server and of mailrelay itself.
 FORBIDDEN_AUDIENCES = ("mailrelay.dev/", "https://kubernetes.default", "kubernetes.default")
 
 #: RFC 6749 section 3.3.
 OAuthScope = Annotated[
     str,
     Field(min_length=1, max_length=256),
-    matching(r"[!#-\[\]-~]+", "A scope is printable ASCII without spaces, quotes and backslashes."),
+    matching(
+        r"[!#-\[\]-~]+", "A scope must be printable ASCII without spaces, quotes and backslashes."
+    ),
 ]
 
-#: What a token is for. Those by which pods speak to the API server or to mailrelay itself would let
-#: whoever runs the endpoint do the same.
+#: The audience of a token. With an audience of the API server or of mailrelay itself, the operator
+#: of the endpoint could use the token there.
 Audience = Annotated[
     str,
     Field(min_length=1, max_length=253),
     matching(
         r"[A-Za-z0-9][A-Za-z0-9._~:/?#@!$&*+;=%-]*",
-        "An audience is a name or a URI without spaces.",
+        "An audience must be a name or a URI without spaces.",
     ),
 ]
 
 
 class OAuth2(Struct):
-    """A login with tokens (XOAUTH2, OAUTHBEARER), fetched and renewed by the gateway."""
+    """A login with access tokens (XOAUTH2, OAUTHBEARER), fetched and renewed by the gateway."""
 
     username: str = Field(
         min_length=1, max_length=320, description="The mailbox or user that logs in."
     )
     mechanism: Literal["XOAUTH2", "OAUTHBEARER"] = Field(
         "XOAUTH2",
-        description="SASL mechanism; OAUTHBEARER is RFC 7628, XOAUTH2 its older form at Google and"
+        description="SASL mechanism: OAUTHBEARER (RFC 7628) or its predecessor XOAUTH2 of Google"
+        " and"
         " Microsoft.",
     )
     flow: Literal["ClientCredentials", "RefreshToken", "Federated", "ServiceAccountKey"] = Field(
-        description="How tokens are got. ClientCredentials: with the application's own secret."
-        " RefreshToken: with a refresh token of the user. Federated: without any secret, with the"
+        description="How tokens are obtained. ClientCredentials: with the application's own secret."
+        " RefreshToken: with a refresh token of the user. Federated: without a secret, with the"
         " pod's ServiceAccount token as client_assertion (RFC 7523). ServiceAccountKey: with an"
-        " assertion signed with the key of a Google service account, in the name of `username`."
+        " assertion signed with the key of a Google service account, on behalf of `username`."
     )
     token_url: HttpsUrl = Field(
-        description="Where tokens are fetched. An address that is not public has to be inside the"
+        description="URL of the token endpoint. An address that is not public must be inside the"
         " chart's allowedEgressCIDRs."
     )
     token_ca_ref: TrustRef | None = Field(
         None,
-        description="CA certificates to trust at the token endpoint instead of the system's, in a"
-        " Secret or ConfigMap.",
+        description="Secret or ConfigMap with CA certificates to trust at the token endpoint"
+        " instead"
+        " of the system's.",
     )
     client_id: str | None = Field(
         None,
         min_length=1,
         max_length=256,
-        description="The application's client ID. Needed for all flows but ServiceAccountKey.",
+        description="The application's client ID. Required for all flows except ServiceAccountKey.",
     )
     scopes: tuple[OAuthScope, ...] = Field(
         (),
         max_length=16,
-        description="Scopes to ask for, each without spaces.",
+        description="Scopes to request.",
         json_schema_extra=ATOMIC,
     )
     client_secret_ref: SecretKeyRef | None = Field(
         None,
-        description="The application's secret. Needed for ClientCredentials. The Secret, like"
-        ' those below, is labelled mailrelay.dev/credentials: "true" by whoever may lend it to'
-        " this relay.",
+        description="The application's secret. Required for ClientCredentials. The Secret, like"
+        ' those below, needs the label mailrelay.dev/credentials: "true", by which its owner'
+        " permits its use.",
     )
     refresh_token_ref: SecretKeyRef | None = Field(
         None,
-        description="The user's refresh token. Needed for RefreshToken. Where the provider replaces"
-        " it, the newest is kept in the queue's volume.",
+        description="The user's refresh token. Required for RefreshToken. If the provider replaces"
+        " it, the newest is kept on the queue's volume.",
     )
     service_account_key_ref: SecretKeyRef | None = Field(
         None,
-        description="The JSON key of a Google service account with domain-wide delegation. Needed"
+        description="The JSON key of a Google service account with domain-wide delegation. Required"
         " for ServiceAccountKey.",
     )
     audience: Audience | None = Field(
         None,
         description="Audience of the pod's token in the flow Federated, one of the chart's"
-        f" tokenAudiences. Left out: {DEFAULT_AUDIENCE}. A change restarts the pods.",
+        f" tokenAudiences. Default: {DEFAULT_AUDIENCE}. A change restarts the pods.",
     )
 
     @rule(
         "self.flow != 'ClientCredentials' || has(self.clientSecretRef)",
-        "The flow ClientCredentials needs clientSecretRef.",
+        "The flow ClientCredentials requires clientSecretRef.",
         field="flow",
     )
     def has_a_client_secret(self) -> bool:
@@ -109,55 +113,56 @@ class OAuth2(Struct):
 
     @rule(
         "self.flow in ['ClientCredentials', 'RefreshToken'] || !has(self.clientSecretRef)",
-        "Only the flows ClientCredentials and RefreshToken take clientSecretRef.",
+        "clientSecretRef is allowed only with the flows ClientCredentials and RefreshToken.",
         field="flow",
     )
     def has_no_client_secret_in_vain(self) -> bool:
-        """Make sure nobody takes a secret for used that is not."""
+        """Make sure a secret is not ignored."""
         takes = self.flow in {"ClientCredentials", "RefreshToken"}
         return takes or self.client_secret_ref is None
 
     @rule(
         "(self.flow == 'RefreshToken') == has(self.refreshTokenRef)",
-        "The flow RefreshToken, and only that one, needs refreshTokenRef.",
+        "refreshTokenRef is required with the flow RefreshToken, and allowed only with it.",
         field="flow",
     )
     def has_a_refresh_token(self) -> bool:
-        """Make sure the flow can fetch a token, and that a refresh token is not given in vain."""
+        """Make sure the flow can fetch a token, and that a refresh token is not ignored."""
         return (self.flow == "RefreshToken") == (self.refresh_token_ref is not None)
 
     @rule(
         "(self.flow == 'ServiceAccountKey') == has(self.serviceAccountKeyRef)",
-        "The flow ServiceAccountKey, and only that one, needs serviceAccountKeyRef.",
+        "serviceAccountKeyRef is required with the flow ServiceAccountKey, and allowed only with"
+        " it.",
         field="flow",
     )
     def has_a_service_account_key(self) -> bool:
-        """Make sure the flow can fetch a token, and that a key is not given in vain."""
+        """Make sure the flow can fetch a token, and that a key is not ignored."""
         return (self.flow == "ServiceAccountKey") == (self.service_account_key_ref is not None)
 
     @rule(
         "(self.flow == 'ServiceAccountKey') != has(self.clientID)",
-        "All flows but ServiceAccountKey, whose key says it, need clientID.",
+        "clientID is required, except with the flow ServiceAccountKey, whose key contains it.",
         field="flow",
     )
     def has_a_client(self) -> bool:
-        """Make sure the endpoint is told who asks."""
+        """Make sure the request identifies the client."""
         return (self.flow == "ServiceAccountKey") != (self.client_id is not None)
 
     @rule(
         "self.flow == 'Federated' || !has(self.audience)",
-        "Only the flow Federated has an audience.",
+        "audience is allowed only with the flow Federated.",
         field="flow",
     )
     def has_an_audience_only_when_federated(self) -> bool:
-        """Make sure that no token is mounted in vain."""
+        """Make sure that an audience is not ignored."""
         return self.flow == "Federated" or self.audience is None
 
     @rule(
         "!has(self.audience) || !(self.audience.startsWith('mailrelay.dev/') ||"
         " self.audience.startsWith('https://kubernetes.default') ||"
         " self.audience.startsWith('kubernetes.default'))",
-        "A token for the API server or for mailrelay itself is never shown to an endpoint.",
+        "audience must not be that of the API server or of mailrelay itself.",
         field="audience",
     )
     def has_an_audience_of_somebody_else(self) -> bool:
@@ -166,7 +171,7 @@ class OAuth2(Struct):
 
     @property
     def effective_audience(self) -> str:
-        """The audience of the pod's token; empty: the flow shows none."""
+        """The audience of the pod's token; empty if the flow sends none."""
         if self.flow != "Federated":
             return ""
         return self.audience or DEFAULT_AUDIENCE

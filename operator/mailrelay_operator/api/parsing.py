@@ -1,8 +1,8 @@
-"""From a document (a dict, as YAML or the API server give it) to a model, or to a list of problems
-a person can act on. Pure.
+"""Parses a document (a dict from YAML or the API server) into a model, or into a list of problems
+that a person can act on. Pure.
 
-`parse` is the door for all who read resources. It is tolerant of what the API server adds to
-metadata and status, and strict with the spec: a typo names its path.
+All code that reads resources uses `parse`. It ignores unknown fields in metadata and status, and is
+strict with the spec: the problem of a misspelt field gives its path.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _QUOTED = re.compile(r"'([^']*)'")
 
 
 class InvalidResource(ValueError):
-    """A document that is none of our resources, or breaks their rules; `problems` names
+    """A document that is not one of the API's resources, or breaks their rules; `problems` lists
     everything wrong.
     """
 
     def __init__(self, kind: str, namespace: str, name: str, problems: Sequence[Problem]) -> None:
-        """Name the object and what is wrong with it."""
+        """Describe the object and its problems."""
         self.kind = kind
         self.namespace = namespace
         self.name = name
@@ -60,8 +60,8 @@ class InvalidResource(ValueError):
 
 
 def parse(document: Mapping[str, Any]) -> Resource:
-    """Read a MailRelay, MailSender or MailDomain; InvalidResource names every problem of its
-    shape, else of its rules.
+    """Read a MailRelay, MailSender or MailDomain. Raises InvalidResource with every problem of its
+    shape or, if there is none, of its rules.
     """
     resource = read_shape(document)
     problems = validate(resource)
@@ -73,14 +73,14 @@ def parse(document: Mapping[str, Any]) -> Resource:
 
 
 def read_shape(document: Mapping[str, Any]) -> Resource:
-    """As `parse`, but the rules are not looked at: for what an API server has stored under an
-    older CRD.
+    """Like `parse` without the rules: for resources that an API server stored under an older
+    CRD.
     """
     kind, namespace, name = _identify(document)
     model = KINDS.get(kind)
     if model is None:
         close = closest(kind, KINDS)
-        known = f"did you mean {close}?" if close else f"known are {', '.join(KINDS)}."
+        known = f"did you mean {close}?" if close else f"known kinds: {', '.join(KINDS)}."
         unknown = Problem(path="kind", value=kind, message=f"{GROUP} has no such kind; {known}")
         raise InvalidResource(kind, namespace, name, [unknown])
     if document.get("apiVersion") != API_VERSION:
@@ -93,7 +93,7 @@ def read_shape(document: Mapping[str, Any]) -> Resource:
     except ValidationError as error:
         found = error.errors(include_url=False)
     if all(detail["loc"][:1] == ("status",) for detail in found):
-        # A status is ours; one of another version is no reason to refuse the object.
+        # The operator writes the status; one of another version is no reason to refuse the object.
         bare = {key: value for key, value in pruned.items() if key != "status"}
         return model.model_validate(bare, by_alias=True, by_name=False)
     problems = [
@@ -105,12 +105,12 @@ def read_shape(document: Mapping[str, Any]) -> Resource:
 
 
 def validate(resource: Resource) -> list[Problem]:
-    """Every broken rule, as the API server's CEL would find it."""
+    """Every broken rule, as the API server's CEL reports it."""
     return list(find_problems(resource))
 
 
 def validate_update(new: Resource, old: Resource) -> list[Problem]:
-    """Every forbidden change from `old` to `new`, as the API server's CEL would find it."""
+    """Every forbidden change from `old` to `new`, as the API server's CEL reports it."""
     return list(find_forbidden_changes(new, old))
 
 
@@ -122,8 +122,8 @@ def _identify(document: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Drop `key: null` everywhere, as the API server does for fields that are not nullable (none
-    of ours is).
+    """Drop `key: null` everywhere, as the API server does for fields that are not nullable (no
+    field of this API is).
     """
     if isinstance(value, Mapping):
         return {key: _without_nulls(one) for key, one in value.items() if one is not None}
@@ -140,8 +140,8 @@ def _problem(model: type[BaseModel], document: Mapping[str, Any], detail: ErrorD
 def _is_worth_saying(
     model: type[BaseModel], detail: ErrorDetails, found: Sequence[ErrorDetails]
 ) -> bool:
-    """Not the status, not that a list is too short because its entries are broken, and not that a
-    field is missing whose name is misspelt beside it."""
+    """False for the status, for a list that is too short because its entries are broken, and for a
+    missing field whose misspelt name is reported."""
     here = detail["loc"]
     if detail["type"] == "missing" and any(
         other["type"] == "extra_forbidden"
@@ -189,8 +189,12 @@ def _sentence(model: type[BaseModel], detail: ErrorDetails) -> str:
         case "extra_forbidden":
             known = _siblings(model, detail["loc"][:-1])
             close = closest(str(detail["loc"][-1]), known)
-            hint = f"did you mean {close}?" if close else f"known are {', '.join(known) or 'none'}."
-            return f"There is no such field; {hint}"
+            hint = (
+                f"did you mean {close}?"
+                if close
+                else f"known fields: {', '.join(known) or 'none'}."
+            )
+            return f"Unknown field; {hint}"
         case "literal_error" | "enum":
             expected = str(context["expected"])
             close = closest(str(seen), _QUOTED.findall(expected))
@@ -233,7 +237,7 @@ def _sentence(model: type[BaseModel], detail: ErrorDetails) -> str:
 
 
 def _siblings(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The fields that stand where an unknown one was found."""
+    """The known fields at the place of an unknown one."""
     return list(_fields(_struct_at(model, location)))
 
 
@@ -247,14 +251,14 @@ def _struct_at(model: type[BaseModel], location: tuple[int | str, ...]) -> Any:
 
 
 def closest(text: str, known: Iterable[str]) -> str:
-    """What was probably meant, whatever its case; "" where nothing is close."""
+    """The closest known word, ignoring case; "" if none is close."""
     by_lower = {one.lower(): one for one in known}
     close = difflib.get_close_matches(text.lower(), by_lower, n=1)
     return by_lower[close[0]] if close else ""
 
 
 def _fields(struct: Any) -> dict[str, FieldInfo]:
-    """The fields of a struct by their name in the API; none if it is no struct."""
+    """The fields of a struct by their name in the API; none if it is not a struct."""
     if not (isinstance(struct, type) and issubclass(struct, BaseModel)):
         return {}
     return {camel(name): info for name, info in struct.model_fields.items()}

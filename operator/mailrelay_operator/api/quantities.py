@@ -1,8 +1,7 @@
 """Durations (GEP-2257) and sizes (Kubernetes quantities): text in the API, seconds and octets in
 code. Pure.
 
-Only these two scalars live here. Both are `str`, so that what a person wrote is what is shown and
-stored again.
+Both are `str`, so that a value is shown and stored as it was written.
 """
 
 from __future__ import annotations
@@ -43,28 +42,26 @@ _OCTETS = {
 
 
 def parse_duration(text: str) -> float:
-    """The seconds of a GEP-2257 duration such as `1h30m`; ValueError says how one is written."""
+    """The seconds of a GEP-2257 duration such as `1h30m`; raises ValueError with the syntax."""
     if not _DURATION.fullmatch(text):
-        raise ValueError("A duration is written like 30s, 10m, 24h or 1h30m (units h, m, s, ms).")
+        raise ValueError("Write a duration as in 30s, 10m, 24h or 1h30m (units h, m, s, ms).")
     parts = ((int(digits), unit) for digits, unit in _DURATION_PART.findall(text))
     return sum(count * _SECONDS[unit] for count, unit in parts)
 
 
 def parse_quantity(text: str) -> int:
-    """The octets of a size such as `10Gi`, a fraction rounded up; ValueError says how one is
-    written.
-    """
+    """The octets of a size such as `10Gi`, rounded up; raises ValueError with the syntax."""
     found = _QUANTITY.fullmatch(text)
     if not found:
         raise ValueError(
-            "A size is written like 512Ki, 25Mi or 10Gi (units Ki, Mi, Gi, Ti, k, M, G, T)."
+            "Write a size as in 512Ki, 25Mi or 10Gi (units Ki, Mi, Gi, Ti, k, M, G, T)."
         )
     octets = Decimal(found[1]) * _OCTETS[found[2]]
     return int(octets.to_integral_value(rounding=ROUND_CEILING))
 
 
 class _Text(str):
-    """A string with a grammar: the constructor checks it, the schema shows it."""
+    """A string with a grammar, checked by the constructor and included in the schema."""
 
     __slots__ = ()
 
@@ -72,7 +69,7 @@ class _Text(str):
     longest: ClassVar[int]
 
     def __new__(cls, text: str) -> Self:
-        """Take the text if it follows the grammar; ValueError otherwise."""
+        """Accept the text if it follows the grammar; raises ValueError otherwise."""
         cls.check(text)
         return super().__new__(cls, text)
 
@@ -85,7 +82,7 @@ class _Text(str):
     def __get_pydantic_core_schema__(
         cls, _source: Any, _handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Validate as a string, then by the grammar."""
+        """Validate as a string, then against the grammar."""
 
         def read(text: str) -> _Text:
             try:

@@ -1,8 +1,8 @@
 """Every reason word of the operator: the same in conditions, Events, metrics, `mailrelay up` and
 the docs. Pure.
 
-Each word says on which conditions it stands and what to do. A word that the gateway uses too means
-the same there. docs/reference/reasons.md is generated from here.
+Each reason lists the conditions it is used on and says what to do. A reason that the gateway also
+uses means the same there. docs/reference/reasons.md is generated from here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a condition is as it is. `.conditions` are the types it stands on, `.sentence`
+    """The reason of a condition. `.conditions` are the types it is used on, `.sentence`
     explains it.
     """
 
@@ -19,7 +19,7 @@ class Reason(StrEnum):
     sentence: str
 
     def __new__(cls, word: str, conditions: str, sentence: str) -> Reason:
-        """Make the member `word`, with its explanation beside it."""
+        """Make the member `word` with its conditions and explanation."""
         member = str.__new__(cls, word)
         member._value_ = word
         member.conditions = tuple(conditions.split())
@@ -31,8 +31,9 @@ class Reason(StrEnum):
         "Pending",
         "Accepted ResolvedRefs Programmed Durable UpstreamReachable KeysReady DNSVerified Ready",
         (
-            "Nothing has looked at the object yet. If it stays so, the operator is not running or"
-            " does not watch its namespace."
+            "The operator has not seen the object yet. If this persists, the operator is not"
+            " running"
+            " or does not watch the namespace."
         ),
     )
 
@@ -40,13 +41,13 @@ class Reason(StrEnum):
         "Forbidden",
         "Accepted ResolvedRefs Programmed",
         (
-            "The operator may not read or write an object; the message names it. Add its namespace"
-            " to watchNamespaces, or give the operator's role the right that is lacking."
+            "RBAC does not allow the operator to read or write an object; the message names it. Add"
+            " its namespace to watchNamespaces, or grant the permission to the operator's role."
         ),
     )
 
     # --- Accepted
-    ACCEPTED = "Accepted", "Accepted", "The object is valid and is acted upon."
+    ACCEPTED = "Accepted", "Accepted", "The object is valid and in effect."
     INVALID = (
         "Invalid",
         "Accepted",
@@ -56,26 +57,27 @@ class Reason(StrEnum):
         "Unsupported",
         "Accepted",
         (
-            "Fields are used that this version does not support; the message names them all. Remove"
+            "The spec uses fields that this version does not support; the message names them."
+            " Remove"
             " them. The last accepted spec stays in effect."
         ),
     )
     RELAY_NOT_FOUND = (
         "RelayNotFound",
         "Accepted",
-        "There is no MailRelay of the name in relayRef; create it or correct the name.",
+        "The MailRelay in relayRef does not exist; create it or correct the name.",
     )
     RELAY_NOT_ACCEPTED = (
         "RelayNotAccepted",
         "Accepted",
-        "The MailRelay in relayRef has never been accepted; look at its own conditions.",
+        "The MailRelay in relayRef has never been accepted; see its conditions.",
     )
     RELAY_NOT_WATCHED = (
         "RelayNotWatched",
         "Accepted",
         (
-            "relayRef.namespace is not among the namespaces that the operator watches: correct it,"
-            " or add that namespace to watchNamespaces."
+            "The operator does not watch relayRef.namespace: correct it, or add that namespace to"
+            " watchNamespaces."
         ),
     )
     NAMESPACE_NOT_ALLOWED = (
@@ -87,7 +89,7 @@ class Reason(StrEnum):
         "AddressNotAllowed",
         "Accepted",
         (
-            "An address in from is not among those that allowedSenders give this namespace; the"
+            "The MailRelay's allowedSenders do not allow this namespace an address in from; the"
             " message names it."
         ),
     )
@@ -100,7 +102,8 @@ class Reason(StrEnum):
         "UsernameReserved",
         "Accepted",
         (
-            "A username of the form NAMESPACE.NAME belongs to that namespace; choose another in the"
+            "A username of the form NAMESPACE.NAME is reserved for that namespace; choose another"
+            " in the"
             " Secret."
         ),
     )
@@ -108,7 +111,7 @@ class Reason(StrEnum):
         "RelayFull",
         "Accepted Programmed",
         (
-            "The relay's configuration has no room for this MailSender; delete others, or make"
+            "The relay's configuration has no room for this MailSender; delete others, or create"
             " another MailRelay."
         ),
     )
@@ -118,69 +121,66 @@ class Reason(StrEnum):
     RESOLVED_REFS = (
         "ResolvedRefs",
         "ResolvedRefs",
-        "Every object referred to was found and can be used.",
+        "All references are resolved.",
     )
     SECRET_NOT_FOUND = (
         "SecretNotFound",
         "ResolvedRefs",
-        "A Secret referred to does not exist; the message names it.",
+        "A referenced Secret does not exist; the message names it.",
     )
     SECRET_NOT_PERMITTED = (
         "SecretNotPermitted",
         "ResolvedRefs",
         (
-            "A Secret referred to is not marked as a login: give it the label"
-            ' mailrelay.dev/credentials: "true". Its type alone does not suffice, or any Git'
+            "A referenced Secret is not marked as credentials: add the label"
+            ' mailrelay.dev/credentials: "true". Its type alone is not enough, or any Git'
             " credential could be sent to any smarthost."
         ),
     )
     SECRET_INVALID = (
         "SecretInvalid",
         "ResolvedRefs",
-        (
-            "A Secret referred to lacks a key or holds something else than is expected; the message"
-            " names the key."
-        ),
+        ("A referenced Secret lacks a key, or its value is not valid; the message names the key."),
     )
     CONFIG_MAP_NOT_FOUND = (
         "ConfigMapNotFound",
         "ResolvedRefs",
-        "A ConfigMap referred to does not exist; the message names it.",
+        "A referenced ConfigMap does not exist; the message names it.",
     )
     CONFIG_MAP_INVALID = (
         "ConfigMapInvalid",
         "ResolvedRefs",
         (
-            "A ConfigMap referred to lacks a key or holds something else than is expected; the"
-            " message names the key."
+            "A referenced ConfigMap lacks a key, or its value is not valid; the message names the"
+            " key."
         ),
     )
     AUDIENCE_NOT_ALLOWED = (
         "AudienceNotAllowed",
         "ResolvedRefs",
         (
-            "A login asks for a ServiceAccount token of an audience that the platform does not"
-            " allow: have it put into tokenAudiences of the chart."
+            "A login uses a ServiceAccount token with an audience that the platform does not"
+            " allow: add it to the chart's tokenAudiences."
         ),
     )
     CERTIFICATE_INVALID = (
         "CertificateInvalid",
         "ResolvedRefs",
-        "A certificate referred to is not PEM, has expired, or does not belong to its key.",
+        "A referenced certificate is not PEM, has expired, or does not match its key.",
     )
     CERTIFICATE_NAME_MISMATCH = (
         "CertificateNameMismatch",
         "ResolvedRefs",
         (
-            "The certificate does not carry the name that MailSenders are given as host: set"
-            " service.hostname to a name that it carries and that resolves to the Service."
+            "The certificate is not valid for the name that MailSenders get as host: set"
+            " service.hostname to a name in the certificate that resolves to the Service."
         ),
     )
 
     NO_LOGIN_LISTENER = (
         "NoLoginListener",
         "ResolvedRefs",
-        "The relay has no SMTP listener with TLS, so nobody can log in; add one.",
+        "The relay has no SMTP listener with TLS, so no client can log in; add one.",
     )
 
     # --- Programmed
@@ -189,28 +189,28 @@ class Reason(StrEnum):
         "NotOwned",
         "Accepted Programmed",
         (
-            "An object of a name that is needed exists and was not made by mailrelay. It is left"
-            " alone: rename it, or choose another name here."
+            "An object of the required name exists and does not belong to mailrelay. It is not"
+            " changed: rename it, or choose another name here."
         ),
     )
     DAMAGED = (
         "Damaged",
         "ResolvedRefs Programmed",
         (
-            "An object of mailrelay's own cannot be read; the message names it and what is lacking."
-            " It is left as it is: restore it from a backup."
+            "An object written by mailrelay is damaged; the message names it and what is missing."
+            " It is not changed: restore it from a backup."
         ),
     )
     APPLY_FAILED = (
         "ApplyFailed",
         "Programmed",
-        "The API server refused an object; the message is its own. It is tried again.",
+        "The API server rejected an object; the message quotes it. The operator retries.",
     )
     CONFIGURATION_TOO_BIG = (
         "ConfigurationTooBig",
         "Programmed",
         (
-            "The relay's own part of the configuration is larger than a Secret may be; split the"
+            "The relay's own part of the configuration exceeds the size of a Secret; split the"
             " MailRelay."
         ),
     )
@@ -223,53 +223,55 @@ class Reason(StrEnum):
         "ConfigurationRefused",
         "Programmed",
         (
-            "A replica cannot use the newest configuration and runs the one before; the message is"
-            " its own."
+            "A replica rejected the newest configuration and runs the previous one; the message"
+            " quotes it."
         ),
     )
     LISTENER_NOT_SERVING = (
         "ListenerNotServing",
         "Programmed",
         (
-            "A replica runs the newest configuration and cannot open the port of a listener; it"
-            " tries again. The message is its own."
+            "A replica runs the newest configuration but cannot bind the port of a listener; it"
+            " retries. The message quotes it."
         ),
     )
     REPLICAS_PENDING = (
         "ReplicasPending",
         "Programmed",
-        "Fewer pods run than asked for; look at the StatefulSet's pods and their events.",
+        "Fewer pods run than desired; see the StatefulSet's pods and their Events.",
     )
     GATEWAY_UNREACHABLE = (
         "GatewayUnreachable",
         "Programmed",
         (
-            "A replica did not answer on its admin port within its deadline, so it is unknown what"
-            " it runs."
+            "A replica did not answer on its admin port within the deadline, so its configuration"
+            " is"
+            " unknown."
         ),
     )
     SCALE_DOWN_BLOCKED = (
         "ScaleDownBlocked",
         "Programmed",
         (
-            "Fewer replicas were asked for than run. Mail may lie in the last one's queue, so none"
-            " is removed: set replicas back."
+            "spec.replicas is lower than the number of running replicas. The last one's queue may"
+            " hold mail, so none is removed: set replicas back."
         ),
     )
     VOLUME_CANNOT_SHRINK = (
         "VolumeCannotShrink",
         "Programmed",
         (
-            "queue.storage.size is below what the claims have, and a volume cannot shrink: set it"
-            " to at least the size that the message names."
+            "queue.storage.size is smaller than the existing claims, and a volume cannot shrink:"
+            " set"
+            " it to at least the size in the message."
         ),
     )
     VOLUME_CANNOT_GROW = (
         "VolumeCannotGrow",
         "Programmed",
         (
-            "The StorageClass does not allow its volumes to grow: set queue.storage.size back to"
-            " the size that the message names."
+            "The StorageClass does not allow volume expansion: set queue.storage.size back to the"
+            " size in the message."
         ),
     )
     SECRET_PENDING = (
@@ -281,24 +283,25 @@ class Reason(StrEnum):
         "QueueStranded",
         "Programmed",
         (
-            "A volume of an earlier relay of this name exists beyond the replicas: mail may be in"
-            " it. Raise replicas to have it delivered, or delete the claim if it is not needed."
+            "A volume of an earlier relay of this name exists beyond the replicas and may hold"
+            " mail."
+            " Raise replicas to deliver it, or delete the claim if it is not needed."
         ),
     )
     RELAY_NOT_PROGRAMMED = (
         "RelayNotProgrammed",
         "Programmed",
-        "Not every replica of the relay knows this MailSender yet.",
+        "Not every replica of the relay has this MailSender yet.",
     )
 
     # --- Durable
-    SPOOL_PERSISTENT = "SpoolPersistent", "Durable", "Messages wait on persistent volumes."
+    SPOOL_PERSISTENT = "SpoolPersistent", "Durable", "Messages are queued on persistent volumes."
     SPOOL_EPHEMERAL = (
         "SpoolEphemeral",
         "Durable",
         (
-            "As queue.ephemeral asks, messages wait in the pod's own file system and are lost with"
-            " the pod."
+            "With queue.ephemeral, messages are queued in the pod's own file system and are lost"
+            " with the pod."
         ),
     )
 
@@ -306,73 +309,73 @@ class Reason(StrEnum):
     NOT_TRIED = (
         "NotTried",
         "UpstreamReachable",
-        "No mail has been sent yet, so it is unknown whether it can be.",
+        "No mail has been sent yet.",
     )
     REACHABLE = (
         "Reachable",
         "UpstreamReachable",
-        "The last attempt at each upstream got as far as handing over mail.",
+        "The last attempt at each upstream reached the mail transaction.",
     )
     SUSPENDED = (
         "Suspended",
         "UpstreamReachable Ready",
-        "The object is suspended by its spec: mail is accepted and waits.",
+        "The object is suspended by its spec: mail is accepted and stays queued.",
     )
     UPSTREAM_HELD = (
         "UpstreamHeld",
         "UpstreamReachable",
-        "An upstream takes no mail; its queue waits. The message is the upstream's own reply.",
+        "An upstream refuses mail; its queue is held. The message quotes the upstream's reply.",
     )
     UPSTREAM_AUTH_FAILED = (
         "UpstreamAuthFailed",
         "UpstreamReachable",
-        "An upstream refuses our login; its queue waits. Correct the Secret.",
+        "An upstream refuses the login; its queue is held. Correct the Secret.",
     )
     UPSTREAM_AUTH_MISSING = (
         "UpstreamAuthMissing",
         "UpstreamReachable",
-        "An upstream offers no AUTH mechanism that we speak; its queue waits.",
+        "An upstream offers no supported AUTH mechanism; its queue is held.",
     )
     UPSTREAM_TOKEN_REFUSED = (
         "UpstreamTokenRefused",
         "UpstreamReachable",
         (
-            "The token endpoint of an upstream's login refuses what we show; its queue waits. The"
-            " message has the endpoint's own words: correct the Secret, the client ID or what is"
-            " registered there."
+            "The token endpoint of an upstream's login rejects the credentials; its queue is held."
+            " The message quotes the endpoint: correct the Secret, the client ID or the"
+            " registration at the provider."
         ),
     )
     UPSTREAM_TOKEN_UNAVAILABLE = (
         "UpstreamTokenUnavailable",
         "UpstreamReachable",
         (
-            "The token endpoint of an upstream's login cannot be asked, or is in trouble, and the"
-            " last access token has expired; its queue waits."
+            "The token endpoint of an upstream's login cannot be reached or fails, and the last"
+            " access token has expired; its queue is held."
         ),
     )
     UPSTREAM_TOKEN_URL_NOT_ALLOWED = (
         "UpstreamTokenUrlNotAllowed",
         "UpstreamReachable",
         (
-            "The gateway may not connect to the token endpoint of an upstream's login; its queue"
-            " waits. Addresses that are not public have to be inside the chart's"
+            "The gateway may not connect to the token endpoint of an upstream's login; its queue is"
+            " held. Addresses that are not public must be inside the chart's"
             " allowedEgressCIDRs."
         ),
     )
     UPSTREAM_UNREACHABLE = (
         "UpstreamUnreachable",
         "UpstreamReachable",
-        "No host of an upstream can be connected to; its queue waits.",
+        "No host of an upstream accepts connections; its queue is held.",
     )
     UPSTREAM_UNRESOLVED = (
         "UpstreamUnresolved",
         "UpstreamReachable",
-        "No host of an upstream has an address in DNS; its queue waits.",
+        "No host of an upstream has an address in DNS; its queue is held.",
     )
     UPSTREAM_TIMEOUT = (
         "UpstreamTimeout",
         "UpstreamReachable",
-        "An upstream is silent past a deadline; its queue waits.",
+        "An upstream did not answer within a deadline; its queue is held.",
     )
     UPSTREAM_TLS_FAILED = (
         "UpstreamTlsFailed",
@@ -385,44 +388,45 @@ class Reason(StrEnum):
     UPSTREAM_TLS_MISSING = (
         "UpstreamTlsMissing",
         "UpstreamReachable",
-        "An upstream does not offer STARTTLS; its queue waits.",
+        "An upstream does not offer STARTTLS; its queue is held.",
     )
     UPSTREAM_REFUSED = (
         "UpstreamRefused",
         "UpstreamReachable",
-        "An upstream refuses us (session, address, name, relaying), not the mail; its queue waits.",
+        "An upstream refuses the relay (session, address, name, relaying) rather than a message;"
+        " its queue is held.",
     )
     UPSTREAM_TLS_REQUIRED = (
         "UpstreamTlsRequired",
         "UpstreamReachable",
-        "An upstream takes mail over TLS only; its queue waits. Set tls.mode.",
+        "An upstream accepts mail over TLS only; its queue is held. Set tls.mode.",
     )
     UPSTREAM_QUOTA_EXCEEDED = (
         "UpstreamQuotaExceeded",
         "UpstreamReachable",
-        "A sending quota at a provider is used up; its queue waits until it frees.",
+        "A sending quota at a provider is exhausted; its queue is held until it is replenished.",
     )
     UPSTREAM_ACCOUNT_BLOCKED = (
         "UpstreamAccountBlocked",
         "UpstreamReachable",
-        "A provider has blocked, or not yet activated, the account; its queue waits.",
+        "A provider has blocked, or not yet activated, the account; its queue is held.",
     )
     UPSTREAM_PROTOCOL_ERROR = (
         "UpstreamProtocolError",
         "UpstreamReachable",
-        "An upstream answers something that is not SMTP; its queue waits.",
+        "An upstream's replies are not SMTP; its queue is held.",
     )
     UPSTREAM_KIND_UNKNOWN = (
         "UpstreamKindUnknown",
         "UpstreamReachable",
-        "A gateway older than the operator does not know an upstream's kind or its login's; its"
-        " queue waits until the gateway is updated.",
+        "A gateway older than the operator does not know the kind of an upstream or of its"
+        " login; the queue is held until the gateway is upgraded.",
     )
     EGRESS_BLOCKED = (
         "EgressBlocked",
         "UpstreamReachable",
         (
-            "No connection leaves the cluster on an upstream's port, as clouds block 25: use 587,"
+            "Connections to an upstream's port are blocked, as clouds do with port 25: use 587,"
             " 465 or 2525."
         ),
     )
@@ -433,26 +437,26 @@ class Reason(StrEnum):
         "NotReady",
         "Ready",
         (
-            "Something else keeps the object from being ready; the message says what. Where a"
-            " condition is not True, Ready has that condition's reason."
+            "Another cause keeps the object from being ready; the message names it. If a condition"
+            " is not True, Ready has that condition's reason."
         ),
     )
     NO_READY_REPLICA = (
         "NoReadyReplica",
         "Ready",
-        "No pod of the relay is ready; look at the StatefulSet's pods.",
+        "No pod of the relay is ready; see the StatefulSet's pods.",
     )
 
     # --- Events only
     CREDENTIAL_REVOKED = (
         "CredentialRevoked",
         "",
-        "A password no longer logs in: its Secret was deleted, or a revocation was asked for.",
+        "A password was revoked: its Secret was deleted, or a revocation was requested.",
     )
 
     # --- MailDomain
     KEYS_READY = "KeysReady", "KeysReady", "Every DKIM key exists."
-    DNS_VERIFIED = "DNSVerified", "DNSVerified", "Every record that is needed was found in DNS."
+    DNS_VERIFIED = "DNSVerified", "DNSVerified", "All required records exist in DNS."
     RECORDS_MISSING = (
         "RecordsMissing",
         "DNSVerified",

@@ -1,7 +1,7 @@
 """The reference pages docs/reference/api.md and reasons.md, as text, from the models and reasons.
 Pure.
 
-Only the making of text lives here; docs/reference/generate.py writes the files.
+Only makes the text; docs/reference/generate.py writes the files.
 """
 
 from __future__ import annotations
@@ -23,27 +23,26 @@ _API_INTRODUCTION = f"""\
 The three kinds of `{API_VERSION}`, all namespaced. They share the category `mail`: `kubectl get
 mail -A` lists everything (ADR 22 says why it is not `mailrelay`).
 
-- A duration is written like `30s`, `10m`, `24h` or `1h30m` (GEP-2257), a size like `512Ki`, `25Mi`
-  or `10Gi`.
-- A reference never leaves the namespace, except `relayRef.namespace`.
-- **Acts** says whether a field does something in this version. A field that does not act is refused
-  by name (`Accepted=False`, `Unsupported`), never ignored; *in part* means that some of what is
-  below it, or some of its values, act. A field counts as used when it differs from its default.
+- Write durations as in `30s`, `10m`, `24h` or `1h30m` (GEP-2257), and sizes as in `512Ki`, `25Mi`
+or `10Gi`.
+- A reference stays in its namespace, except `relayRef.namespace`.
+- **Supported** says whether a field has an effect in this version. An unsupported field is refused
+by name (`Accepted=False`, `Unsupported`), never ignored; *in part* means that some of its nested
+fields or values are supported. A field counts as used when it differs from its default.
 - The rules are checked by the API server, by the operator and by `mailrelay up`, in the same words.
 """
 
 _REASONS_INTRODUCTION = """\
 # Reasons
 
-One word says why something is as it is: the same in conditions, replies' log lines, metrics and
-Events. `Ready` bears the reason of the condition that keeps it from being True, so that one word
-tells what to look at. What each means, and what to do:
+Conditions, log lines of replies, metrics and Events use the same reasons. `Ready` has the reason of
+the condition that keeps it from being True. What each means, and what to do:
 """
 
 _REPLIES_INTRODUCTION = """\
-A client is told the code, the enhanced code and the sentence, with what stands in braces filled in
-and the reason behind it in parentheses. Where there are several, the stage, a setting or what is
-wrong decides.
+The reply to a client has the code, the enhanced code and the text, with the placeholders in braces
+filled in, followed by the reason in parentheses. Where there are several, the stage, a setting or
+the kind of error selects one.
 """
 
 _ACTS = {True: "yes", False: "not yet", None: "in part"}
@@ -55,8 +54,8 @@ def api_page() -> str:
 
 
 def reasons_page(gateway: Iterable[tuple[str, str, Iterable[tuple[int, str, str]]]]) -> str:
-    """docs/reference/reasons.md; `gateway` are the words of the gateway, what each means, and what
-    a client is told (code, enhanced code, sentence).
+    """docs/reference/reasons.md; `gateway` has the gateway's reasons, their meanings, and their
+    replies (code, enhanced code, text).
     """
     operator = [
         (f"`{reason.value}`", ", ".join(reason.conditions), reason.sentence) for reason in Reason
@@ -77,11 +76,11 @@ def reasons_page(gateway: Iterable[tuple[str, str, Iterable[tuple[int, str, str]
     return "\n".join(
         [
             HEADER + _REASONS_INTRODUCTION,
-            "## Of conditions\n",
+            "## Reasons of conditions\n",
             *_table(("Reason", "Conditions", "Meaning"), operator),
-            "\n## Of messages, sessions and upstreams\n",
+            "\n## Reasons of messages, sessions and upstreams\n",
             _REPLIES_INTRODUCTION,
-            *_table(("Reason", "Meaning", "Code", "Enhanced", "The client is told"), replies),
+            *_table(("Reason", "Meaning", "Code", "Enhanced code", "Reply"), replies),
             "",
         ]
     )
@@ -97,13 +96,13 @@ def _kind_section(kind: str) -> str:
 
 
 def _struct_section(kind: str, schema: Mapping[str, Any], path: str) -> Iterator[str]:
-    """The table of a struct's fields, its rules, then the same for each struct below it."""
+    """The table of a struct's fields, its rules, then the same for each nested struct."""
     fields = schema.get("properties", {})
     yield f"### {kind} `{path}`\n"
     yield f"{schema['description']}\n"
     if fields:
         in_spec = path.startswith("spec")
-        heads = ("Field", "Type", "Default", *(["Acts"] if in_spec else []), "Meaning")
+        heads = ("Field", "Type", "Default", *(["Supported"] if in_spec else []), "Meaning")
         rows = [
             (
                 f"`{name}`",
@@ -173,7 +172,7 @@ def _default(schema: Mapping[str, Any], *, required: bool) -> str:
         return "required"
     default = schema.get("default")
     if default is None or isinstance(default, dict | list):
-        return ""  # said in words, or field by field
+        return ""  # described in the text, or field by field
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

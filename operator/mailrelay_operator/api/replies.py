@@ -1,7 +1,7 @@
-"""Overrides of the reply classifier: what an upstream means by a reply. Pure.
+"""Rules that override how an upstream's replies are classified. Pure.
 
-Only the rule's shape lives here; the gateway's table of provider rules and its defaults (RFC 5321,
-RFC 3463) do not.
+Only the rule's shape; the provider rules and the defaults (RFC 5321, RFC 3463) are in the
+gateway.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ EnhancedCode = Annotated[
     Field(min_length=5, max_length=9),
     matching(
         r"[245][.][0-9]{1,3}[.][0-9]{1,3}",
-        "An enhanced status code is written like 4.7.1 (RFC 3463).",
+        "Write an enhanced status code as in 4.7.1 (RFC 3463).",
     ),
 ]
 
 
 class ReplyRule(Struct):
-    """How to read replies; all that is named must match."""
+    """How to classify replies; all criteria given must match."""
 
     name: Label = Field(description="Name of the rule.")
     code: int | None = Field(
@@ -35,22 +35,22 @@ class ReplyRule(Struct):
         None, description="The reply's enhanced status code, such as 5.7.1."
     )
     text: HeaderValue | None = Field(
-        None, description="A part of the reply's text; case does not matter."
+        None, description="A part of the reply's text; case-insensitive."
     )
     outcome: Literal["Deferred", "Failed", "Held", "Split", "Reconnect"] = Field(
-        description="What the reply means. Deferred: try the message again. Failed: it has"
-        " failed for good. Held: the upstream's fault, its whole queue waits."
-        " Split: too many recipients, send in parts. Reconnect: go on with a new"
+        description="What the reply means. Deferred: retry the message. Failed: permanent"
+        " failure. Held: a fault of the upstream, its whole queue is held."
+        " Split: too many recipients, send in parts. Reconnect: retry on a new"
         " connection."
     )
     after: Duration | None = Field(
         None,
-        description="How long to wait at least before the next attempt; for Deferred and Held.",
+        description="Minimum wait before the next attempt; for Deferred and Held.",
     )
 
     @rule(
         "has(self.code) || has(self.enhanced) || has(self.text)",
-        "Say which replies are meant: code, enhanced or text.",
+        "Set at least one of code, enhanced and text.",
     )
     def matches_something(self) -> bool:
         """Make sure a rule does not match every reply."""
@@ -58,9 +58,9 @@ class ReplyRule(Struct):
 
     @rule(
         "!has(self.after) || self.outcome in ['Deferred', 'Held']",
-        "after is for the outcomes Deferred and Held.",
+        "after is allowed only with the outcomes Deferred and Held.",
         field="after",
     )
     def waits_only_before_another_attempt(self) -> bool:
-        """Make sure a wait is not given in vain."""
+        """Make sure a wait is not ignored."""
         return self.after is None or self.outcome in {"Deferred", "Held"}

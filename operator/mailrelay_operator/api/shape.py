@@ -1,10 +1,10 @@
 """What every model of the API is made of: frozen structs in camelCase, and rules known to CEL and
 to Python alike. Pure.
 
-Here live Struct, the decorators `rule`, `transition` and `beyond_cel`, the annotation TextRule, and
-`find_problems`. No field does. A rule is written once, its CEL expression right above its Python
-twin, because both must say the same: the API server runs the first, `mailrelay up` and the operator
-(against an older CRD) the second. A corpus proves it.
+Defines Struct, the decorators `rule`, `transition` and `beyond_cel`, the annotation TextRule, and
+`find_problems`, but no fields. A rule's CEL expression is right above its Python twin, because both
+must agree: the API server runs the first, `mailrelay up` and the operator (with an older CRD) the
+second. A corpus of documents tests that they do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _Method = TypeVar("_Method", bound=Callable[..., bool])
 
 
 def are_distinct(texts: Iterable[str]) -> bool:
-    """Whether no text is among these twice."""
+    """Whether no text occurs twice."""
     given = list(texts)
     return len(set(given)) == len(given)
 
@@ -46,11 +46,11 @@ def camel(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule of a struct: `cel` over `self` (and `oldSelf`), its twin `check`, and the sentence
-    that both give.
+    """One rule of a struct: `cel` over `self` (and `oldSelf`), its Python twin `check`, and the
+    message of both.
 
-    `field` is the camelCase field of the struct at which a problem is shown; empty is the struct
-    itself. Without `cel` it is a rule that only we know.
+    `field` is the camelCase field of the struct that a problem is reported at; empty for the
+    struct itself. A rule without `cel` is checked by the operator and the CLI only.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Rule:
     def as_schema(self) -> dict[str, str]:
         """The entry of x-kubernetes-validations."""
         entry = {"rule": self.cel, "message": self.message}
-        # Of metadata a schema may name no field.
+        # A schema cannot name fields of metadata.
         if not self.field or self.field.startswith("metadata."):
             return entry
         return entry | {"fieldPath": f".{self.field}"}
@@ -75,15 +75,15 @@ def rule(cel: str, message: str, *, field: str = "") -> Callable[[_Method], _Met
 
 
 def beyond_cel(message: str, *, field: str = "") -> Callable[[_Method], _Method]:
-    """Mark a method `(self) -> bool` as a rule that the API server cannot be asked to keep: the
-    keys of a map have no bound in a schema, and CEL refuses what could cost without bound. A
-    resource that breaks it is stored, and refused by the operator (Accepted=False, Invalid).
+    """Mark a method `(self) -> bool` as a rule that the API server cannot enforce: a schema cannot
+    bound the keys of a map, and CEL refuses rules of unbounded cost. The API server stores a
+    resource that breaks it, and the operator refuses it (Accepted=False, Invalid).
     """
     return _marking("", message, field, transition=False)
 
 
 def transition(cel: str, message: str, *, field: str = "") -> Callable[[_Method], _Method]:
-    """Mark a method `(self, old) -> bool` as the twin of this CEL rule, which also speaks of
+    """Mark a method `(self, old) -> bool` as the twin of this CEL rule, which also uses
     `oldSelf`.
     """
     return _marking(cel, message, field, transition=True)
@@ -108,7 +108,7 @@ def _marking(
 
 
 def rules_of(model: type[BaseModel]) -> tuple[Rule, ...]:
-    """The rules of a struct, in the order of its source."""
+    """The rules of a struct, in source order."""
     return _collect_rules(model)
 
 
@@ -125,9 +125,7 @@ def _add_rules(schema: dict[str, Any], model: type[Any]) -> None:
 
 
 class Struct(BaseModel):
-    """A part of a spec: frozen, camelCase outside, an unknown field is an error that names its
-    path.
-    """
+    """A part of a spec: frozen, camelCase in documents; an unknown field is an error."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -140,15 +138,15 @@ class Struct(BaseModel):
 
 
 class Observed(Struct):
-    """A part of a status: what a newer operator wrote there does not matter to us."""
+    """A part of a status: unknown fields, written by a newer operator, are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRule:
-    """A rule of one string, used in `Annotated[str, ..., TextRule(...)]`: CEL for the server,
-    `holds` for us.
+    """A rule of one string, used in `Annotated[str, ..., TextRule(...)]`: CEL for the API server,
+    `holds` for Python.
     """
 
     cel: str
@@ -158,7 +156,7 @@ class TextRule:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Check the twin after the type."""
+        """Check `holds` after the type."""
 
         def read(text: str) -> str:
             if not self.holds(text):
@@ -170,7 +168,7 @@ class TextRule:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Show the CEL rule."""
+        """Add the CEL rule to the schema."""
         shown = handler(schema)
         shown.setdefault("x-kubernetes-validations", []).append(
             {"rule": self.cel, "message": self.message}
@@ -179,8 +177,8 @@ class TextRule:
 
 
 def matching(pattern: str, message: str) -> TextRule:
-    """A TextRule that the whole string matches `pattern` (RE2 and `re` agree on it; it holds no
-    double quote).
+    """A TextRule that the whole string matches `pattern` (in the common subset of RE2 and `re`,
+    without double quotes).
     """
     compiled = re.compile(pattern, re.ASCII)
     return TextRule(
@@ -192,8 +190,8 @@ def matching(pattern: str, message: str) -> TextRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something wrong with a resource: where (`spec.listeners[web].port`), what was seen, and a
-    sentence what to do.
+    """Something wrong with a resource: the path (`spec.listeners[web].port`), the value seen, and
+    what to do.
     """
 
     path: str
@@ -207,8 +205,8 @@ class Problem:
 
 
 def find_problems(model: BaseModel, path: str = "") -> Iterator[Problem]:
-    """Every broken rule in a struct and below it, and every entry given twice; `path` is where
-    the struct stands.
+    """Every broken rule and duplicate entry in a struct and the structs nested in it; `path` is the
+    struct's.
     """
     for one in rules_of(type(model)):
         if not one.transition and not one.check(model):
@@ -243,8 +241,8 @@ def find_forbidden_changes(new: BaseModel, old: BaseModel, path: str = "") -> It
 
 
 def entry_labels(model: BaseModel, field: str, entries: tuple[Any, ...]) -> list[str]:
-    """What stands in `[...]` for each entry of a list: its key where the list has keys, else its
-    number.
+    """The text in `[...]` for each entry of a list: its key where the list has keys, otherwise its
+    index.
     """
     keys = list_keys(type(model).model_fields[field])
     if not keys:
@@ -280,7 +278,7 @@ def _by_alias(model: BaseModel, path: str) -> Any:
 
 
 def list_keys(field: FieldInfo) -> list[str]:
-    """By which fields the entries of a list are told apart; none if by their place."""
+    """The fields that identify the entries of a list; none if the index does."""
     keys: list[str] = _extra(field).get("x-kubernetes-list-map-keys", [])
     return keys
 

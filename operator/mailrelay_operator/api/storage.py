@@ -1,7 +1,6 @@
-"""The queue of a relay: where messages wait, and what may never change about it. Pure.
+"""The queue of a relay: where messages are stored, and what is immutable about it. Pure.
 
-A StatefulSet cannot change its claim templates, and mail lies on the volumes: hence the transition
-rules.
+A StatefulSet's claim templates are immutable and the volumes hold mail: hence the transition rules.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from mailrelay_operator.api.shape import Struct, TextRule, rule, transition
 
 DEFAULT_SIZE = "10Gi"
 SMALLEST_SIZE = "256Mi"
-#: What a volume holds beside messages: the gateway takes none below 128 MiB of free space, and
-#: there are the file system's own structures, the database and the reserve for removals.
+#: What a volume needs besides messages: the gateway accepts none below 128 MiB of free space, and
+#: the file system's own structures, the database and the reserve for removals take the rest.
 SPARE_SIZE = "192Mi"
 DEFAULT_EPHEMERAL_SIZE = "1Gi"
 
@@ -26,7 +25,7 @@ VolumeSize = Annotated[
     Quantity,
     TextRule(
         cel=f"quantity(self).compareTo(quantity('{SMALLEST_SIZE}')) >= 0",
-        message=f"A queue needs a volume of at least {SMALLEST_SIZE}.",
+        message=f"The size of a queue must be at least {SMALLEST_SIZE}.",
         holds=lambda size: size.octets >= Quantity(SMALLEST_SIZE).octets,
     ),
 ]
@@ -37,16 +36,15 @@ class Storage(Struct):
 
     size: VolumeSize = Field(
         Quantity(DEFAULT_SIZE),
-        description="Size of each replica's volume: 192Mi more than the largest message at least."
-        " It can grow later where the StorageClass allows it; a volume never shrinks.",
+        description="Size of each replica's volume: at least the largest message plus 192Mi."
+        " It can grow later if the StorageClass allows expansion; a volume cannot shrink.",
     )
     storage_class_name: ObjectName | None = Field(
         None,
-        description="StorageClass of the volumes. Left out: the cluster's default. It can never be"
-        " changed.",
+        description="StorageClass of the volumes. Default: the cluster's default. Immutable.",
     )
     access_mode: Literal["ReadWriteOnce", "ReadWriteOncePod"] = Field(
-        "ReadWriteOnce", description="Access mode of the volumes. It can never be changed."
+        "ReadWriteOnce", description="Access mode of the volumes. Immutable."
     )
 
 
@@ -55,9 +53,9 @@ class Ephemeral(Struct):
 
     size: VolumeSize = Field(
         Quantity(DEFAULT_EPHEMERAL_SIZE),
-        description="What the queue may take of the node's disk, reserved by the pod's request for"
-        " ephemeral storage. The gateway answers 452 before it is used up, since the kubelet"
-        " evicts a pod that takes more.",
+        description="Space on the node's disk for the queue, reserved by the pod's request for"
+        " ephemeral storage. The gateway answers 452 before it is full, because the kubelet"
+        " evicts a pod that uses more.",
     )
 
 
@@ -70,7 +68,7 @@ class Postgres(Struct):
 
 
 class Queue(Struct):
-    """Where messages wait until they are delivered; exactly one of storage, ephemeral and
+    """Where messages are queued until they are delivered; exactly one of storage, ephemeral and
     postgres.
     """
 
@@ -85,21 +83,21 @@ class Queue(Struct):
     postgres: Postgres | None = Field(None, description="In PostgreSQL.")
     max_messages: Count | None = Field(
         None,
-        description="Messages that may wait; beyond it 452. Left out: as many as the volume holds.",
+        description="Maximum number of queued messages; above it 452. Default: as many as fit.",
     )
 
     @rule(
         "[has(self.storage), has(self.ephemeral), has(self.postgres)].exists_one(given, given)",
-        "Name exactly one of storage, ephemeral and postgres.",
+        "Set exactly one of storage, ephemeral and postgres.",
     )
     def is_exactly_one_kind(self) -> bool:
-        """Make sure it is clear where messages wait."""
+        """Make sure there is exactly one kind of queue."""
         return sum(kind is not None for kind in (self.storage, self.ephemeral, self.postgres)) == 1
 
     @transition(
         "has(self.ephemeral) == has(oldSelf.ephemeral) && has(self.postgres) =="
         " has(oldSelf.postgres)",
-        "The kind of queue cannot be changed, since mail may lie in it: make another MailRelay.",
+        "The kind of queue is immutable, since it may hold mail: create another MailRelay.",
     )
     def keeps_its_kind(self, old: Queue) -> bool:
         """Make sure no queue is left behind."""
@@ -110,7 +108,7 @@ class Queue(Struct):
         ? self.storage.storageClassName : '')
         == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName)
         ? oldSelf.storage.storageClassName : '')""",
-        "The storage class cannot be changed, since a volume keeps its own: make another"
+        "storageClassName is immutable, since existing volumes keep theirs: create another"
         " MailRelay.",
     )
     def keeps_its_storage_class(self, old: Queue) -> bool:

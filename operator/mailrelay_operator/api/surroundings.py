@@ -1,7 +1,7 @@
-"""What surrounds the gateway: its Service, pods, NetworkPolicy, resolver and webhooks. Pure.
+"""The gateway's Service, pods, NetworkPolicy, resolver and webhooks. Pure.
 
-Shapes only. The pod template is a white list: what would break the promises of the gateway (its
-user, its volumes, its containers) has no field.
+Shapes only. The pod template is an allow list: what the gateway's guarantees depend on (its user,
+volumes and containers) has no field.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from mailrelay_operator.api.shape import (
     transition,
 )
 
-#: The user of the gateway's image; any but 0 would do, a fixed one keeps the spool readable.
+#: The user of the gateway's image: not root, and fixed, so that the spool stays readable.
 DEFAULT_USER = 10001
 
 AnnotationValue = Annotated[str, Field(max_length=4096)]
@@ -48,17 +48,17 @@ ResourceAmount = Annotated[
     Field(min_length=1, max_length=18),
     matching(
         r"[0-9]{1,12}([.][0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?",
-        "An amount is written like 250m, 2 or 512Mi.",
+        "Write an amount as in 250m, 2 or 512Mi.",
     ),
 ]
 
 
 class Service(Struct):
-    """The Service by which clients reach the relay."""
+    """The Service through which clients reach the relay."""
 
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
         "ClusterIP",
-        description="Type of the Service. Outside the cluster's network every listener needs"
+        description="Type of the Service. With access from outside the cluster every listener needs"
         " authentication.",
     )
     annotations: dict[str, AnnotationValue] = Field(
@@ -68,53 +68,53 @@ class Service(Struct):
     )
     hostname: Domain | None = Field(
         None,
-        description="Name that resolves to the Service and that the certificates carry;"
-        " MailSenders get it as host. Left out: the Service's own name in the"
+        description="Name that resolves to the Service and that the certificates are valid for;"
+        " MailSenders get it as host. Default: the Service's own name in the"
         " cluster.",
     )
     load_balancer_class: LabelKey | None = Field(
         None,
-        description="Class of the load balancer; for LoadBalancer only. Left out: the cluster's"
-        " default. It cannot be changed while the type is LoadBalancer.",
+        description="Class of the load balancer; for LoadBalancer only. Default: the cluster's"
+        " default. Immutable while the type is LoadBalancer.",
     )
     source_ranges: tuple[Cidr, ...] = Field(
         (),
         max_length=64,
-        description="Networks that the load balancer lets in, where it can; for LoadBalancer only."
-        " Left out: all.",
+        description="Networks that the load balancer admits, if it supports this; for LoadBalancer"
+        " only. Default: all.",
         json_schema_extra=DISTINCT,
     )
     external_traffic_policy: Literal["Cluster", "Local"] | None = Field(
         None,
         description="Local: connections from outside stay on the node where they arrive and keep"
-        " their source address. For LoadBalancer and NodePort. Left out: Cluster.",
+        " their source address. For LoadBalancer and NodePort. Default: Cluster.",
     )
     ip_families: tuple[Literal["IPv4", "IPv6"], ...] = Field(
         (),
         max_length=2,
-        description="Families of the Service's addresses, the first one for good; both need a"
-        " cluster that has both. Left out: the cluster's default.",
+        description="IP families of the Service; the first is immutable. Both need a dual-stack"
+        " cluster. Default: the cluster's default.",
         json_schema_extra=ATOMIC,
     )
 
     @rule(
         "self.type == 'LoadBalancer' || (!has(self.loadBalancerClass) && (!has(self.sourceRanges)"
         " || size(self.sourceRanges) == 0))",
-        "Only a load balancer has a class and source ranges: set service.type to LoadBalancer, or"
-        " remove them.",
+        "loadBalancerClass and sourceRanges are for type LoadBalancer only: set service.type to"
+        " LoadBalancer, or remove them.",
         field="type",
     )
     def has_a_load_balancers_fields_only_as_one(self) -> bool:
-        """Make sure that a list of networks is not mistaken for a lock that is there."""
+        """Make sure that a list of networks is not mistaken for a restriction in force."""
         return self.type == "LoadBalancer" or not (self.load_balancer_class or self.source_ranges)
 
     @rule(
         "self.type != 'ClusterIP' || !has(self.externalTrafficPolicy)",
-        "A Service of type ClusterIP gets nothing from outside: remove externalTrafficPolicy.",
+        "externalTrafficPolicy is not for type ClusterIP: remove it.",
         field="externalTrafficPolicy",
     )
     def has_a_policy_only_for_outside(self) -> bool:
-        """Make sure the API server takes the Service."""
+        """Make sure the API server accepts the Service."""
         return self.type != "ClusterIP" or self.external_traffic_policy is None
 
     @rule(
@@ -124,45 +124,45 @@ class Service(Struct):
         field="ipFamilies",
     )
     def has_distinct_families(self) -> bool:
-        """Make sure the API server takes the Service."""
+        """Make sure the API server accepts the Service."""
         return are_distinct(self.ip_families)
 
     @transition(
         """self.type != 'LoadBalancer' || oldSelf.type != 'LoadBalancer'
         || (has(self.loadBalancerClass) ? self.loadBalancerClass : '')
         == (has(oldSelf.loadBalancerClass) ? oldSelf.loadBalancerClass : '')""",
-        "The class of a load balancer cannot be changed: set service.type to ClusterIP first.",
+        "loadBalancerClass is immutable: set service.type to ClusterIP first.",
         field="loadBalancerClass",
     )
     def keeps_its_load_balancer_class(self, old: Service) -> bool:
-        """Make sure the API server takes the Service."""
+        """Make sure the API server accepts the Service."""
         both = self.type == old.type == "LoadBalancer"
         return not both or self.load_balancer_class == old.load_balancer_class
 
-    @beyond_cel(
-        "The key of an annotation is written like team or example.com/team.", field="annotations"
-    )
+    @beyond_cel("Write an annotation key as in team or example.com/team.", field="annotations")
     def has_keys_that_annotations_can_have(self) -> bool:
-        """Make sure the API server takes the Service."""
+        """Make sure the API server accepts the Service."""
         return all(is_annotation_key(key) for key in self.annotations)
 
 
 class NetworkClient(Struct):
-    """Who may connect; all that is named must match."""
+    """Who may connect; all criteria given must match."""
 
-    name: Label = Field(description="Name of the entry, by which it can be owned and changed.")
+    name: Label = Field(
+        description="Name of the entry; the list is merged by it in server-side apply."
+    )
     namespace_selector: LabelSelector | None = Field(
-        None, description="Labels of the namespaces of the pods."
+        None, description="Labels of the pods' namespaces."
     )
     pod_selector: LabelSelector | None = Field(None, description="Labels of the pods.")
     cidr: Cidr | None = Field(None, description="A network; with neither of the others.")
 
     @rule(
         "has(self.cidr) != (has(self.namespaceSelector) || has(self.podSelector))",
-        "Name either cidr or selectors.",
+        "Set either cidr or selectors.",
     )
     def is_network_or_selectors(self) -> bool:
-        """Make sure it can be said in a NetworkPolicy."""
+        """Make sure it can be expressed in a NetworkPolicy."""
         return (self.cidr is not None) != bool(self.namespace_selector or self.pod_selector)
 
 
@@ -171,13 +171,13 @@ class NetworkPolicy(Struct):
 
     mode: Literal["Managed", "None"] = Field(
         "Managed",
-        description="Managed: the operator keeps a NetworkPolicy for the pods. None: it"
-        " keeps none.",
+        description="Managed: the operator maintains a NetworkPolicy for the pods. None: it"
+        " does not.",
     )
     clients: tuple[NetworkClient, ...] = Field(
         (),
         max_length=32,
-        description="Who may connect to the listeners. Left out: everybody.",
+        description="Who may connect to the listeners. Default: everyone.",
         json_schema_extra=NAMED,
     )
 
@@ -190,37 +190,37 @@ class Nameserver(Struct):
 
 
 class Resolver(Struct):
-    """How the gateway looks up names of upstreams and mail exchangers."""
+    """How the gateway resolves names of upstreams and mail exchangers."""
 
     servers: tuple[Nameserver, ...] = Field(
         (),
         max_length=3,
-        description="Servers in the order to ask. Left out: the pod's.",
+        description="DNS servers, in order of preference. Default: the pod's.",
         json_schema_extra=ATOMIC,
     )
-    timeout: Duration = Field(Duration("5s"), description="How long one look-up may take in all.")
+    timeout: Duration = Field(Duration("5s"), description="Total timeout of one lookup.")
     validating: Flag = Field(
         False,
-        description="The servers validate DNSSEC, and the way to them is trusted: then, and"
-        " only then, DANE acts.",
+        description="The servers validate DNSSEC, and the network path to them is trusted. Required"
+        " for DANE.",
     )
 
 
 class Webhook(Struct):
-    """Where the fate of messages is reported to."""
+    """An endpoint that message events are reported to."""
 
     name: Label = Field(description="Name of the webhook.")
-    url: HttpsUrl = Field(description="Gets a POST with a JSON list of events.")
+    url: HttpsUrl = Field(description="URL that receives a POST with a JSON list of events.")
     events: tuple[Literal["Accepted", "Delivered", "Deferred", "Failed", "GaveUp"], ...] = Field(
         ("Failed", "GaveUp"),
         max_length=5,
-        description="Which events are reported.",
+        description="Events to report.",
         json_schema_extra=DISTINCT,
     )
     secret_ref: NamedRef | None = Field(
         None,
-        description="Secret with the key secret, with which requests are signed"
-        " (HMAC-SHA-256). Left out: unsigned.",
+        description="Secret whose key `secret` signs the requests (HMAC-SHA-256). Default:"
+        " unsigned.",
     )
 
 
@@ -230,59 +230,64 @@ class Resources(Struct):
     requests: dict[str, ResourceAmount] = Field(
         default_factory=dict,
         max_length=8,
-        description="What is set aside, such as cpu: 100m, memory: 128Mi.",
+        description="Requests, such as cpu: 100m, memory: 128Mi.",
     )
     limits: dict[str, ResourceAmount] = Field(
-        default_factory=dict, max_length=8, description="What it may use at most."
+        default_factory=dict, max_length=8, description="Limits."
     )
 
 
 class Toleration(Struct):
     """A taint that the pods tolerate, as in a pod."""
 
-    key: LabelKey | None = Field(None, description="Key of the taint. Left out: all keys.")
+    key: LabelKey | None = Field(None, description="Key of the taint. Default: all keys.")
     operator: Literal["Equal", "Exists"] = Field("Equal", description="How the value is compared.")
     value: LabelValue | None = Field(None, description="Value of the taint.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        None, description="Effect of the taint. Left out: all effects."
+        None, description="Effect of the taint. Default: all effects."
     )
     toleration_seconds: int | None = Field(
         None,
         strict=True,
         ge=0,
         le=86_400,
-        description="How long a NoExecute taint is tolerated. Left out: for ever.",
+        description="How long a NoExecute taint is tolerated. Default: forever.",
     )
 
 
 class TopologySpread(Struct):
-    """How the pods are spread; they are selected by the relay's own labels."""
+    """A topology spread constraint; its label selector is the relay's own."""
 
-    max_skew: int = Field(1, strict=True, ge=1, le=100, description="How uneven the spread may be.")
+    max_skew: int = Field(
+        1, strict=True, ge=1, le=100, description="Maximum skew between topology domains."
+    )
     topology_key: LabelKey = Field(
-        description="Label of nodes to spread over, such as topology.kubernetes.io/zone."
+        description="Node label to spread over, such as topology.kubernetes.io/zone."
     )
     when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(
-        "ScheduleAnyway", description="What happens when the spread cannot be kept."
+        "ScheduleAnyway", description="What happens when the constraint cannot be met."
     )
 
 
 class HostAlias(Struct):
-    """Names of an address, known to the gateway's pods only."""
+    """Host names of an address, for the gateway's pods only."""
 
     ip: IpAddress = Field(description="The address.")
     hostnames: tuple[Host, ...] = Field(
-        min_length=1, max_length=16, description="Its names.", json_schema_extra=ATOMIC
+        min_length=1,
+        max_length=16,
+        description="Host names of the address.",
+        json_schema_extra=ATOMIC,
     )
 
 
 class Template(Struct):
-    """What may be chosen about the gateway's pods."""
+    """Settings of the gateway's pods."""
 
     labels: dict[str, LabelValue] = Field(
         default_factory=dict,
         max_length=32,
-        description="Labels of the pods, beside the operator's own.",
+        description="Labels of the pods, in addition to the operator's.",
     )
     annotations: dict[str, AnnotationValue] = Field(
         default_factory=dict,
@@ -293,7 +298,9 @@ class Template(Struct):
         Resources(), description="CPU and memory of the gateway's container."
     )
     node_selector: dict[str, LabelValue] = Field(
-        default_factory=dict, max_length=16, description="Labels of the nodes that pods may run on."
+        default_factory=dict,
+        max_length=16,
+        description="Labels of the nodes that the pods may run on.",
     )
     tolerations: tuple[Toleration, ...] = Field(
         (), max_length=16, description="Taints that the pods tolerate.", json_schema_extra=ATOMIC
@@ -305,12 +312,12 @@ class Template(Struct):
     image_pull_secrets: tuple[NamedRef, ...] = Field(
         (),
         max_length=8,
-        description="Secrets with which the image is pulled.",
+        description="Secrets for pulling the image.",
         json_schema_extra=NAMED,
     )
     host_aliases: tuple[HostAlias, ...] = Field(
         (),
         max_length=16,
-        description="Names that the gateway resolves without DNS.",
+        description="Host names that the gateway resolves without DNS.",
         json_schema_extra=ATOMIC,
     )

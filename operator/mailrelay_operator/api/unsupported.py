@@ -1,9 +1,9 @@
-"""Which fields act, and which ones a resource uses that do not act yet. Pure.
+"""Which fields this version supports, and which unsupported ones a resource uses. Pure.
 
-A field that does not act is refused by name (`Accepted=False, Unsupported`), never silently
-ignored. ACTING is the whole truth: a path in it acts with all that is below it; a path whose parts
-are in it acts where they do; any other does not, and counts as used when it differs from its
-default. To make a field act, add its line.
+An unsupported field is refused by name (`Accepted=False, Unsupported`), never silently ignored.
+ACTING lists all supported fields: a path in it is supported with everything nested in it; a path
+with nested paths in it, where those are; any other is unsupported, and counts as used when it
+differs from its default. To support a field, add its line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _is_rate(per: Any) -> bool:
     return bool(per.seconds <= LONGEST_RATE_SECONDS)
 
 
-#: By kind: path of a field -> whether a value of it acts. `[]` stands for the entries of a list.
+#: By kind: path of a field -> whether a value is supported. `[]` means the entries of a list.
 ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "MailRelay": {
         "spec.replicas": _always,
@@ -71,12 +71,12 @@ ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
         "spec.credentials.existingSecretRef": _always,
         "spec.suspend": _always,
     },
-    # The kind as a whole does not act yet.
+    # The kind as a whole is not supported yet.
     "MailDomain": {},
 }
 
 
-#: What to write where only some values of a field act.
+#: What to write where only some values of a field are supported.
 _INSTEAD = {
     "spec.limits.rates[].per": f"write at most {LONGEST_RATE_SECONDS:g}s",
 }
@@ -84,8 +84,8 @@ _ENTRY = re.compile(r"\[[^\]]*\]")
 
 
 def unsupported_fields(resource: Resource) -> tuple[str, ...]:
-    """The paths of all used fields that do not act, such as `spec.upstreams[ses].pace`; the kind
-    itself if none acts.
+    """The paths of all unsupported fields in use, such as `spec.upstreams[ses].pace`; the kind
+    itself if it is not supported at all.
     """
     if not ACTING[resource.kind]:
         return (f"kind: {resource.kind}",)
@@ -93,7 +93,7 @@ def unsupported_fields(resource: Resource) -> tuple[str, ...]:
 
 
 def unsupported_message(fields: tuple[str, ...]) -> str:
-    """One sentence that names all of them, for the condition and for `mailrelay up`."""
+    """One sentence that names all the fields, for the condition and for `mailrelay up`."""
     shown = ", ".join(
         f"{field} ({instead})" if (instead := _instead(field)) else field for field in fields
     )
@@ -105,7 +105,7 @@ def unsupported_message(fields: tuple[str, ...]) -> str:
 
 
 def unsupported_remedy(field: str) -> str:
-    """What to do about one of them, for a line of its own."""
+    """What to do about one unsupported field, for a line of its own."""
     instead = _instead(field)
     return f"Not supported in this version: {instead or 'remove it'}."
 
@@ -115,8 +115,8 @@ def _instead(field: str) -> str:
 
 
 def acts(kind: str, field: str) -> bool | None:
-    """Whether a field (`spec.listeners[].port`) acts: True, False, or None where it depends on
-    parts or on the value.
+    """Whether a field (`spec.listeners[].port`) is supported: True, False, or None where it depends
+    on nested fields or the value.
     """
     table = ACTING[kind]
     parts = field.split(".")
@@ -133,7 +133,7 @@ def _has_acting_parts(table: Mapping[str, Any], field: str) -> bool:
 
 
 def _unsupported(model: BaseModel, kind: str, field: str, path: str) -> Iterator[str]:
-    """`field` is the path in ACTING's terms, `path` the same with the names of entries."""
+    """`field` is the path as in ACTING, `path` the same with the names of entries."""
     table = ACTING[kind]
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)

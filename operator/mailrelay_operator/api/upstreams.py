@@ -1,7 +1,7 @@
-"""Upstreams: the ways out of a relay, and the routes that choose between them. Pure.
+"""Upstreams of a relay, and the routes that choose between them. Pure.
 
-An upstream is a smarthost, direct delivery to MX, or the sandbox. What a provider's preset says is
-data of the gateway; here stand only the names of the presets.
+An upstream is a smarthost, direct delivery to MX, or the sandbox. The contents of the provider
+presets are in the gateway; only their names are here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mailrelay_operator.api.shape import (
     rule,
 )
 
-#: Postfix opens 20 to a destination and reuses each; providers allow 3 (Office 365) to thousands.
+#: Postfix opens up to 20 to a destination; providers allow 3 (Office 365) to thousands.
 DEFAULT_CONNECTIONS = 10
 #: Providers cut connections after 50 to 5,000 messages; SparkPost documents 100.
 DEFAULT_MESSAGES_PER_CONNECTION = 100
@@ -54,30 +54,30 @@ class HostPort(Struct):
     """One host of a smarthost."""
 
     host: Host = Field(
-        description="DNS name (looked up in full, never with search domains) or IP address."
+        description="DNS name (fully qualified; search domains are not used) or IP address."
     )
     port: Port = Field(587, description="Port. 465 needs tls.mode Implicit.")
 
 
 class UpstreamTls(Struct):
-    """TLS towards a smarthost. Certificates are always verified."""
+    """TLS to a smarthost. Certificates are always verified."""
 
     mode: Literal["None", "StartTLS", "Implicit"] = Field(
         "StartTLS",
-        description="StartTLS: the connection is given up unless STARTTLS succeeds."
-        " Implicit: TLS from the first byte (port 465). None: mail travels in the"
-        " clear, and no login is sent unless every host is a loopback address.",
+        description="StartTLS: the connection is closed unless STARTTLS succeeds."
+        " Implicit: TLS from the first byte (port 465). None: mail is sent in"
+        " cleartext, and no login unless every host is a loopback address.",
     )
     ca_ref: TrustRef | None = Field(
         None,
-        description="CA certificates to trust instead of the system's, in a Secret or ConfigMap.",
+        description="Secret or ConfigMap with CA certificates to trust instead of the system's.",
     )
     server_name: Host | None = Field(
-        None, description="Name that the certificate must carry, if it is not the host's."
+        None, description="Name that the certificate must be valid for, if not the host's."
     )
     certificate_ref: NamedRef | None = Field(
         None,
-        description="Secret of type kubernetes.io/tls with a certificate to show to the smarthost.",
+        description="Secret of type kubernetes.io/tls with the client certificate.",
     )
 
 
@@ -85,9 +85,9 @@ class BasicAuth(Struct):
     """A username and a password."""
 
     secret_ref: NamedRef = Field(
-        description="Secret with the keys username and password, labelled"
-        ' mailrelay.dev/credentials: "true" by whoever may lend it to this relay.'
-        " A change is used within seconds."
+        description="Secret with the keys username and password, and the label"
+        ' mailrelay.dev/credentials: "true", by which its owner permits its use.'
+        " A change takes effect within seconds."
     )
 
 
@@ -99,35 +99,35 @@ class UpstreamAuth(Struct):
     )
     oauth2: OAuth2 | None = Field(None, description="OAuth2 tokens.")
 
-    @rule("has(self.basic) != has(self.oauth2)", "Name exactly one of basic and oauth2.")
+    @rule("has(self.basic) != has(self.oauth2)", "Set exactly one of basic and oauth2.")
     def is_exactly_one(self) -> bool:
-        """Make sure there is one login, never a silent fallback to another."""
+        """Make sure there is exactly one login, with no silent fallback."""
         return (self.basic is None) != (self.oauth2 is None)
 
 
 class Smarthost(Struct):
-    """A server that relays for us."""
+    """An SMTP server that mail is relayed through."""
 
     provider: Provider | None = Field(
         None,
         description="Preset of a provider: hosts, TLS, sizes, recipients, connections and"
-        " reply rules. Whatever is said beside it wins.",
+        " reply rules. Fields that are set take precedence.",
     )
     hosts: tuple[HostPort, ...] = Field(
         (),
         max_length=16,
-        description="Hosts in the order in which they are tried. May be left out with a"
-        " provider that has one name for all its customers (not SES, whose hosts"
-        " are regional).",
+        description="Hosts in the order in which they are tried. Optional with a provider"
+        " that has one host for all its customers (not SES, whose hosts are"
+        " regional).",
         json_schema_extra=ATOMIC,
     )
-    tls: UpstreamTls = Field(UpstreamTls(), description="TLS towards the hosts.")
-    auth: UpstreamAuth | None = Field(None, description="Login. Left out: none.")
+    tls: UpstreamTls = Field(UpstreamTls(), description="TLS to the hosts.")
+    auth: UpstreamAuth | None = Field(None, description="Login. Default: none.")
 
     @rule(
         "(has(self.hosts) && size(self.hosts) > 0) || (has(self.provider) && self.provider !="
         " 'SES')",
-        "Name at least one host (of the providers, SES needs one too: its hosts are regional).",
+        "Set at least one host (also with provider SES, whose hosts are regional).",
         field="hosts",
     )
     def has_a_host(self) -> bool:
@@ -136,54 +136,54 @@ class Smarthost(Struct):
 
     @rule(
         "self.tls.mode == 'Implicit' || !has(self.hosts) || !self.hosts.exists(h, h.port == 465)",
-        "Port 465 speaks TLS from the first byte (RFC 8314): set tls.mode to Implicit.",
+        "Port 465 uses implicit TLS (RFC 8314): set tls.mode to Implicit.",
         field="tls.mode",
     )
     def uses_implicit_tls_on_465(self) -> bool:
-        """Make sure that a connection does not wait for a greeting that never comes."""
+        """Make sure that a connection does not wait for a greeting that never arrives."""
         return self.tls.mode == "Implicit" or not any(host.port == 465 for host in self.hosts)
 
     @rule(
         """self.tls.mode != 'None' || !has(self.auth) || (has(self.hosts) && size(self.hosts) > 0
         && self.hosts.all(h, h.host in ['localhost', '127.0.0.1', '::1']))""",
-        "A login without TLS would cross the network in the clear: set tls.mode to StartTLS or"
+        "A login without TLS would send the password in cleartext: set tls.mode to StartTLS or"
         " Implicit.",
         field="tls.mode",
     )
     def logs_in_only_over_tls(self) -> bool:
-        """Make sure no password leaves in the clear; a loopback address is the one place where
-        none can be read.
+        """Make sure no password is sent in cleartext, except to a loopback address, where it cannot
+        be intercepted.
         """
         local = bool(self.hosts) and all(host.host in LOOPBACK_HOSTS for host in self.hosts)
         return self.tls.mode != "None" or self.auth is None or local
 
 
 class DirectTls(Struct):
-    """TLS towards the recipients' mail exchangers."""
+    """TLS to the recipients' mail exchangers."""
 
     policy: Literal["Opportunistic", "Encrypted", "Verified"] = Field(
         "Opportunistic",
         description="Opportunistic: TLS if it is offered. Encrypted: TLS or no delivery."
         " Verified: TLS with a valid certificate or no delivery. MTA-STS and DANE"
-        " can only ask for more.",
+        " can only be stricter.",
     )
     mta_sts: Literal["Enforce", "Off"] = Field(
         "Enforce", description="Whether MTA-STS policies (RFC 8461) are followed."
     )
     dane: Literal["Enforce", "Off"] = Field(
         "Enforce",
-        description="Whether TLSA records (RFC 7672) are followed. They count only when a"
-        " validating resolver vouches.",
+        description="Whether TLSA records (RFC 7672) are followed. They require a validating"
+        " resolver.",
     )
 
 
 class Direct(Struct):
-    """Delivery straight to the recipients' mail exchangers."""
+    """Direct delivery to the recipients' mail exchangers."""
 
-    tls: DirectTls = Field(DirectTls(), description="TLS towards mail exchangers.")
+    tls: DirectTls = Field(DirectTls(), description="TLS to mail exchangers.")
     address_family: Literal["IPv4", "IPv6", "Dual"] = Field(
         "IPv4",
-        description="Addresses to deliver from and to. IPv4 by default: large receivers refuse IPv6"
+        description="IP families to deliver over. IPv4 by default: large receivers refuse IPv6"
         " without matching reverse DNS.",
     )
 
@@ -196,48 +196,50 @@ class Sandbox(Struct):
         strict=True,
         ge=1,
         le=10_000,
-        description="How many messages are kept, the newest ones.",
+        description="How many of the newest messages are kept.",
     )
 
 
 class Pace(Struct):
-    """How fast an upstream is sent to; shared by all replicas, smooth, without a burst."""
+    """A sending rate of an upstream; shared by all replicas, smooth, without bursts."""
 
-    name: Label = Field(description="Name of the pace, by which it can be owned and changed.")
-    recipients: Count | None = Field(
-        None, description="So many recipients in `per`; what SES and others count."
+    name: Label = Field(
+        description="Name of the pace; the list is merged by it in server-side apply."
     )
-    messages: Count | None = Field(None, description="So many messages in `per`.")
-    per: Duration = Field(description="The time in which so many may be sent, from 1s.")
+    recipients: Count | None = Field(
+        None, description="Number of recipients per `per`, which is what SES and others count."
+    )
+    messages: Count | None = Field(None, description="Number of messages per `per`.")
+    per: Duration = Field(description="The period, at least 1s.")
 
     @rule(
-        "has(self.recipients) != has(self.messages)", "Name exactly one of recipients and messages."
+        "has(self.recipients) != has(self.messages)", "Set exactly one of recipients and messages."
     )
     def counts_one_thing(self) -> bool:
-        """Make sure it is clear what is counted."""
+        """Make sure there is exactly one unit to count."""
         return (self.recipients is None) != (self.messages is None)
 
-    @rule("duration(self.per) >= duration('1s')", "A pace is for at least 1s.", field="per")
+    @rule("duration(self.per) >= duration('1s')", "per must be at least 1s.", field="per")
     def lasts_a_second(self) -> bool:
         """Make sure the pace can be kept by several replicas."""
         return self.per.seconds >= 1
 
 
 class Upstream(Struct):
-    """A way out; exactly one of smarthost, direct and sandbox."""
+    """Where mail is sent; exactly one of smarthost, direct and sandbox."""
 
     name: Label = Field(
         description="Name of the upstream: routes refer to it, and it is a label of metrics."
     )
     smarthost: Smarthost | None = Field(None, description="Relay through this server.")
     direct: Direct | None = Field(
-        None, description="Deliver straight to the recipients' mail exchangers."
+        None, description="Deliver directly to the recipients' mail exchangers."
     )
     sandbox: Sandbox | None = Field(None, description="Capture the mail, send nothing.")
     pace: tuple[Pace, ...] = Field(
         (),
         max_length=8,
-        description="How fast mail is sent; all of them hold.",
+        description="Sending rates; all apply.",
         json_schema_extra=NAMED,
     )
     connections: int | None = Field(
@@ -245,30 +247,30 @@ class Upstream(Struct):
         strict=True,
         ge=1,
         le=1000,
-        description="Connections per replica at a time. Left out: the preset's figure, or 10.",
+        description="Concurrent connections per replica. Default: the preset's value, or 10.",
     )
     messages_per_connection: int | None = Field(
         None,
         strict=True,
         ge=1,
         le=100_000,
-        description="Messages sent on a connection before it is closed. Left out: the"
-        " preset's figure, or 100.",
+        description="Messages sent on a connection before it is closed. Default: the"
+        " preset's value, or 100.",
     )
     replies: tuple[ReplyRule, ...] = Field(
         (),
         max_length=64,
-        description="How to read this upstream's replies, before the preset's and the"
-        " standard rules; the first that matches decides.",
+        description="How to classify this upstream's replies, before the preset's and the"
+        " standard rules; the first match wins.",
         json_schema_extra=ATOMIC,
     )
 
     @rule(
         "[has(self.smarthost), has(self.direct), has(self.sandbox)].exists_one(given, given)",
-        "Name exactly one of smarthost, direct and sandbox.",
+        "Set exactly one of smarthost, direct and sandbox.",
     )
     def is_exactly_one_kind(self) -> bool:
-        """Make sure it is clear where mail goes."""
+        """Make sure there is exactly one kind of upstream."""
         return sum(kind is not None for kind in (self.smarthost, self.direct, self.sandbox)) == 1
 
     @rule(
@@ -278,23 +280,23 @@ class Upstream(Struct):
         field="replies",
     )
     def has_distinct_replies(self) -> bool:
-        """Make sure a log line about a reply rule names one."""
+        """Make sure a log line about a reply rule is unambiguous."""
         return are_distinct(one.name for one in self.replies)
 
     @property
     def effective_connections(self) -> int:
-        """How many connections a replica may have open."""
+        """The limit of connections per replica."""
         return DEFAULT_CONNECTIONS if self.connections is None else self.connections
 
     @property
     def effective_messages_per_connection(self) -> int:
-        """After how many messages a connection is closed."""
+        """The limit of messages per connection."""
         given = self.messages_per_connection
         return DEFAULT_MESSAGES_PER_CONNECTION if given is None else given
 
 
 class RouteMatch(Struct):
-    """What mail a route is for; all that is named must match, any entry of a list will do."""
+    """Which mail a route is for; all criteria given must match, with any entry of a list."""
 
     sender_domains: tuple[DomainPattern, ...] = Field(
         (), max_length=32, description="Domains of the envelope sender.", json_schema_extra=DISTINCT
@@ -303,7 +305,7 @@ class RouteMatch(Struct):
         (), max_length=32, description="Domains of the recipient.", json_schema_extra=DISTINCT
     )
     namespace_selector: LabelSelector | None = Field(
-        None, description="Labels of the namespace of the MailSender that sent it."
+        None, description="Labels of the MailSender's namespace."
     )
 
 
@@ -316,17 +318,17 @@ class RouteUpstream(Struct):
         strict=True,
         ge=1,
         le=1000,
-        description="Share of the mail, beside neighbours that have a weight too. Left out: pure"
-        " fail-over order.",
+        description="Share of the mail among upstreams with a weight. Default: pure fail-over"
+        " order.",
     )
 
 
 class Route(Struct):
-    """Which upstreams some mail takes."""
+    """Which upstreams some mail is sent through."""
 
     name: Label = Field(description="Name of the route.")
     match: RouteMatch = Field(
-        RouteMatch(), description="What mail the route is for. Left out: all."
+        RouteMatch(), description="Which mail the route is for. Default: all."
     )
     upstreams: tuple[RouteUpstream, ...] = Field(
         min_length=1,

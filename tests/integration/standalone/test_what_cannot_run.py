@@ -62,7 +62,7 @@ spec:
             ),
             "spec.routes: Not supported in this version: remove it.",
         ),
-        (sandbox_yaml(2525).replace("port:", "prt:"), "There is no such field; did you mean port?"),
+        (sandbox_yaml(2525).replace("port:", "prt:"), "Unknown field; did you mean port?"),
         (
             sandbox_yaml(2525)
             .replace("relayRef: {name: sandbox}", "relayRef: {name: sandbox, namespace: default}")

@@ -44,25 +44,25 @@ CHANGES: tuple[Change, ...] = (
         name="storage becomes ephemeral",
         old=relay(),
         new=relay(queue={"ephemeral": {}}),
-        sentence="The kind of queue cannot be changed",
+        sentence="The kind of queue is immutable,",
     ),
     Change(
         name="ephemeral by leaving the queue out",
         old=relay(queue={"ephemeral": {}}),
         new=relay(),
-        sentence="The kind of queue cannot be changed",
+        sentence="The kind of queue is immutable,",
     ),
     Change(
         name="another storage class",
         old=relay(queue={"storage": {"storageClassName": "fast"}}),
         new=relay(queue={"storage": {"storageClassName": "slow"}}),
-        sentence="The storage class cannot be changed",
+        sentence="storageClassName is immutable, since existing",
     ),
     Change(
         name="a storage class later",
         old=relay(),
         new=relay(queue={"storage": {"storageClassName": "slow"}}),
-        sentence="The storage class cannot be changed",
+        sentence="storageClassName is immutable, since existing",
     ),
     Change(
         name="another access mode",
@@ -82,7 +82,7 @@ CHANGES: tuple[Change, ...] = (
         name="another relay",
         old=sender(),
         new=sender(relayRef={"name": "other"}),
-        sentence="relayRef cannot be changed",
+        sentence="relayRef is immutable: create another",
     ),
     Change(
         name="own namespace written down",
@@ -94,13 +94,13 @@ CHANGES: tuple[Change, ...] = (
         name="a relay of another namespace",
         old=sender(relayRef={"name": "relay", "namespace": "mail"}),
         new=sender(relayRef={"name": "relay", "namespace": "post"}),
-        sentence="relayRef cannot be changed",
+        sentence="relayRef is immutable: create another",
     ),
     Change(
         name="another class of load balancer",
         old=relay(service={"type": "LoadBalancer"}),
         new=relay(service={"type": "LoadBalancer", "loadBalancerClass": "example.com/internal"}),
-        sentence="The class of a load balancer cannot be changed",
+        sentence="loadBalancerClass is immutable: set service.type",
     ),
     Change(
         name="becomes a load balancer",
@@ -118,7 +118,7 @@ CHANGES: tuple[Change, ...] = (
         name="another domain",
         old=domain(),
         new=domain(domain="example.org"),
-        sentence="The domain cannot be changed",
+        sentence="domain is immutable: create another",
     ),
     Change(
         name="another relay for the domain",

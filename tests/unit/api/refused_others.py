@@ -24,13 +24,13 @@ BAD_OTHERS: tuple[Bad, ...] = (
         "rate of an instant",
         limited_by(messages=1, per="999ms"),
         "spec.limits.rates[one].per",
-        "at least 1s and at most 744h",
+        "per must be from 1s",
     ),
     broken(
         "quota of a year",
         limited_by(messages=1, per="8760h"),
         "spec.limits.rates[one].per",
-        "at least 1s and at most 744h",
+        "per must be from 1s",
     ),
     broken(
         "quota with a burst",
@@ -70,13 +70,13 @@ BAD_OTHERS: tuple[Bad, ...] = (
         "giving up at once",
         relay(retry={"giveUpAfter": "0s", "maxInterval": "0s"}),
         "spec.retry.giveUpAfter",
-        "at least 1s and at most 744h",
+        "giveUpAfter must be from 1s",
     ),
     broken(
         "pauses longer than patience",
         relay(retry={"giveUpAfter": "1h", "maxInterval": "61m"}),
         "spec.retry.maxInterval",
-        "at most giveUpAfter",
+        "maxInterval must be from 1s",
     ),
     broken(
         "queue of two kinds",
@@ -133,7 +133,7 @@ BAD_OTHERS: tuple[Bad, ...] = (
         "redirect to a domain",
         relay(recipients={"redirectTo": "*@example.com"}),
         "spec.recipients.redirectTo",
-        "An address is written like",
+        "Write an address as in billing@example.com.",
     ),
     broken(
         "any recipient",
@@ -165,17 +165,20 @@ BAD_OTHERS: tuple[Bad, ...] = (
         "name server by name",
         relay(resolver={"servers": [{"address": "dns.example.com"}]}),
         "spec.resolver.servers[0].address",
-        "An IP address is expected",
+        "Must be an IP address.",
     ),
     broken(
         "strange amount of memory",
         relay(template={"resources": {"limits": {"memory": "lots"}}}),
         "spec.template.resources.limits.memory",
-        "An amount is written like",
+        "Write an amount as in 250m,",
     ),
     # --- MailSender
     broken(
-        "nobody can log in", sender(credentials=None), "spec.credentials", "Nobody could log in"
+        "nobody can log in",
+        sender(credentials=None),
+        "spec.credentials",
+        "Set credentials or serviceAccounts: without",
     ),
     broken(
         "minted and brought",
@@ -187,13 +190,13 @@ BAD_OTHERS: tuple[Bad, ...] = (
         "brought and rotated",
         sender(credentials={"existingSecretRef": {"name": "b"}, "rotateEvery": "24h"}),
         "spec.credentials.rotateEvery",
-        "Only a minted password is rotated",
+        "Only a generated password can be",
     ),
     broken(
         "rotated all the time",
         sender(credentials={"secretName": "a", "rotateEvery": "59m"}),
         "spec.credentials.rotateEvery",
-        "at most every 1h",
+        "rotateEvery must be at least",
     ),
     broken("sends as anybody", sender(**{"from": ["*"]}), "spec.from[0]", "for the whole domain."),
     broken(
@@ -207,25 +210,25 @@ BAD_OTHERS: tuple[Bad, ...] = (
         "brought and rotated key",
         domain(dkim=[{"selector": "a", "secretName": "b", "rotateEvery": "720h"}]),
         "spec.dkim[a].rotateEvery",
-        "Only a key that the operator makes",
+        "Only a key that the operator",
     ),
     broken(
         "key rotated all the time",
         domain(dkim=[{"selector": "a", "rotateEvery": "1h"}]),
         "spec.dkim[a].rotateEvery",
-        "at most every 24h",
+        "rotateEvery must be at least",
     ),
     broken(
         "selector with an underscore",
         domain(dkim=[{"selector": "a_b"}]),
         "spec.dkim[a_b].selector",
-        "A DKIM selector is one DNS label",
+        "A DKIM selector must be one",
     ),
     broken(
         "DNS asked all the time",
         domain(verification={"interval": "1s"}),
         "spec.verification.interval",
-        "at most every 1m",
+        "interval must be at least",
     ),
     # --- shapes
     misshapen("typo", relay(hostnam="x"), "spec.hostnam", "did you mean hostname?"),
@@ -265,7 +268,7 @@ BAD_OTHERS: tuple[Bad, ...] = (
         "megabytes",
         relay(limits={"message": {"maxSize": "25MB"}}),
         "spec.limits.message.maxSize",
-        "A size is written like",
+        "Write a size as in 512Ki,",
     ),
     misshapen(
         "a number for a size",

@@ -70,7 +70,7 @@ class Port(Struct):
 class Host(Struct):
     """A host."""
 
-    port: Port = Field(Port(), description="Its port.")
+    port: Port = Field(Port(), description="Port to connect to.")
     ports: tuple[Port, ...] = Field((), max_length=2, description="Its other ports.")
     tags: dict[str, str] = Field(default_factory=dict, max_length=3, description="Its tags.")
 
@@ -96,7 +96,7 @@ def test_a_schema_is_inline_without_nulls_and_titles() -> None:
         "type": "object",
         "description": "A host.",
         "properties": {
-            "port": port | {"description": "Its port.", "default": {"number": 7}},
+            "port": port | {"description": "Port to connect to.", "default": {"number": 7}},
             "ports": {
                 "description": "Its other ports.",
                 "type": "array",

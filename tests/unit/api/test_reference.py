@@ -18,10 +18,10 @@ def test_the_committed_pages_are_current() -> None:
 
 def test_the_reference_tells_default_bounds_rules_and_what_acts() -> None:
     page = api_page()
-    assert "| `replicas` | integer 1 to 100 | `1` | yes | How many gateway pods" in page
+    assert "| `replicas` | integer 1 to 100 | `1` | yes | Number of gateway pods" in page
     assert "| `proxyProtocol` | object |  | not yet |" in page
     assert "### MailRelay `spec.listeners[].tls`" in page
-    assert "- HTTP has no StartTLS: set tls.mode to Implicit." in page
+    assert "- StartTLS is for SMTP only: set tls.mode to Implicit." in page
 
 
 def test_every_reason_is_explained() -> None:

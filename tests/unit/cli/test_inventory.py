@@ -73,8 +73,7 @@ def test_other_kinds_are_ignored_and_named() -> None:
         (relay("a") + relay("a"), "MailRelay mail/a is also in x.yaml:2; remove one of the two."),
         (
             relay("a").replace("hostname:", "hostnam:"),
-            "x.yaml:6: MailRelay mail/a: spec.hostnam: There is no such field; did you mean"
-            " hostname?",
+            "x.yaml:6: MailRelay mail/a: spec.hostnam: Unknown field; did you mean hostname?",
         ),
         (
             relay("a").replace("2525", "x"),

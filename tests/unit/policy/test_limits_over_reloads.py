@@ -44,7 +44,7 @@ def test_a_refusal_says_when_and_whose() -> None:
     assert limited.scope is Scope.NAMESPACE
     assert limited.problem.reason is Reason.RATE_LIMITED
     assert str(limited.problem.reply) == (
-        "451 4.7.1 The limit of 1 messages in 60 s of namespace shop is used up:"
+        "451 4.7.1 Rate limit of 1 message per 60 s for namespace shop exceeded:"
         " try again in 50 s (RateLimited)"
     )
 
