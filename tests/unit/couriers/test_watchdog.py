@@ -93,3 +93,4 @@ def test_every_state_has_a_deadline() -> None:
     assert all(deadlines.of(state) > 0 for state in State)
     assert deadlines.of(State.FINAL) == 600
     assert deadlines.of(State.DATA) == 120
+    assert deadlines.of(State.NOBODY) == 30, "a lone dot is no message"

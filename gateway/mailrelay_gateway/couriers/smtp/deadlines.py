@@ -64,8 +64,10 @@ class Deadlines:
                 return self.data
             case State.BODY:
                 return self.block
-            case State.FINAL | State.NOBODY:
+            case State.FINAL:
                 return self.final
+            case State.NOBODY:
+                return self.session  # nothing is at stake any more: nobody was taken
             case State.QUIT | State.CLOSED:
                 return self.quit
             case _:
