@@ -232,7 +232,8 @@ class QueueStore(Protocol):
         """Store a message. `done(None)` comes once it is durable.
 
         A body that is a FileBody at `body_path` belongs to the store from then on. After a Problem
-        the store has not kept it, whatever a later start finds.
+        the store has not kept it, whatever a later start finds, and its file is gone, unless the
+        store has failed.
         """
         ...
 

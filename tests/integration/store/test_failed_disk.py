@@ -144,7 +144,9 @@ async def test_want_of_descriptors_is_no_failed_disk(make_store: Make) -> None:
     assert answers[0] is not None and answers[0].reply.code == 451
     assert answers[1] is None, "an end is stored though a message beside it cannot be"
     assert not store.store.failed
+    assert not store.store.body_path(large.queue_id).exists(), "nobody will send it again"
     short = False
+    store.write_body(large.queue_id, b"z" * 500_000)
     assert await store.accept(to_store) is None
 
 

@@ -23,15 +23,17 @@ async def test_a_shell_that_holds_a_lock_is_waited_out(make_store: Make, tmp_pat
     store = make_store(failures=failures)
     store.open()
     job = await store.put("x@example.com", leased_at="a")
+    large = message("x@example.com")
+    body = store.write_body(large.queue_id, b"z" * 500_000)
+    large = message("x@example.com", queue_id=large.queue_id, body=body)
     shell = apsw.Connection(str(tmp_path / "spool" / "queue2.db"))
     shell.execute("BEGIN IMMEDIATE")
     with structlog.testing.capture_logs() as lines:
-        new = asyncio.create_task(
-            store.accept(entry(store.next(), message("x@example.com"), "x@example.com"))
-        )
+        new = asyncio.create_task(store.accept(entry(store.next(), large, "x@example.com")))
         end = asyncio.create_task(store.finish(job, moves(job, Result.DELIVERED)))
         problem = await asyncio.wait_for(new, 20)
         assert problem is not None and problem.reply.code == 451
+        assert not store.store.body_path(large.queue_id).exists()
         refused = store.store.problem()
         assert refused is not None and refused.reply.code == 451
         at_once = await store.accept(entry(store.next(), message("x@example.com"), "x@example.com"))

@@ -12,12 +12,14 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import apsw
 import structlog
 
+from mailrelay_gateway.file_body import FileBody
 from mailrelay_gateway.message.route import Choose, Route
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.disk import claiming, damage, reading, waiting
@@ -219,7 +221,17 @@ class DiskStore:
 
     def accept(self, entry: Entry, done: Done) -> None:
         """See QueueStore."""
+        body = entry.message.body
+        if isinstance(body, FileBody):
+            done = partial(self._answer_accept, body.path, done)
         self._group.submit(Accept(entry, done))
+
+    def _answer_accept(self, body: Path, done: Done, problem: Problem | None) -> None:
+        """A message that was not stored leaves no file, unless the disk may hold its record."""
+        if problem is not None and not self.failed:
+            with contextlib.suppress(OSError):
+                body.unlink()
+        done(problem)
 
     # --- delivering
 
