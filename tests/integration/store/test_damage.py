@@ -266,6 +266,29 @@ async def test_files_of_an_ordinary_crash_are_removed_and_others_kept(
     assert (tmp_path / "spool" / "quarantine" / "bodies" / "OLD").exists()
 
 
+async def test_a_body_whose_message_had_just_left_is_removed_however_old_it_is(
+    make_store: Make,
+) -> None:
+    """A crash between the commit and the removal of the file, in a later run than it came in."""
+    now = time.time()
+    store = make_store()
+    store.open(now=now - 10)
+    put = await store.put("x@example.com", body=b"k" * 300_000)
+    body = store.store.body_path(put.message.queue_id)
+    os.utime(body, (now - 5, now - 5))
+    await store.crash()
+    store = make_store()
+    store.open(now=now - 1)
+    os.link(body, body.with_name("aside"))
+    (job,) = await store.claim(want())
+    assert await store.finish(job, moves(job, Result.DELIVERED)) is None
+    await store.crash()
+    body.with_name("aside").rename(body)
+    opened = make_store().open(now=now)
+    assert opened.quarantine == Quarantine()
+    assert not body.exists()
+
+
 async def test_a_database_without_its_log_has_lost_something(
     make_store: Make, tmp_path: Path
 ) -> None:

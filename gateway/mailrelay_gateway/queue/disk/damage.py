@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from mailrelay_gateway.queue.disk.folder import SIDE_FILES, Layout, sync, write_
 from mailrelay_gateway.queue.store import Quarantine
 
 log = structlog.get_logger()
+
+#: Seconds: more than is lost when a time becomes a file's.
+_TICK = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +105,23 @@ def quarantine_marked(layout: Layout) -> None:
     )
 
 
-def put_away_strays(layout: Layout, known: set[str], last: Run | None, *, ordinary: bool) -> None:
+def put_away_strays(
+    layout: Layout, known: set[str], last: Run | None, *, now: float, ordinary: bool
+) -> None:
     """Body files that no message names.
 
     An ordinary crash leaves some: uploads that were never answered 250, and bodies of messages that
     had just left. `ordinary` says that the database is provably the one that ran last; then such a
     file is removed if it was written in that last run, so that no more than one run's are ever
-    there. All others may be the mail of a database that is gone: they go to quarantine/bodies.
+    there, or was named when that run began: the time of those that are named is set to `now`, as
+    the run begins. All others may be the mail of a database that is gone: they go to
+    quarantine/bodies.
     """
     moved = removed = 0
     for path in layout.bodies.iterdir():
         if path.name in known:
+            with contextlib.suppress(OSError):
+                os.utime(path, (now + _TICK, now + _TICK))
             continue
         found = path.lstat()
         if (

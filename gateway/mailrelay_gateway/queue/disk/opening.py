@@ -141,7 +141,7 @@ def _open(
         found, tables.adopted = _begin(tables, now=now, uncertain_until=uncertain_until)
         # A crash leaves the log of the database that ran; one without it has lost what was in it.
         ordinary = last is not None and _same(connection, last) and (last.clean or with_log)
-        damage.put_away_strays(layout, _files(connection), last, ordinary=ordinary)
+        damage.put_away_strays(layout, _files(connection), last, now=now, ordinary=ordinary)
         run = _note_run(tables, layout, now=now)
         opened = Opened(
             next_seq=connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM messages").get,
