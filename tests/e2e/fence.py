@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
+from dataclasses import replace
 from typing import Any
 
 from mailrelay_operator.api.mailrelay import MailRelaySpec
@@ -55,6 +56,30 @@ def planned(**spec: Any) -> dict[str, Manifest]:
         secrets.ca_secret(RELAY, Authority(certificate="c", key="k")),
     ]
     return {one["kind"]: one for one in made}
+
+
+def federated(audience: str) -> Manifest:
+    """The StatefulSet of a MailRelay that logs in with a token of the pod's, for this audience."""
+    login = {
+        "username": "robot@example.com",
+        "flow": "Federated",
+        "tokenURL": "https://login.example.com/token",
+        "clientID": "client",
+    }
+    smarthost = {"hosts": [{"host": "smtp.example.com"}], "auth": {"oauth2": login}}
+    read = MailRelaySpec.model_validate(
+        SPEC | {"upstreams": [{"name": "out", "smarthost": smarthost}]}
+    )
+    place = replace(PLACE, token_audiences=("api://AzureADTokenExchange",))
+    made = statefulset.stateful_set(RELAY, read, place=place, replicas=1, volume_size="10Gi")
+    (tokens,) = [
+        one for one in made["spec"]["template"]["spec"]["volumes"] if one["name"] == "tokens"
+    ]
+    (source,) = tokens["projected"]["sources"]
+    source["serviceAccountToken"]["audience"] = audience
+    if not audience:  # that of the API server, as Kubernetes has it
+        del source["serviceAccountToken"]["audience"]
+    return made
 
 
 def changed(manifest: Manifest, path: str, value: Any) -> Manifest:

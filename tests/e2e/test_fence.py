@@ -25,6 +25,7 @@ from tests.e2e.fence import (
     THEIRS,
     changed,
     claim,
+    federated,
     metadata,
     owner,
     planned,
@@ -124,6 +125,17 @@ def test_what_the_operator_plans_is_let_through(account: Account, kind: str) -> 
 
 def test_so_is_a_relay_with_an_ephemeral_queue(account: Account) -> None:
     account.apply(planned(queue={"ephemeral": {}})["StatefulSet"])
+
+
+def test_so_is_one_with_a_federated_login(account: Account) -> None:
+    account.apply(federated("api://AzureADTokenExchange"))
+
+
+@pytest.mark.parametrize(
+    "audience", ["", "https://kubernetes.default.svc", "mailrelay.dev/queue", "elsewhere"]
+)
+def test_a_token_of_another_audience_is_not_mounted(account: Account, audience: str) -> None:
+    assert "tokenAudiences of the chart" in refusal(lambda: account.apply(federated(audience)))
 
 
 # --- what a review could do with the account before

@@ -17,8 +17,19 @@ from typing import Any, Self
 
 from aiohttp import web
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDSA,
+    SECP256R1,
+    EllipticCurvePublicKey,
+    EllipticCurvePublicNumbers,
+)
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPrivateKey,
+    RSAPublicKey,
+    RSAPublicNumbers,
+)
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
@@ -26,6 +37,10 @@ CLIENT_SECRET = "a secret that~ends.in_punctuation"
 SCOPE = "https://outlook.office365.com/.default"
 #: How much the clocks of both sides may differ, in seconds.
 LEEWAY = 300.0
+
+
+#: Of RS256 and of ES256.
+PublicKey = RSAPublicKey | EllipticCurvePublicKey
 
 
 class Refused(Exception):
@@ -49,12 +64,13 @@ class TokenEndpoint:
     refresh_tokens: set[str] = field(default_factory=set)
     rotates: bool = True
     #: Of federated assertions and of Google's: public keys by issuer; and what they must say.
-    keys: dict[str, RSAPublicKey] = field(default_factory=dict)
+    keys: dict[str, PublicKey] = field(default_factory=dict)
     subjects: dict[str, str] = field(default_factory=dict)
     audience: str = "api://AzureADTokenExchange"
     fault: Callable[[], web.Response | None] = lambda: None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    port: int = 0
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: a free one
     forms: list[Mapping[str, str]] = field(default_factory=list)
     tokens: dict[str, float] = field(default_factory=dict)  # until when each is good
     at_once: int = 0  # requests at the same time
@@ -62,13 +78,13 @@ class TokenEndpoint:
     _runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
-        """Listen on a free port of 127.0.0.1."""
+        """Listen."""
         self.gate.set()
         app = web.Application()
         app.router.add_post("/token", self._token)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls)
+        site = web.TCPSite(self._runner, self.host, self.port, ssl_context=self.tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self
@@ -167,8 +183,7 @@ class TokenEndpoint:
         if key is None:
             raise Refused("invalid_client", f"no issuer {claims.get('iss')} is known", 700211, 401)
         try:
-            assert json.loads(_decoded(head))["alg"] == "RS256"
-            key.verify(_decoded(signature), f"{head}.{body}".encode(), PKCS1v15(), SHA256())
+            verify(key, json.loads(_decoded(head))["alg"], f"{head}.{body}", _decoded(signature))
         except InvalidSignature:
             raise Refused("invalid_client", "the signature is wrong", 700027, 401) from None
         return claims
@@ -179,6 +194,26 @@ class TokenEndpoint:
             raise Refused("invalid_client", f"{claims['sub']} for {audiences}", 700213, 401)
         if not claims["iat"] - LEEWAY <= self.now <= claims["exp"] + LEEWAY:
             raise Refused("invalid_grant", "Token must be in a reasonable timeframe")
+
+
+def verify(key: PublicKey, algorithm: str, signed: str, signature: bytes) -> None:
+    """InvalidSignature, if it is (RFC 7518 sections 3.3 and 3.4)."""
+    if isinstance(key, EllipticCurvePublicKey):
+        assert algorithm == "ES256"
+        r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
+        key.verify(encode_dss_signature(r, s), signed.encode(), ECDSA(SHA256()))
+    else:
+        assert algorithm == "RS256"
+        key.verify(signature, signed.encode(), PKCS1v15(), SHA256())
+
+
+def public_key(jwk: Mapping[str, str]) -> PublicKey:
+    """A key as an issuer publishes it (RFC 7517)."""
+    numbers = {name: int.from_bytes(_decoded(jwk[name]), "big") for name in "nexy" if name in jwk}
+    if jwk["kty"] == "EC":
+        assert jwk["crv"] == "P-256"
+        return EllipticCurvePublicNumbers(numbers["x"], numbers["y"], SECP256R1()).public_key()
+    return RSAPublicNumbers(e=numbers["e"], n=numbers["n"]).public_key()
 
 
 def assertion(key: RSAPrivateKey, **claims: object) -> str:

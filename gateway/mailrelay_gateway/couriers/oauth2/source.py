@@ -11,10 +11,10 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -34,7 +34,7 @@ from mailrelay_gateway.couriers.oauth2.requests import (
     secrets_of,
 )
 from mailrelay_gateway.couriers.oauth2.schedule import Held, pause, take, usable
-from mailrelay_gateway.egress.client import Answer, Egress, Unreachable
+from mailrelay_gateway.egress.client import Answer, Unreachable
 from mailrelay_gateway.egress.rules import NotAllowed
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.reasons import Reason
@@ -52,11 +52,26 @@ REMEMBERED = 1.0
 USUAL_SKEW = 30.0
 
 
+class Post(Protocol):
+    """How an endpoint is asked: `Egress`, as far as it is needed here."""
+
+    async def post(
+        self,
+        url: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str],
+        tls: ssl.SSLContext | None = None,
+    ) -> Answer:
+        """The answer, within a deadline. Raises NotAllowed and Unreachable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSurroundings:
     """What all sources share. `clock` gives Unix seconds."""
 
-    egress: Egress
+    egress: Post
     metrics: Metrics
     kept: KeptTokens | None = None
     tokens: Path = Path(TOKENS_FOLDER)
