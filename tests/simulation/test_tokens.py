@@ -66,6 +66,7 @@ class World:
     endpoint: Endpoint
     source: TokenSource
     failures: list[NoToken]
+    returns: list[None]
 
 
 def live(story: Callable[[World], Coroutine[Any, Any, None]], number: int = 0) -> None:
@@ -74,12 +75,20 @@ def live(story: Callable[[World], Coroutine[Any, Any, None]], number: int = 0) -
     async def run() -> None:
         endpoint = Endpoint()
         failures: list[NoToken] = []
+        returns: list[None] = []
         around = TokenSurroundings(
             egress=endpoint, metrics=Metrics(), rng=random.Random(number), clock=lambda: 0.0
         )
-        source = TokenSource("up", SETTINGS, around, context=None, on_failure=failures.append)
+        source = TokenSource(
+            "up",
+            SETTINGS,
+            around,
+            context=None,
+            on_failure=failures.append,
+            on_token=lambda: returns.append(None),
+        )
         try:
-            await story(World(endpoint, source, failures))
+            await story(World(endpoint, source, failures, returns))
         finally:
             source.stop()
 
@@ -100,6 +109,7 @@ def test_for_a_day_there_is_always_a_token(number: int) -> None:
             assert loop.time() == now  # nobody waits for it
         assert 24 <= len(world.endpoint.asked) <= 30
         assert not world.failures
+        assert not world.returns
 
     live(story, number)
 
@@ -126,6 +136,7 @@ def test_an_hour_away_costs_nothing_until_the_token_ends_and_little_after() -> N
         back = len(world.endpoint.asked)
         await asyncio.sleep(361)  # the longest pause, with its jitter
         assert len(world.endpoint.asked) > back
+        assert len(world.returns) == 1
         assert isinstance(await world.source.token(), str)
 
     live(story)

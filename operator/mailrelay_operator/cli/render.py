@@ -14,6 +14,7 @@ import click
 import yaml
 
 from mailrelay_gateway.contract.documents import Certificate
+from mailrelay_operator.api.mailrelay import MailRelay
 from mailrelay_operator.api.names import ANNOTATION_MINTED, SECRET_TYPE_BINDING
 from mailrelay_operator.cli.documents import FileProblem, FilesUnusable, read_stdin
 from mailrelay_operator.cli.file_facts import facts_of, of_relay, senders_of
@@ -36,6 +37,8 @@ from mailrelay_operator.plan.facts import (
 from mailrelay_operator.plan.objects import Manifest, secret_data
 from mailrelay_operator.plan.survey import own_objects, referenced_objects
 from mailrelay_operator.plan.together import Together, plan_together
+from mailrelay_operator.plan.token_logins import oauth2_of
+from mailrelay_operator.plan.verdicts import read_relay
 
 MINTED = "<minted>"
 REDACTED = "<redacted>"
@@ -66,8 +69,22 @@ def render(files: tuple[str, ...]) -> None:
 def plan_without_minting(inventory: Inventory, relay: Key, *, now: datetime) -> Together:
     """The plan for a cluster in which nothing of this relay exists yet and all goes well."""
     mine = of_relay(inventory, relay)
-    facts = facts_of(mine, relay, {}, senders=senders_of(mine), place=Place(), now=now)
+    # What the chart would have to allow, it does allow.
+    place = Place(token_audiences=_audiences(mine))
+    facts = facts_of(mine, relay, {}, senders=senders_of(mine), place=place, now=now)
     return plan_together(_with_absences(facts), mint=placeholders, mint_for=_placeholder)
+
+
+def _audiences(mine: Inventory) -> tuple[str, ...]:
+    """Those that logins ask tokens of."""
+    models = [read_relay(manifest) for manifest in mine.relays.values()]
+    return tuple(
+        login.effective_audience
+        for model in models
+        if isinstance(model, MailRelay)
+        for upstream in model.spec.upstreams
+        if (login := oauth2_of(upstream)) is not None and login.effective_audience
+    )
 
 
 def placeholders(asked: Wanted) -> Material:

@@ -20,6 +20,7 @@ from mailrelay_gateway.contract.oauth2 import OAuth2, SaslMechanism, token_file_
 from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_gateway.couriers.oauth2.kept import KeptTokens
 from mailrelay_gateway.couriers.smarthost.courier import SmarthostCourier
+from mailrelay_gateway.couriers.smtp.health import Probing
 from mailrelay_gateway.egress.client import Egress
 from mailrelay_gateway.egress.rules import Rules
 from mailrelay_gateway.message.envelope import Result
@@ -76,6 +77,7 @@ def run(
     rules: Rules = LOOPBACK,
     kept: KeptTokens | None = None,
     tokens: Path = Path("/nowhere"),
+    probing: Probing = PROBING,
 ) -> SmarthostCourier:
     """A courier for one server at this port, with this login."""
     rig.courier = SmarthostCourier(
@@ -83,7 +85,7 @@ def run(
         rig.metrics,
         resolver=rig.names,
         deadlines=DEADLINES,
-        probing=PROBING,
+        probing=probing,
         egress=Egress(rig.names, rules),
         kept=kept,
         tokens=tokens,
@@ -257,6 +259,19 @@ async def test_an_endpoint_that_is_away_costs_no_mail(rig: Rig, endpoint: TokenE
     assert results == {Result.DELIVERED}
 
 
+async def test_a_token_that_is_there_again_ends_the_hold_at_once(
+    rig: Rig, endpoint: TokenEndpoint
+) -> None:
+    endpoint.fault = lambda: web.Response(status=503, headers={"Retry-After": "1"})
+    server = await rig.serve(asks_for(endpoint, "XOAUTH2"))
+    never = Probing(first=10_000.0, longest=10_000.0, spread=0.0)
+    run(rig, server.port, login(endpoint, rig), probing=never)
+    rig.work.add(attempt())
+    await until(lambda: rig.work.holds, "a hold")
+    endpoint.fault = lambda: None
+    await delivered(rig, 1)
+
+
 async def test_a_rotated_refresh_token_outlives_the_process(
     rig: Rig, endpoint: TokenEndpoint, tmp_path: Path
 ) -> None:
@@ -287,6 +302,7 @@ async def test_of_a_kept_refresh_token_that_is_refused_the_given_one_takes_the_p
     rig.work.add(attempt())
     await delivered(rig, 1)
     assert [form["refresh_token"] for form in endpoint.forms] == ["revoked meanwhile", "given"]
+    assert not rig.work.holds
 
 
 async def test_a_federated_login_shows_the_pod_s_newest_token(

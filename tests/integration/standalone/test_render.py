@@ -3,7 +3,7 @@
 import yaml
 
 from mailrelay_operator import __version__
-from tests.integration.standalone.conftest import invoke, sandbox_yaml
+from tests.integration.standalone.conftest import ROOT, invoke, sandbox_yaml
 from tests.integration.standalone.test_what_cannot_run import SMARTHOST
 
 LOGIN = """
@@ -63,3 +63,16 @@ def test_a_missing_secret_is_said_and_ends_with_2() -> None:
     done = invoke("render", "-", stdin=SMARTHOST)
     assert done.returncode == 2
     assert "Secret mail/upstream of upstream smarthost does not exist; create it." in done.stderr
+
+
+def test_a_login_by_token_shows_its_volume_and_none_of_its_secrets() -> None:
+    text = (ROOT / "examples" / "5-office365.yaml").read_text()
+    secret = "            clientSecretRef: {name: entra-app, key: client-secret}\n"
+    assert secret in text
+    federated = text.replace(secret, "            audience: my-idp\n")
+    federated = federated.replace("flow: ClientCredentials", "flow: Federated")
+    for content, volume in ((text, False), (federated, True)):
+        done = invoke("render", "-", stdin=content)
+        assert done.returncode == 0, done.stderr
+        assert "replace-me" not in done.stdout
+        assert ("audience: my-idp" in done.stdout) is volume

@@ -90,16 +90,18 @@ class TokenSource:
         *,
         context: ssl.SSLContext | None,
         on_failure: Callable[[NoToken], None],
+        on_token: Callable[[], None],
     ) -> None:
         """Fetch a first token at once, and a new one before each ends. `context`: to trust at the
         endpoint instead of the system's authorities. `on_failure` is told when there is no token
-        and none was to be had, asked for or not.
+        and none was to be had, asked for or not, and `on_token` when there is one again.
         """
         self.settings = settings
         self._upstream = upstream
         self._around = around
         self._context = context
         self._on_failure = on_failure
+        self._on_token = on_token
         self._loop = asyncio.get_running_loop()
         self._held: Held | None = None
         self._fetching: asyncio.Task[NoToken | None] | None = None
@@ -110,6 +112,7 @@ class TokenSource:
         self._refresh_token = ""  # newer than the configuration's
         self._kept_read = False
         self._skew = 0.0  # the endpoint's clock less ours
+        self._learnt = False  # by a refusal, what to show instead
         self._stopped = False
         around.metrics.oauth_token_expiry_seconds(upstream).ends_at = 0.0
         self._begin()
@@ -200,10 +203,9 @@ class TokenSource:
     async def _fetch(self) -> NoToken | None:
         """None: there is a new token."""
         try:
-            skew = self._skew
+            self._learnt = False
             found = await self._ask()
-            if isinstance(found, NoToken) and found.refused and abs(self._skew - skew) > USUAL_SKEW:
-                # What we showed was dated by a clock that is not the endpoint's: now it is known.
+            if isinstance(found, NoToken) and found.refused and self._learnt:
                 found = await self._ask()
         except asyncio.CancelledError:
             raise
@@ -229,8 +231,10 @@ class TokenSource:
         self._show()
         if failure is None:
             assert self._held is not None
-            self._failures = 0
+            again, self._failures = self._failures > 0, 0
             self._again_at(self._held.renew_at)
+            if again:
+                self._on_token()
             return
         self._failures += 1
         self._failed_at = now
@@ -299,14 +303,17 @@ class TokenSource:
         secrets = secrets_of(settings, refresh_token, own_token)
         found = read_answer(answer.status, answer.headers, answer.body, secrets=secrets)
         skew = clock_skew(answer.headers, self._around.clock())
+        # Assertions are dated by the endpoint's clock.
+        self._learnt = abs(skew - self._skew) > USUAL_SKEW
         self._skew = skew if abs(skew) > USUAL_SKEW else 0.0
         if isinstance(found, Grant):
             if isinstance(settings.grant, RefreshToken) and found.refresh_token:
                 await self._rotated(found.refresh_token, refresh_token)
             return found
         if refresh_token and found.error == "invalid_grant":
-            # The one that we kept has been revoked or overtaken: next time the one that was given.
+            # The one that we kept has been revoked or overtaken: now for the one that was given.
             self._refresh_token = ""
+            self._learnt = True
             await self._on_disk(lambda kept: kept.forget(self._upstream))
         told = f"token endpoint {found.detail}"
         if self._skew:

@@ -18,6 +18,7 @@ from enum import Enum, auto
 from mailrelay_gateway.contract.documents import HostPort
 from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_gateway.couriers.replies.classify import Failure
+from mailrelay_gateway.message.effect import PauseUntil
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.states import Phase
 
@@ -160,6 +161,13 @@ def pause(failures: int, settings: Probing, jitter: float) -> float:
     """
     plain = settings.first * settings.factor ** min(failures - 1, 32)
     return min(plain, settings.longest) * (1 + settings.spread * (2 * jitter - 1))
+
+
+def rest(failure: Failure, seconds: float, now: float) -> float:
+    """Seconds that a hold lasts at least: these, or until the Unix time that the upstream named."""
+    if isinstance(failure.effect, PauseUntil):
+        return max(seconds, failure.effect.moment(now) - now)
+    return seconds
 
 
 def order_hosts(

@@ -53,9 +53,11 @@ class Opener:
         owner: Owner[Connection],
         *,
         on_no_token: Callable[[Failure], None],
+        on_token: Callable[[], None],
     ) -> None:
         """Open nothing yet; `hostname` is what EHLO says, `owner` whose connections they are.
-        `on_no_token` is told when there is no access token for a login that needs one.
+        `on_no_token` is told when there is no access token for a login that needs one, and
+        `on_token` when there is one again.
         """
         self._loop = asyncio.get_running_loop()
         self._around = surroundings
@@ -67,6 +69,7 @@ class Opener:
         self.defect: Failure | None = None
         self._tls_context: ssl.SSLContext | None = None
         self._on_no_token = on_no_token
+        self._on_token = on_token
         self._tokens: TokenSource | None = None
         self._take(upstream, hostname)
 
@@ -158,6 +161,7 @@ class Opener:
             self._around.tokens,
             context=context,
             on_failure=self._no_token,
+            on_token=self._on_token,
         )
 
     def _no_token(self, found: NoToken) -> None:

@@ -22,7 +22,7 @@ from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.couriers.smtp.deadlines import READ_FIRST
 from mailrelay_gateway.couriers.smtp.former import Former
-from mailrelay_gateway.couriers.smtp.health import Action, Happening, Health, pause, step
+from mailrelay_gateway.couriers.smtp.health import Action, Happening, Health, pause, rest, step
 from mailrelay_gateway.couriers.smtp.opener import Opener
 from mailrelay_gateway.couriers.smtp.openings import Plan, Scene, plan_opening
 from mailrelay_gateway.couriers.smtp.restraint import Restraint
@@ -31,7 +31,7 @@ from mailrelay_gateway.couriers.smtp.slowing import Slowing
 from mailrelay_gateway.couriers.smtp.stalls import Waiting, describe, more_patience, stalled_at
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
 from mailrelay_gateway.couriers.smtp.transport import Opened, Opening
-from mailrelay_gateway.message.effect import Cap, Effect, PauseUntil, Split
+from mailrelay_gateway.message.effect import Cap, Effect, Split
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
@@ -59,7 +59,14 @@ class Pool:
         self._lane = LaneKey(upstream.name)
         self._around = surroundings
         self._loop = asyncio.get_running_loop()
-        self._opener = Opener(upstream, hostname, surroundings, self, on_no_token=self._no_token)
+        self._opener = Opener(
+            upstream,
+            hostname,
+            surroundings,
+            self,
+            on_no_token=self._no_token,
+            on_token=self._token_again,
+        )
         self._most = upstream.connections
         self._health = Health(since=surroundings.clock())
         self._breaker = Breaker()
@@ -370,10 +377,8 @@ class Pool:
                 return
             # A defect of ours must not end the pool: hold, log, try again.
             log.exception("internal_error", upstream=self.name)
-            failure = Failure(
-                Phase.CONNECT, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
-            )
-            opened = Opened(failure=failure)
+            words = f"{type(error).__name__}: {error}"
+            opened = Opened(failure=Failure(Phase.CONNECT, Reason.INTERNAL_ERROR, words))
         # Nothing is awaited from here on: it was not cancelled.
         self._shortage.over()
         self._openings = {
@@ -417,6 +422,12 @@ class Pool:
         idle = not self._connections and not self._openings
         if idle and self._health.state is not UpstreamState.HELD:
             self._happened(Happening.FAILED, failure)
+
+    def _token_again(self) -> None:
+        """What held the upstream is over: there is no need to wait for the next probe."""
+        if self._health.state is UpstreamState.HELD and self._health.phase is Phase.TOKEN:
+            self._probe_at = self._loop.time()
+            self._decide_soon()
 
     def _note_fruit(self, connection: Connection) -> None:
         """Whether it was of any use before it was closed on us."""
@@ -463,10 +474,7 @@ class Pool:
         if self._stopping:
             return  # the name may be another pool's by now: only that one may hold and release it
         around = self._around
-        seconds = self._pause()
-        if isinstance(failure.effect, PauseUntil):
-            now = around.clock()
-            seconds = max(seconds, failure.effect.moment(now) - now)
+        seconds = rest(failure, self._pause(), around.clock())
         self._probe_at = self._loop.time() + seconds
         telling.held(self.name, failure, seconds, around)
         self._decide_soon()
