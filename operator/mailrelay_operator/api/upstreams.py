@@ -225,8 +225,12 @@ class Pace(Struct):
         return self.per.seconds >= 1
 
 
+#: The kinds of upstreams: a field of Upstream each.
+KINDS = ("smarthost", "direct", "sandbox")
+
+
 class Upstream(Struct):
-    """Where mail is sent; exactly one of smarthost, direct and sandbox."""
+    """Where mail is sent: an upstream of exactly one kind."""
 
     name: Label = Field(
         description="Name of the upstream: routes refer to it, and it is a label of metrics."
@@ -266,12 +270,12 @@ class Upstream(Struct):
     )
 
     @rule(
-        "[has(self.smarthost), has(self.direct), has(self.sandbox)].exists_one(given, given)",
-        "Set exactly one of smarthost, direct and sandbox.",
+        f"[{', '.join(f'has(self.{kind})' for kind in KINDS)}].exists_one(given, given)",
+        f"Set exactly one of {', '.join(KINDS[:-1])} and {KINDS[-1]}.",
     )
     def is_exactly_one_kind(self) -> bool:
         """Make sure there is exactly one kind of upstream."""
-        return sum(kind is not None for kind in (self.smarthost, self.direct, self.sandbox)) == 1
+        return sum(getattr(self, kind) is not None for kind in KINDS) == 1
 
     @rule(
         "!has(self.replies) || self.replies.all(one, self.replies.exists_one(other, other.name =="

@@ -98,28 +98,6 @@ def is_placeholder(document: RelayDocument) -> bool:
     return document.relay.name == ""
 
 
-_PLACEHOLDER = encode(
-    RelayDocument(
-        relay=documents.RelayReference(namespace="", name="", uid="", generation=0),
-        hostname="",
-        suspend=False,
-        replicas=1,
-        listeners=(),
-        upstreams=(),
-        limits=documents.Limits(
-            max_size=1,
-            max_recipients=1,
-            on_too_many_recipients=documents.OnTooManyRecipients.REJECT_MESSAGE,
-            rates=(),
-        ),
-        retry=documents.Retry(give_up_after=1, max_interval=1),
-        admin_token_sha256="",
-        admin_certificate=None,
-        egress=documents.Egress(allowed_cidrs=(), loopback=False, proxy=""),
-    )
-)
-
-
 def _listener(
     listener: Listener,
     resolved: Resolved,
@@ -191,3 +169,20 @@ def _limits(spec: MailRelaySpec) -> documents.Limits:
             for rate in spec.limits.rates
         ),
     )
+
+
+#: In the place of a relay's document that is not there. A spec that is never in force makes it, so
+#: that it has every field.
+_PLACEHOLDER = encode(
+    relay_document(
+        MailRelaySpec.model_validate(
+            {"hostname": "nobody.invalid", "upstreams": [{"name": "none", "sandbox": {}}]}
+        ),
+        relay=documents.RelayReference(namespace="", name="", uid="", generation=0),
+        resolved=Resolved(),
+        own_certificate=None,
+        admin_token_sha256="",
+        replicas=1,
+        place=Place(),
+    ).model_copy(update={"listeners": (), "upstreams": ()})
+)
