@@ -75,6 +75,8 @@ COUNT_INTERVAL = 1.0
 COUNT_SHARE = 0.02
 #: Seconds for which a lease holds in a store that several gateways share: longer than any attempt.
 LEASE = 3600.0
+#: Seconds for which a message is put off whose body cannot be read, at most: a person is to look.
+PUT_OFF = 3600.0
 
 
 class Courier(Protocol):
@@ -442,7 +444,12 @@ class Scheduler:
         """Lease ahead what the connections of a lane will need next."""
         wants = self._turns.wants(lane, self._loop.time()) if lane.turns else ()
         if wants:
-            lease = Lease(owner=self._owner, ends_at=self._clock() + LEASE)
+            now = self._clock()
+            lease = Lease(
+                owner=self._owner,
+                ends_at=now + LEASE,
+                put_off_until=now + min(PUT_OFF, self._policy.max_interval),
+            )
             self._store.claim(wants, lease, partial(self._claimed, lane, wants))
         if lane.startable.length:
             self._wake(lane)

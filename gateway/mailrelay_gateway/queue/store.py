@@ -36,10 +36,13 @@ class StoreError(RuntimeError):
 class Lease:
     """Who tries, and until when nobody else may (Unix seconds): in a store that several gateways
     share, leases past their end are uncertain. A store with one owner at a time needs neither.
+
+    `put_off_until` is for messages whose body cannot be read.
     """
 
     owner: str
     ends_at: float
+    put_off_until: float
 
 
 @dataclass(slots=True, eq=False)
@@ -246,7 +249,8 @@ class QueueStore(Protocol):
 
         All READY recipients of a message on one route make one job (at most 1,000; pinned ones
         apart from others). A message whose body cannot be read is not given but deferred with
-        InternalError for an hour, and logged. Fewer jobs than wanted: there are no more.
+        InternalError until `lease.put_off_until`, and logged. Fewer jobs than wanted: there are
+        no more.
         """
         ...
 

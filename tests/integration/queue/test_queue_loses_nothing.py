@@ -5,6 +5,7 @@ we restart.
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import apsw
@@ -254,6 +255,26 @@ async def test_a_queue_of_a_size_refuses_before_it_is_reached(
             assert problem.reason is Reason.INSUFFICIENT_STORAGE
             with pytest.raises(Refused):
                 await rig.submit("a@x.example")
+
+
+async def test_a_body_that_is_gone_is_looked_for_as_seldom_as_a_message_is_tried(
+    tmp_path: Path,
+) -> None:
+    """A time beyond any pause would count as given by a clock that was ahead, and be READY."""
+    found = config("u", max_interval=60.0)
+    async with running(tmp_path, found, always(Result.DELIVERED)) as rig:
+        rig.courier.paused = True
+        queue_id = rig.scheduler.new_id()
+        body = rig.scheduler.body_path(queue_id)
+        body.write_bytes(b"A: b\r\n\r\n" + b"x" * 300_000)
+        await rig.accept(_message(queue_id, body), "someone@x.example")
+    body.unlink()
+    waits = "SELECT next_at FROM recipients WHERE next_at IS NOT NULL"
+    async with running(tmp_path, found, always(Result.DELIVERED)):
+        await until(lambda: rows(tmp_path, waits))
+    [(next_at,)] = rows(tmp_path, waits)
+    assert isinstance(next_at, float)
+    assert next_at <= time.time() + 60.0
 
 
 def _message(queue_id: str, body: bytes | Path = b"A: b\r\n\r\nhi\r\n") -> Message:

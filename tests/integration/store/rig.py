@@ -39,7 +39,7 @@ A = Route(("a",))
 B = Route(("b",))
 AB = Route(("a", "b"))
 POLICY = RetryPolicy(give_up_after=86400.0, max_interval=3600.0)
-LEASE = Lease(owner="me", ends_at=NOW + 3600)
+LEASE = Lease(owner="me", ends_at=NOW + 3600, put_off_until=NOW + 3600)
 TEAM = Identity(namespace="team", name="app", uid="uid-1", username="team.app")
 OTHER = Identity(namespace="other", name="app", uid="uid-2", username="other.app")
 

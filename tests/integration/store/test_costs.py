@@ -75,7 +75,7 @@ def test_a_claim_does_not_see_the_backlog_of_others(tmp_path: Path) -> None:
         jobs: list[Job] = []
 
         def work(there: Tables = there, jobs: list[Job] = jobs) -> None:
-            jobs += claim(there, [want()], now=NOW, effects=Effects())
+            jobs += claim(there, [want()], put_off_until=NOW, effects=Effects())
 
         taken.append(steps.of(work))
         assert len(jobs) == 3
@@ -92,7 +92,7 @@ def test_a_claim_of_few_does_not_see_the_senders_own_backlog(tmp_path: Path) -> 
         steps = Steps(there.connection)
 
         def work(there: Tables = there) -> None:
-            claim(there, [want(sender="uid-2", messages=10)], now=NOW, effects=Effects())
+            claim(there, [want(sender="uid-2", messages=10)], put_off_until=NOW, effects=Effects())
 
         taken.append(steps.of(work))
         there.connection.close()

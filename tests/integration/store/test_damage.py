@@ -22,6 +22,7 @@ from mailrelay_gateway.queue.item import State
 from mailrelay_gateway.queue.store import Quarantine
 from mailrelay_gateway.reasons import Reason
 from tests.integration.store.rig import (
+    LEASE,
     NOW,
     A,
     StoreRig,
@@ -131,7 +132,7 @@ async def test_damage_found_while_serving_is_quarantined_at_the_next_start(
     store = make_store(failures=failures)
     assert store.open().messages == 60, "the damage is not seen at the start"
     answer: list[object] = []
-    store.store.claim([want(messages=60)], None, answer.append)  # type: ignore[arg-type]
+    store.store.claim([want(messages=60)], LEASE, answer.append)
     refused = await store.accept(entry(store.next(), message("x@example.com"), "x@example.com"))
     assert refused is not None and refused.reply.code == 451
     assert store.store.failed and len(failures) == 1

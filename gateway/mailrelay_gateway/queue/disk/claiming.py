@@ -25,8 +25,6 @@ from mailrelay_gateway.reasons import Reason
 
 #: Recipients of one job: as many as any upstream takes in one transaction (Postfix offers 1,000).
 MAX_RECIPIENTS = 1_000
-#: Seconds for which a message is put off whose body cannot be read. A person is to look.
-PUT_OFF = 3600.0
 
 #: Of `messages`, in the order that `read_message` takes them.
 MESSAGE_COLUMNS = (
@@ -54,14 +52,16 @@ class _Candidate:
     whole: bool
 
 
-def claim(tables: Tables, wants: Sequence[Want], *, now: float, effects: Effects) -> list[Job]:
+def claim(
+    tables: Tables, wants: Sequence[Want], *, put_off_until: float, effects: Effects
+) -> list[Job]:
     """Lease what is wanted, and give it in the order of `wants`."""
     jobs: list[Job] = []
     for want in wants:
         route = tables.names.known_route(want.route)
         sender = tables.names.known_sender(want.sender)
         if route is not None and sender is not None:
-            _claim_one(tables, want, route, sender, jobs, now, effects)
+            _claim_one(tables, want, route, sender, jobs, put_off_until, effects)
     return jobs
 
 
@@ -71,7 +71,7 @@ def _claim_one(
     route: int,
     sender: int,
     jobs: list[Job],
-    now: float,
+    put_off_until: float,
     effects: Effects,
 ) -> None:
     given = octets = 0
@@ -113,7 +113,7 @@ def _claim_one(
         tables.connection.execute(
             f"UPDATE recipients SET state={int(State.DEFERRED)}, next_at=?, reason=?, reply=''"
             f" WHERE {_READY_OF_THESE}",
-            (now + PUT_OFF, Reason.INTERNAL_ERROR.value, json.dumps(list(damaged)), route),
+            (put_off_until, Reason.INTERNAL_ERROR.value, json.dumps(list(damaged)), route),
         )
 
 

@@ -241,7 +241,7 @@ class DiskStore:
         """See QueueStore. One gateway owns the folder: the lease has no end."""
 
         def run(tables: Tables, effects: Effects) -> list[Job]:
-            return claiming.claim(tables, wants, now=self._clock(), effects=effects)
+            return claiming.claim(tables, wants, put_off_until=lease.put_off_until, effects=effects)
 
         self._group.submit(Call(run, done))
 

@@ -171,7 +171,7 @@ class Writer:
                 "body_damaged",
                 queue_id=queue_id,
                 error=why,
-                hint="Not sent; tried again in an hour. Restore the body, or drop the message.",
+                hint="Not sent; tried again later. Restore the body, or drop the message.",
             )
 
     # --- somebody else's lock
