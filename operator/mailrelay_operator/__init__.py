@@ -1,6 +1,6 @@
-"""The control plane: MailRelay, MailSender and MailDomain become objects and configuration.
+"""The control plane: turns MailRelay, MailSender and MailDomain into objects and configuration.
 
-Of the gateway it may import `mailrelay_gateway.config` only: the contract between the two.
+It may import only the contract (`mailrelay_gateway.contract`) of the gateway.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Wires the operator: settings, the one client, memory, workers, watches. Decides nothing."""
+"""Wires the operator: settings, the API client, the store, workers and watches. No decisions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 
 def main() -> int:
-    """The exit code of a whole life: 2 when the environment cannot be used."""
+    """Run the operator and return its exit code: 2 if the environment is invalid."""
     try:
         settings = read_settings(os.environ)
     except SettingsUnusable as error:

@@ -1,9 +1,9 @@
-"""The ONLY importer of kopf: login, probe, and `run`, the life of the process.
+"""The ONLY importer of kopf: login, probe, and `run`, which runs the process.
 
-kopf owns the process: start, signals, liveness, and that the death of one task is the death of all.
-It watches nothing and writes nothing: what is watched is kept by reflectors of our own, which tell
-what was deleted while nobody watched, go on through whatever the API server answers, and keep of
-each object only what is read (docs/adr).
+kopf manages the process: start, signals, liveness, and the end of all tasks when one ends. It
+watches nothing and writes nothing: the reflectors in cluster/ do the watching. They also report
+what was deleted while the watch was down, survive any answer of the API server, and keep only the
+fields that are read (docs/adr).
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from mailrelay_operator.api.metadata import GROUP
 #: Seconds. kopf leaves most of these unset.
 CONNECT_TIMEOUT = 10.0
 REQUEST_TIMEOUT = 30.0
-#: Seconds from SIGTERM to SIGKILL by ourselves, within the pod's own 30.
+#: Seconds from SIGTERM until the process kills itself, within the pod's 30.
 EXIT_TIMEOUT = 20.0
 
 
 class _Forever:
-    """Pauses between tries without end: an API server that is away when the process starts is no
-    reason to end it."""
+    """Endless pauses between retries: an unavailable API server at startup must not end the
+    process."""
 
     def __iter__(self) -> Iterator[float]:
         return itertools.chain((1.0, 2.0), itertools.repeat(5.0))
 
 
 def framework_settings() -> kopf.OperatorSettings:
-    """kopf's settings, as PITFALLS taught: deadlines everywhere, nothing written, no scanning,
-    no peering."""
+    """kopf's settings: deadlines everywhere, no writes, no scanning, no peering."""
     settings = kopf.OperatorSettings()
     settings.networking.request_timeout = REQUEST_TIMEOUT
     settings.networking.connect_timeout = CONNECT_TIMEOUT
@@ -45,8 +44,7 @@ def framework_settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.queueing.exit_timeout = 0.5
     settings.process.ultimate_exiting_timeout = EXIT_TIMEOUT
-    # Never used, since nothing is ever stored; the default names would collide with other
-    # operators'.
+    # Unused, since nothing is stored; the default names would collide with other operators'.
     settings.persistence.finalizer = f"{GROUP}/unused"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
@@ -54,12 +52,12 @@ def framework_settings() -> kopf.OperatorSettings:
 
 
 def framework_registry(*, stuck: Callable[[], str | None]) -> kopf.OperatorRegistry:
-    """All handlers. `stuck` names what stands still, so that the process should be replaced."""
+    """All handlers. `stuck` names the task that no longer makes progress, if any."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
     def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        # Not by the client library, whose versions break it (kopf #1308).
+        # Not through the client library, whose releases break it (kopf #1308).
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
     @kopf.on.probe(registry=registry, id="loops")
@@ -67,7 +65,7 @@ def framework_registry(*, stuck: Callable[[], str | None]) -> kopf.OperatorRegis
         standing = stuck()
         if standing is not None:
             # Anything but a PermanentError would be retried in 60 s while the probe hangs.
-            raise kopf.PermanentError(f"{standing} stands still")
+            raise kopf.PermanentError(f"{standing} makes no progress")
         return "alive"
 
     return registry
@@ -80,8 +78,8 @@ async def run(
     probe_port: int,
     beside: Mapping[str, Coroutine[Any, Any, None]],
 ) -> None:
-    """Run kopf and the tasks `beside` it, by name, until SIGTERM or until one of them ends: none
-    of them should, so that a dead worker ends the process and Kubernetes starts it again."""
+    """Run kopf and the named tasks `beside` it until SIGTERM or until one of them ends. A task that
+    ends, ends the process, so that Kubernetes restarts it."""
     before = asyncio.all_tasks()
     tasks = list(
         await kopf.spawn_tasks(

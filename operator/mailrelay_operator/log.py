@@ -1,4 +1,4 @@
-"""The operator's log: one JSON object a line on stdout, its own and its libraries'.
+"""The operator's log: one JSON object per line on stdout, including the libraries' lines.
 
 Events and keys are those of docs/logs.md, the same as the gateway's. No Secret's content is ever
 logged.
@@ -15,12 +15,12 @@ import structlog
 
 from mailrelay_gateway.contract.log_lines import log_line
 
-#: Chatty below warnings.
+#: Libraries that log too much below WARNING.
 LIBRARIES = ("kopf", "aiohttp", "aiohttp_retry", "asyncio", "kubernetes")
 
 
 def configure(level: str, stream: BinaryIO) -> None:
-    """Send all of structlog, and what libraries log, to `stream`."""
+    """Send structlog's lines and those of libraries to `stream`."""
     structlog.configure(
         processors=[_render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -34,9 +34,8 @@ def configure(level: str, stream: BinaryIO) -> None:
 
 
 class _FromLibraries(logging.Handler):
-    """What kopf, aiohttp and others log with the standard library, as lines of ours. The gateway
-    has the same few lines: both may import the contract only, which is pure, and this is not.
-    """
+    """Logs the records of kopf, aiohttp and other libraries as JSON lines. Duplicated in the
+    gateway: the two share only the contract, which is pure."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()

@@ -1,5 +1,4 @@
-"""The environment, read once, as a frozen Settings. Nothing else in the operator reads the
-environment."""
+"""The operator's settings, read once from the environment. No other module reads it."""
 
 from __future__ import annotations
 
@@ -19,17 +18,17 @@ _OBJECT = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class SettingsUnusable(ValueError):
-    """A variable that cannot be used: its name, what was seen, and what to do."""
+    """An invalid environment variable: its name, its value, and what to do."""
 
     def __init__(self, variable: str, seen: str, sentence: str) -> None:
-        """Name the variable."""
+        """Describe the variable and its value."""
         super().__init__(f"{variable}={seen!r}: {sentence}")
         self.variable = variable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How this operator runs. `watch_namespaces` None: the whole cluster; `gateway_user` None: the
+    """The operator's settings. `watch_namespaces` None: the whole cluster; `gateway_user` None: the
     platform chooses one. Port 0: any free port, for tests."""
 
     gateway_image: str
@@ -53,11 +52,11 @@ class Settings:
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """The settings of this environment; SettingsUnusable names the first variable that is wrong."""
+    """The settings of this environment; raises SettingsUnusable for the first invalid variable."""
     image = environment.get("MAILRELAY_GATEWAY_IMAGE", "")
     if not image or image != image.strip():
         raise SettingsUnusable(
-            "MAILRELAY_GATEWAY_IMAGE", image, "name the image of the gateway's pods."
+            "MAILRELAY_GATEWAY_IMAGE", image, "set it to the image of the gateway's pods."
         )
     names = _names(environment, "MAILRELAY_WATCH_NAMESPACES", _LABEL)
     return Settings(
@@ -98,7 +97,7 @@ def _names(
             raise SettingsUnusable(
                 variable,
                 text,
-                f"{name!r} is not a valid name of {what}; separate several by commas.",
+                f"{name!r} is not a valid name of {what}; separate several with commas.",
             )
     return names
 
@@ -109,15 +108,15 @@ def _listed(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:
 
 
 def _audiences(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:
-    """Whoever gets a token for the API server or for mailrelay itself could act as the pod."""
+    """Audiences of tokens. With a token for the API server or mailrelay itself the recipient could
+    act as the pod, so those are refused."""
     audiences = _listed(environment, variable)
     for audience in audiences:
         if audience.startswith(FORBIDDEN_AUDIENCES):
             raise SettingsUnusable(
                 variable,
                 audience,
-                "a token for the API server or for mailrelay itself is never shown to an"
-                " endpoint: remove it.",
+                "must not be an audience of the API server or of mailrelay itself: remove it.",
             )
     return audiences
 
@@ -129,7 +128,9 @@ def _networks(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:
             network = ipaddress.ip_network(text)
         except ValueError:
             raise SettingsUnusable(
-                variable, text, "must be a network like 10.96.0.0/12; separate several by commas."
+                variable,
+                text,
+                "must be a network such as 10.96.0.0/12; separate several with commas.",
             ) from None
         if network.is_loopback or network.is_link_local:
             raise SettingsUnusable(
@@ -146,7 +147,7 @@ def _proxy(environment: Mapping[str, str], variable: str) -> str:
 
 
 def _host(environment: Mapping[str, str], variable: str) -> str:
-    """The pod's own address, as in a URL: the framework binds one address, of one family."""
+    """The pod's own address, as in a URL: kopf binds only one address."""
     text = environment.get(variable, "")
     if not text:
         return "0.0.0.0"
@@ -158,7 +159,7 @@ def _host(environment: Mapping[str, str], variable: str) -> str:
 
 
 def _user(environment: Mapping[str, str], variable: str) -> int | None:
-    """A user ID; DEFAULT_USER when the variable is not set, None when it is `any`."""
+    """A user ID; DEFAULT_USER if the variable is not set, None if it is `any`."""
     if environment.get(variable, "") == "any":
         return None
     return int(_number(environment, variable, DEFAULT_USER, 1, 2**31 - 1))

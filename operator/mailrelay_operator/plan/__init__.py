@@ -1,3 +1,3 @@
-"""Facts become a Plan: objects to apply and create, status, events, annotations, and when to
-look again. Pure.
+"""Makes a Plan from facts: objects to apply and create, status, Events, annotations, and when to
+reconcile again. Pure.
 """

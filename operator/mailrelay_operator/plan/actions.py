@@ -1,7 +1,7 @@
-"""What a plan says to do: one ordered list of typed actions, each with its owner. Pure.
+"""The actions of a plan: one ordered list of typed actions, each with its owner. Pure.
 
-The engine does them in this order, and stops at none but the API server's silence: an action that
-fails is a fact of the next plan.
+The engine performs them in this order and stops only when the API server does not answer: a failed
+action is a fact of the next plan.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Create:
 
     @property
     def target(self) -> ObjectKey:
-        """The object that is written."""
+        """The object to write."""
         return key_of(self.manifest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apply:
-    """Server-side apply of the whole of what we say of the object. `makes` says that it is not
-    there: where another has made one of that name meanwhile, nothing of that one is overwritten."""
+    """Server-side apply of the whole desired object. `makes`: the object does not exist; if another
+    one of that name has been created meanwhile, it is not overwritten."""
 
     owner: ObjectKey
     manifest: Manifest
@@ -40,7 +40,7 @@ class Apply:
 
     @property
     def target(self) -> ObjectKey:
-        """The object that is written."""
+        """The object to write."""
         return key_of(self.manifest)
 
 
@@ -53,13 +53,13 @@ class ApplyStatus:
 
     @property
     def target(self) -> ObjectKey:
-        """The object that is written."""
+        """The object to write."""
         return self.owner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patch:
-    """A merge patch of that very object (`uid`). `optional`: that it is gone is no failure."""
+    """A merge patch of exactly this object (`uid`). `optional`: its absence is no failure."""
 
     owner: ObjectKey
     target: ObjectKey
@@ -70,7 +70,7 @@ class Patch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
-    """Delete that very object; `orphan` leaves its dependents behind."""
+    """Delete exactly this object; `orphan` keeps its dependents."""
 
     owner: ObjectKey
     target: ObjectKey
@@ -80,7 +80,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announce:
-    """An Event: something that a person should see in `kubectl describe`."""
+    """An Event, as shown by `kubectl describe`."""
 
     owner: ObjectKey
     regarding: Manifest
@@ -90,19 +90,19 @@ class Announce:
 
     @property
     def target(self) -> ObjectKey:
-        """The object that it speaks of."""
+        """The object that the Event is about."""
         return self.owner
 
 
 Action = Create | Apply | ApplyStatus | Patch | Delete | Announce
-#: What only says how things are; made again when an action before it failed.
+#: Actions that only report state; planned again when an earlier action failed.
 REPORTS = (ApplyStatus, Announce)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do for one key, in order. `look_again_at` is None when only an event can change
-    anything. `problems` are for a person at a terminal: why something is not acted upon.
+    """What to do for one key, in order. `look_again_at` is None when only a watch event can change
+    anything. `problems` say on a terminal why something has no effect.
     """
 
     actions: tuple[Action, ...] = ()
@@ -112,10 +112,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayPlan(Plan):
-    """A relay's plan. `view` is what its senders' plans stand on; `files` is the gateway's
-    configuration by file, `digest` its name, both empty while there is none; `versions` are its
-    shares' senders by the digest of the file. `settled`: every pod runs it. `wrote_numbers`: a
-    status has new queue numbers."""
+    """A relay's plan. `view` is the input of its senders' plans; `files` is the gateway's
+    configuration by file and `digest` its digest, both empty while there is none; `versions` has
+    the senders of its shares by the digest of the file. `settled`: every pod runs it.
+    `wrote_numbers`: the status has new queue figures."""
 
     view: RelayView
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -127,8 +127,8 @@ class RelayPlan(Plan):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderPlan(Plan):
-    """A sender's plan; `login` is what the relay's gateways shall know of it (None: nothing new was
-    found out)."""
+    """A sender's plan; `login` is the login that the relay's gateways should know (None:
+    unchanged)."""
 
     login: SenderLogin | None = None
 

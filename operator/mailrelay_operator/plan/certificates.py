@@ -1,7 +1,7 @@
-"""Certificates: which names a relay's own must carry, when it is due, and whether a given one
-carries a name. Pure.
+"""Certificates: the names that a relay's own must have, when it is due for renewal, and whether a
+provided one is valid for a name. Pure.
 
-Minting itself (keys, serial numbers, signatures) is engine/minting.py's.
+engine/minting.py issues them (keys, serial numbers, signatures).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from mailrelay_gateway.contract.pem import (
 )
 from mailrelay_operator.api.names import ADMIN_SERVER_NAME
 
-#: A CA outlives the relay; Kubernetes' own (kubeadm) has ten years too.
+#: Ten years, like the CA of kubeadm: longer than a relay is expected to exist.
 AUTHORITY_LIFE = timedelta(days=3650)
-#: As Let's Encrypt's: short enough that renewal is a habit.
+#: As with Let's Encrypt: short enough that renewal is routine.
 LEAF_LIFE = timedelta(days=90)
-#: A CA is replaced this long before it expires: a leaf never outlives it, so that near its end
-#: leaves would have to be issued ever more often.
+#: A CA is replaced this long before it expires: no leaf outlives it, so that near its end leaves
+#: would have to be issued more and more often.
 AUTHORITY_RENEWED = timedelta(days=1)
-#: Clocks of clients may be behind ours by this much.
+#: Tolerated clock skew of clients.
 BACKDATED = timedelta(hours=1)
 
 
@@ -45,7 +45,7 @@ def names_of_relay(
     cluster_domain: str,
     standalone: bool,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The DNS names and the IP addresses that the relay's own certificate carries, each once."""
+    """The DNS names and IP addresses of the relay's own certificate, without duplicates."""
     dns = [
         *(one.lower() for one in (hostname, service_hostname) if one),
         name,
@@ -70,8 +70,8 @@ def why_leaf_is_due(
     addresses: Sequence[str],
     now: datetime,
 ) -> str | None:
-    """Why the relay's own certificate has to be issued (again), as a sentence; None while it
-    serves.
+    """Why the relay's own certificate has to be issued (again), as a sentence; None while it is
+    usable.
 
     `authority` is the CA's certificate in PEM.
     """
@@ -84,24 +84,24 @@ def why_leaf_is_due(
     try:
         chain[0].verify_directly_issued_by(issuers[0])
     except (ValueError, TypeError, InvalidSignature):
-        return "The certificate is not of the relay's CA."
+        return "The certificate was not issued by the relay's CA."
     try:
         pair = _read(leaf)
     except PemProblem:
-        return "The certificate and its key do not belong together."
+        return "The certificate and its key do not match."
     certificate = pair.certificate
     lacking = (set(dns_names) - set(pair.dns_names)) | (set(addresses) - set(pair.addresses))
     if lacking:
         return f"The certificate lacks {', '.join(sorted(lacking))}."
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     if now >= certificate.not_valid_before_utc + life * 2 / 3:
-        return "Two thirds of the certificate's life are over."
+        return "Two thirds of the certificate's lifetime are over."
     return None
 
 
 def serves(authority: str, *, now: datetime) -> bool:
-    """Whether certificates may still be issued by this CA (PEM). One that is valid only later was
-    minted by a clock that was ahead, and no client takes it either."""
+    """Whether this CA (PEM) may still issue certificates. One that is not valid yet, issued by a
+    clock that was ahead, is not accepted by clients either."""
     certificates = parse_chain(authority)
     if not certificates:
         return False
@@ -129,7 +129,7 @@ def carries(chain: str, host: str) -> bool:
 
 
 def given_certificate(certificate: Certificate, *, now: datetime) -> Certificate:
-    """A certificate that we were given, written anew; PemProblem, the end of a sentence, for one
+    """A provided certificate, re-encoded; raises PemProblem, whose text ends a sentence, for one
     that the gateway or its clients would refuse."""
     pair = _read(certificate)
     if problem := serving_problem(pair, now=now):
@@ -138,7 +138,7 @@ def given_certificate(certificate: Certificate, *, now: datetime) -> Certificate
 
 
 def given_bundle(pem: str, *, field: str, now: datetime) -> str:
-    """The CAs that we were given to trust, written anew; PemProblem for what verifies nothing."""
+    """The provided CAs to trust, re-encoded; raises PemProblem if they cannot verify anything."""
     bundle = read_bundle(pem, field=field)
     if problem := trust_problem(bundle, now=now):
         raise PemProblem(problem)
@@ -146,7 +146,7 @@ def given_bundle(pem: str, *, field: str, now: datetime) -> str:
 
 
 def parse_chain(pem: str) -> tuple[x509.Certificate, ...]:
-    """The certificates of a PEM text; none when there are none or one is damaged."""
+    """The certificates of a PEM text; empty if there are none or one is damaged."""
     try:
         return read_bundle(pem, field="tls.crt").certificates
     except PemProblem:

@@ -1,6 +1,4 @@
-"""The configuration that a relay's gateways shall run, as a whole: documents, files,
-digest. Pure.
-"""
+"""The configuration that a relay's gateways should run: documents, files, digest. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ from mailrelay_operator.plan.survey import Survey, needs_own_certificate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What the gateways shall know."""
+    """The configuration of the gateways."""
 
     document: RelayDocument
     shares: tuple[Share, ...]
@@ -35,8 +33,8 @@ class Configuration:
 
 
 def replicas_of(facts: RelayFacts, found: Survey) -> int:
-    """As many as asked for, never fewer than there are: mail may lie in each queue, and nothing
-    drains them yet."""
+    """spec.replicas, but never fewer than exist: each queue may hold mail, and draining is not
+    supported yet."""
     if found.in_force is None or facts.place.standalone:
         return 1
     return max(found.in_force.spec.replicas, found.running)
@@ -45,7 +43,7 @@ def replicas_of(facts: RelayFacts, found: Survey) -> int:
 def configure(
     facts: RelayFacts, found: Survey, shares: tuple[Share, ...], replicas: int
 ) -> Configuration | None:
-    """What the gateways shall know; None while a part of it is lacking."""
+    """The configuration of the gateways; None while a part of it is missing."""
     in_force = found.in_force
     if in_force is None or not found.admin_token_sha256:
         return None

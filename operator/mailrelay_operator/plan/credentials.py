@@ -1,9 +1,9 @@
-"""A MailSender's Secret, as it was found, and what follows for its login: which passwords are
+"""The state of a MailSender's Secret, and its consequences for the login: which passwords are
 valid, and until when. Pure.
 
-A password ends. What replaces it is valid first, then it stands in the Secret, then the old one
-ends: within REVOKED_WITHIN of a deletion, which is how a leaked password is taken back, and within
-REPLACED_WITHIN where it was moved to a Secret of another name.
+Rotation: the new password becomes valid, then it is written to the Secret, then the old one ends:
+within REVOKED_WITHIN of the Secret's deletion, which revokes a leaked password, and within
+REPLACED_WITHIN of a move to a Secret of another name.
 """
 
 from __future__ import annotations
@@ -40,36 +40,36 @@ from mailrelay_operator.plan.status import sender_status_of
 from mailrelay_operator.plan.verdicts import Trouble
 from mailrelay_operator.plan.view import Credential
 
-#: After its Secret was seen to be deleted, a password is valid for so long.
+#: How long a password is valid after its Secret was deleted.
 REVOKED_WITHIN = timedelta(seconds=60)
-#: After it was replaced in another way, so that workloads can be rolled out with the new one.
+#: How long after any other replacement, so that workloads can be rolled out with the new one.
 REPLACED_WITHIN = timedelta(minutes=10)
-#: A minted password has 43 characters; a shorter one in our Secret was put there by hand, and
-#: SHA-256 is not for those.
+#: A generated password has 43 characters; a shorter one in the Secret was put there by hand, and
+#: SHA-256 is too weak for those.
 SHORTEST_MINTED = 43
 #: RFC 4954 has no limit of its own; RFC 4616's authcid is at most 255 octets.
 LONGEST_LOGIN = 255
-#: Old passwords that may be valid beside the newest, however often they are replaced.
+#: Maximum number of old passwords that are valid in addition to the newest.
 MAX_OLD = 3
 
 
 class SecretState(Enum):
-    """The Secret of a sender, as it was found."""
+    """The state of a sender's Secret."""
 
-    NONE = "none"  # no credential is in force
+    NONE = "none"  # no credential is in effect
     BROUGHT = "brought"  # the tenant's own: read, never written
     MISSING = "missing"
-    EMPTY = "empty"  # ours, without contents: to be filled
+    EMPTY = "empty"  # the operator's, without contents: to be filled
     PRESENT = "present"
-    REVOKED = "revoked"  # ours, with a password that the annotation ends
-    UNUSABLE = "unusable"  # unreadable, another's, or without a password of ours
+    REVOKED = "revoked"  # the operator's, with a password that the annotation revokes
+    UNUSABLE = "unusable"  # unreadable, not the operator's, or without a generated password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What was found. `trouble` is what is wrong with it, `not_ours` that object or username are
-    another's;
-    `moved` that another Secret was in force before, `password` is the one that it holds."""
+    """The state of the credentials. `trouble` is what is wrong, `not_ours` that the object or the
+    username belongs to someone else, `moved` that another Secret was in effect before, `password`
+    the one in the Secret."""
 
     state: SecretState
     name: str = ""
@@ -83,14 +83,14 @@ class Credentials:
 
     @property
     def wants_password(self) -> bool:
-        """Whether a new password has to be minted."""
+        """Whether a new password has to be generated."""
         return self.state in (SecretState.MISSING, SecretState.EMPTY, SecretState.REVOKED)
 
 
 def find_credentials(
     sender: Manifest, credential: Credential | None, found: Lookup, before: Sequence[Verifier]
 ) -> Credentials:
-    """Look at the Secret that is in force. `before` are the verifiers that are known so far."""
+    """Examine the Secret in effect. `before` are the verifiers known so far."""
     if credential is None:
         return Credentials(state=SecretState.NONE)
     if credential.minted:
@@ -106,14 +106,14 @@ def login_of(
     *,
     now: datetime,
 ) -> SenderLogin | None:
-    """How the sender logs in from now on; None: as before, since nothing is known of its Secret."""
+    """The sender's login from now on; None: unchanged, since the Secret's state is unknown."""
     if found.state is SecretState.NONE:
         return SenderLogin()
     if found.state is SecretState.BROUGHT:
         if found.not_ours is not None:
             return SenderLogin()
         if found.trouble is not None:
-            # May not be read is not gone: what was known stays.
+            # Unreadable does not mean deleted: the known verifiers stay.
             unreadable = found.trouble.reason is Reason.FORBIDDEN
             return None if unreadable else SenderLogin()
         if material.verifier is None:
@@ -130,7 +130,8 @@ def login_of(
             current = material.password
             grace = REPLACED_WITHIN if found.moved else REVOKED_WITHIN
         case _ if found.not_ours is not None:
-            # Ours is gone, whoever made this one: what it held ends as after any deletion.
+            # The operator's Secret is gone, whatever this one is: its password ends as after a
+            # deletion.
             ending = _ending(known, now + REVOKED_WITHIN)
             return SenderLogin(username=username, verifiers=_unexpired(ending, now))
         case _:
@@ -141,7 +142,7 @@ def login_of(
 
 
 def ends_at(verifiers: Sequence[Verifier]) -> datetime | None:
-    """When the next of these ends; None: none does."""
+    """When the next of these ends; None if none does."""
     ends = [
         parse_rfc3339(one.until)
         for one in verifiers
@@ -151,19 +152,19 @@ def ends_at(verifiers: Sequence[Verifier]) -> datetime | None:
 
 
 def newly_ending(before: Sequence[Verifier], after: Sequence[Verifier]) -> datetime | None:
-    """When those end that had no end before; None: there are none such."""
+    """When those end that had no end before; None if there are none."""
     endless = {one.hash for one in before if isinstance(one, Sha256Verifier) and not one.until}
     ending = [one for one in after if isinstance(one, Sha256Verifier) and one.until]
     return ends_at([one for one in ending if one.hash in endless])
 
 
 def revocation_mark(sender: Manifest) -> str:
-    """The value of the annotation that ends all passwords; each new value does so once."""
+    """The value of the annotation that revokes all passwords, once for each new value."""
     return annotations_of(sender).get(ANNOTATION_REVOKE, "")
 
 
 def _ending(verifiers: Sequence[Sha256Verifier], end: datetime) -> list[Sha256Verifier]:
-    """The same, those without an end with this one."""
+    """The same verifiers; those without an end get this one."""
     return [
         one if one.until else one.model_copy(update={"until": rfc3339(end)}) for one in verifiers
     ]
@@ -192,8 +193,8 @@ def _find_minted(sender: Manifest, name: str, found: Lookup) -> Credentials:
     if len(password) < SHORTEST_MINTED:
         trouble = Trouble(
             reason=Reason.SECRET_INVALID,
-            message=f"{what} no longer holds the password that was minted. Delete the Secret to"
-            " have a new password minted; the old one ends with it.",
+            message=f"{what} no longer contains the generated password. Delete the Secret to have a"
+            " new password generated; the old one ends with it.",
         )
         return Credentials(state=SecretState.UNUSABLE, name=name, secret=found, trouble=trouble)
     mark = revocation_mark(sender)
@@ -207,9 +208,9 @@ def _find_minted(sender: Manifest, name: str, found: Lookup) -> Credentials:
 
 
 def _is_same(found: Manifest, sender: Manifest) -> bool:
-    """Whether the Secret was written for this very MailSender, or its owner vouches for it. Name
-    and labels prove nothing: a MailSender that was deleted to end a leaked password and made again
-    must not find it in a Secret that the garbage collector has not taken yet."""
+    """Whether the Secret was written for exactly this MailSender, or its owner adopts it. Name and
+    labels are no proof: a MailSender that is deleted to revoke a leaked password and re-created
+    must not get that password from a Secret that the garbage collector has not removed yet."""
     if is_child(found, sender):
         return True
     return annotations_of(sender).get(ANNOTATION_ADOPT) == "true" and is_ours(found, sender)
@@ -220,21 +221,21 @@ def _not_ours(found: Manifest, sender: Manifest, what: str) -> Trouble:
     if is_ours(found, sender) and controller.get("name") == name_of(sender):
         return Trouble(
             reason=Reason.NOT_OWNED,
-            message=f"{what} was written for a MailSender of this name that no longer exists. It is"
-            " replaced once the garbage collector has removed it; to keep its password, set the"
+            message=f"{what} was written for a deleted MailSender of this name. It is replaced once"
+            " the garbage collector has removed it; to keep its password, set the"
             f' annotation {ANNOTATION_ADOPT}: "true" on this MailSender.',
         )
     return Trouble(
         reason=Reason.NOT_OWNED,
-        message=f"{what} exists and was not written for this MailSender, so it is left alone: give"
-        " credentials.secretName another name.",
+        message=f"{what} exists and was not written for this MailSender, so it is not changed: set"
+        " credentials.secretName to another name.",
     )
 
 
 def _find_brought(
     sender: Manifest, name: str, found: Lookup, before: Sequence[Verifier]
 ) -> Credentials:
-    """A login that the tenant brought."""
+    """The login in a tenant's existing Secret."""
     what = f"Secret {namespace_of(sender)}/{name}"
     state = SecretState.BROUGHT
     if isinstance(found, Absence):
@@ -246,13 +247,13 @@ def _find_brought(
         if len(text.encode()) > LONGEST_LOGIN:
             trouble = Trouble(
                 reason=Reason.SECRET_INVALID,
-                message=f"{what} has a {key} of over {LONGEST_LOGIN} octets; shorten it.",
+                message=f"{what} has a {key} longer than {LONGEST_LOGIN} octets; shorten it.",
             )
             return Credentials(state=state, name=name, trouble=trouble)
     if username_is_anothers(login.username, namespace_of(sender)):
         reserved = Trouble(
             reason=Reason.USERNAME_RESERVED,
-            message=f"{what} has the username {login.username}, and those of this form are for"
+            message=f"{what} has the username {login.username}, whose form is reserved for"
             f" MailSenders of namespace {login.username.partition('.')[0]}: choose one without a"
             " dot, or with an @.",
         )

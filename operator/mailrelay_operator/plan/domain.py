@@ -1,4 +1,4 @@
-"""The plan of a MailDomain. The kind does not act yet, and says so. Pure."""
+"""The plan of a MailDomain, a kind that is not supported yet. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mailrelay_operator.plan.verdicts import Trouble, read_domain
 
 
 def plan_domain(domain: Manifest, *, now: datetime) -> Plan:
-    """A status that names what is wrong, or that nothing signs for the domain yet."""
+    """A status that says what is wrong, or that MailDomain is not supported yet."""
     found = read_domain(domain)
     waiting = Verdict(
         status="Unknown", reason=Reason.PENDING, message="The MailDomain is not accepted."

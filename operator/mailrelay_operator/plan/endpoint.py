@@ -1,5 +1,5 @@
-"""Where a tenant's client connects: the first listener that takes logins, and the name that
-its certificate has. Pure.
+"""Where a tenant's client connects: the first listener that accepts logins, and the name in its
+certificate. Pure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mailrelay_operator.plan.verdicts import Trouble
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Host and port of a relay for its tenants. `authority` is the CA (PEM) to verify it with;
-    empty: a public one."""
+    empty for a public one."""
 
     listener: str
     host: str
@@ -30,14 +30,14 @@ class Endpoint:
 
     @property
     def shown(self) -> conditions.Endpoint:
-        """As a status shows it."""
+        """The endpoint as in a status."""
         return conditions.Endpoint(
             host=self.host, port=self.port, tls="Implicit" if self.implicit_tls else "StartTLS"
         )
 
 
 def login_listener(spec: MailRelaySpec) -> Listener | None:
-    """The first SMTP listener with TLS: where tenants log in. None: the relay takes no logins."""
+    """The first SMTP listener with TLS, where tenants log in; None if there is none."""
     for listener in spec.listeners:
         if listener.protocol == "SMTP" and listener.tls.mode != "None":
             return listener
@@ -53,7 +53,7 @@ def endpoint_of(
     resolved: Resolved,
     own_authority: str,
 ) -> Endpoint | None:
-    """Where tenants connect; None when no listener takes logins."""
+    """Where tenants connect; None if no listener accepts logins."""
     listener = login_listener(spec)
     if listener is None:
         return None
@@ -73,8 +73,8 @@ def endpoint_of(
 
 
 def endpoint_trouble(endpoint: Endpoint | None, resolved: Resolved) -> Trouble | None:
-    """Why clients that verify could not log in: no listener takes logins, or a given certificate
-    lacks the host's name. Ours always has it."""
+    """Why clients that verify certificates could not log in: no listener accepts logins, or a
+    provided certificate lacks the host's name. The relay's own always has it."""
     if endpoint is None:
         return Trouble(
             reason=Reason.NO_LOGIN_LISTENER,
@@ -87,7 +87,7 @@ def endpoint_trouble(endpoint: Endpoint | None, resolved: Resolved) -> Trouble |
     return Trouble(
         reason=Reason.CERTIFICATE_NAME_MISMATCH,
         path=f"spec.listeners[{endpoint.listener}].tls.certificateRefs",
-        message=f"No certificate of listener {endpoint.listener} is for {endpoint.host}: set the"
-        " relay's service.hostname to a name that a certificate carries and that resolves to the"
+        message=f"No certificate of listener {endpoint.listener} is valid for {endpoint.host}: set"
+        " the relay's service.hostname to a name in a certificate that resolves to the"
         " Service.",
     )

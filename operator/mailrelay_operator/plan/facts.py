@@ -1,7 +1,8 @@
-"""The facts that plans are made from, and the material that was minted for them: values only. Pure.
+"""The facts that plans are made from, and the keys and passwords generated for them: values only.
+Pure.
 
-Facts are what was read a moment ago, whole; nothing here was guessed. In standalone the same values
-come from files. What a plan says to do is in actions.py.
+Facts are what was just read from the cluster, in full; standalone, the same values come from files.
+The actions of a plan are in actions.py.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from mailrelay_operator.plan.verdicts import Trouble, read_sender
 
 
 class Absence(StrEnum):
-    """Why an object that we looked for is not among the facts."""
+    """Why an object that was looked up is not among the facts."""
 
     MISSING = "missing"
     FORBIDDEN = "forbidden"
 
 
-#: What a look-up found.
+#: The result of a lookup.
 Lookup = Manifest | Absence
 
 
@@ -40,7 +41,7 @@ class ObjectKey:
     name: str
 
     def __str__(self) -> str:
-        """As a person writes it."""
+        """`KIND NAMESPACE/NAME`."""
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
@@ -48,8 +49,8 @@ class ObjectKey:
 class Place:
     """Where the gateway runs, and what its pods are made of.
 
-    `standalone` means one gateway on this machine: it binds a listener's own port, its certificate
-    carries the loopback names too, and there are no pods. `loopback_host` is then the host that
+    `standalone` means one gateway on this machine without pods: it binds the listener's port
+    itself, and its certificate also has the loopback names. `loopback_host` is then the host that
     tenants get.
     """
 
@@ -63,12 +64,12 @@ class Place:
     monitoring_namespaces: tuple[str, ...] = ()
     #: User and group of the gateway's pods; None: the platform chooses them (OpenShift).
     user: int | None = DEFAULT_USER
-    #: Since when this operator runs, and over what time it gives a new image to one relay after the
-    #: other.
+    #: When this operator started, and over what time it rolls out a new image, one relay after
+    #: another.
     started: datetime | None = None
     rollout: timedelta = timedelta()
-    #: Audiences of ServiceAccount tokens that a login may show to a token endpoint, networks that
-    #: URLs in resources may lead to besides public addresses, and the proxy to those.
+    #: Audiences of ServiceAccount tokens that a login may send to a token endpoint, networks that
+    #: URLs in resources may lead to besides public addresses, and the proxy to use for them.
     token_audiences: tuple[str, ...] = ()
     allowed_egress: tuple[str, ...] = ()
     egress_proxy: str = ""
@@ -76,8 +77,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodFacts:
-    """One pod of the relay; `status` is what its gateway answered, or None with the `trouble` that
-    it was."""
+    """One pod of the relay; `status` is its gateway's answer, or None, with the reason in
+    `trouble`."""
 
     name: str
     uid: str
@@ -92,20 +93,20 @@ class PodFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenSender:
-    """A MailSender and its model, or why it has none: read once per generation."""
+    """A MailSender and its model, or why it cannot be read; parsed once per generation."""
 
     manifest: Manifest
     model: MailSender | Trouble
 
     @staticmethod
     def of(manifest: Manifest) -> SeenSender:
-        """Read the manifest."""
+        """Parse the manifest."""
         return SeenSender(manifest=manifest, model=read_sender(manifest))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderLogin:
-    """How a MailSender logs in, as its own plan found out; without verifiers nobody can."""
+    """A MailSender's login, from its own plan; without verifiers no client can log in."""
 
     username: str = ""
     verifiers: tuple[Verifier, ...] = ()
@@ -113,7 +114,7 @@ class SenderLogin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An action of the last plan that failed: the API server's words."""
+    """A failed action of the last plan, with the API server's message."""
 
     message: str
     conflict: bool = False
@@ -121,14 +122,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayFacts:
-    """All that a MailRelay's plan depends on. `relay` is None when there is no such MailRelay.
+    """Everything that a MailRelay's plan depends on. `relay` is None if it does not exist.
 
-    `watched` says that its namespace is one that we may look at. `senders` are all MailSenders that
-    name it; `logins` what their own plans found out, by UID: one that is not in it has not been
-    looked at yet. `namespaces` holds labels by name; one that is not in it has none. `objects`
-    holds every object that the survey asked for, or why it is absent. `versions` are the senders
-    (by UID) of shares that were written lately, by the file's digest. `failures` are the objects
-    that could not be written. `numbers_due` says that queue numbers may be written again.
+    `watched`: its namespace is watched. `senders` are all MailSenders that refer to it; `logins`
+    are the results of their plans by UID, without those not planned yet. `namespaces` has labels by
+    name; a namespace that is not in it has none. `objects` has every object that the survey
+    requires, or why it is absent. `versions` are the senders (by UID) of recently written shares,
+    by the file's digest. `failures` are the objects that could not be written. `numbers_due`: queue
+    figures may be written again.
     """
 
     namespace: str
@@ -148,9 +149,9 @@ class RelayFacts:
     settling_since: datetime | None = None
 
     def find(self, kind: str, namespace: str, name: str) -> Lookup:
-        """What was found under this name. KeyError: it was never looked for, and that is a mistake
-        of ours, since "not read" must never be taken for "not there"; in standalone what no file
-        holds is missing."""
+        """The object or why it is absent. Raises KeyError if it was never looked up, which is a
+        bug: "not read" must not be taken for "does not exist". Standalone, what no file contains is
+        missing."""
         key = ObjectKey(kind=kind, namespace=namespace, name=name)
         if self.place.standalone:
             return self.objects.get(key, Absence.MISSING)
@@ -159,7 +160,7 @@ class RelayFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """A relay's private CA, both PEM."""
+    """A relay's private CA: certificate and key in PEM."""
 
     certificate: str
     key: str = field(repr=False)
@@ -167,7 +168,7 @@ class Authority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeafWanted:
-    """A certificate to issue: its names, by `authority` or (None) by the one that is minted with
+    """A certificate to issue: its names and the issuing `authority`; None for the CA generated with
     it."""
 
     dns_names: tuple[str, ...]
@@ -178,7 +179,7 @@ class LeafWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What has to be minted before a relay's plan can be made."""
+    """What has to be generated before a relay's plan can be made."""
 
     authority: bool = False
     admin_token: bool = False
@@ -187,7 +188,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What was minted: the answer to Wanted."""
+    """What was generated for Wanted."""
 
     authority: Authority | None = None
     admin_token: str = field(default="", repr=False)
@@ -196,7 +197,8 @@ class Material:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScryptWanted:
-    """A brought password that needs a verifier; `known` are those that may fit already."""
+    """A password of an existing Secret that needs a verifier; `known` are verifiers that may
+    already match it."""
 
     password: bytes = field(repr=False)
     known: tuple[ScryptVerifier, ...] = ()
@@ -204,7 +206,7 @@ class ScryptWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderMaterial:
-    """What a sender's plan asked for: a new password, or the verifier of a brought one (None: it is
+    """What a sender's plan requires: a new password, or the verifier of an existing one (None:
     still being computed)."""
 
     password: str = field(default="", repr=False)

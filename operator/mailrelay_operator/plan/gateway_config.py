@@ -1,8 +1,7 @@
-"""A MailRelay's spec and what it refers to become the documents of the gateway's
+"""Translates a MailRelay's spec and its resolved references into the documents of the gateway's
 configuration. Pure.
 
-The contract is mailrelay_gateway.contract; here is the translation of each part, and the reading
-back of what was written.
+The format is mailrelay_gateway.contract. This module also reads back what was written.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ def relay_document(
     replicas: int,
     place: Place,
 ) -> RelayDocument:
-    """The file `relay`. `own_certificate` serves every listener with TLS that was given none;
-    `replicas` are those that run, by which the gateway divides limits."""
+    """The file `relay`. `own_certificate` is used by every TLS listener without one; the gateway
+    divides limits by `replicas`, the number running."""
     return RelayDocument(
         relay=relay,
         hostname=spec.hostname,
@@ -52,11 +51,11 @@ def relay_document(
             max_interval=spec.retry.max_interval.seconds,
         ),
         admin_token_sha256=admin_token_sha256,
-        # In a cluster only: on this machine the admin port is plain HTTP on loopback.
+        # In a cluster only: standalone, the admin port is plain HTTP on loopback.
         admin_certificate=None if place.standalone else own_certificate,
         egress=documents.Egress(
             allowed_cidrs=place.allowed_egress,
-            # On this machine whoever starts the gateway may name loopback networks too.
+            # Standalone, the user may also allow loopback networks.
             loopback=place.standalone,
             proxy=place.egress_proxy,
         ),
@@ -64,19 +63,19 @@ def relay_document(
 
 
 def token_hash(token: str) -> str:
-    """SHA-256 of a minted token or password, hex: enough for 256 random bits."""
+    """SHA-256 of a generated token or password, in hex: sufficient for 256 random bits."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def bound_port(listener: Listener, *, standalone: bool) -> int:
-    """The port that the gateway binds: the listener's own on a machine, an unprivileged one in a
+    """The port that the gateway binds: the listener's own standalone, an unprivileged one in a
     pod."""
     return listener.port if standalone else listener.pod_port
 
 
 def read_back(files: Mapping[str, bytes]) -> GatewayConfig | None:
-    """The configuration that was written before; files that are damaged or of a newer schema count
-    as not there."""
+    """The configuration as last written; files that are damaged or of a newer schema count as
+    absent."""
     usable = dict(files)
     if RELAY_FILE not in usable:
         usable[RELAY_FILE] = _PLACEHOLDER
@@ -94,7 +93,7 @@ def read_back(files: Mapping[str, bytes]) -> GatewayConfig | None:
 
 
 def is_placeholder(document: RelayDocument) -> bool:
-    """Whether `read_back` found no relay's document."""
+    """Whether `read_back` found no document of the relay."""
     return document.relay.name == ""
 
 
@@ -133,7 +132,7 @@ def _upstream(upstream: Upstream, resolved: Resolved) -> documents.Upstream:
 def _settings(upstream: Upstream, resolved: Resolved) -> documents.Settings:
     if upstream.smarthost is not None:
         return _smarthost(upstream.name, upstream.smarthost, resolved)
-    # Other kinds are refused as Unsupported before they come here.
+    # Other kinds have been refused as Unsupported.
     assert upstream.sandbox is not None
     return documents.Sandbox(keep=upstream.sandbox.keep)
 

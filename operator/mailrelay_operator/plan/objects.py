@@ -1,6 +1,6 @@
 """Reading and writing Kubernetes objects as plain dictionaries: names, labels, owners, data. Pure.
 
-What every builder and every check needs to say about an object lives here; no decision does.
+Accessors for builders and checks; no decisions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-#: A Kubernetes object as in its JSON.
+#: A Kubernetes object as in JSON.
 Manifest = dict[str, Any]
 
 
@@ -20,12 +20,12 @@ def name_of(manifest: Manifest) -> str:
 
 
 def namespace_of(manifest: Manifest) -> str:
-    """The object's namespace; empty for a cluster's own."""
+    """The object's namespace; empty for a cluster-scoped object."""
     return str(manifest["metadata"].get("namespace", ""))
 
 
 def uid_of(manifest: Manifest) -> str:
-    """The object's UID; empty in standalone, where nobody gives one."""
+    """The object's UID; empty standalone."""
     return str(manifest["metadata"].get("uid", ""))
 
 
@@ -35,7 +35,7 @@ def version_of(manifest: Manifest) -> str:
 
 
 def generation_of(manifest: Manifest) -> int:
-    """The object's generation: how often its spec changed."""
+    """The object's generation, which counts changes of its spec."""
     return int(manifest["metadata"].get("generation", 0))
 
 
@@ -50,12 +50,12 @@ def annotations_of(manifest: Manifest) -> Mapping[str, str]:
 
 
 def created_at(manifest: Manifest) -> str:
-    """When the object was made, RFC 3339; empty in standalone."""
+    """When the object was created, RFC 3339; empty standalone."""
     return str(manifest["metadata"].get("creationTimestamp", ""))
 
 
 def is_being_deleted(manifest: Manifest) -> bool:
-    """Whether the object is on its way out."""
+    """Whether the object has a deletionTimestamp."""
     return bool(manifest["metadata"].get("deletionTimestamp"))
 
 
@@ -68,7 +68,7 @@ def controller_of(manifest: Manifest) -> Manifest | None:
 
 
 def owner_reference(owner: Manifest) -> Manifest:
-    """The reference by which a child names its controller; the garbage collector follows it."""
+    """The owner reference of a child to its controller, for the garbage collector."""
     return {
         "apiVersion": owner["apiVersion"],
         "kind": owner["kind"],
@@ -80,8 +80,8 @@ def owner_reference(owner: Manifest) -> Manifest:
 
 
 def secret_data(secret: Manifest) -> dict[str, bytes]:
-    """What a Secret holds: `data` (base64) and, as in a file, `stringData`, which wins. Broken
-    base64 is left out."""
+    """The contents of a Secret: `data` (base64) and, as in a file, `stringData`, which takes
+    precedence. Invalid base64 is omitted."""
     found: dict[str, bytes] = {}
     for key, value in (secret.get("data") or {}).items():
         try:
@@ -94,11 +94,11 @@ def secret_data(secret: Manifest) -> dict[str, bytes]:
 
 
 def config_map_data(config_map: Manifest) -> dict[str, bytes]:
-    """What a ConfigMap holds: `data` as UTF-8 and `binaryData` (base64)."""
+    """The contents of a ConfigMap: `data` as UTF-8 and `binaryData` (base64)."""
     found = {key: str(value).encode() for key, value in (config_map.get("data") or {}).items()}
     return found | secret_data({"data": config_map.get("binaryData")})
 
 
 def encoded(data: Mapping[str, bytes]) -> dict[str, str]:
-    """A Secret's `data`: base64, keys in order."""
+    """A Secret's `data`: base64, sorted by key."""
     return {key: base64.b64encode(data[key]).decode() for key in sorted(data)}

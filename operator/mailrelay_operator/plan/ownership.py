@@ -1,8 +1,8 @@
-"""Whether an object that we find under one of our names is ours to write. Pure.
+"""Whether an existing object with one of mailrelay's names belongs to it. Pure.
 
-Objects that we did not create are never taken over. One that carries our labels for this owner and
-whose controller is gone (after a restore the owner has a new UID) is adopted again; the garbage
-collector would else delete it.
+Objects that mailrelay did not create are never taken over. One with mailrelay's labels for this
+owner whose controller is gone (after a restore the owner has a new UID) is adopted; otherwise the
+garbage collector would delete it.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def is_ours(found: Manifest, owner: Manifest) -> bool:
     )
     if controller is None:
         return ours
-    # A controller of the same kind and name but another UID is the owner as it was before it was
-    # made anew.
+    # A controller of the same kind and name but another UID is the owner before it was
+    # re-created.
     same = controller.get("kind") == owner["kind"] and controller.get("name") == name_of(owner)
     return ours and same
 
 
 def adoption(found: Manifest, owner: Manifest) -> Patch | None:
-    """What makes a child of ours the child of this owner again; None when it is already, or is
-    not ours.
+    """The patch that makes a child the child of this owner again; None if it already is, or does
+    not belong to mailrelay.
 
-    Not by server-side apply: there the reference to the dead controller stays, and two controllers
+    Not by server-side apply, which would keep the reference to the old controller: two controllers
     are refused.
     """
     if is_child(found, owner) or not is_ours(found, owner) or not uid_of(found):
@@ -62,12 +62,12 @@ def adoption(found: Manifest, owner: Manifest) -> Patch | None:
 
 
 def is_child(found: Manifest, owner: Manifest) -> bool:
-    """Whether this very owner is the object's controller."""
+    """Whether exactly this owner is the object's controller."""
     controller = controller_of(found)
     return controller is not None and controller.get("uid") == uid_of(owner)
 
 
 def label_value(name: str) -> str:
-    """A name as the value of a label, which has at most 63 characters: a longer one is told by its
-    hash."""
+    """A name as the value of a label, which has at most 63 characters: a longer one is replaced by
+    its hash."""
     return name if len(name) <= 63 else hashlib.sha256(name.encode()).hexdigest()[:40]

@@ -1,4 +1,4 @@
-"""What a reference leads to: nothing, with the reason why, or a bundle of certificates. Pure."""
+"""Resolves references: to a bundle of certificates, or to the reason why they cannot be. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mailrelay_operator.plan.verdicts import Trouble
 
 
 def absent(absence: Absence, what: str, *, kind: str = "Secret") -> Trouble:
-    """The trouble that a reference leads nowhere."""
+    """The trouble with a reference whose object is absent."""
     missing = Reason.CONFIG_MAP_NOT_FOUND if kind == "ConfigMap" else Reason.SECRET_NOT_FOUND
     if absence is Absence.MISSING:
         return Trouble(reason=missing, message=f"{what} does not exist; create it.")
@@ -24,8 +24,8 @@ def absent(absence: Absence, what: str, *, kind: str = "Secret") -> Trouble:
 
 
 def trusted_bundle(facts: RelayFacts, reference: TrustRef, *, of: str) -> str | Trouble:
-    """The certificates (PEM) in a Secret or ConfigMap of the relay's namespace; `of` says whom they
-    are for, in a sentence."""
+    """The certificates (PEM) in a Secret or ConfigMap of the relay's namespace; `of` names their
+    user in messages."""
     what = f"{reference.kind} {facts.namespace}/{reference.name} of {of}"
     found = facts.find(reference.kind, facts.namespace, reference.name)
     if isinstance(found, Absence):

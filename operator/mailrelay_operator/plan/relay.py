@@ -1,8 +1,8 @@
-"""The plan of a MailRelay: its configuration, its own objects, its status, and what its
-senders' plans stand on. Read from top to bottom. Pure.
+"""The plan of a MailRelay: its configuration, its own objects, its status, and the view for its
+senders' plans. Pure.
 
-The order of actions is the order of what may wait: first the configuration, by which rights are
-taken away, then the stamps that show it to the gateways, then everything else.
+Actions are in order of urgency: first the configuration, which revokes permissions, then the
+annotations that bring it to the gateways, then everything else.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from mailrelay_operator.plan.volumes import claimed_size, resizing, volume_octet
 
 
 def plan_without_relay(facts: RelayFacts) -> RelayPlan:
-    """What there is to do when MailSenders name a relay that is not there: to tell them."""
+    """The plan for MailSenders whose relay does not exist: their status says so."""
     what = f"MailRelay {facts.namespace}/{facts.name}"
     if facts.watched:
         trouble = Trouble(
             reason=Reason.RELAY_NOT_FOUND,
-            message=f"There is no {what}: create it, or make another MailSender with another"
+            message=f"{what} does not exist: create it, or create another MailSender with another"
             " relayRef.",
         )
     else:
         trouble = Trouble(
             reason=Reason.RELAY_NOT_WATCHED,
-            message=f"This operator does not look at namespace {facts.namespace}, so {what} is"
-            " nothing to it: name a relay of another namespace, or add this one to the chart's"
+            message=f"The operator does not watch namespace {facts.namespace} of {what}: refer to a"
+            " relay in another namespace, or add this one to the chart's"
             " watchNamespaces.",
         )
     missing = Complaint(
@@ -63,7 +63,7 @@ def plan_without_relay(facts: RelayFacts) -> RelayPlan:
 def plan_relay(
     found: Survey, material: Material, *, encodings: Encodings | None = None
 ) -> RelayPlan:
-    """What to do for this relay now. `material` answers `survey.wanted(found)`."""
+    """What to do for this relay now. `material` is what `survey.wanted(found)` requires."""
     facts = found.facts
     found = _with_material(found, material)
     shares, candidates = pack(found.candidates, encodings=encodings)
@@ -109,7 +109,7 @@ def plan_relay(
 
 
 def _with_material(found: Survey, material: Material) -> Survey:
-    """The survey, with what was minted as if it had been there."""
+    """The survey as if the generated material had already existed."""
     if material.authority is not None:
         certificate = material.authority.certificate
         found = replace(found, authority=material.authority, authority_certificate=certificate)
@@ -123,14 +123,14 @@ def _with_material(found: Survey, material: Material) -> Survey:
 
 
 def _senders_trouble(found: Survey) -> Trouble | None:
-    """Why the relay takes no senders at all."""
+    """Why the relay admits no senders at all."""
     if found.in_force is not None:
         return None
     why = found.refused or joined(found.unresolved)
     return Trouble(
         reason=Reason.RELAY_NOT_ACCEPTED,
         message=f"MailRelay {found.facts.namespace}/{found.facts.name} has never been in effect:"
-        f" {why.message if why else 'look at its own conditions.'}",
+        f" {why.message if why else 'see its conditions.'}",
     )
 
 
@@ -146,8 +146,8 @@ def _known(
 
 
 def _adoptions(found: Survey) -> Iterator[Action]:
-    """Children of ours whose owner was made again, as after a restore: the garbage collector is
-    about to take them."""
+    """Adopts children whose owner was re-created, as after a restore, before the garbage collector
+    deletes them."""
     facts = found.facts
     for key in sorted(own_objects(facts.namespace, facts.name)):
         child = facts.find(key.kind, key.namespace, key.name)
@@ -175,7 +175,7 @@ def _actions(
     material: Material,
     replicas: int,
 ) -> Iterator[Action]:
-    """The relay's own objects, those of others left out."""
+    """The relay's own objects, without those that belong to someone else."""
     facts, relay, spec = found.facts, found.relay, in_force.spec
     owner = key_of(relay)
     if material.authority is not None:
@@ -204,7 +204,7 @@ def _actions(
         resized = resizing(facts, relay, found.stateful_set, spec.queue.volume.size)
     yield from resized
     replaced = any(one.target.kind == "StatefulSet" for one in resized)
-    # Pods that would mount another's Secret are not started; those that run go on.
+    # Do not start pods that would mount someone else's Secret; running pods stay.
     if not replaced and (found.stateful_set is not None or not found.obstructed):
         one = _stateful_set(found, in_force, replicas)
         postponed = is_postponed(

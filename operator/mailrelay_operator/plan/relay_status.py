@@ -1,6 +1,6 @@
-"""What is said of a MailRelay: its conditions, its numbers, and when to look at it again. Pure.
+"""The status of a MailRelay: its conditions, its figures, and when to reconcile again. Pure.
 
-Each condition is a chain of small checks, of which the first that finds something is the verdict.
+Each condition is a chain of small checks; the first that finds something is the verdict.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from mailrelay_operator.plan.token_logins import keeps_refresh_tokens
 from mailrelay_operator.plan.verdicts import Complaint, Trouble, complaint, joined
 from mailrelay_operator.plan.volumes import size_trouble, stranded_trouble
 
-#: While all is well: how often pods are asked for their queues and upstreams.
+#: How often pods are asked for their queues and upstreams in the steady state.
 LOOK_EVERY = timedelta(seconds=60)
-#: How long a new configuration may take to all gateways before it is said that it is not there.
+#: How long a new configuration may take to reach all gateways before Programmed reports it.
 SETTLES_IN = timedelta(seconds=5)
-#: While something is on its way: from the first figure, growing with the wait, to the second.
+#: While a change is in progress: from the first interval, growing with the wait, to the second.
 LOOK_SOON = timedelta(seconds=1)
 LOOK_LATER = timedelta(seconds=30)
-#: Why Programmed is not True, where only a look at the pods tells when it is.
+#: Reasons of Programmed for which the pods have to be polled.
 _PASSING = frozenset(
     {
         Reason.CONFIGURATION_PENDING,
@@ -48,13 +48,13 @@ _PASSING = frozenset(
         Reason.REPLICAS_PENDING,
     }
 )
-#: Of a load balancer that many are shown, each with name and address; the status takes 16.
+#: Load balancer entries shown, each with name and address; the status allows 16.
 MAX_ADDRESSES = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelaySituation:
-    """All that the conditions of a relay speak of."""
+    """The input of a relay's conditions."""
 
     found: Survey
     configuration: Configuration | None
@@ -69,8 +69,8 @@ class RelaySituation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayReport:
-    """What is said, when to look again, whether there are new queue numbers in it, and what a
-    person at a terminal reads."""
+    """The status to write, when to reconcile again, whether it has new queue figures, and the
+    messages for a terminal."""
 
     actions: tuple[ApplyStatus | Announce, ...]
     look_again_at: datetime
@@ -82,7 +82,7 @@ Obstacle = Callable[[RelaySituation], Iterator[Trouble]]
 
 
 def report(at: RelaySituation) -> RelayReport:
-    """The status, if it says something new, and Events for what a person wants to hear of."""
+    """The status, if it changed, and Events for notable changes."""
     old = relay_status_of(at.found.relay)
     obstacles = tuple(trouble for check in OBSTACLES for trouble in check(at))
     verdicts = _verdicts(at, obstacles, old.conditions)
@@ -101,7 +101,7 @@ def report(at: RelaySituation) -> RelayReport:
     )
 
 
-# --- what keeps the newest spec from being programmed, whatever the pods do
+# --- what keeps the newest spec from being programmed, independently of the pods
 
 
 def _objects_are_ours(at: RelaySituation) -> Iterator[Trouble]:
@@ -113,7 +113,7 @@ def _something_is_in_force(at: RelaySituation) -> Iterator[Trouble]:
         why = at.found.refused or joined(at.found.unresolved)
         yield Trouble(
             reason=Reason.CONFIGURATION_PENDING,
-            message=f"Nothing runs yet: {why.message if why else 'the spec was never accepted.'}",
+            message=f"Not running yet: {why.message if why else 'the spec was never accepted.'}",
         )
 
 
@@ -153,14 +153,15 @@ def _replicas_are_not_fewer(at: RelaySituation) -> Iterator[Trouble]:
     if wanted < running:
         yield Trouble(
             reason=Reason.SCALE_DOWN_BLOCKED,
-            message=f"spec.replicas is {wanted}, and {running} run. Mail may lie in the last one's"
-            f" queue, so none is removed: set replicas to {running}.",
+            message=f"spec.replicas is {wanted}, but {running} are running. The last one's queue"
+            f" may hold"
+            f" mail, so none is removed: set replicas to {running}.",
         )
 
 
 def _objects_could_be_written(at: RelaySituation) -> Iterator[Trouble]:
     for key, failure in sorted(at.facts.failures.items()):
-        # A claim that refuses to grow has a reason of its own.
+        # A claim that cannot grow has a reason of its own.
         if key.kind != "PersistentVolumeClaim" or at.facts.objects.get(key) in list(Absence):
             yield Trouble(reason=Reason.APPLY_FAILED, message=failure.message)
 
@@ -175,14 +176,14 @@ def _no_queue_is_left(at: RelaySituation) -> Iterator[Trouble]:
 
 
 OBSTACLES: Sequence[Obstacle] = (
-    _objects_are_ours,  # make sure that no object of another's is in the way
-    _something_is_in_force,  # make sure that there is a spec to act upon
+    _objects_are_ours,  # make sure that no foreign object has a required name
+    _something_is_in_force,  # make sure that a spec is in effect
     _configuration_fits,  # make sure that it fits into a Secret
-    _newest_is_in_force,  # make sure that what is asked for is what runs
-    _volumes_have_the_size,  # make sure that volumes are what is asked for
-    _objects_could_be_written,  # make sure that what the API server refuses is said in its words
+    _newest_is_in_force,  # make sure that the newest spec is the one in effect
+    _volumes_have_the_size,  # make sure that volumes have the requested size
+    _objects_could_be_written,  # make sure that the API server's errors are quoted
     _replicas_are_not_fewer,  # make sure that no queue is left behind
-    _no_queue_is_left,  # make sure that an earlier relay's mail is not forgotten
+    _no_queue_is_left,  # make sure that an earlier relay's mail is reported
 )
 
 
@@ -232,18 +233,15 @@ def _durable(in_force: InForce) -> Verdict:
     reason = Reason.SPOOL_EPHEMERAL if ephemeral else Reason.SPOOL_PERSISTENT
     message = reason.sentence
     if ephemeral and keeps_refresh_tokens(in_force.spec):
-        message += (
-            " A refresh token that a provider puts in the place of the Secret's is not kept over"
-            " the pod's end either."
-        )
+        message += " A refresh token that the provider has replaced is lost with the pod, too."
     return Verdict(status="False" if ephemeral else "True", reason=reason, message=message)
 
 
 def _programmed(
     at: RelaySituation, obstacles: tuple[Trouble, ...], old: Sequence[Condition]
 ) -> dict[str, Verdict]:
-    """The verdict of Programmed, or none: for the seconds that a changed login or certificate takes
-    to the gateways, what is said stays."""
+    """The verdict of Programmed; none, to leave it unchanged, for the seconds that a changed login
+    or certificate takes to reach the gateways."""
     obstacle = joined(obstacles)
     if obstacle is not None:
         return {"Programmed": obstacle.verdict()}
@@ -266,7 +264,7 @@ def _programmed(
     if on_its_way and was is not None and was.status != "False":
         if was.status == "True" and was.observed_generation == generation_of(at.found.relay):
             return {}
-        # Of a new spec: until it runs, nobody who waits for it may take the object for ready.
+        # A new spec: the object must not appear ready until it runs.
         return {"Programmed": replace(pending, status="Unknown")}
     return {"Programmed": pending}
 
@@ -306,12 +304,12 @@ def _status(
 
 
 def _shown_digest(at: RelaySituation) -> str:
-    """The relay's own file: that of everything would change with each of its senders."""
+    """The digest of the relay's own file: the overall digest would change with every sender."""
     return at.configuration.file_digests[RELAY_FILE] if at.configuration is not None else ""
 
 
 def _addresses(facts: RelayFacts, endpoint: Endpoint | None) -> tuple[StatusAddress, ...]:
-    """The name for clients of the cluster, then what a load balancer was given, names first."""
+    """The name for clients in the cluster, then the load balancer's addresses, names first."""
     found = [StatusAddress(value=endpoint.host)] if endpoint is not None else []
     service = facts.find("Service", facts.namespace, names.service_name(facts.name))
     if not isinstance(service, Absence) and found:
@@ -325,7 +323,7 @@ def _addresses(facts: RelayFacts, endpoint: Endpoint | None) -> tuple[StatusAddr
 
 
 def _settled(at: RelaySituation) -> bool:
-    """Whether every pod that is asked runs all of the configuration."""
+    """Whether every pod that is polled runs the whole configuration."""
     return at.configuration is None or all(
         pod.status is None or pod.status.digest == at.configuration.digest
         for pod in at.facts.pods
@@ -334,8 +332,8 @@ def _settled(at: RelaySituation) -> bool:
 
 
 def _look_again_at(facts: RelayFacts, status: MailRelayStatus, *, in_transit: bool) -> datetime:
-    """Soon while something is on its way, ever later the longer it takes; else once a minute for
-    the numbers."""
+    """Soon while a change is in progress, with growing intervals; otherwise once a minute for the
+    figures."""
     programmed = find_condition(status.conditions, "Programmed")
     waiting = programmed is not None and programmed.reason in _PASSING and status.config_digest
     if not waiting and not in_transit:
@@ -347,7 +345,7 @@ def _look_again_at(facts: RelayFacts, status: MailRelayStatus, *, in_transit: bo
 
 
 def _problems(found: Survey, obstacles: Sequence[Trouble]) -> Iterator[Complaint]:
-    """For a person at a terminal: everything that is not acted upon."""
+    """For a terminal: everything that has no effect."""
     for trouble in (found.refused, *found.unresolved, *obstacles):
         if trouble is not None and trouble.reason is not Reason.CONFIGURATION_PENDING:
             yield complaint(found.relay, trouble)

@@ -1,7 +1,7 @@
-"""What the operator remembers, beside the configuration, in the Secret that holds it: the
-MailRelay's last spec that was in force, so that a refused change changes nothing that runs. Pure.
+"""The operator's own record in the Secret of the configuration: the MailRelay's last spec in
+effect, so that a refused change does not affect what runs. Pure.
 
-What is remembered of a sender is its entry in its share. The pods mount other keys only.
+The record of a sender is its entry in its share. The pods do not mount this key.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from mailrelay_operator.plan.objects import Manifest
 
 #: The key in the Secret.
 KEY = "remembered.v1.json.gz"
-#: Among the authorities: the relay's own CA, where a listener has its name.
+#: The relay's own CA among the authorities, which otherwise have listeners' names.
 OWN_AUTHORITY = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberedRelay:
-    """The MailRelay's spec that is in force. `authorities` are the CAs (PEM) that came with the
-    certificates of its listeners, by the listener's name: gateways have no use for them."""
+    """The MailRelay's spec in effect. `authorities` are the CAs (PEM) provided with the
+    certificates of its listeners, by the listener's name; gateways do not need them."""
 
     uid: str
     generation: int
@@ -34,7 +34,7 @@ class RememberedRelay:
 
 
 def encode_relay(relay: RememberedRelay) -> bytes:
-    """The octets of KEY in the relay's Secret; equal values give equal octets."""
+    """The octets of KEY in the relay's Secret; the encoding is deterministic."""
     return _fold(
         {
             "uid": relay.uid,
@@ -46,8 +46,8 @@ def encode_relay(relay: RememberedRelay) -> bytes:
 
 
 def decode_relay(octets: bytes | None) -> RememberedRelay | None:
-    """What `encode_relay` wrote; None for anything else: forgetting is safe, it only loses what was
-    in force."""
+    """The value that `encode_relay` wrote; None for anything else, which is safe: only the spec in
+    effect is lost."""
     found = _unfold(octets)
     try:
         return RememberedRelay(

@@ -1,8 +1,7 @@
-"""What a MailRelay refers to (logins, certificates, CAs), found among the facts or told apart
-by what is wrong. Pure.
+"""Resolves a MailRelay's references (logins, certificates, CAs) among the facts. Pure.
 
-One small function per kind of reference; each answers what was found or a Trouble that names
-object, key and remedy.
+One small function per kind of reference; each returns the value or a Trouble that names object, key
+and remedy.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ SECRET_TYPE_TLS = "kubernetes.io/tls"  # noqa: S105 - a type, not a password
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """What a spec's references hold, by the name of upstream or listener. `troubles` are those of
-    the references as they are now, though what is wrong now may be known from before. `omitted`
-    names the upstreams that nothing is known of: the rest of the spec acts without them, unless it
-    is not `complete`, with no upstream left or a listener without its certificate."""
+    """The values of a spec's references, by the name of upstream or listener. `troubles` describe
+    the current state of the references, even if a value known from before replaces one. `omitted`
+    names the upstreams without a value: the rest of the spec is used without them, unless it is not
+    `complete`: no upstream left, or a listener without its certificate."""
 
     logins: Mapping[str, Login | OAuth2] = field(default_factory=dict)
     authorities: Mapping[str, str] = field(default_factory=dict)
@@ -53,8 +52,8 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """The spec that is in force, the document that was made from it, and the CAs that came with the
-    listeners' certificates."""
+    """The spec in effect, the document made from it, and the CAs provided with the listeners'
+    certificates."""
 
     spec: MailRelaySpec
     document: RelayDocument
@@ -81,8 +80,8 @@ def references(spec: MailRelaySpec, namespace: str) -> Iterator[ObjectKey]:
 
 
 def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Resolved:
-    """Find all that the spec refers to. What cannot be used now is taken from `before`, if that
-    very part of the spec stood there already: a Secret that is deleted stops nothing that runs."""
+    """Resolve all references of the spec. An unusable one is replaced from `before` if that part of
+    the spec is unchanged: deleting a Secret does not stop what runs."""
     logins: dict[str, Login | OAuth2] = {}
     authorities: dict[str, str] = {}
     certificates: dict[str, tuple[Certificate, ...]] = {}
@@ -145,16 +144,16 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
 
 
 def login_in(secret: Manifest, *, what: str) -> Login | Trouble:
-    """The username and password of a Secret that is marked as a login; `what` names it in a
-    sentence.
+    """The username and password of a Secret that is marked as credentials; `what` names it in
+    messages.
 
-    White space around both is dropped: `echo password | base64` leaves a line end behind.
+    White space around both is stripped: `echo password | base64` adds a newline.
     """
-    # A type alone would lend any Git credential of the namespace to a smarthost of anybody's.
+    # The type alone would let any Git credential of the namespace be sent to any smarthost.
     if labels_of(secret).get(LABEL_CREDENTIALS) != "true":
         return Trouble(
             reason=Reason.SECRET_NOT_PERMITTED,
-            message=f"{what} is not marked as a login for mailrelay: give it the label"
+            message=f"{what} is not marked as credentials for mailrelay: add the label"
             f' {LABEL_CREDENTIALS}: "true".',
         )
     data = secret_data(secret)
@@ -165,12 +164,12 @@ def login_in(secret: Manifest, *, what: str) -> Login | Trouble:
         except UnicodeDecodeError:
             return Trouble(
                 reason=Reason.SECRET_INVALID,
-                message=f"{what} has a {key} that is not UTF-8; write it again.",
+                message=f"{what} has a {key} that is not UTF-8; correct it.",
             )
         if not text or "\0" in text:
             return Trouble(
                 reason=Reason.SECRET_INVALID,
-                message=f"{what} has no usable key {key}; it needs username and password.",
+                message=f"{what} has no valid key {key}; it needs username and password.",
             )
         found[key] = text
     return Login(username=found["username"], password=found["password"])
@@ -190,7 +189,7 @@ def _login_of(facts: RelayFacts, upstream: Upstream) -> Login | OAuth2 | Trouble
 
 
 def _login_path(upstream: Upstream, login: Login | OAuth2 | Trouble | None) -> str:
-    """The field that a trouble with a login is about."""
+    """The field that a trouble with a login refers to."""
     if oauth2_of(upstream) is None or not isinstance(login, Trouble):
         return "auth.basic.secretRef.name"
     return f"auth.oauth2.{login.path}" if login.path else "auth.oauth2"
@@ -230,9 +229,9 @@ def _given_authority(
     chains: tuple[Certificate, ...],
     before: Before | None,
 ) -> str:
-    """The `ca.crt` that cert-manager writes beside a certificate, for tenants to verify it with;
-    empty if none. It stays as long as the chain that it belongs to, and only what could be parsed
-    is handed on: tenants get no CA rather than a broken one."""
+    """The `ca.crt` that cert-manager writes next to a certificate, for tenants to verify it with;
+    empty if none. It is kept as long as its chain, and passed on only if it can be parsed: tenants
+    get no CA rather than a broken one."""
     found: dict[str, None] = {}
     for reference in listener.tls.certificate_refs:
         secret = facts.find("Secret", facts.namespace, reference.name)
@@ -254,7 +253,7 @@ def _upstream_before(
         if known.name == upstream.name and isinstance(known.settings, Smarthost):
             auth = known.settings.auth
             if isinstance(auth, UnknownKind):
-                return None  # a newer operator's
+                return None  # written by a newer operator
             return auth, known.settings.tls.ca
     return None
 

@@ -1,8 +1,7 @@
-"""When a relay's pods get the image of a new operator: not all relays at once. Pure.
+"""When a relay's pods get a new operator's image: not all relays at once. Pure.
 
-A new version of the operator brings a new image for all gateways. What is wrong with it shows at
-the first relays, while the others still run the one before; whoever cannot wait, or will not, sets
-spec.image.
+A new version of the operator brings a new image for all gateways. A fault in it shows at the first
+relays while the others still run the previous one; spec.image overrides the schedule.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from mailrelay_operator.plan.objects import Manifest, annotations_of
 
 
 def planned_from(spec: MailRelaySpec, *, replicas: int, volume_size: str) -> str:
-    """What a StatefulSet was planned from, beside the operator's own settings. Defaults are left
-    out: a field that a new version adds is nothing that its owner asked for."""
+    """The input of a StatefulSet other than the operator's settings. Defaults are omitted, so that
+    a field added by a new version does not count as a change."""
     asked = spec.model_dump_json(by_alias=True, exclude_defaults=True)
     said = f"{asked} {replicas} {volume_size}"
     return hashlib.sha256(said.encode()).hexdigest()[:32]
@@ -27,8 +26,8 @@ def planned_from(spec: MailRelaySpec, *, replicas: int, volume_size: str) -> str
 def is_postponed(
     there: Manifest | None, planned: Manifest, *, uid: str, place: Place, now: datetime
 ) -> bool:
-    """Whether this StatefulSet is to be left as it is for now: only its image would change, its
-    owner asked for nothing, and its relay's turn has not come."""
+    """Whether this StatefulSet must not be changed yet: only its image would change, the spec did
+    not, and it is not the relay's turn."""
     if there is None or place.started is None or now >= place.started + _turn(uid) * place.rollout:
         return False
     same = _origin(there) == _origin(planned)
@@ -36,7 +35,7 @@ def is_postponed(
 
 
 def _turn(uid: str) -> float:
-    """The relay's place in the rollout, from 0 to 1, the same for every operator."""
+    """The relay's place in the rollout, from 0 to 1; deterministic."""
     return int(hashlib.sha256(uid.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
 
 

@@ -1,6 +1,4 @@
-"""What runs, compared with what shall run: pods, their digests, their upstreams, their
-queues. Pure.
-"""
+"""Compares the pods with the desired state: their digests, upstreams and queues. Pure."""
 
 from __future__ import annotations
 
@@ -21,18 +19,18 @@ from mailrelay_operator.plan.objects import Manifest, generation_of
 from mailrelay_operator.plan.shares import Share
 from mailrelay_operator.plan.verdicts import Trouble
 
-#: Beside the digest: when it was stamped. A kubelet looks at the Secrets only when something in the
-#: pod changes.
+#: When the digest was written to the pod. The kubelet syncs Secrets at once only when the pod
+#: changes.
 ANNOTATION_STAMPED = "mailrelay.dev/config-stamped"
-#: Seconds between two stamps of a pod: a kubelet's own look takes half a second (measured).
+#: Seconds between two annotations of a pod: a kubelet's sync takes half a second (measured).
 STAMP_EVERY = timedelta(seconds=2)
-#: Upstreams named in a message; the rest is counted.
+#: Upstreams named in a message; the rest are counted.
 MAX_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Numbers for the status. `oldest` is RFC 3339, empty when nothing waits."""
+    """Figures for the status. `oldest` is RFC 3339, empty if nothing is queued."""
 
     replicas: int = 0
     ready: int = 0
@@ -43,8 +41,8 @@ class Figures:
 def known_senders(
     pods: Sequence[PodFacts], shares: Sequence[Share], versions: Mapping[str, Mapping[str, Sender]]
 ) -> frozenset[str]:
-    """The UIDs of the senders whose entry is in what each ready pod runs, be that the newest share
-    or one that was written before it; nobody's when no pod is ready."""
+    """The UIDs of the senders whose entry is in the configuration of every ready pod, whether that
+    has the newest share or an earlier one; empty if no pod is ready."""
     ready = [pod for pod in pods if pod.ready and not pod.terminating]
     if not ready:
         return frozenset()
@@ -54,7 +52,7 @@ def known_senders(
         for pod in ready:
             files = pod.status.files if pod.status is not None else {}
             running.append(versions.get(files.get(share_name(share.number), ""), {}))
-        # Most pods run the newest: told by identity, without a look at the entries.
+        # Most pods run the newest: identity suffices, without comparing entries.
         older = [one for one in running if one is not share.senders]
         known.update(
             uid
@@ -72,8 +70,8 @@ def everybody_runs(pods: Sequence[PodFacts], digest: str) -> bool:
 def programmed_trouble(
     pods: Sequence[PodFacts], stateful_set: Manifest | None, *, relay_file: str, replicas: int
 ) -> Verdict | None:
-    """Why not all replicas run the relay's file (its digest), or why that is unknown; None: they
-    do. The senders' files are their senders' matter."""
+    """Why not all replicas run the relay's file (by digest), or why that is unknown; None if they
+    do. The senders' files are reported on the senders."""
     living = [pod for pod in pods if not pod.terminating]
     refusing = [pod for pod in living if not _runs(pod, relay_file) and _problem(pod)]
     if refusing:
@@ -84,7 +82,7 @@ def programmed_trouble(
         message = f"Pod {deaf[0].name}: {' '.join(deaf[0].status.not_serving)}"
         return Trouble(reason=Reason.LISTENER_NOT_SERVING, message=message).verdict()
     if len(living) < replicas:
-        message = f"{len(living)} of {replicas} pods exist."
+        message = f"Only {len(living)} of {replicas} pods exist."
         return Trouble(reason=Reason.REPLICAS_PENDING, message=message).verdict()
     unready = [pod for pod in living if not pod.ready]
     if unready:
@@ -108,8 +106,8 @@ def programmed_trouble(
 
 
 def stamps(facts: RelayFacts, relay: Manifest, digest: str) -> tuple[Patch, ...]:
-    """Stamps for the pods that do not run the digest yet, each again until it does: a pod that
-    changes has its kubelet look at the Secrets at once."""
+    """Annotations for the pods that do not run the digest yet, repeated until they do: a change of
+    the pod makes its kubelet sync the Secrets at once."""
     annotations = {ANNOTATION_DIGEST: digest, ANNOTATION_STAMPED: rfc3339(facts.now)}
     return tuple(
         Patch(
@@ -140,13 +138,13 @@ def _problem(pod: PodFacts) -> str:
 
 
 def upstream_verdict(pods: Sequence[PodFacts], *, suspended: bool) -> Verdict:
-    """Whether mail can be sent, as the pods see it. One pod's trouble with an upstream is
-    everybody's."""
+    """Whether mail can be sent, according to the pods; one pod's trouble with an upstream is
+    enough."""
     if suspended:
         return Verdict(
             status="Unknown",
             reason=Reason.SUSPENDED,
-            message="The relay is suspended by its spec: mail is accepted and waits.",
+            message="The relay is suspended by its spec: mail is accepted and stays queued.",
         )
     seen = [one for pod in pods if pod.status is not None for one in pod.status.upstreams]
     held = {one.name: one for one in seen if one.state is UpstreamState.HELD}
@@ -166,7 +164,7 @@ def upstream_verdict(pods: Sequence[PodFacts], *, suspended: bool) -> Verdict:
 
 
 def figures(pods: Sequence[PodFacts], stateful_set: Manifest | None) -> Figures:
-    """What the status shows in numbers, all replicas together."""
+    """The figures of the status, for all replicas together."""
     queues = [pod.status.queue for pod in pods if pod.status is not None]
     status = (stateful_set or {}).get("status") or {}
     return Figures(
@@ -179,11 +177,11 @@ def figures(pods: Sequence[PodFacts], stateful_set: Manifest | None) -> Figures:
 
 def _describe(upstream: UpstreamStatus) -> str:
     since = f" since {upstream.since}" if upstream.since else ""
-    return f"{upstream.name} takes no mail{since}: {upstream.message or upstream.reason}"
+    return f"{upstream.name} is held{since}: {upstream.message or upstream.reason}"
 
 
 def _reason(upstream: UpstreamStatus) -> Reason:
-    """The gateway's word for it, if it is one of ours too."""
+    """The gateway's reason, if the operator has it too."""
     words = {one.value: one for one in Reason if "UpstreamReachable" in one.conditions}
     return words.get(upstream.reason, Reason.UPSTREAM_HELD)
 

@@ -1,5 +1,5 @@
-"""The plan of one MailSender: its Secret, once every ready replica knows its password, and
-its status. Nothing in it depends on another sender. Pure.
+"""The plan of one MailSender: its Secret, once every ready replica has its password, and its
+status. It does not depend on other senders. Pure.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ from mailrelay_operator.plan.status import regarding
 from mailrelay_operator.plan.verdicts import Complaint, Trouble, complaint
 from mailrelay_operator.plan.view import Admission, RelayView
 
-#: How long a newcomer may take to its Secret before it is said that it waits.
+#: How long a new MailSender may take to get its Secret before its status says that it is pending.
 SETTLES_IN = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderFacts:
-    """All that a MailSender's plan depends on: itself, its relay as it sees it, its Secret, the
-    login that was found out before, what could not be written, and when it was first seen."""
+    """Everything that a MailSender's plan depends on: itself, its view of the relay, its Secret,
+    the login known before, what could not be written, and when it was first seen."""
 
     manifest: Manifest
     model: MailSender | Trouble
@@ -67,7 +67,7 @@ class SenderFacts:
 
     @property
     def is_new(self) -> bool:
-        """Whether it was first seen so short a time ago that there is nothing to say yet."""
+        """Whether it was first seen too recently to report that it is pending."""
         return self.since is not None and self.now - self.since < SETTLES_IN
 
     @property
@@ -77,7 +77,9 @@ class SenderFacts:
 
     @property
     def verifiers(self) -> Sequence[Verifier]:
-        """Those that are known so far: found out by the last plan or, after a start, in force."""
+        """The verifiers known so far: from the last plan or, after a start, from the
+        configuration.
+        """
         if self.login is not None:
             return self.login.verifiers
         entry = self.admission.entry
@@ -85,12 +87,12 @@ class SenderFacts:
 
 
 def admission_of(view: RelayView, manifest: Manifest) -> Admission:
-    """What the relay says of this sender; nothing yet where it has not seen it."""
+    """The relay's admission of this sender; empty if it has not seen it yet."""
     return view.admissions.get(sender_uid(manifest)) or Admission(is_newest=False)
 
 
 def secret_to_read(view: RelayView, manifest: Manifest) -> ObjectKey | None:
-    """The Secret that the sender's plan depends on; None: none."""
+    """The Secret that the sender's plan depends on, if any."""
     credential = admission_of(view, manifest).credential
     if credential is None or not credential.secret:
         return None
@@ -98,14 +100,14 @@ def secret_to_read(view: RelayView, manifest: Manifest) -> ObjectKey | None:
 
 
 def look(facts: SenderFacts) -> Credentials:
-    """What is found of the sender's Secret, and so what has to be minted or computed."""
+    """The state of the sender's Secret, and so what has to be generated or computed."""
     return find_credentials(
         facts.manifest, facts.admission.credential, facts.secret, facts.verifiers
     )
 
 
 def plan_sender(facts: SenderFacts, found: Credentials, material: SenderMaterial) -> SenderPlan:
-    """What to do for this sender now. `material` answers what `found` wants."""
+    """What to do for this sender now. `material` is what `found` requires."""
     login: SenderLogin | None = None
     if found.state is not SecretState.NONE or facts.admission.entry is None:
         login = login_of(facts.manifest, found, material, facts.verifiers, now=facts.now)
@@ -134,8 +136,8 @@ def plan_sender(facts: SenderFacts, found: Credentials, material: SenderMaterial
 
 
 def _secret(facts: SenderFacts, found: Credentials, material: SenderMaterial) -> Iterator[Action]:
-    """The tenant's Secret. A new password is shown when every ready replica knows it, never
-    before; the rest follows the relay at once."""
+    """The tenant's Secret. A new password is written only when every ready replica has it; changes
+    of the relay are written at once."""
     endpoint, entry = facts.view.endpoint, facts.admission.entry
     if entry is None or endpoint is None or facts.view.unusable is not None:
         return
@@ -144,7 +146,7 @@ def _secret(facts: SenderFacts, found: Credentials, material: SenderMaterial) ->
         adopted = adoption(found.secret, facts.manifest)
         if adopted is not None:
             yield adopted
-            return  # the rest follows when it is seen to be ours
+            return  # the rest follows once the adoption is seen
     password = found.password
     if found.wants_password:
         shown = (
@@ -175,7 +177,7 @@ def _secret(facts: SenderFacts, found: Credentials, material: SenderMaterial) ->
 
 
 def _minted_at(found: Credentials) -> str | None:
-    """When the password in the Secret was minted."""
+    """When the password in the Secret was generated."""
     if found.secret is None or found.state is not SecretState.PRESENT:
         return None
     return annotations_of(found.secret).get(ANNOTATION_MINTED) or created_at(found.secret) or None
@@ -184,7 +186,7 @@ def _minted_at(found: Credentials) -> str | None:
 def _look_again_at(
     facts: SenderFacts, found: Credentials, login: SenderLogin | None
 ) -> datetime | None:
-    """When a password ends, or when it is time to say that a newcomer still waits."""
+    """When a password ends, or when a new sender's status has to say that it is pending."""
     times = [ends_at(login.verifiers) if login is not None else None]
     if facts.since is not None and facts.is_new and found.state is not SecretState.PRESENT:
         times.append(facts.since + SETTLES_IN)
@@ -199,25 +201,27 @@ def _failure(facts: SenderFacts, found: Credentials) -> Failure | None:
 def _revoked(
     facts: SenderFacts, found: Credentials, login: SenderLogin | None
 ) -> Iterator[Announce]:
-    """Say that a password ends, to whoever looks why a workload cannot log in any more."""
+    """An Event that a password ends, to explain why a workload can no longer log in."""
     if login is None or facts.admission.entry is None:
         return
     before = facts.verifiers
     if found.state is SecretState.REVOKED and login.verifiers != tuple(before):
-        note = "All passwords ended, as the annotation says; a new one is minted."
+        note = "All passwords were revoked by the annotation; a new one is being generated."
     elif (end := newly_ending(before, login.verifiers)) is not None:
         if found.state is SecretState.PRESENT or found.moved:
-            note = f"The password before this one ends at {rfc3339(end)}."
+            note = f"The previous password ends at {rfc3339(end)}."
         elif found.not_ours is not None:
             note = (
-                f"Secret {found.name} is not this MailSender's any more: the password that it held"
-                f" ends within {REVOKED_WITHIN.seconds} s, at {rfc3339(end)}."
+                f"Secret {found.name} no longer belongs to this MailSender: its password ends"
+                f" within"
+                f" {REVOKED_WITHIN.seconds} s, at {rfc3339(end)}."
             )
         else:
             seconds = REVOKED_WITHIN.seconds
             note = (
-                f"Secret {found.name} was deleted: a new password is minted, and the one that it"
-                f" held ends within {seconds} s, at {rfc3339(end)}."
+                f"Secret {found.name} was deleted: a new password is being generated, and the old"
+                f" one"
+                f" ends within {seconds} s, at {rfc3339(end)}."
             )
     else:
         return

@@ -1,5 +1,5 @@
-"""What is said of a MailSender: each condition is a chain of small checks, of which the first
-that finds something is the verdict. Pure.
+"""The status of a MailSender: each condition is a chain of small checks; the first that finds
+something is the verdict. Pure.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from mailrelay_operator.plan.view import Admission, RelayView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """All that the conditions of a sender speak of. `failure` is why its Secret could not be
-    written the last time, `is_new` that it was first seen a few seconds ago."""
+    """The input of a sender's conditions. `failure` is why its Secret could not be written last
+    time; `is_new`: it was first seen a few seconds ago."""
 
     manifest: Manifest
     model: MailSender | Trouble
@@ -41,7 +41,7 @@ Check = Callable[[Situation], Verdict | None]
 
 
 def report(at: Situation) -> tuple[ApplyStatus | Announce, ...]:
-    """The status, if it says something new, and Events for what a person wants to hear of."""
+    """The status, if it changed, and Events for notable changes."""
     old = sender_status_of(at.manifest)
     verdicts = {
         "Accepted": _judge(at, ACCEPTED, Reason.ACCEPTED),
@@ -72,8 +72,8 @@ def report(at: Situation) -> tuple[ApplyStatus | Announce, ...]:
 
 
 def _is_on_its_way(at: Situation, programmed: Verdict, old: MailSenderStatus) -> bool:
-    """Whether nothing was said of it yet and the next thing to say is, in a second or two, that it
-    is ready: a thousand newcomers are a thousand writes fewer."""
+    """Whether it has no status yet and will probably be ready in a second or two: this saves one
+    write per new sender."""
     passing = programmed.reason in (Reason.RELAY_NOT_PROGRAMMED, Reason.SECRET_PENDING)
     waiting = at.admission.credential is not None and at.admission.entry is None
     unsaid = old.observed_generation is None
@@ -81,7 +81,7 @@ def _is_on_its_way(at: Situation, programmed: Verdict, old: MailSenderStatus) ->
 
 
 def _in_force(at: Situation, old: MailSenderStatus, generation: int) -> int | None:
-    """The generation that is in effect: the newest or, while that is refused, the one before."""
+    """The generation in effect: the newest or, while that is refused, the previous one."""
     if at.admission.entry is None:
         return None
     return generation if at.admission.is_newest else old.generation_in_force
@@ -115,10 +115,10 @@ def _secret_is_not_anothers(at: Situation) -> Verdict | None:
 
 
 ACCEPTED: Sequence[Check] = (
-    _relay_takes_senders,  # make sure that there is a relay, and that it runs
-    _spec_is_valid,  # make sure that every field of the spec acts
+    _relay_takes_senders,  # make sure that the relay exists and is in effect
+    _spec_is_valid,  # make sure that every field of the spec is supported
     _relay_admits_it,  # make sure that the relay's owner allows namespace, addresses and username
-    _secret_is_not_anothers,  # make sure that nobody's Secret is overwritten
+    _secret_is_not_anothers,  # make sure that no foreign Secret is overwritten
 )
 
 
@@ -140,8 +140,8 @@ def _clients_can_connect(at: Situation) -> Verdict | None:
 
 
 RESOLVED_REFS: Sequence[Check] = (
-    _is_attached,  # make sure that the spec that is spoken of is in force
-    _secret_is_usable,  # make sure that the Secret holds a login that we may use
+    _is_attached,  # make sure that the spec is in effect
+    _secret_is_usable,  # make sure that the Secret has a login that may be used
     _clients_can_connect,  # make sure that a client that verifies the certificate gets a connection
 )
 
@@ -152,7 +152,7 @@ RESOLVED_REFS: Sequence[Check] = (
 def _relay_knows_it(at: Situation) -> Verdict | None:
     if at.admission.entry is not None:
         return None
-    return _waiting("The relay is not told of this MailSender.")
+    return _waiting("The relay's configuration does not include this MailSender.")
 
 
 def _replicas_know_it(at: Situation) -> Verdict | None:
@@ -180,16 +180,16 @@ def _secret_is_written(at: Situation) -> Verdict | None:
 
 PROGRAMMED: Sequence[Check] = (
     _relay_knows_it,  # make sure that it is in the configuration
-    _secret_could_be_written,  # make sure that what the API server refuses is said in its words
+    _secret_could_be_written,  # make sure that the API server's error is quoted
     _replicas_know_it,  # make sure that every ready replica runs its entry
-    _secret_is_written,  # make sure that its Secret holds the password that they know
+    _secret_is_written,  # make sure that its Secret has the password that the replicas have
 )
-_PROGRAMMED = "Every ready replica of the relay knows this MailSender."
+_PROGRAMMED = "Every ready replica of the relay has this MailSender."
 
 
 def _ran_already(at: Situation) -> bool:
-    """Whether the gateways knew it before: that its password is on its way to them a second time,
-    or that a replica starts, makes it no less known."""
+    """Whether the gateways had it before: a changed password in transit, or a replica that starts,
+    does not change that."""
     was = find_condition(sender_status_of(at.manifest).conditions, "Programmed")
     same = was is not None and was.observed_generation == generation_of(at.manifest)
     return same and was is not None and was.status == "True"

@@ -1,9 +1,9 @@
-"""The relay's side of the handshake: which MailSenders it admits, by which login, and from
-which spec. Pure.
+"""The relay's side of the handshake: which MailSenders it admits, with which login, and by which
+spec. Pure.
 
-A sender's newest spec is in force when every check passes. If one does not, what was in force (its
-entry in the configuration) stays, as far as the relay still admits it: a mistake changes nothing
-that runs, while whatever is taken back is taken back at once.
+A sender's newest spec is in effect when every check passes. If one fails, its entry in the
+configuration stays, as far as the relay still admits it: a mistake does not affect what runs, while
+revoked permissions end at once.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from mailrelay_operator.plan.view import Admission, Credential
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One MailSender on its way into the configuration. `written` is its entry as it was written
-    before."""
+    """One MailSender to be included in the configuration. `written` is its entry as last
+    written."""
 
     seen: SeenSender
     admission: Admission
@@ -41,17 +41,17 @@ class Candidate:
 
     @property
     def uid(self) -> str:
-        """The sender's UID; in standalone its name, which is as unique."""
+        """The sender's UID; standalone, its name, which is equally unique."""
         return sender_uid(self.seen.manifest)
 
     def refused(self, trouble: Trouble) -> Candidate:
-        """The same one, kept out."""
+        """The same candidate, refused."""
         out = replace(self.admission, entry=None, refused=self.admission.refused or trouble)
         return replace(self, admission=out)
 
 
 def sender_uid(manifest: Manifest) -> str:
-    """The UID; in standalone, where nobody gives one, NAMESPACE/NAME."""
+    """The UID; standalone, NAMESPACE/NAME."""
     return uid_of(manifest) or f"{namespace_of(manifest)}/{name_of(manifest)}"
 
 
@@ -61,9 +61,9 @@ def admit(
     allowed: Sequence[Sequence[AllowedSenders]],
     written: Mapping[str, documents.Sender],
 ) -> tuple[Candidate, ...]:
-    """What becomes of every sender, oldest first. `allowed` are the relay's lists of whom it
-    admits: each of them must (the spec in force, and the newest that can be read); `written` are
-    the senders of the configuration as it was written before, by UID."""
+    """The candidates of all senders, oldest first. `allowed` are the relay's allowedSenders, all of
+    which must admit a sender (of the spec in effect and the newest readable one); `written` are the
+    senders in the configuration as last written, by UID."""
     candidates = [
         _candidate(facts, one, allowed, written.get(sender_uid(one.manifest)))
         for one in sorted(facts.senders, key=_age)
@@ -85,10 +85,10 @@ def why_not_admitted(
 
 
 def pattern_covers(pattern: str, claimed: str) -> bool:
-    """Whether every address that `claimed` (`a@b` or `*@b`) means is meant by `pattern` (`a@b`,
-    `*@b` or `*`) too.
+    """Whether `pattern` (`a@b`, `*@b` or `*`) covers every address that `claimed` (`a@b` or `*@b`)
+    does.
 
-    Domains know no case (RFC 5321 section 2.4); local parts are compared as they stand.
+    Domains are case-insensitive (RFC 5321 section 2.4), local parts case-sensitive.
     """
     if pattern == "*":
         return True
@@ -98,7 +98,7 @@ def pattern_covers(pattern: str, claimed: str) -> bool:
 
 
 def _age(one: SeenSender) -> tuple[str, str, str]:
-    """Sorts by age, which decides between two claims; names decide between two of the same
+    """Sort key: age, which decides between two claims, then the name for those of the same
     second."""
     return created_at(one.manifest), namespace_of(one.manifest), name_of(one.manifest)
 
@@ -129,7 +129,7 @@ def _candidate(
     ):
         login = facts.logins.get(written.uid)
         verifiers = written.verifiers if login is None else login.verifiers
-        # To be suspended is to be taken something away: that acts although the rest is refused.
+        # Suspension removes a permission: it takes effect although the rest is refused.
         suspend = written.suspend or (isinstance(model, MailSender) and model.spec.suspend)
         kept = written.model_copy(update={"verifiers": verifiers, "suspend": suspend})
         admission = replace(
@@ -143,14 +143,14 @@ def _candidate(
 def _credential(model: MailSender) -> Credential | None:
     credentials = model.spec.credentials
     if credentials is None:
-        return None  # refused as Unsupported before it comes here: tokens do not act yet
+        return None  # already refused as Unsupported: tokens are not supported yet
     if credentials.existing_secret_ref is not None:
         return Credential(secret=credentials.existing_secret_ref.name, minted=False)
     return Credential(secret=credentials.secret_name or "", minted=True)
 
 
 def _credential_in_force(seen: SeenSender, written: documents.Sender) -> Credential | None:
-    """By which Secret a sender logs in whose newest spec is refused: its status names it."""
+    """The Secret of a sender whose newest spec is refused, as named in its status."""
     secret = sender_status_of(seen.manifest).secret_name
     minted = any(isinstance(one, documents.Sha256Verifier) for one in written.verifiers)
     return Credential(secret=secret, minted=minted) if secret else None
@@ -159,8 +159,8 @@ def _credential_in_force(seen: SeenSender, written: documents.Sender) -> Credent
 def _entry(
     facts: RelayFacts, seen: SeenSender, model: MailSender, written: documents.Sender | None
 ) -> documents.Sender | None:
-    """What the gateways learn of it; None while it has no login. One whose Secret was not looked at
-    yet (the operator has just started) keeps the login that it had."""
+    """Its entry for the gateways; None while it has no login. If its Secret has not been read yet
+    (the operator has just started), it keeps the login that it had."""
     uid = sender_uid(seen.manifest)
     login = facts.logins.get(uid)
     if login is not None:
@@ -199,7 +199,7 @@ def _why_not(
             reason=Reason.NAMESPACE_NOT_ALLOWED,
             path="spec.relayRef",
             message=f"{relay} admits no MailSender of namespace {namespace}: its owner can add the"
-            " namespace to allowedSenders, or give it the labels that they ask for.",
+            " namespace to allowedSenders, or label it so that their selector matches.",
         )
     given = [pattern for entry in admitting for pattern in entry.effective_addresses]
     beyond = {
@@ -212,15 +212,15 @@ def _why_not(
             reason=Reason.ADDRESS_NOT_ALLOWED,
             path=f"spec.from[{next(iter(beyond))}]",
             message=f"from: {', '.join(list(beyond.values())[:10])}"
-            f" {'is' if len(beyond) == 1 else 'are'} not among the addresses that {relay} gives"
+            f" {'is' if len(beyond) == 1 else 'are'} not among the addresses that {relay} allows"
             f" namespace {namespace} ({', '.join(given[:10])}).",
         )
     return None
 
 
 def _without_taken_usernames(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """A username is one sender's: minted names are the sender's by right, of brought ones the
-    oldest keeps it."""
+    """Usernames are unique: generated ones always belong to their sender, of existing ones the
+    oldest sender keeps it."""
     owner: dict[str, str] = {}
     for one in candidates:
         credential, manifest = one.admission.credential, one.seen.manifest
@@ -235,7 +235,7 @@ def _without_taken_usernames(candidates: Sequence[Candidate]) -> tuple[Candidate
         secret = one.admission.credential.secret if one.admission.credential else ""
         trouble = Trouble(
             reason=Reason.USERNAME_TAKEN,
-            message=f"The username {entry.username} is another MailSender's of this relay:"
+            message=f"The username {entry.username} is used by another MailSender of this relay:"
             f" choose another in Secret {entry.namespace}/{secret}.",
         )
         kept.append(one.refused(trouble))

@@ -1,7 +1,7 @@
-"""The senders of a relay, packed into the shares of its configuration. Pure.
+"""Packs the senders of a relay into the shares of its configuration. Pure.
 
-Whoever is in keeps its place: a share that is full refuses the newcomer and the one that grows,
-oldest first in, never one whose login works.
+A sender in a share keeps its place: a full share refuses new and growing entries, oldest first
+admitted, never a sender whose login works.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.plan.senders import Candidate
 from mailrelay_operator.plan.verdicts import Trouble
 
-#: Of a share's octets this part is left to those who are in: a new password makes an entry longer.
+#: The part of a share reserved for the senders in it: a new password makes an entry longer.
 RESERVE = 0.05
-#: Octets of addresses that all MailSenders of one namespace may claim together, before anything is
-#: compressed: a thousand with sixty addresses each, and still a small part of a relay's room.
+#: Octets of addresses that all MailSenders of one namespace may claim together, before
+#: compression: a thousand with sixty addresses each, and still a small part of a relay's room.
 MAX_NAMESPACE_OCTETS = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """One share's Secret: the file that gateways read; None: no sender is in it."""
+    """One share: the file that gateways read; None if it has no sender."""
 
     number: int
     file: bytes | None
@@ -32,11 +32,11 @@ class Share:
 
 
 class Encodings:
-    """Shares as they were encoded last, so that one that did not change is not encoded again. The
-    result is the same without."""
+    """A cache of encoded shares, so that an unchanged one is not encoded again. It does not affect
+    the result."""
 
     def __init__(self) -> None:
-        """Know none."""
+        """An empty cache."""
         self._last: dict[int, tuple[tuple[Sender, ...], bytes]] = {}
 
     def encode(self, number: int, senders: tuple[Sender, ...]) -> bytes:
@@ -55,8 +55,8 @@ def pack(
     namespace_limit: int = MAX_NAMESPACE_OCTETS,
     encodings: Encodings | None = None,
 ) -> tuple[tuple[Share, ...], tuple[Candidate, ...]]:
-    """All 16 shares, and the candidates (in their order, oldest first) as they are after it: who
-    finds no room is `RelayFull`."""
+    """All 16 shares, and the resulting candidates (oldest first): those without room are refused as
+    `RelayFull`."""
     encodings = encodings or Encodings()
     after = {one.uid: one for one in _within_namespaces(candidates, namespace_limit)}
     members: dict[int, list[str]] = {number: [] for number in range(SENDER_SHARES)}
@@ -76,18 +76,18 @@ def pack(
 
 
 def _within_namespaces(candidates: Sequence[Candidate], limit: int) -> list[Candidate]:
-    """No namespace takes more than its part, be its MailSenders ever so many: first what is in
-    already, then what is new, oldest first, as far as there is room for it."""
+    """Limit each namespace to its part, however many MailSenders it has: existing entries first,
+    then new ones, oldest first, as far as there is room."""
     used: dict[str, int] = {}
     for one in map(_without_growth, candidates):
         entry = one.admission.entry
         if entry is not None:
             used[entry.namespace] = used.get(entry.namespace, 0) + _length(entry.addresses)
     full: set[str] = set()
-    # Those who are in come first; the sort is stable, so that the older one is before the younger.
+    # Existing entries come first; the sort is stable, so that older ones precede newer ones.
     for one in sorted(filter(_grows, candidates), key=lambda one: one.written is None):
         entry = one.admission.entry
-        assert entry is not None  # else it would not grow
+        assert entry is not None  # otherwise it would not grow
         kept = _without_growth(one).admission.entry
         more = _length(entry.addresses) - (_length(kept.addresses) if kept is not None else 0)
         if used.get(entry.namespace, 0) + more > limit:
@@ -98,8 +98,8 @@ def _within_namespaces(candidates: Sequence[Candidate], limit: int) -> list[Cand
 
 
 def _fitting(number: int, there: Sequence[Candidate], limit: int) -> list[Candidate]:
-    """The same candidates so that they fit: first those who are in, without what they add, then as
-    many of what is new, oldest first, as there is room for."""
+    """The same candidates, limited to what fits: existing entries without their growth, then
+    new ones and growth, oldest first, as far as there is room."""
     settled = [_without_growth(one) for one in there]
     growing = [n for n, one in enumerate(there) if _grows(one)]
     room = int(limit * (1 - RESERVE))
@@ -110,7 +110,7 @@ def _fitting(number: int, there: Sequence[Candidate], limit: int) -> list[Candid
             tried[n] = there[n]
         return _octets(_share(number, [one for one in tried if one.admission.entry], Encodings()))
 
-    low, high = 0, len(growing)  # by bisection, since each try compresses the whole
+    low, high = 0, len(growing)  # bisection, since each try compresses the whole share
     while low < high:
         middle = (low + high + 1) // 2
         if octets(middle) <= room:
@@ -123,7 +123,7 @@ def _fitting(number: int, there: Sequence[Candidate], limit: int) -> list[Candid
 
 
 def _grows(one: Candidate) -> bool:
-    """Whether it asks for more room than it has."""
+    """Whether its new entry is larger than the existing one."""
     entry = one.admission.entry
     if entry is None:
         return False
@@ -133,15 +133,14 @@ def _grows(one: Candidate) -> bool:
 
 
 def _without_growth(one: Candidate) -> Candidate:
-    """One that is in keeps the addresses that it had, with its login as it is now; a newcomer is
-    kept out."""
+    """An existing entry keeps its old addresses with its current login; a new one is refused."""
     entry = one.admission.entry
     if entry is None or not _grows(one):
         return one
     trouble = Trouble(reason=Reason.RELAY_FULL, message=Reason.RELAY_FULL.sentence)
     if one.written is None:
         return one.refused(trouble)
-    # What the newest spec gave up is not kept: a growing edit may take addresses back too.
+    # Addresses that the newest spec removed are not kept, even if the edit adds others.
     kept = tuple(a for a in one.written.addresses if a in entry.addresses)
     admission = replace(
         one.admission,

@@ -1,5 +1,5 @@
-"""Verdicts become status objects, and changed conditions become Events. A status that says
-the same is not written. Pure.
+"""Makes status objects from verdicts, and Events from changed conditions. An unchanged status is
+not written. Pure.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _Status = TypeVar("_Status", MailRelayStatus, MailSenderStatus, MailDomainStatus
 
 
 def relay_status_of(relay: Manifest) -> MailRelayStatus:
-    """The MailRelay's status as it is; what cannot be read counts as not written yet."""
+    """The MailRelay's current status; an unreadable one counts as not written yet."""
     return _status_of(relay, MailRelayStatus)
 
 
 def sender_status_of(sender: Manifest) -> MailSenderStatus:
-    """The MailSender's status as it is."""
+    """The MailSender's current status."""
     return _status_of(sender, MailSenderStatus)
 
 
 def domain_status_of(domain: Manifest) -> MailDomainStatus:
-    """The MailDomain's status as it is."""
+    """The MailDomain's current status."""
     return _status_of(domain, MailDomainStatus)
 
 
@@ -49,8 +49,8 @@ def judged(
     generation: int,
     now: datetime,
 ) -> tuple[Condition, ...]:
-    """All conditions of the kind, each of the newest generation: which one is in effect is said by
-    the status's generationInForce."""
+    """All conditions of the kind, for the newest generation; the status's generationInForce names
+    the one in effect."""
     return set_conditions(kind, old, verdicts, generation=generation, now=now)
 
 
@@ -69,7 +69,7 @@ def ready(verdicts: Mapping[str, Verdict], needed: Iterable[str], *, otherwise: 
 
 
 def written(owner: Manifest, status: _Status, old: _Status) -> tuple[ApplyStatus, ...]:
-    """The action that writes this status; none when it says what is there already."""
+    """The action that writes this status; none if it is unchanged."""
     if status == old and owner.get("status"):
         return ()
     manifest = {
@@ -84,8 +84,8 @@ def written(owner: Manifest, status: _Status, old: _Status) -> tuple[ApplyStatus
 def transitions(
     owner: Manifest, old: Iterable[Condition], new: Iterable[Condition]
 ) -> tuple[Announce, ...]:
-    """Events for what a person wants to hear of: a condition that is now False for a new reason,
-    one that is well again, and the first time that the object is ready."""
+    """Events for a condition that is now False for a new reason, for one that recovered, and for
+    the first time that the object is ready."""
     before = tuple(old)
     new = tuple(new)
     found: list[Announce] = []
@@ -93,7 +93,7 @@ def transitions(
         was = find_condition(before, condition.type)
         if was is not None and (was.status, was.reason) == (condition.status, condition.reason):
             continue
-        # Ready bears the reason of the condition that keeps it, which has an Event of its own.
+        # Ready has the reason of the condition that blocks it, which has its own Event.
         said = condition.type == "Ready" and any(
             one.reason == condition.reason for one in new if one is not condition
         )
@@ -104,7 +104,7 @@ def transitions(
             and was.status == "False"
             and was.reason not in _QUIET
         )
-        # Not each time that a changed spec has reached the gateways.
+        # Not each time that a changed spec reaches the gateways.
         settled = was is not None and was.reason == Reason.CONFIGURATION_PENDING
         first_ready = condition.status == "True" and condition.type == "Ready" and not settled
         if failed or recovered or first_ready:
@@ -120,9 +120,9 @@ def transitions(
     return tuple(found)
 
 
-#: events.k8s.io/v1 takes at most 1 kB of note.
+#: events.k8s.io/v1 limits note to 1 kB.
 MAX_NOTE = 1000
-#: What passes by itself, or is said by another condition's Event already, is not worth an Event.
+#: Reasons without an Event: transient ones, and those that another condition's Event reports.
 _QUIET = frozenset(
     {Reason.PENDING, Reason.CONFIGURATION_PENDING, Reason.REPLICAS_PENDING, Reason.NOT_READY}
     | {Reason.RELAY_NOT_PROGRAMMED, Reason.NO_READY_REPLICA, Reason.SPOOL_EPHEMERAL}
@@ -131,7 +131,7 @@ _QUIET = frozenset(
 
 
 def regarding(owner: Manifest) -> Manifest:
-    """The reference by which an Event names its object."""
+    """The reference from an Event to its object."""
     return {
         "apiVersion": owner["apiVersion"],
         "kind": owner["kind"],

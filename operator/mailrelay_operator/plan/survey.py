@@ -1,8 +1,8 @@
-"""The facts of a relay, understood: which spec is in force, what is known from before, what
-is ours, what runs. Pure.
+"""Interprets the facts of a relay: which spec is in effect, what is known from before, which
+objects belong to it, what runs. Pure.
 
-Made once in a round and handed on: what has to be minted (`wanted`) and what is to be done
-(relay.py) both stand on it.
+Made once per reconciliation: both what has to be generated (`wanted`) and the plan (relay.py)
+derive from it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ALLOWED_SENDERS: TypeAdapter[tuple[AllowedSenders, ...]] = TypeAdapter(tuple[Al
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """The spec by which the relay runs: the newest, or the last one that could be used."""
+    """The spec in effect: the newest, or the last usable one."""
 
     spec: MailRelaySpec
     raw: Manifest
@@ -64,14 +64,14 @@ class InForce:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What the facts say of a relay that exists.
+    """The state of an existing relay.
 
     `refused` is why the newest spec is not accepted, `unresolved` what is wrong with its
-    references, `obstructed` which of our objects are another's, may not be read, or cannot be used.
-    `authority` is the CA that still serves, `authority_ended` says that there is one that does not.
-    `authority_certificate` and `admin_token_sha256` are known from before where the Secrets
-    themselves cannot be used: what runs goes on, and rights can still be taken away.
-    `running` is how many replicas there may be, mail in their queues.
+    references, `obstructed` which of its objects belong to someone else, cannot be read, or cannot
+    be used. `authority` is the CA while it is usable; `authority_ended`: there is one that no
+    longer is. `authority_certificate` and `admin_token_sha256` come from the last configuration if
+    the Secrets are unusable: gateways keep running, and permissions can still be revoked. `running`
+    is how many replicas may exist, with mail in their queues.
     """
 
     facts: RelayFacts
@@ -92,7 +92,7 @@ class Survey:
 
 
 def own_objects(namespace: str, name: str) -> frozenset[ObjectKey]:
-    """Everything of a relay that bears a name of ours: to be read before anything else."""
+    """All objects of a relay with derived names, which are read first."""
     found = {("Secret", secret) for secret in names.config_secret_names(name).values()}
     found |= {
         ("Secret", names.ca_secret_name(name)),
@@ -108,7 +108,7 @@ def own_objects(namespace: str, name: str) -> frozenset[ObjectKey]:
 
 
 def referenced_objects(facts: RelayFacts) -> frozenset[ObjectKey]:
-    """What else has to be read, now that the relay's own objects are among the facts."""
+    """What else has to be read, given the relay's own objects."""
     if facts.relay is None:
         return frozenset()
     found: set[ObjectKey] = set()
@@ -123,8 +123,8 @@ def referenced_objects(facts: RelayFacts) -> frozenset[ObjectKey]:
 
 
 def namespaces_needed(facts: RelayFacts) -> frozenset[str]:
-    """The namespaces whose labels decide whom the relay admits; none when it does not ask for
-    labels."""
+    """The namespaces whose labels decide which senders the relay admits; empty if it does not
+    select by labels."""
     if facts.relay is None:
         return frozenset()
     older = _read_remembered(facts.relay, _remembered_relay(facts))
@@ -138,7 +138,7 @@ def namespaces_needed(facts: RelayFacts) -> frozenset[str]:
 
 
 def survey(facts: RelayFacts, relay: Manifest) -> Survey:
-    """Understand the facts of this relay."""
+    """Interpret the facts of this relay."""
     existing = read_back(_files(facts))
     before = _before(facts, relay, existing)
     newest = read_relay(relay)
@@ -196,13 +196,13 @@ def survey(facts: RelayFacts, relay: Manifest) -> Survey:
 
 
 def wanted(found: Survey) -> Wanted:
-    """What has to be minted before this relay's plan can be made."""
+    """What has to be generated before this relay's plan can be made."""
     facts = found.facts
     if found.in_force is None:
         return Wanted()
     missing = _is_missing(facts, names.ca_secret_name(facts.name))
     may_mint = found.authority is not None or found.authority_ended or missing
-    # In a cluster the admin port has TLS, whatever the listeners have.
+    # In a cluster the admin port always has TLS.
     uses_own = needs_own_certificate(found.in_force.spec) or not facts.place.standalone
     needs_own = uses_own and may_mint
     leaf = None
@@ -240,7 +240,7 @@ def _names(facts: RelayFacts, spec: MailRelaySpec) -> tuple[tuple[str, ...], tup
 
 
 def _own_secret(facts: RelayFacts, secret: str) -> dict[str, bytes]:
-    """What a Secret of ours holds; nothing when it is missing or another's."""
+    """The contents of one of the relay's own Secrets; empty if it is missing or someone else's."""
     found = facts.find("Secret", facts.namespace, secret)
     if isinstance(found, Absence) or facts.relay is None or not is_ours(found, facts.relay):
         return {}
@@ -256,8 +256,8 @@ def _files(facts: RelayFacts) -> dict[str, bytes]:
 
 
 def _remembered_relay(facts: RelayFacts) -> RememberedRelay | None:
-    """What was in force. It belongs to a UID: of a relay that was deleted, and whose name another
-    one has now, nothing stays in force."""
+    """The spec that was in effect. It is bound to a UID: a deleted relay's does not apply to a new
+    one of the same name."""
     found = decode_relay(_own_secret(facts, names.config_secret_name(facts.name)).get(KEY))
     if found is None or facts.relay is None or found.uid != uid_of(facts.relay):
         return None
@@ -301,8 +301,8 @@ def _remembered_in_force(
 
 
 def _allowed(relay: Manifest, in_force: InForce | None) -> tuple[tuple[AllowedSenders, ...], ...]:
-    """Whom the relay admits: what is in force does, and what the newest spec that can be read does
-    too, so that taking somebody's right away never waits for the rest of an edit."""
+    """The allowedSenders that must all admit a sender: those in effect and those of the newest
+    readable spec, so that a permission can be revoked even if the rest of an edit is refused."""
     if in_force is None:
         return ((),)
     newest = None if in_force.is_newest else _readable_allowed(relay)
@@ -311,8 +311,8 @@ def _allowed(relay: Manifest, in_force: InForce | None) -> tuple[tuple[AllowedSe
 
 
 def _readable_allowed(relay: Manifest) -> tuple[AllowedSenders, ...] | None:
-    """`allowedSenders` of the newest spec, even if another part of it is refused; None when this
-    part cannot be read itself."""
+    """`allowedSenders` of the newest spec, even if another part of it is refused; None if this
+    part itself is not readable."""
     spec = relay.get("spec")
     if not isinstance(spec, dict) or "allowedSenders" not in spec:
         return DEFAULT_ALLOWED_SENDERS
@@ -325,20 +325,20 @@ def _readable_allowed(relay: Manifest) -> tuple[AllowedSenders, ...] | None:
 
 
 def _obstructed(facts: RelayFacts, relay: Manifest) -> Iterator[Trouble]:
-    """Objects under names of ours that we cannot or may not write. No advice here destroys
-    anything: what is another's may be needed, and what we may not read may be ours."""
+    """Objects with the relay's names that cannot or must not be written. The messages advise no
+    deletion: a foreign object may be needed, and an unreadable one may be mailrelay's."""
     for key in sorted(own_objects(facts.namespace, facts.name)):
         found = facts.find(key.kind, key.namespace, key.name)
         if found is Absence.FORBIDDEN:
             yield Trouble(
                 reason=Reason.FORBIDDEN,
-                message=f"The operator may not read {key}: check its Role in namespace"
-                f" {key.namespace}. The object is left as it is.",
+                message=f"The operator is not permitted to read {key}: check its Role in namespace"
+                f" {key.namespace}. The object is not changed.",
             )
         elif not isinstance(found, Absence) and not is_ours(found, relay):
             yield Trouble(
                 reason=Reason.NOT_OWNED,
-                message=f"{key} exists and does not belong to this MailRelay, so it is left alone:"
+                message=f"{key} exists and does not belong to this MailRelay, so it is not changed:"
                 " give the MailRelay another name, or move that object out of the way.",
             )
 
@@ -367,14 +367,14 @@ def _admin_token(facts: RelayFacts, relay: Manifest) -> str | Trouble:
 def _damaged(facts: RelayFacts, secret: str, what: str) -> Trouble:
     return Trouble(
         reason=Reason.DAMAGED,
-        message=f"Secret {facts.namespace}/{secret} does not hold {what}: restore it from a backup."
-        " What runs goes on.",
+        message=f"Secret {facts.namespace}/{secret} does not have {what}: restore it from a backup."
+        " The running gateways are not affected.",
     )
 
 
 def known_authority(facts: RelayFacts) -> str:
-    """The certificate of the relay's private CA, by which its admin ports are verified; empty while
-    there is none."""
+    """The certificate of the relay's private CA, which verifies its admin ports; empty while there
+    is none."""
     if facts.relay is None:
         return ""
     found = _authority(facts, facts.relay)
@@ -382,7 +382,7 @@ def known_authority(facts: RelayFacts) -> str:
 
 
 def _authority_before(facts: RelayFacts) -> str:
-    """The CA's certificate where its Secret is there and cannot be used."""
+    """The CA's certificate if its Secret exists but is unusable."""
     remembered = _remembered_relay(facts)
     if remembered is None or _is_missing(facts, names.ca_secret_name(facts.name)):
         return ""
@@ -395,7 +395,7 @@ def _leaf_before(
     authority: str,
     existing: GatewayConfig | None,
 ) -> Certificate | None:
-    """The relay's own certificate as it is in use, while it still serves."""
+    """The relay's own certificate in use, if it is still valid."""
     if in_force is None or not authority or existing is None:
         return None
     dns, addresses = _names(facts, in_force.spec)
@@ -418,9 +418,9 @@ def _leaf_before(
 def _running(
     facts: RelayFacts, stateful_set: Manifest | None, existing: GatewayConfig | None
 ) -> int:
-    """How many replicas there may be, and mail with each: what the StatefulSet says and the pods
-    that it controls or, while it is being replaced, the figure that gateways were told. A pod that
-    nobody controls counts for nothing, whatever its name and labels."""
+    """How many replicas may exist, each with mail: from the StatefulSet and the pods that it
+    controls or, while it is being replaced, from the configuration. A pod without a controller does
+    not count, whatever its name and labels."""
     if facts.place.standalone:
         return 0
     if stateful_set is None:

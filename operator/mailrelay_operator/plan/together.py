@@ -1,5 +1,5 @@
-"""The plans of a relay and of all its senders at once, for where there is nothing to wait
-for: on one machine, and for showing what a cluster would be given. Pure.
+"""The plans of a relay and all its senders in one step, for standalone use and for showing what
+would be applied to a cluster. Pure.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from mailrelay_operator.plan.view import RelayView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Together:
-    """The relay's plan, and everything that is to be done, in order. `look_again_at` is when a
-    password ends."""
+    """The relay's plan and all actions, in order. `look_again_at` is when a password ends."""
 
     relay: RelayPlan
     actions: tuple[Action, ...] = ()
@@ -45,8 +44,8 @@ def plan_together(
     mint: Callable[[Wanted], Material],
     mint_for: Callable[[str, Credentials], SenderMaterial],
 ) -> Together:
-    """Plan the relay, with what that admits each sender, and with their logins the relay again.
-    `mint_for` is asked with a sender's UID. Every sender counts as known to the gateways."""
+    """Plan the relay, then each admitted sender, then the relay again with their logins. `mint_for`
+    gets a sender's UID. Every sender counts as known to the gateways."""
     if facts.relay is None:
         missing = plan_without_relay(facts)
         return Together(relay=missing, problems=missing.problems)

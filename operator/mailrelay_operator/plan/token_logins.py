@@ -1,8 +1,7 @@
-"""The logins by OAuth2 of a MailRelay: what their references hold becomes the contract's
-login. Pure.
+"""The OAuth2 logins of a MailRelay: resolves their references into the contract's login. Pure.
 
-Each Secret is one that its owner has marked as a login, since its content goes to a URL that the
-MailRelay names.
+The owner of each Secret must have marked it as credentials, since its content is sent to a URL in
+the MailRelay.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from mailrelay_operator.plan.verdicts import Trouble
 
 
 def oauth2_of(upstream: Upstream) -> OAuth2 | None:
-    """The login by OAuth2 of an upstream that has one."""
+    """The OAuth2 login of an upstream, if it has one."""
     smarthost = upstream.smarthost
     return smarthost.auth.oauth2 if smarthost is not None and smarthost.auth is not None else None
 
 
 def token_references(login: OAuth2, namespace: str) -> Iterator[ObjectKey]:
-    """Every object that such a login refers to."""
+    """Every object that the login refers to."""
     for secret in (login.client_secret_ref, login.refresh_token_ref, login.service_account_key_ref):
         if secret is not None:
             yield ObjectKey(kind="Secret", namespace=namespace, name=secret.name)
@@ -41,7 +40,7 @@ def token_references(login: OAuth2, namespace: str) -> Iterator[ObjectKey]:
 
 
 def audiences(spec: MailRelaySpec, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    """The audiences of the tokens that the relay's pods need, as far as they are allowed."""
+    """The allowed audiences among those of the tokens that the relay's pods need."""
     wanted = {login.effective_audience for one in spec.upstreams if (login := oauth2_of(one))}
     return tuple(sorted(wanted & set(allowed)))
 
@@ -98,8 +97,8 @@ def _federated(facts: RelayFacts, name: str, login: OAuth2) -> contract.Federate
         known = ", ".join(allowed) or "none"
         return Trouble(
             reason=Reason.AUDIENCE_NOT_ALLOWED,
-            message=f"Upstream {name} asks for a ServiceAccount token of the audience"
-            f" {audience}, and the platform allows {known}: have it put into tokenAudiences of the"
+            message=f"Upstream {name} uses a ServiceAccount token with the audience"
+            f" {audience}, but the platform allows {known}: add it to tokenAudiences of the"
             " chart.",
             path="audience",
         )
@@ -132,9 +131,9 @@ def _service_account_key(
 
 
 def _value(facts: RelayFacts, name: str, reference: SecretKeyRef | None) -> str | Trouble:
-    """The text of a key of a Secret that is marked as a login; "" where nothing is referred to.
+    """The text of a key of a Secret that is marked as credentials; "" without a reference.
 
-    White space around it is dropped: `echo secret | base64` leaves a line end behind.
+    White space around it is stripped: `echo secret | base64` adds a newline.
     """
     if reference is None:
         return ""
@@ -145,7 +144,7 @@ def _value(facts: RelayFacts, name: str, reference: SecretKeyRef | None) -> str 
     if labels_of(found).get(LABEL_CREDENTIALS) != "true":
         return Trouble(
             reason=Reason.SECRET_NOT_PERMITTED,
-            message=f"{what} is not marked as a login for mailrelay: give it the label"
+            message=f"{what} is not marked as credentials for mailrelay: add the label"
             f' {LABEL_CREDENTIALS}: "true".',
         )
     try:
@@ -155,7 +154,7 @@ def _value(facts: RelayFacts, name: str, reference: SecretKeyRef | None) -> str 
     if not text or "\0" in text:
         return Trouble(
             reason=Reason.SECRET_INVALID,
-            message=f"{what} has no usable key {reference.key}; it needs one with text in UTF-8.",
+            message=f"{what} has no valid key {reference.key}; it needs one with UTF-8 text.",
         )
     return text
 

@@ -1,6 +1,4 @@
-"""A resource as it was read: its model or why it is refused. And `Trouble`, one thing in the
-way of acting on it. Pure.
-"""
+"""A parsed resource, or why it is refused; and `Trouble`, one reason why it has no effect. Pure."""
 
 from __future__ import annotations
 
@@ -21,21 +19,21 @@ _Kind = TypeVar("_Kind", MailRelay, MailSender, MailDomain)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """One thing in the way: its reason word, and a sentence that names object, field and remedy.
-    `path` is the field of the resource that it is about, for who shows lines of files."""
+    """One problem: its reason, and a message that names object, field and remedy. `path` is the
+    field of the resource, from which the CLI finds the line of the file."""
 
     reason: Reason
     message: str
     path: str = field(default="", compare=False)
 
     def verdict(self, status: Status = "False") -> Verdict:
-        """As the verdict of a condition."""
+        """The verdict of a condition with this problem."""
         return Verdict(status=status, reason=self.reason, message=self.message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """A trouble, and the resource that it is about: for a person at a terminal."""
+    """A trouble and the resource that it is about, for a terminal."""
 
     kind: str
     namespace: str
@@ -49,7 +47,7 @@ class Complaint:
 
 
 def complaint(manifest: Manifest, trouble: Trouble) -> Complaint:
-    """This trouble, with this object."""
+    """This trouble with this object."""
     return Complaint(
         kind=str(manifest["kind"]),
         namespace=namespace_of(manifest),
@@ -74,8 +72,7 @@ def read_domain(manifest: Manifest) -> MailDomain | Trouble:
 
 
 def with_spec(manifest: Manifest, spec: Manifest, generation: int) -> Manifest:
-    """The object as it was when it had this spec: its identity is today's, its status is left
-    out."""
+    """The object with an earlier spec: with its current identity and without a status."""
     return {
         "apiVersion": manifest["apiVersion"],
         "kind": manifest["kind"],
@@ -85,7 +82,7 @@ def with_spec(manifest: Manifest, spec: Manifest, generation: int) -> Manifest:
 
 
 def joined(troubles: tuple[Trouble, ...]) -> Trouble | None:
-    """Several troubles as one: the first one's reason, everybody's sentence; None when there are
+    """Several troubles as one: the first one's reason, and all messages; None if there are
     none."""
     if not troubles:
         return None
@@ -99,7 +96,7 @@ def _read(manifest: Manifest, model: type[_Kind]) -> _Kind | Trouble:
     except InvalidResource as error:
         return Trouble(reason=Reason.INVALID, message=error.sentence)
     if not isinstance(resource, model):
-        raise TypeError(f"{namespace_of(manifest)}/{name_of(manifest)} is no {model.__name__}")
+        raise TypeError(f"{namespace_of(manifest)}/{name_of(manifest)} is not a {model.__name__}")
     unsupported = unsupported_fields(resource)
     if unsupported:
         return Trouble(reason=Reason.UNSUPPORTED, message=unsupported_message(unsupported))

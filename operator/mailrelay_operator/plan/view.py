@@ -1,5 +1,5 @@
-"""What a sender's plan needs to know of its relay: whether it is admitted, where it connects,
-and whether the gateways know it. Made by the relay's plan, handed on by the engine. Pure.
+"""A sender's view of its relay: whether it is admitted, where it connects, and whether the
+gateways have it. Made by the relay's plan and passed on by the engine. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mailrelay_operator.plan.verdicts import Trouble
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """The credential that is in force: a Secret that we write (`minted`) or one that is brought."""
+    """The credential in effect: a Secret that the operator writes (`minted`) or an existing one."""
 
     secret: str
     minted: bool
@@ -24,9 +24,9 @@ class Credential:
 class Admission:
     """The relay's side of the handshake with one sender.
 
-    `refused` is why the newest spec is not in force; `credential` says by which Secret it logs in
-    (None: not at all), `entry` what the gateways' configuration holds of it, `is_newest` that this
-    is the newest spec.
+    `refused` is why the newest spec is not in effect; `credential` is the Secret of its login
+    (None: it cannot log in), `entry` its entry in the gateways' configuration; `is_newest`: this is
+    the newest spec.
     """
 
     refused: Trouble | None = None
@@ -37,8 +37,8 @@ class Admission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayView:
-    """A relay as its senders see it. `trouble` is why it takes none at all; `unusable` why clients
-    could not connect; `known` are the UIDs of those whose entry every ready pod runs."""
+    """A relay as seen by its senders. `trouble` is why it admits none at all; `unusable` why
+    clients could not connect; `known` are the UIDs of those whose entry every ready pod has."""
 
     namespace: str
     name: str
@@ -50,7 +50,7 @@ class RelayView:
 
 
 def changed_for(old: RelayView | None, new: RelayView) -> frozenset[str]:
-    """The UIDs of the senders for whom the new view says something else than the old one."""
+    """The UIDs of the senders for whom the new view differs from the old one."""
     if old is None or _common(old) != _common(new):
         return frozenset(new.admissions)
     return frozenset(

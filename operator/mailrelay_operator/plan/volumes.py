@@ -1,7 +1,7 @@
-"""The volumes of a relay's replicas: how large they are, and how they grow. Pure.
+"""The volumes of a relay's replicas: their size and expansion. Pure.
 
-A claim template cannot be changed, so first every claim is patched, then the StatefulSet is
-replaced around its pods.
+A claim template is immutable, so every claim is patched first, then the StatefulSet is replaced
+while its pods keep running.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from mailrelay_operator.plan.verdicts import Trouble, read_relay
 
 
 def volume_octets(stateful_set: Manifest | None) -> int:
-    """The size in the claim template of the StatefulSet as it is; 0: it has none, or there is no
-    StatefulSet."""
+    """The size in the StatefulSet's claim template, in octets; 0 if there is none."""
     for template in (stateful_set or {}).get("spec", {}).get("volumeClaimTemplates") or ():
         if name_of(template) == names.CLAIM_TEMPLATE:
             return _octets(template["spec"]["resources"]["requests"]["storage"])
@@ -28,8 +27,7 @@ def volume_octets(stateful_set: Manifest | None) -> int:
 
 
 def claimed_size(stateful_set: Manifest | None) -> str:
-    """The size in the StatefulSet's claim template, as it is written there: it cannot be changed in
-    place."""
+    """The size in the StatefulSet's claim template, as written there."""
     for template in (stateful_set or {}).get("spec", {}).get("volumeClaimTemplates") or ():
         if name_of(template) == names.CLAIM_TEMPLATE:
             return str(template["spec"]["resources"]["requests"]["storage"])
@@ -37,8 +35,8 @@ def claimed_size(stateful_set: Manifest | None) -> str:
 
 
 def claims_to_read(facts: RelayFacts) -> Iterator[ObjectKey]:
-    """The claim after the last replica's, which none of ours should have, and those of all replicas
-    when the size that is asked for is not that of the template."""
+    """The claim after the last replica's, which should not exist, and those of all replicas if the
+    requested size is not the template's."""
     found = facts.find("StatefulSet", facts.namespace, names.stateful_set_name(facts.name))
     newest = read_relay(facts.relay) if facts.relay is not None else None
     if isinstance(newest, MailRelay) and newest.spec.queue.kind == "storage":
@@ -56,8 +54,8 @@ def claims_to_read(facts: RelayFacts) -> Iterator[ObjectKey]:
 def resizing(
     facts: RelayFacts, relay: Manifest, stateful_set: Manifest, size: Quantity
 ) -> tuple[Action, ...]:
-    """What brings the volumes to `size`: the claims that shall grow and, once all of them are asked
-    to be exactly so large, the StatefulSet to be replaced around its pods."""
+    """The actions that expand the volumes to `size`: patches of claims and, once all request
+    exactly that size, the replacement of the StatefulSet without its pods."""
     if volume_octets(stateful_set) in (0, size.octets):
         return ()
     grow: list[Patch] = []
@@ -66,10 +64,10 @@ def resizing(
         claim = facts.find(key.kind, key.namespace, key.name)
         if claim is Absence.MISSING:
             continue  # its pod was never started
-        # One that may not be read: the patch will say so, in the API server's words.
+        # An unreadable claim: the patch will fail with the API server's message.
         asked = 0 if isinstance(claim, Absence) else _requested(claim)
         if asked > size.octets:
-            return ()  # said by `size_trouble`
+            return ()  # reported by `size_trouble`
         if asked < size.octets:
             request = {"resources": {"requests": {"storage": str(size)}}}
             grow.append(
@@ -95,7 +93,7 @@ def resizing(
 def size_trouble(
     facts: RelayFacts, stateful_set: Manifest | None, size: Quantity
 ) -> Trouble | None:
-    """Why the volumes cannot have this size: they have more already, or cannot grow."""
+    """Why the volumes cannot have this size: they are larger already, or cannot grow."""
     if stateful_set is None or volume_octets(stateful_set) in (0, size.octets):
         return None
     for ordinal in range(int(stateful_set["spec"].get("replicas", 1))):
@@ -107,7 +105,7 @@ def size_trouble(
             has = claim["spec"]["resources"]["requests"]["storage"]
             return Trouble(
                 reason=Reason.VOLUME_CANNOT_SHRINK,
-                message=f"{key} has {has}, and a volume cannot shrink: set"
+                message=f"{key} has {has}, but a volume cannot shrink: set"
                 f" queue.storage.size to at least {has}.",
             )
         failure = facts.failures.get(key)
@@ -115,24 +113,24 @@ def size_trouble(
             has = claim["spec"]["resources"]["requests"]["storage"]
             return Trouble(
                 reason=Reason.VOLUME_CANNOT_GROW,
-                message=f"{key} cannot grow to {size}: {failure.message} Mail goes on with what"
-                f" there is; set queue.storage.size back to {has} to end this.",
+                message=f"{key} cannot grow to {size}: {failure.message} The volume keeps its"
+                f" size; set"
+                f" queue.storage.size back to {has} to clear this condition.",
             )
     return None
 
 
 def stranded_trouble(facts: RelayFacts, replicas: int) -> Trouble | None:
-    """A claim that an earlier relay of this name left beyond the replicas: mail may be in it, and
-    nothing delivers it."""
+    """A claim that an earlier relay of this name left beyond the replicas: it may hold mail, which
+    is not delivered."""
     key = _claim(facts, replicas)
     found = facts.objects.get(key)
     if found is None or isinstance(found, Absence):
         return None
     return Trouble(
         reason=Reason.QUEUE_STRANDED,
-        message=f"{key} is left of an earlier relay of this name, and mail may be in it: set"
-        f" replicas to at least {replicas + 1} to have it delivered, or delete the claim if it is"
-        " not needed.",
+        message=f"{key} belongs to an earlier relay of this name and may hold mail: set replicas to"
+        f" at least {replicas + 1} to deliver it, or delete the claim if it is not needed.",
     )
 
 
@@ -149,7 +147,7 @@ def _requested(claim: Manifest) -> int:
 
 
 def _octets(text: object) -> int:
-    """A size as the API server writes it; one in a notation that we do not know counts as large
+    """The octets of a size as the API server writes it; an unknown notation counts as large
     enough."""
     try:
         return parse_quantity(str(text))

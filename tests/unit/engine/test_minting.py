@@ -65,7 +65,7 @@ def due(
 def test_a_leaf_serves_for_two_thirds_of_its_life() -> None:
     assert due() is None
     assert due(now=NOW + LEAF_LIFE * 0.66) is None
-    assert due(now=NOW + LEAF_LIFE * 0.67) == "Two thirds of the certificate's life are over."
+    assert due(now=NOW + LEAF_LIFE * 0.67) == "Two thirds of the certificate's lifetime are over."
 
 
 def test_a_leaf_is_due_when_it_does_not_fit_any_more() -> None:
@@ -73,8 +73,8 @@ def test_a_leaf_is_due_when_it_does_not_fit_any_more() -> None:
     swapped = Certificate(chain=CERTIFICATE.chain, key=other.key)
     assert due(None) == "There is no certificate yet."
     assert due(dns=(*NAMES, "new.example.com")) == "The certificate lacks new.example.com."
-    assert due(authority=other.certificate) == "The certificate is not of the relay's CA."
-    assert due(swapped) == "The certificate and its key do not belong together."
+    assert due(authority=other.certificate) == "The certificate was not issued by the relay's CA."
+    assert due(swapped) == "The certificate and its key do not match."
     assert due(Certificate(chain="junk", key="junk")) == "The certificate cannot be read."
 
 

@@ -120,7 +120,7 @@ def test_a_refusal_names_the_address_and_what_is_allowed() -> None:
     (problem,) = map(str, plan(facts(relay(allowedSenders=allowed), one)).problems)
     assert problem == (
         "MailSender team/app: AddressNotAllowed: from: ceo@example.net is not among the addresses"
-        " that MailRelay mail/out gives namespace team (*@example.com)."
+        " that MailRelay mail/out allows namespace team (*@example.com)."
     )
 
 

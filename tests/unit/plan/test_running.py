@@ -154,6 +154,6 @@ def test_one_held_upstream_is_said(pods: list[PodFacts], expected: tuple[str, st
 
 def test_the_upstreams_own_words_are_in_the_message() -> None:
     verdict = upstream_verdict([pod(digest="x", upstreams=(HELD,))], suspended=False)
-    assert verdict.message == "b takes no mail: 535 5.7.8 bad login"
+    assert verdict.message == "b is held: 535 5.7.8 bad login"
     suspended = upstream_verdict([pod(digest="x", upstreams=(HELD,))], suspended=True)
     assert (suspended.status, suspended.reason.value) == ("Unknown", "Suspended")

@@ -156,7 +156,7 @@ OTHER = {"name": "box", "sandbox": {}}
             logging_in(flow="Federated", audience="elsewhere"),
             (),
             Reason.AUDIENCE_NOT_ALLOWED,
-            "audience elsewhere, and the platform allows api://AzureADTokenExchange, my-idp",
+            "audience elsewhere, but the platform allows api://AzureADTokenExchange, my-idp",
         ),
         (
             by_secret(),
@@ -168,10 +168,10 @@ OTHER = {"name": "box", "sandbox": {}}
             by_secret(),
             (secret("app", secret="s"),),
             Reason.SECRET_NOT_PERMITTED,
-            'give it the label mailrelay.dev/credentials: "true"',
+            'add the label mailrelay.dev/credentials: "true"',
         ),
-        (by_secret(), (brought("app", secret=" "),), Reason.SECRET_INVALID, "no usable key secret"),
-        (by_secret(), (brought("app", other="s"),), Reason.SECRET_INVALID, "no usable key secret"),
+        (by_secret(), (brought("app", secret=" "),), Reason.SECRET_INVALID, "no valid key secret"),
+        (by_secret(), (brought("app", other="s"),), Reason.SECRET_INVALID, "no valid key secret"),
         (
             by_secret(tokenCARef={"kind": "ConfigMap", "name": "nowhere"}),
             (SECRETS,),
@@ -192,7 +192,7 @@ OTHER = {"name": "box", "sandbox": {}}
             logging_in(flow="RefreshToken", refreshTokenRef={"name": "app", "key": "nothing"}),
             (SECRETS,),
             Reason.SECRET_INVALID,
-            "no usable key nothing",
+            "no valid key nothing",
         ),
     ],
 )

@@ -1,5 +1,4 @@
 """Builders of Kubernetes objects, one module per noun; each is named after what it returns. Pure.
 
-They build whole objects for server-side apply and decide nothing: what they need comes in as
-arguments.
+They build whole objects for server-side apply from their arguments, and decide nothing.
 """

@@ -16,7 +16,7 @@ def child(
     name: str,
     annotations: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """The beginning of an object that belongs to this MailRelay and goes with it."""
+    """The skeleton of an object that is owned by this MailRelay and garbage-collected with it."""
     metadata: Manifest = {
         "name": name,
         "namespace": namespace_of(relay),

@@ -1,8 +1,8 @@
-"""Who may reach the pods (NetworkPolicy), and how many of them may be taken at once
+"""Who may reach the pods (NetworkPolicy), and how many may be evicted at once
 (PodDisruptionBudget). Pure.
 
-Egress is left open on purpose: smarthosts are names whose addresses change, and a NetworkPolicy
-knows addresses only.
+Egress is unrestricted on purpose: smarthosts are names whose addresses change, and a NetworkPolicy
+matches addresses only.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from mailrelay_operator.plan.manifests.metadata import child
 from mailrelay_operator.plan.manifests.services import by_port
 from mailrelay_operator.plan.objects import Manifest, name_of
 
-#: What every namespace is labelled with, by the API server itself.
+#: The label that the API server sets on every namespace.
 LABEL_NAMESPACE = "kubernetes.io/metadata.name"
 
 
 def network_policy(relay: Manifest, spec: MailRelaySpec, place: Place) -> Manifest:
-    """Listeners for the namespaces that the relay admits, and its own; the admin port for those
-    that have business there."""
+    """Listeners for the relay's own and the admitted namespaces; the admin port for the operator,
+    Prometheus and admin clients."""
     rules = [_listener_rule(listener, spec) for listener in by_port(spec.listeners)]
     rules.append(_admin_rule(spec, place))
     name = name_of(relay)
@@ -46,7 +46,7 @@ def network_policy(relay: Manifest, spec: MailRelaySpec, place: Place) -> Manife
 
 
 def disruption_budget(relay: Manifest) -> Manifest:
-    """One pod at a time; a pod that is not ready holds up no node's drain."""
+    """One pod at a time; a pod that is not ready does not block a node's drain."""
     name = name_of(relay)
     return child(
         relay,
@@ -65,11 +65,11 @@ def disruption_budget(relay: Manifest) -> Manifest:
 def _listener_rule(listener: Listener, spec: MailRelaySpec) -> Manifest:
     rule: Manifest = {"ports": [{"protocol": "TCP", "port": listener.pod_port}]}
     if spec.service.type != "ClusterIP":
-        return rule  # clients come from outside, with addresses that say nothing
+        return rule  # clients connect from outside, with arbitrary addresses
     peers: list[Manifest] = [{"podSelector": {}}]
     if listener.authentication.mode == "None":
-        # Cilium never matches an ipBlock against pods. The gateway itself refuses whoever is not
-        # in clientCIDRs.
+        # Cilium never matches an ipBlock against pods. The gateway itself refuses clients outside
+        # clientCIDRs.
         cidrs = listener.authentication.client_cidrs
         blocks: list[Manifest] = [{"ipBlock": {"cidr": cidr}} for cidr in cidrs]
         return rule | {"from": [{"namespaceSelector": {}}, *blocks]}
@@ -80,13 +80,13 @@ def _listener_rule(listener: Listener, spec: MailRelaySpec) -> Manifest:
             case "Selector" if entry.namespaces.selector is not None:
                 peers.append({"namespaceSelector": _selector(entry.namespaces.selector)})
             case _:
-                pass  # Same: our own namespace, which is there already
+                pass  # Same: the relay's own namespace, which is already included
     return rule | {"from": [peer for n, peer in enumerate(peers) if peer not in peers[:n]]}
 
 
 def _admin_rule(spec: MailRelaySpec, place: Place) -> Manifest:
-    """The operator asks for /status, Prometheus scrapes, and whom `admin` names may use the queue
-    API. A kubelet's probes come from the node, which no policy of a pod keeps out."""
+    """The operator reads /status, Prometheus scrapes, and the ServiceAccounts in `admin` use the
+    queue API. The kubelet's probes come from the node, which a NetworkPolicy does not block."""
     namespaces = {
         place.operator_namespace,
         *place.monitoring_namespaces,

@@ -1,5 +1,5 @@
-"""The Secrets that we write. Each has a type of ours: an admission policy lets us write no
-other. Pure.
+"""The Secrets that the operator writes. Each has one of mailrelay's own types: an admission policy
+allows the operator no others. Pure.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from mailrelay_operator.plan.remembered import KEY as REMEMBERED_KEY
 
 
 def config_secret(relay: Manifest, *, name: str, file: bytes | None, remembered: bytes) -> Manifest:
-    """One file of the configuration and what the operator remembers with it. Without a file the key
-    goes, and with it the file in the pods: a Secret of ours is never deleted, since we may not."""
+    """One file of the configuration and the operator's own record in it. Without a file the key is
+    removed, and with it the file in the pods: the operator has no permission to delete Secrets."""
     data: dict[str, bytes] = {}
     if file is not None:
         data[FILE_NAME] = file
@@ -53,8 +53,8 @@ def config_secret(relay: Manifest, *, name: str, file: bytes | None, remembered:
 
 
 def ca_secret(relay: Manifest, authority: Authority) -> Manifest:
-    """The relay's private CA: created once, applied only when it has expired, and never in
-    a pod."""
+    """The relay's private CA: created once, applied only when it has expired, never mounted in a
+    pod."""
     return child(relay, api_version="v1", kind="Secret", name=ca_secret_name(name_of(relay))) | {
         "type": SECRET_TYPE_CA,
         "data": encoded(
@@ -83,9 +83,9 @@ def binding_secret(
     revoked: str,
     read: Manifest | None,
 ) -> Manifest:
-    """All that a tenant's client needs, by the keys of the Service Binding specification, as it is
-    applied: there is never one without contents, which a pod could mount. `read` is the Secret as
-    it was read: the password is that one's, so only that very version may be written over."""
+    """A client's connection settings, with the keys of the Service Binding specification. It is
+    never applied empty, since a pod could mount it. `read` is the Secret as read: its password is
+    kept, so only that version may be overwritten."""
     scheme = "smtps" if endpoint.implicit_tls else "smtp"
     login = f"{quote(username, safe='')}:{quote(password, safe='')}"
     data = {

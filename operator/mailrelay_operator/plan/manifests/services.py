@@ -17,12 +17,12 @@ from mailrelay_operator.api.names import (
 from mailrelay_operator.plan.manifests.metadata import child
 from mailrelay_operator.plan.objects import Manifest, name_of
 
-#: RFC 6335 section 5.1, as Kubernetes checks the names of ports.
+#: RFC 6335 section 5.1, as Kubernetes validates the names of ports.
 LONGEST_PORT_NAME = 15
 
 
 def client_service(relay: Manifest, spec: MailRelaySpec) -> Manifest:
-    """The Service by which clients reach the pods that accept mail."""
+    """The Service through which clients reach the pods that accept mail."""
     name = name_of(relay)
     ports = [
         {
@@ -30,8 +30,8 @@ def client_service(relay: Manifest, spec: MailRelaySpec) -> Manifest:
             "port": listener.port,
             "targetPort": listener.pod_port,
             "protocol": "TCP",
-            # Server-first protocols hang in a mesh that waits for the client (DEMAND: linkerd,
-            # istio).
+            # Server-first protocols hang in a service mesh that waits for the client (Linkerd,
+            # Istio).
             "appProtocol": "tcp",
         }
         for listener in by_port(spec.listeners)
@@ -84,12 +84,12 @@ def pods_service(relay: Manifest) -> Manifest:
 
 
 def by_port(listeners: Iterable[Listener]) -> list[Listener]:
-    """Listeners in an order of their own, so that one who sorts his YAML restarts no pod."""
+    """Listeners in a fixed order, so that reordering them in the spec does not restart pods."""
     return sorted(listeners, key=lambda listener: listener.port)
 
 
 def port_name(listener: Listener) -> str:
-    """`tcp-NAME`, by which a mesh knows the protocol; where that is too long `tcp-PORT`, never a
-    shortened name, since two of those could be the same."""
+    """`tcp-NAME`, from which a service mesh tells the protocol; if that is too long `tcp-PORT`, not
+    a truncated name, which might not be unique."""
     name = f"tcp-{listener.name}"
     return name if len(name) <= LONGEST_PORT_NAME else f"tcp-{listener.port}"

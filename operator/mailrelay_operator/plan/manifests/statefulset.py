@@ -1,8 +1,7 @@
 """The StatefulSet of a relay and its ServiceAccount: pods that the restricted Pod Security
 Standard admits. Pure.
 
-serviceName, selector, claim template and pod management policy are fixed for life: a StatefulSet
-cannot change them.
+serviceName, selector, claim template and pod management policy are immutable in a StatefulSet.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ from mailrelay_operator.plan.token_logins import audiences
 CONFIG_FOLDER = "/etc/mailrelay"
 SPOOL_FOLDER = "/var/spool/mailrelay"
 TOKENS_VOLUME = "tokens"
-#: Seconds: an hour, as of the tokens that every pod has. Identity providers take a day at most.
+#: Seconds: an hour, as for every pod's default token. Identity providers accept at most a day.
 TOKEN_SECONDS = 3600
-#: Octets of the node's disk for /tmp (64Mi) and what the kubelet keeps of the log (10Mi a file).
+#: Octets of the node's disk for /tmp (64Mi) and the container's log (10Mi a file).
 EPHEMERAL_SPARE = 128 * 1024 * 1024
-#: 5 s in which it still accepts and 120 s for final dots, with room before the SIGKILL.
+#: 5 s of accepting mail and 120 s for final replies, with a margin before SIGKILL.
 GRACE_SECONDS = 150
 
 
 def service_account(relay: Manifest) -> Manifest:
-    """An identity without any right, and without a token in the pods."""
+    """An identity without permissions, and without a token in the pods."""
     name = service_account_name(name_of(relay))
     return child(relay, api_version="v1", kind="ServiceAccount", name=name) | {
         "automountServiceAccountToken": False
@@ -55,14 +54,13 @@ def service_account(relay: Manifest) -> Manifest:
 def stateful_set(
     relay: Manifest, spec: MailRelaySpec, *, place: Place, replicas: int, volume_size: str
 ) -> Manifest:
-    """The gateway's pods. `volume_size` is that of the claim template, which may lag behind the
-    spec while volumes grow."""
+    """The gateway's pods. `volume_size` is the claim template's, which may differ from the spec
+    while volumes are expanded."""
     name = name_of(relay)
     body: Manifest = {
         "replicas": replicas,
         "serviceName": pods_service_name(name),
-        # An OrderedReady one never recovers from a bad image: it waits for the broken pod to become
-        # ready.
+        # OrderedReady never recovers from a bad image: it waits for the broken pod to become ready.
         "podManagementPolicy": "Parallel",
         "updateStrategy": {"type": "RollingUpdate"},
         "revisionHistoryLimit": 3,
@@ -73,7 +71,7 @@ def stateful_set(
         },
     }
     if spec.queue.kind == "storage":
-        # Mail outlives everything: the StatefulSet, its pods, even the MailRelay.
+        # Volumes with mail outlive the StatefulSet, its pods and even the MailRelay.
         body["persistentVolumeClaimRetentionPolicy"] = {
             "whenDeleted": "Retain",
             "whenScaled": "Retain",
@@ -112,8 +110,8 @@ def _pod(name: str, spec: MailRelaySpec, place: Place) -> Manifest:
     if tokens:
         volumes.append(_tokens_volume(tokens))
     if spec.queue.kind == "ephemeral":
-        # The kubelet evicts the pod, mail and all, that goes beyond: the gateway answers 452 well
-        # before (--queue-size), and without a limit it would be the node that runs out of disk.
+        # The kubelet evicts a pod above the limit, and its mail is lost: the gateway answers 452
+        # well before (--queue-size). Without a limit the node would run out of disk.
         limit = str(spec.queue.size)
         volumes.append({"name": CLAIM_TEMPLATE, "emptyDir": {"sizeLimit": limit}})
     user = place.user
@@ -125,12 +123,12 @@ def _pod(name: str, spec: MailRelaySpec, place: Place) -> Manifest:
         "securityContext": {
             "runAsNonRoot": True,
             **({} if user is None else {"runAsUser": user, "runAsGroup": user, "fsGroup": user}),
-            # A spool of a million files is not walked at each start.
+            # Do not walk a spool of a million files at each start.
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        # With the usual ndots:5 each look-up of a smarthost asks the search domains first, which a
-        # wildcard there could answer.
+        # With the default ndots:5, each lookup of a smarthost tries the search domains first, where
+        # a wildcard could answer.
         "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
         "topologySpreadConstraints": [
             {
@@ -158,7 +156,7 @@ def _container(spec: MailRelaySpec, place: Place) -> Manifest:
     requests = {"cpu": "100m", "memory": "128Mi"}
     bound: list[str] = []
     if spec.queue.kind == "ephemeral" and spec.queue.size is not None:
-        # The scheduler keeps it free on the node; the rest is for /tmp and the log.
+        # Reserved on the node by the scheduler; the rest is for /tmp and the log.
         requests["ephemeral-storage"] = str(spec.queue.size.octets + EPHEMERAL_SPARE)
         bound = ["--queue-size", str(spec.queue.size.octets)]
     return {
@@ -178,10 +176,11 @@ def _container(spec: MailRelaySpec, place: Place) -> Manifest:
             *bound,
         ],
         "ports": ports,
-        "startupProbe": _probe("/livez", period=2, failures=150),  # a large spool is read at start
+        # Reading a large spool takes time.
+        "startupProbe": _probe("/livez", period=2, failures=150),
         "livenessProbe": _probe("/livez", period=10, failures=6),
         "readinessProbe": _probe("/readyz", period=5, failures=2),
-        # One event loop uses one core; a CPU limit would only add latency to the final dot.
+        # One event loop uses one core; a CPU limit would only add latency to the final reply.
         "resources": {
             "requests": requests,
             "limits": {"memory": "512Mi"},
@@ -215,8 +214,8 @@ def _probe(path: str, *, period: int, failures: int) -> Manifest:
 
 
 def _config_volume(name: str) -> Manifest:
-    """All files of the configuration from the start, each optional: adding a volume later would
-    restart the pods."""
+    """All files of the configuration, each optional: adding a volume later would restart the
+    pods."""
     sources = [
         {
             "secret": {
@@ -231,7 +230,7 @@ def _config_volume(name: str) -> Manifest:
 
 
 def _tokens_volume(wanted: Sequence[str]) -> Manifest:
-    """A token of the pod's ServiceAccount for each audience, which the kubelet renews in place."""
+    """A token of the pod's ServiceAccount for each audience, renewed by the kubelet."""
     sources = [
         {
             "serviceAccountToken": {
