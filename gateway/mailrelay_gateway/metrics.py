@@ -43,7 +43,7 @@ COMMON_REFUSALS = (
     (Stage.MAIL, Reason.AUTH_REQUIRED),
     (Stage.MAIL, Reason.SENDER_NOT_ALLOWED),
     (Stage.DATA, Reason.RATE_LIMITED),
-    (Stage.DATA, Reason.SPOOL_FAILED),
+    (Stage.END_OF_MESSAGE, Reason.SPOOL_FAILED),
     (Stage.MAIL, Reason.INSUFFICIENT_STORAGE),
 )
 

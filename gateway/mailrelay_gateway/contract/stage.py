@@ -27,7 +27,6 @@ class Stage(StrEnum):
     RCPT = "rcpt"
     DATA = "data"
     END_OF_MESSAGE = "end-of-message"  # the final dot and its reply; Postfix's word
-    FINAL = END_OF_MESSAGE
 
     @property
     def following(self) -> Stage:

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.intake.commons import Commons
 from mailrelay_gateway.intake.places import Place, Places, too_many
 from mailrelay_gateway.intake.settings import ListenerSettings
@@ -68,14 +69,14 @@ class OpenListener(Generic[S]):
         detail = str(error) or type(error).__name__
         if any(alert in detail.upper() for alert in DISTRUST):
             detail = f"The client does not trust the certificate: give it ca.crt ({detail})"
-        self.refused("starttls", Reason.TLS_FAILED, client, detail)
+        self.refused(Stage.STARTTLS, Reason.TLS_FAILED, client, detail)
 
     def no_place(self, client: str, why: str) -> None:
         """Count and log a connection that had no place, or lost it, before there was TLS."""
         self._commons.metrics.connections_total(self.name, "refused").inc()
-        self.refused("connect", Reason.TOO_MANY_CONNECTIONS, client, why)
+        self.refused(Stage.CONNECT, Reason.TOO_MANY_CONNECTIONS, client, why)
 
-    def refused(self, stage: str, reason: Reason, client: str, detail: str) -> None:
+    def refused(self, stage: Stage, reason: Reason, client: str, detail: str) -> None:
         """Count and log what ended without a word to the client."""
         self._commons.metrics.rejected(self.name, stage, reason).inc()
         account = self._commons.ledger.of(client)

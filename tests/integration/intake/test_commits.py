@@ -87,7 +87,10 @@ async def test_a_refused_commit_is_a_4xx_and_the_session_goes_on(gate: Gate) -> 
     gate.intake.refusal = None
     await to_data(client, greeted=False)
     assert (await client.ask("Subject: two", ".")).startswith("250")
-    assert gate.count("rejected_total", listener="open", stage="data", reason="SpoolFailed") == 1
+    assert (
+        gate.count("rejected_total", listener="open", stage="end-of-message", reason="SpoolFailed")
+        == 1
+    )
     await client.close()
 
 

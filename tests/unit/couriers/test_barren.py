@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import pytest
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import Ending, Verdict, classify_transaction
 from mailrelay_gateway.couriers.smtp.barren import Barren, blame, closed, fruitful, not_before
 from mailrelay_gateway.couriers.smtp.health import Probing
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import Transcript
-from mailrelay_gateway.smtp.client.states import Phase
 from mailrelay_gateway.smtp.reply import Reply
 
 OK = Reply(250, "", "ok")
@@ -49,21 +49,21 @@ def verdict_of(transcript: Transcript) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("transcript", "phase", "words"),
+    ("transcript", "stage", "words"),
     [
-        (Transcript(CLOSING, (None,), None, None, 1, False), Phase.MAIL, "to MAIL"),
-        (Transcript(OK, (OK,), CLOSING, None, 3, False), Phase.DATA, "to DATA"),
+        (Transcript(CLOSING, (None,), None, None, 1, False), Stage.MAIL, "to MAIL"),
+        (Transcript(OK, (OK,), CLOSING, None, 3, False), Stage.DATA, "to DATA"),
     ],
 )
 def test_the_third_421_in_a_row_is_the_upstreams(
-    transcript: Transcript, phase: Phase, words: str
+    transcript: Transcript, stage: Stage, words: str
 ) -> None:
     verdict = verdict_of(transcript)
     assert blame(Barren(count=1), verdict) is verdict
     blamed = blame(Barren(count=2), verdict)
     assert [meaning.result for meaning in blamed.meanings] == [Result.HELD]
     assert blamed.failure is not None
-    assert (blamed.failure.phase, blamed.failure.reason) == (phase, Reason.UPSTREAM_REFUSED)
+    assert (blamed.failure.stage, blamed.failure.reason) == (stage, Reason.UPSTREAM_REFUSED)
     assert f"answered 421 4.7.0 try again later {words}" in blamed.failure.detail
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import Ending, Verdict, classify_transaction
 from mailrelay_gateway.couriers.replies.reply_text import signature
 from mailrelay_gateway.couriers.smtp.breaker import (
@@ -29,20 +30,19 @@ from mailrelay_gateway.couriers.smtp.breaker import (
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import Transcript
-from mailrelay_gateway.smtp.client.states import Phase
 from mailrelay_gateway.smtp.reply import Reply
 
 PASS, HOLD, CHARGE = Decision.PASS, Decision.HOLD, Decision.CHARGE
 NO = "550  no"
 
 
-def refused(message: str, *, sure: bool = False, phase: Phase = Phase.RCPT) -> Refused:
+def refused(message: str, *, sure: bool = False, stage: Stage = Stage.RCPT) -> Refused:
     """A refusal of `a1`: message 1 of sender a."""
-    return Refused(phase=phase, signature=NO, sender=message[0], message=message, sure=sure)
+    return Refused(stage=stage, signature=NO, sender=message[0], message=message, sure=sure)
 
 
-def passed(sender: str, phase: Phase = Phase.FINAL) -> Passed:
-    return Passed(phase=phase, sender=sender)
+def passed(sender: str, stage: Stage = Stage.END_OF_MESSAGE) -> Passed:
+    return Passed(stage=stage, sender=sender)
 
 
 def decisions(*events: Event | str, sure: bool = False) -> list[Decision]:
@@ -108,9 +108,9 @@ def test_a_refusal_that_a_rule_takes_for_the_upstreams(
 
 
 def test_a_success_says_nothing_of_the_stages_behind_it() -> None:
-    events: list[Event] = [refused("a1"), passed("d", Phase.MAIL), refused("b1"), refused("c1")]
+    events: list[Event] = [refused("a1"), passed("d", Stage.MAIL), refused("b1"), refused("c1")]
     assert decisions(*events) == [PASS, PASS, HOLD]
-    events = [refused("a1"), passed("d", Phase.RCPT), refused("b1"), refused("c1")]
+    events = [refused("a1"), passed("d", Stage.RCPT), refused("b1"), refused("c1")]
     assert decisions(*events) == [PASS, PASS, PASS]
 
 
@@ -140,7 +140,7 @@ def test_addresses_ids_and_numbers_do_not_make_refusals_differ() -> None:
     assert [v.meanings[0].result for v in found] == [Result.FAILED, Result.FAILED, Result.HELD]
     failure = found[2].failure
     assert failure is not None
-    assert (failure.phase, failure.reason) == (Phase.RCPT, Reason.UPSTREAM_REFUSED)
+    assert (failure.stage, failure.reason) == (Stage.RCPT, Reason.UPSTREAM_REFUSED)
     assert failure.detail.startswith("answered 550 <cyd@x.example>: no")
     assert signature(Reply(550, "", "go away")) != signature(Reply(550, "", "come back"))
 
@@ -174,7 +174,7 @@ def test_poison_is_deferred_and_holds_nobody() -> None:
 
 
 def test_a_relay_without_trouble_keeps_no_state() -> None:
-    delivered = Verdict(passed=Phase.FINAL)
+    delivered = Verdict(passed=Stage.END_OF_MESSAGE)
     state = Breaker()
     for sender in "abcdefgh":
         state, same = judge(state, delivered, sender=sender, message="1")
@@ -186,13 +186,13 @@ def test_a_relay_without_trouble_keeps_no_state() -> None:
 
 # --- properties
 
-PHASES = st.sampled_from([Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.FINAL])
+STAGES = st.sampled_from([Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.END_OF_MESSAGE])
 NAMES = st.integers(0, 5).map(str)
 EVENTS = st.one_of(
-    st.builds(Passed, phase=PHASES, sender=NAMES),
+    st.builds(Passed, stage=STAGES, sender=NAMES),
     st.builds(
         Refused,
-        phase=PHASES,
+        stage=STAGES,
         signature=st.integers(0, 3).map(str),
         sender=NAMES,
         message=st.integers(0, 30).map(str),
@@ -217,7 +217,7 @@ def test_memory_is_bounded_and_a_success_never_holds(events: list[Event]) -> Non
         assert all(len(s.refused) <= MESSAGES_OF_ANYONE for s in state.suspicions.values())
         if isinstance(event, Passed):
             assert decision is PASS
-            if event.phase is Phase.FINAL:
+            if event.stage is Stage.END_OF_MESSAGE:
                 assert state.quiet
 
 
@@ -227,7 +227,7 @@ def test_memory_is_bounded_in_the_long_run() -> None:
         state, _ = step(
             state,
             Refused(
-                phase=Phase.RCPT,
+                stage=Stage.RCPT,
                 signature=str(number),
                 sender=str(number),
                 message=str(number),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import (
     ENDINGS,
     Ending,
@@ -19,7 +20,6 @@ from mailrelay_gateway.message.effect import Cap, PauseUntil, Reconnect, Slow, S
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import SessionEnded, Transcript, Trouble
-from mailrelay_gateway.smtp.client.states import Phase
 from mailrelay_gateway.smtp.reply import Reply
 
 
@@ -78,29 +78,29 @@ def classify(
 
 
 @pytest.mark.parametrize(
-    ("phase", "trouble", "text", "reason"),
+    ("stage", "trouble", "text", "reason"),
     [
-        (Phase.GREETING, Trouble.REFUSED, "554 5.7.1 blocked", Reason.UPSTREAM_REFUSED),
-        (Phase.GREETING, Trouble.CLOSING, "421 4.7.0 too many", Reason.UPSTREAM_REFUSED),
-        (Phase.EHLO, Trouble.REFUSED, "550 bad name", Reason.UPSTREAM_REFUSED),
-        (Phase.STARTTLS, Trouble.REFUSED, "454 no TLS now", Reason.UPSTREAM_TLS_FAILED),
-        (Phase.STARTTLS, Trouble.REFUSED, "502 what", Reason.UPSTREAM_TLS_FAILED),
-        (Phase.AUTH, Trouble.REFUSED, "535 5.7.8 no", Reason.UPSTREAM_AUTH_FAILED),
-        (Phase.AUTH, Trouble.REFUSED, "454 4.7.0 database", Reason.UPSTREAM_REFUSED),
-        (Phase.AUTH, Trouble.CLOSING, "421 bye", Reason.UPSTREAM_REFUSED),
-        (Phase.EHLO, Trouble.NO_STARTTLS, None, Reason.UPSTREAM_TLS_MISSING),
-        (Phase.EHLO, Trouble.NO_AUTH, None, Reason.UPSTREAM_AUTH_MISSING),
-        (Phase.EHLO, Trouble.CLEAR_LOGIN, None, Reason.UPSTREAM_TLS_MISSING),
-        (Phase.TLS, Trouble.PROTOCOL, None, Reason.UPSTREAM_PROTOCOL_ERROR),
-        (Phase.GREETING, Trouble.PROTOCOL, None, Reason.UPSTREAM_PROTOCOL_ERROR),
+        (Stage.GREETING, Trouble.REFUSED, "554 5.7.1 blocked", Reason.UPSTREAM_REFUSED),
+        (Stage.GREETING, Trouble.CLOSING, "421 4.7.0 too many", Reason.UPSTREAM_REFUSED),
+        (Stage.EHLO, Trouble.REFUSED, "550 bad name", Reason.UPSTREAM_REFUSED),
+        (Stage.STARTTLS, Trouble.REFUSED, "454 no TLS now", Reason.UPSTREAM_TLS_FAILED),
+        (Stage.STARTTLS, Trouble.REFUSED, "502 what", Reason.UPSTREAM_TLS_FAILED),
+        (Stage.AUTH, Trouble.REFUSED, "535 5.7.8 no", Reason.UPSTREAM_AUTH_FAILED),
+        (Stage.AUTH, Trouble.REFUSED, "454 4.7.0 database", Reason.UPSTREAM_REFUSED),
+        (Stage.AUTH, Trouble.CLOSING, "421 bye", Reason.UPSTREAM_REFUSED),
+        (Stage.EHLO, Trouble.NO_STARTTLS, None, Reason.UPSTREAM_TLS_MISSING),
+        (Stage.EHLO, Trouble.NO_AUTH, None, Reason.UPSTREAM_AUTH_MISSING),
+        (Stage.EHLO, Trouble.CLEAR_LOGIN, None, Reason.UPSTREAM_TLS_MISSING),
+        (Stage.TLS, Trouble.PROTOCOL, None, Reason.UPSTREAM_PROTOCOL_ERROR),
+        (Stage.GREETING, Trouble.PROTOCOL, None, Reason.UPSTREAM_PROTOCOL_ERROR),
     ],
 )
 def test_trouble_before_mail_concerns_the_upstream(
-    phase: Phase, trouble: Trouble, text: str | None, reason: Reason
+    stage: Stage, trouble: Trouble, text: str | None, reason: Reason
 ) -> None:
     answer = reply(text) if text else None
-    failure = classify_session(SessionEnded(phase, trouble, answer, "" if text else "why"))
-    assert (failure.phase, failure.reason, failure.reply) == (phase, reason, answer)
+    failure = classify_session(SessionEnded(stage, trouble, answer, "" if text else "why"))
+    assert (failure.stage, failure.reason, failure.reply) == (stage, reason, answer)
     assert failure.detail == (f"answered {text}" if text else "why")
 
 
@@ -139,7 +139,7 @@ def test_delivered_and_refused_recipients_of_one_message() -> None:
     assert [meaning.result for meaning in verdict.meanings] == [OK, F, D]
     assert verdict.meanings[0].reason is Reason.DELIVERED
     assert str(verdict.meanings[0].reply) == "250 2.0.0 queued"
-    assert verdict.passed is Phase.FINAL
+    assert verdict.passed is Stage.END_OF_MESSAGE
     assert verdict.failure is None
 
 
@@ -227,12 +227,12 @@ def test_a_refusal_of_us_at_rcpt_holds_the_upstream() -> None:
     verdict = classify(said)
     assert [m.result for m in verdict.meanings] == [H]
     assert verdict.failure == Failure(
-        Phase.RCPT,
+        Stage.RCPT,
         Reason.UPSTREAM_REFUSED,
         "answered 554 5.7.1 <a@b.example>: Relay access denied to RCPT",
         reply("554 5.7.1 <a@b.example>: Relay access denied"),
     )
-    assert verdict.refusal == Refusal(Phase.RCPT, verdict.failure.reply or reply("250"), sure=True)
+    assert verdict.refusal == Refusal(Stage.RCPT, verdict.failure.reply or reply("250"), sure=True)
 
 
 def test_refused_relaying_of_one_recipient_among_others_holds_nobody() -> None:
@@ -241,7 +241,7 @@ def test_refused_relaying_of_one_recipient_among_others_holds_nobody() -> None:
     )
     verdict = classify(said)
     assert [m.result for m in verdict.meanings] == [OK, D]
-    assert (verdict.failure, verdict.refusal, verdict.passed) == (None, None, Phase.FINAL)
+    assert (verdict.failure, verdict.refusal, verdict.passed) == (None, None, Stage.END_OF_MESSAGE)
 
 
 def test_an_unknown_5xx_to_mail_is_tried_once_more() -> None:
@@ -251,28 +251,32 @@ def test_an_unknown_5xx_to_mail_is_tried_once_more() -> None:
     assert {(m.result, m.reason) for m in second.meanings} == {(F, Reason.UPSTREAM_REJECTED)}
     for verdict in (first, second):
         assert verdict.failure is None
-        assert verdict.refusal == Refusal(Phase.MAIL, reply("550 5.7.1 no"), sure=False)
+        assert verdict.refusal == Refusal(Stage.MAIL, reply("550 5.7.1 no"), sure=False)
         assert verdict.passed is None
 
 
 @pytest.mark.parametrize(
     ("said", "refusal", "passed"),
     [
-        (transcript("250 ok", ("550 nope",), "503 x"), (Phase.RCPT, "550 nope"), Phase.MAIL),
-        (transcript("250 ok", ("550 5.1.1 nobody",), "503 x"), None, Phase.MAIL),
-        (transcript("250 ok", ("550 nope", "250 ok"), "354 go", "250 ok"), None, Phase.FINAL),
-        (transcript("250 ok", ("250 ok",), "554 nope"), (Phase.DATA, "554 nope"), Phase.RCPT),
+        (transcript("250 ok", ("550 nope",), "503 x"), (Stage.RCPT, "550 nope"), Stage.MAIL),
+        (transcript("250 ok", ("550 5.1.1 nobody",), "503 x"), None, Stage.MAIL),
+        (
+            transcript("250 ok", ("550 nope", "250 ok"), "354 go", "250 ok"),
+            None,
+            Stage.END_OF_MESSAGE,
+        ),
+        (transcript("250 ok", ("250 ok",), "554 nope"), (Stage.DATA, "554 nope"), Stage.RCPT),
         (
             transcript("250 ok", ("250 ok",), "354 go", "550 nope"),
-            (Phase.FINAL, "550 nope"),
-            Phase.DATA,
+            (Stage.END_OF_MESSAGE, "550 nope"),
+            Stage.DATA,
         ),
-        (transcript("250 ok", ("250 ok",), "354 go", "554 5.7.1 spam"), None, Phase.DATA),
-        (transcript("250 ok", ("250 ok",), "354 go", "451 later"), None, Phase.DATA),
+        (transcript("250 ok", ("250 ok",), "354 go", "554 5.7.1 spam"), None, Stage.DATA),
+        (transcript("250 ok", ("250 ok",), "354 go", "451 later"), None, Stage.DATA),
     ],
 )
 def test_what_the_breaker_is_shown(
-    said: Transcript, refusal: tuple[Phase, str] | None, passed: Phase
+    said: Transcript, refusal: tuple[Stage, str] | None, passed: Stage
 ) -> None:
     verdict = classify(said)
     expected = refusal and Refusal(refusal[0], reply(refusal[1]), sure=False)
@@ -315,9 +319,9 @@ def test_what_came_instead_of_an_answer_stands_in_the_outcome() -> None:
 
 def test_a_session_refused_for_a_quota_or_for_its_number_says_so() -> None:
     used_up = reply("451 Authentication failed: Maximum credits exceeded")
-    failure = classify_session(SessionEnded(Phase.AUTH, Trouble.REFUSED, used_up))
+    failure = classify_session(SessionEnded(Stage.AUTH, Trouble.REFUSED, used_up))
     assert failure.reason is Reason.UPSTREAM_QUOTA_EXCEEDED
     assert failure.effect == PauseUntil(seconds=600)
     many = reply("421 4.7.0 Too many concurrent SMTP connections; please try again later.")
-    failure = classify_session(SessionEnded(Phase.GREETING, Trouble.CLOSING, many))
+    failure = classify_session(SessionEnded(Stage.GREETING, Trouble.CLOSING, many))
     assert (failure.reason, failure.effect) == (Reason.UPSTREAM_REFUSED, Cap())

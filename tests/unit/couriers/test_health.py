@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from mailrelay_gateway.contract.documents import HostPort
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_gateway.couriers.replies.classify import Failure
 from mailrelay_gateway.couriers.smtp.health import (
@@ -20,9 +21,8 @@ from mailrelay_gateway.couriers.smtp.health import (
     step,
 )
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client.states import Phase
 
-FAILURE = Failure(Phase.AUTH, Reason.UPSTREAM_AUTH_FAILED, "answered 535 no")
+FAILURE = Failure(Stage.AUTH, Reason.UPSTREAM_AUTH_FAILED, "answered 535 no")
 UNKNOWN, UP, HELD = UpstreamState.UNKNOWN, UpstreamState.UP, UpstreamState.HELD
 
 
@@ -94,15 +94,15 @@ def test_one_refusal_on_many_connections_is_one_failure() -> None:
 
 
 def test_a_mail_that_is_let_in_does_not_undo_a_refusal_at_rcpt() -> None:
-    refused = Failure(Phase.RCPT, Reason.UPSTREAM_REFUSED, "answered 554 Relay access denied")
+    refused = Failure(Stage.RCPT, Reason.UPSTREAM_REFUSED, "answered 554 Relay access denied")
     health, _ = step(Health(), Happening.LOGIN_REFUSED, now=1, failure=refused)
-    health, action = step(health, Happening.ACCEPTED, now=2, passed=Phase.MAIL)
+    health, action = step(health, Happening.ACCEPTED, now=2, passed=Stage.MAIL)
     assert (health.state, health.failures, action) == (HELD, 1, Action.NOTHING)
     health, _ = step(health, Happening.OPENED, now=3)
-    health, _ = step(health, Happening.ACCEPTED, now=4, passed=Phase.MAIL)
+    health, _ = step(health, Happening.ACCEPTED, now=4, passed=Stage.MAIL)
     assert (health.state, health.failures) == (UP, 1)
-    health, _ = step(health, Happening.ACCEPTED, now=5, passed=Phase.RCPT)
-    assert (health.state, health.failures, health.phase) == (UP, 0, None)
+    health, _ = step(health, Happening.ACCEPTED, now=5, passed=Stage.RCPT)
+    assert (health.state, health.failures, health.stage) == (UP, 0, None)
 
 
 def test_a_changed_configuration_is_asked_at_once_and_from_the_shortest_pause() -> None:

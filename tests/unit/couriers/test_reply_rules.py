@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import pytest
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import classify_reply
 from mailrelay_gateway.couriers.replies.reply_rules import RULES, SESSION
 from mailrelay_gateway.message.effect import Cap, Effect, PauseUntil, Reconnect, Slow, Split
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.replies import ReplyReader
-from mailrelay_gateway.smtp.client.states import Phase
 from mailrelay_gateway.smtp.reply import Reply
 
-M, R, D, F = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.FINAL
+M, R, D, F = Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.END_OF_MESSAGE
 
 
 def reply(text: str) -> Reply:
@@ -236,9 +236,9 @@ UNKNOWN = [
     ids=["login", "tls", "us", "account", "quota", "recipient", "sender", "message", "unknown"],
 )
 def test_what_a_refusal_is_about(
-    rows: list[tuple[Phase, str]], result: Result, reason: Reason, sure: bool
+    rows: list[tuple[Stage, str]], result: Result, reason: Reason, sure: bool
 ) -> None:
-    found = {(phase, text): classify_reply(phase, reply(text)) for phase, text in rows}
+    found = {(stage, text): classify_reply(stage, reply(text)) for stage, text in rows}
     wrong = {
         case: (meaning.result, meaning.reason, meaning.sure)
         for case, meaning in found.items()
@@ -253,7 +253,7 @@ _SPLIT = (Result.DEFERRED, Reason.UPSTREAM_TOO_MANY_RECIPIENTS)
 _STEP = (Result.DEFERRED, Reason.UPSTREAM_PROTOCOL_ERROR)
 _USED_UP = (Result.HELD, Reason.UPSTREAM_QUOTA_EXCEEDED)
 
-DEFERRALS: list[tuple[Phase, str, tuple[Result, Reason], Effect | None, float | None]] = [
+DEFERRALS: list[tuple[Stage, str, tuple[Result, Reason], Effect | None, float | None]] = [
     (M, "450 4.1.0 later", _PLAIN, Slow(), None),
     (M, "421 4.7.0 try again later", _PLAIN, Slow(), None),
     (R, "450 4.2.0 <a@b.example>: Recipient address rejected: Greylisted", _PLAIN, None, None),
@@ -312,18 +312,18 @@ DEFERRALS: list[tuple[Phase, str, tuple[Result, Reason], Effect | None, float | 
 
 
 @pytest.mark.parametrize(
-    ("phase", "text", "expected", "effect", "after"),
+    ("stage", "text", "expected", "effect", "after"),
     DEFERRALS,
-    ids=[f"{phase.name} {text[:40]}" for phase, text, *_ in DEFERRALS],
+    ids=[f"{stage.name} {text[:40]}" for stage, text, *_ in DEFERRALS],
 )
 def test_what_waits_and_how(
-    phase: Phase,
+    stage: Stage,
     text: str,
     expected: tuple[Result, Reason],
     effect: Effect | None,
     after: float | None,
 ) -> None:
-    meaning = classify_reply(phase, reply(text))
+    meaning = classify_reply(stage, reply(text))
     assert (meaning.result, meaning.reason) == expected
     assert (meaning.effect, meaning.retry_after) == (effect, after)
 
@@ -340,18 +340,18 @@ def test_every_row_is_reached() -> None:
         *MESSAGE,
         *UNKNOWN,
         (M, "550 5.7.1 no"),
-        *((phase, text) for phase, text, *_ in DEFERRALS),
+        *((stage, text) for stage, text, *_ in DEFERRALS),
     ]
-    reached = {id(RULES.find(phase, reply(text))) for phase, text in cases}
+    reached = {id(RULES.find(stage, reply(text))) for stage, text in cases}
     assert [row for row in RULES.rows if id(row) not in reached] == []
 
 
 def test_every_refusal_from_mail_on_has_a_row_and_before_it_only_some() -> None:
-    for phase in Phase:
+    for stage in Stage:
         for text in ("450 hm", "550 hm"):
-            found = RULES.find(phase, reply(text)) is not None
-            assert found == (phase >= Phase.MAIL)
-    assert all(phase < Phase.MAIL for phase in SESSION)
+            found = RULES.find(stage, reply(text)) is not None
+            assert found == (stage >= Stage.MAIL)
+    assert all(stage < Stage.MAIL for stage in SESSION)
 
 
 @pytest.mark.parametrize(

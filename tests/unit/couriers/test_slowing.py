@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import Verdict
 from mailrelay_gateway.couriers.smtp.slowing import LONGEST_OF_ONE, MAX_SENDERS, Slowing
 from mailrelay_gateway.message.effect import Effect, PauseUntil, Slow
-from mailrelay_gateway.smtp.client.states import Phase
 
-TAKEN = Verdict(passed=Phase.FINAL)
+TAKEN = Verdict(passed=Stage.END_OF_MESSAGE)
 ALL = frozenset({"b", "g"})
 GENTLY = Slow(longest=LONGEST_OF_ONE)
 

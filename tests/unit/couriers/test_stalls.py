@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.smtp.stalls import (
     MOST_PATIENCE,
     Waiting,
@@ -12,25 +13,25 @@ from mailrelay_gateway.couriers.smtp.stalls import (
     stalled_at,
 )
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client.states import PHASES, Phase
+from mailrelay_gateway.smtp.client.states import STAGES
 
-DOT = Waiting(Phase.FINAL, 100.0, 100.0)
-GREETING = Waiting(Phase.GREETING, 103.0, 0.0)
+DOT = Waiting(Stage.END_OF_MESSAGE, 100.0, 100.0)
+GREETING = Waiting(Stage.GREETING, 103.0, 0.0)
 
 
-LATER = Waiting(Phase.CONNECT, 105.0, 0.0)
+LATER = Waiting(Stage.CONNECT, 105.0, 0.0)
 
 
 @pytest.mark.parametrize(
     ("busy", "openings", "at"),
     [
         ([DOT], [], 104.0),
-        ([DOT, Waiting(Phase.MAIL, 110.0, 20.0)], [], 114.0),  # it began with its message just now
+        ([DOT, Waiting(Stage.MAIL, 110.0, 20.0)], [], 114.0),  # it began with its message just now
         ([DOT], [GREETING], 107.0),
         ([], [GREETING, LATER], 107.0),  # the later one was begun because the first is silent
-        ([], [GREETING, Waiting(Phase.EHLO, 105.0, 105.5)], 107.0),  # and got no further
-        ([], [Waiting(Phase.EHLO, 103.0, 104.5)], 108.5),
-        ([], [Waiting(Phase.EHLO, 50.0, 50.5), LATER], 105.5),  # it has a moment to do better
+        ([], [GREETING, Waiting(Stage.EHLO, 105.0, 105.5)], 107.0),  # and got no further
+        ([], [Waiting(Stage.EHLO, 103.0, 104.5)], 108.5),
+        ([], [Waiting(Stage.EHLO, 50.0, 50.5), LATER], 105.5),  # it has a moment to do better
     ],
 )
 def test_the_last_one_that_got_on_counts(
@@ -40,40 +41,40 @@ def test_the_last_one_that_got_on_counts(
 
 
 @pytest.mark.parametrize(
-    ("waiting", "phase", "words"),
+    ("waiting", "stage", "words"),
     [
         (
             [DOT] * 10,
-            Phase.FINAL,
+            Stage.END_OF_MESSAGE,
             "has been silent for 4 s when we awaited its answer to the final dot, on all 10"
             " connections",
         ),
         (
-            [Waiting(Phase.CONNECT, 100.0, 0.0)],
-            Phase.CONNECT,
+            [Waiting(Stage.CONNECT, 100.0, 0.0)],
+            Stage.CONNECT,
             "has been silent for 4 s when we awaited an answer to our connection, on the only"
             " connection",
         ),
         (
             [DOT, GREETING, GREETING],
-            Phase.GREETING,
+            Stage.GREETING,
             "has been silent for 4 s when we awaited its greeting on 2 of 3 connections and awaited"
             " its answer to the final dot on 1 of 3 connections",
         ),
     ],
 )
-def test_the_stages_are_named(waiting: list[Waiting], phase: Phase, words: str) -> None:
+def test_the_stages_are_named(waiting: list[Waiting], stage: Stage, words: str) -> None:
     failure = describe(waiting, 4.0)
-    assert (failure.phase, failure.reason, failure.detail) == (
-        phase,
+    assert (failure.stage, failure.reason, failure.detail) == (
+        stage,
         Reason.UPSTREAM_TIMEOUT,
         words,
     )
 
 
-@pytest.mark.parametrize("phase", sorted({Phase.RESOLVE, Phase.CONNECT, *PHASES.values()}))
-def test_every_stage_has_words(phase: Phase) -> None:
-    assert "awaited" in describe([Waiting(phase, 0.0, 0.0)], 5.0).detail
+@pytest.mark.parametrize("stage", sorted({Stage.RESOLVE, Stage.CONNECT, *STAGES.values()}))
+def test_every_stage_has_words(stage: Stage) -> None:
+    assert "awaited" in describe([Waiting(stage, 0.0, 0.0)], 5.0).detail
 
 
 def test_patience_grows_with_a_slow_server_but_not_for_ever() -> None:

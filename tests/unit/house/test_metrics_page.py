@@ -13,10 +13,13 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_operator.engine.metrics import OperatorMetrics
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "metrics.md"
+INTAKE = ROOT / "gateway" / "mailrelay_gateway" / "intake"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,16 @@ def declared() -> dict[str, Row]:
 
 def test_the_page_says_what_the_code_has() -> None:
     assert described() == declared()
+
+
+def test_the_page_says_which_stages_are_refused_at() -> None:
+    (labels,) = [labels for name, _, _, labels, _ in cells() if "rejected_total" in name]
+    listed = re.search(r"stage \(([^;]*);", labels)
+    assert listed is not None
+    named: set[str] = set()
+    for path in INTAKE.rglob("*.py"):
+        named |= set(re.findall(r"\bStage\.([A-Z_]+)\b", path.read_text()))
+    assert set(listed[1].split(", ")) == {Stage[name].value for name in named}
 
 
 def test_a_unit_fits_its_name() -> None:

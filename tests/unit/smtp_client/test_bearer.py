@@ -8,10 +8,10 @@ import base64
 
 import pytest
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.smtp.client.commands import oauthbearer_response, xoauth2_response
 from mailrelay_gateway.smtp.client.events import SessionEnded, SessionReady, Trouble
 from mailrelay_gateway.smtp.client.login import Bearer, challenge_status
-from mailrelay_gateway.smtp.client.states import Phase
 from tests.unit.smtp_client.conversation import Conversation, under_tls
 
 TOKEN = "ya29.token"
@@ -96,7 +96,7 @@ def test_an_error_challenge_is_dismissed_and_told(bearer: Bearer, dismissal: byt
     assert conversation.sent() == dismissal
     conversation.feed(b"535 5.7.8 no\r\n")
     event = ended(conversation)
-    assert (event.phase, event.trouble) == (Phase.AUTH, Trouble.REFUSED)
+    assert (event.stage, event.trouble) == (Stage.AUTH, Trouble.REFUSED)
     assert event.detail == (
         f"answered 535 5.7.8 no to AUTH {bearer.mechanism} (status invalid_token)"
     )

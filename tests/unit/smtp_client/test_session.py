@@ -7,6 +7,7 @@ from base64 import b64decode
 import pytest
 
 from mailrelay_gateway.contract.documents import TlsMode
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.smtp.client.events import (
     Goodbye,
     SessionEnded,
@@ -14,16 +15,16 @@ from mailrelay_gateway.smtp.client.events import (
     StartTls,
     Trouble,
 )
-from mailrelay_gateway.smtp.client.states import IllegalMove, Phase, State
+from mailrelay_gateway.smtp.client.states import IllegalMove, State
 from tests.unit.smtp_client.conversation import EHLO_PLAIN, Conversation, ready, under_tls
 
 
-def ended(conversation: Conversation) -> tuple[Phase, Trouble]:
+def ended(conversation: Conversation) -> tuple[Stage, Trouble]:
     event = conversation.events[-1]
     assert isinstance(event, SessionEnded)
     assert conversation.client.state is State.CLOSED
     assert conversation.sent() == b""
-    return event.phase, event.trouble
+    return event.stage, event.trouble
 
 
 def test_a_server_without_ehlo_gets_helo() -> None:
@@ -40,40 +41,40 @@ def test_helo_is_no_way_around_tls() -> None:
     conversation = Conversation(tls=TlsMode.START_TLS)
     conversation.feed(b"220 old\r\n")
     conversation.feed(b"502 what?\r\n")
-    assert ended(conversation) == (Phase.EHLO, Trouble.REFUSED)
+    assert ended(conversation) == (Stage.EHLO, Trouble.REFUSED)
 
 
 @pytest.mark.parametrize(
-    ("script", "phase", "trouble"),
+    ("script", "stage", "trouble"),
     [
-        (b"554 go away\r\n", Phase.GREETING, Trouble.REFUSED),
-        (b"450 later\r\n", Phase.GREETING, Trouble.REFUSED),
-        (b"421 busy\r\n", Phase.GREETING, Trouble.CLOSING),
-        (b"354 what\r\n", Phase.GREETING, Trouble.PROTOCOL),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", Phase.GREETING, Trouble.PROTOCOL),
-        (b"220 hi\r\n450 no\r\n", Phase.EHLO, Trouble.REFUSED),
-        (b"220 hi\r\n502 a\r\n550 b\r\n", Phase.EHLO, Trouble.REFUSED),
-        (b"220 hi\r\n421 bye\r\n", Phase.EHLO, Trouble.CLOSING),
+        (b"554 go away\r\n", Stage.GREETING, Trouble.REFUSED),
+        (b"450 later\r\n", Stage.GREETING, Trouble.REFUSED),
+        (b"421 busy\r\n", Stage.GREETING, Trouble.CLOSING),
+        (b"354 what\r\n", Stage.GREETING, Trouble.PROTOCOL),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", Stage.GREETING, Trouble.PROTOCOL),
+        (b"220 hi\r\n450 no\r\n", Stage.EHLO, Trouble.REFUSED),
+        (b"220 hi\r\n502 a\r\n550 b\r\n", Stage.EHLO, Trouble.REFUSED),
+        (b"220 hi\r\n421 bye\r\n", Stage.EHLO, Trouble.CLOSING),
     ],
 )
 def test_a_refusal_before_mail_ends_the_session(
-    script: bytes, phase: Phase, trouble: Trouble
+    script: bytes, stage: Stage, trouble: Trouble
 ) -> None:
     conversation = Conversation()
     conversation.feed(script)
-    assert ended(conversation) == (phase, trouble)
+    assert ended(conversation) == (stage, trouble)
 
 
 def test_starttls_is_insisted_on() -> None:
     conversation = Conversation(tls=TlsMode.START_TLS)
     conversation.feed(b"220 hi\r\n250-sink\r\n250 PIPELINING\r\n")
-    assert ended(conversation) == (Phase.EHLO, Trouble.NO_STARTTLS)
+    assert ended(conversation) == (Stage.EHLO, Trouble.NO_STARTTLS)
 
 
 def test_a_refused_starttls_ends_the_session() -> None:
     conversation = Conversation(tls=TlsMode.START_TLS)
     conversation.feed(b"220 hi\r\n250-sink\r\n250 STARTTLS\r\n454 no TLS today\r\n")
-    assert ended(conversation) == (Phase.STARTTLS, Trouble.REFUSED)
+    assert ended(conversation) == (Stage.STARTTLS, Trouble.REFUSED)
 
 
 @pytest.mark.parametrize("injected", [b"2", b"250 injected\r\n", b"250-injected\r\n", b"\x16\x03"])
@@ -82,7 +83,7 @@ def test_octets_behind_the_starttls_reply_end_the_session(injected: bytes) -> No
     conversation.feed(b"220 hi\r\n250-sink\r\n250 STARTTLS\r\n")
     conversation.feed(b"220 go\r\n" + injected)
     assert conversation.events[-2] == StartTls()
-    assert ended(conversation) == (Phase.TLS, Trouble.PROTOCOL)
+    assert ended(conversation) == (Stage.TLS, Trouble.PROTOCOL)
     with pytest.raises(IllegalMove):
         conversation.client.tls_established()
 
@@ -140,7 +141,7 @@ def test_a_refused_login_ends_the_session(offer: bytes, replies: bytes, reply: b
     conversation = under_tls(b"250-sink\r\n250 AUTH " + offer + b"\r\n", username="u", password="p")
     conversation.feed(replies)
     conversation.feed(reply)
-    assert ended(conversation) == (Phase.AUTH, Trouble.REFUSED)
+    assert ended(conversation) == (Stage.AUTH, Trouble.REFUSED)
 
 
 BOTH = b"250-sink\r\n250 AUTH PLAIN LOGIN\r\n"
@@ -173,7 +174,7 @@ def test_of_two_refusals_the_one_about_the_login_is_told(
     conversation.feed(first + b"\r\n" + second + b"\r\n")
     event = conversation.events[-1]
     assert isinstance(event, SessionEnded)
-    assert (event.phase, event.trouble, str(event.reply)) == (Phase.AUTH, Trouble.REFUSED, told)
+    assert (event.stage, event.trouble, str(event.reply)) == (Stage.AUTH, Trouble.REFUSED, told)
     assert event.detail == (
         f"answered {first.decode()} to AUTH PLAIN, and {second.decode()} to AUTH LOGIN"
     )
@@ -182,7 +183,7 @@ def test_of_two_refusals_the_one_about_the_login_is_told(
 def test_a_login_that_cannot_be_checked_now_is_not_tried_otherwise() -> None:
     conversation = under_tls(BOTH, username="u", password="p")
     conversation.feed(b"454 4.7.0 later\r\n")
-    assert ended(conversation) == (Phase.AUTH, Trouble.REFUSED)
+    assert ended(conversation) == (Stage.AUTH, Trouble.REFUSED)
 
 
 def test_a_server_that_asks_for_the_initial_response_gets_it_again() -> None:
@@ -196,12 +197,12 @@ def test_a_server_that_asks_for_the_initial_response_gets_it_again() -> None:
 def test_a_server_that_asks_for_ever_is_out_of_step() -> None:
     conversation = under_tls(BOTH, username="u", password="p")
     conversation.feed(b"334 \r\n334 \r\n")
-    assert ended(conversation) == (Phase.AUTH, Trouble.PROTOCOL)
+    assert ended(conversation) == (Stage.AUTH, Trouble.PROTOCOL)
 
 
 def test_a_server_without_our_mechanisms_is_no_use() -> None:
     conversation = under_tls(b"250-sink\r\n250 AUTH GSSAPI NTLM\r\n", username="u", password="p")
-    assert ended(conversation) == (Phase.EHLO, Trouble.NO_AUTH)
+    assert ended(conversation) == (Stage.EHLO, Trouble.NO_AUTH)
     event = conversation.events[-1]
     assert isinstance(event, SessionEnded)
     assert "GSSAPI NTLM" in event.detail
@@ -210,7 +211,7 @@ def test_a_server_without_our_mechanisms_is_no_use() -> None:
 def test_a_login_never_travels_in_the_clear() -> None:
     conversation = Conversation(username="u", password="p")
     conversation.feed(b"220 hi\r\n250-sink\r\n250 AUTH PLAIN\r\n")
-    assert ended(conversation) == (Phase.EHLO, Trouble.CLEAR_LOGIN)
+    assert ended(conversation) == (Stage.EHLO, Trouble.CLEAR_LOGIN)
 
 
 def test_a_login_may_travel_in_the_clear_over_loopback() -> None:
@@ -228,13 +229,13 @@ def test_the_password_is_not_in_the_repr() -> None:
 def test_an_unsolicited_line_ends_an_idle_session(line: bytes) -> None:
     conversation = ready()
     conversation.feed(line)
-    assert ended(conversation) == (Phase.MAIL, Trouble.PROTOCOL)
+    assert ended(conversation) == (Stage.MAIL, Trouble.PROTOCOL)
 
 
 def test_421_ends_an_idle_session() -> None:
     conversation = ready()
     conversation.feed(b"421 idle for too long\r\n")
-    assert ended(conversation) == (Phase.MAIL, Trouble.CLOSING)
+    assert ended(conversation) == (Stage.MAIL, Trouble.CLOSING)
 
 
 @pytest.mark.parametrize("reply", [b"221 bye\r\n", b"421 bye\r\n", b"500 what\r\n"])

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import pytest
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.smtp.client.commands import UnsendableAddress
 from mailrelay_gateway.smtp.client.events import SendBody, SessionEnded, TransactionEnded, Trouble
-from mailrelay_gateway.smtp.client.states import Phase, State
+from mailrelay_gateway.smtp.client.states import State
 from tests.unit.smtp_client.conversation import EHLO_PIPELINING, EHLO_PLAIN, Conversation, ready
 
 
@@ -156,21 +157,21 @@ def test_a_refused_rset_ends_the_session() -> None:
 
 
 @pytest.mark.parametrize(
-    ("replies", "phase", "transcript"),
+    ("replies", "stage", "transcript"),
     [
-        (b"421 bye\r\n", Phase.MAIL, (421, (None,), None, None)),
-        (b"250 ok\r\n421 bye\r\n", Phase.RCPT, (250, (421,), None, None)),
-        (b"250 ok\r\n250 ok\r\n421 bye\r\n", Phase.DATA, (250, (250,), 421, None)),
+        (b"421 bye\r\n", Stage.MAIL, (421, (None,), None, None)),
+        (b"250 ok\r\n421 bye\r\n", Stage.RCPT, (250, (421,), None, None)),
+        (b"250 ok\r\n250 ok\r\n421 bye\r\n", Stage.DATA, (250, (250,), 421, None)),
     ],
 )
 def test_421_ends_session_and_transaction(
-    replies: bytes, phase: Phase, transcript: tuple[object, ...]
+    replies: bytes, stage: Stage, transcript: tuple[object, ...]
 ) -> None:
     conversation = ready()
     conversation.begin()
     [event] = conversation.feed(replies)
     assert isinstance(event, SessionEnded)
-    assert (event.phase, event.trouble) == (phase, Trouble.CLOSING)
+    assert (event.stage, event.trouble) == (stage, Trouble.CLOSING)
     assert codes(conversation) == transcript
 
 

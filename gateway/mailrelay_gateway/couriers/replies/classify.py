@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import lru_cache
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.reply_rules import RULES
 from mailrelay_gateway.couriers.replies.reply_text import named_moment, named_seconds, spoken
 from mailrelay_gateway.couriers.replies.rules import RuleBook, Ruling
@@ -29,7 +30,6 @@ from mailrelay_gateway.message.envelope import Outcome, Result
 from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import SessionEnded, Transcript, Trouble
-from mailrelay_gateway.smtp.client.states import Phase
 from mailrelay_gateway.smtp.reply import Reply
 
 
@@ -79,7 +79,7 @@ class Meaning:
 class Failure:
     """Why an upstream cannot be used. `reason` and `detail` are for the person who runs it."""
 
-    phase: Phase
+    stage: Stage
     reason: Reason
     detail: str
     reply: Reply | None = None
@@ -94,7 +94,7 @@ class Refusal:
     transaction got past it. `sure`: a rule says so.
     """
 
-    phase: Phase
+    stage: Stage
     reply: Reply
     sure: bool
 
@@ -115,7 +115,7 @@ class Verdict:
     effect: Effect | None = None
     retry_after: float | None = None
     refusal: Refusal | None = None
-    passed: Phase | None = None
+    passed: Stage | None = None
 
     def outcomes(self, indexes: Iterable[int], host: str) -> list[Outcome]:
         """The outcomes of the recipients with these indexes, in the order of `meanings`."""
@@ -155,7 +155,7 @@ ENDINGS: dict[Ending, tuple[tuple[Result, Reason], tuple[Result, Reason]]] = {
     ),
 }
 
-#: Trouble before MAIL -> reason. REFUSED, CLOSING and the rest of the phases are in
+#: Trouble before MAIL -> reason. REFUSED, CLOSING and the rest of the stages are in
 #: SESSION_REFUSALS.
 SESSION_TROUBLES: dict[Trouble, Reason] = {
     Trouble.PROTOCOL: Reason.UPSTREAM_PROTOCOL_ERROR,
@@ -164,33 +164,33 @@ SESSION_TROUBLES: dict[Trouble, Reason] = {
     Trouble.CLEAR_LOGIN: Reason.UPSTREAM_TLS_MISSING,
 }
 
-#: A refusal before MAIL, by phase; a 4xx to AUTH (454) is not about our password.
-SESSION_REFUSALS: dict[tuple[Phase, int], Reason] = {
-    (Phase.GREETING, 4): Reason.UPSTREAM_REFUSED,
-    (Phase.GREETING, 5): Reason.UPSTREAM_REFUSED,
-    (Phase.EHLO, 4): Reason.UPSTREAM_REFUSED,
-    (Phase.EHLO, 5): Reason.UPSTREAM_REFUSED,
-    (Phase.STARTTLS, 4): Reason.UPSTREAM_TLS_FAILED,
-    (Phase.STARTTLS, 5): Reason.UPSTREAM_TLS_FAILED,
-    (Phase.AUTH, 4): Reason.UPSTREAM_REFUSED,
-    (Phase.AUTH, 5): Reason.UPSTREAM_AUTH_FAILED,
+#: A refusal before MAIL, by stage; a 4xx to AUTH (454) is not about our password.
+SESSION_REFUSALS: dict[tuple[Stage, int], Reason] = {
+    (Stage.GREETING, 4): Reason.UPSTREAM_REFUSED,
+    (Stage.GREETING, 5): Reason.UPSTREAM_REFUSED,
+    (Stage.EHLO, 4): Reason.UPSTREAM_REFUSED,
+    (Stage.EHLO, 5): Reason.UPSTREAM_REFUSED,
+    (Stage.STARTTLS, 4): Reason.UPSTREAM_TLS_FAILED,
+    (Stage.STARTTLS, 5): Reason.UPSTREAM_TLS_FAILED,
+    (Stage.AUTH, 4): Reason.UPSTREAM_REFUSED,
+    (Stage.AUTH, 5): Reason.UPSTREAM_AUTH_FAILED,
 }
 
 
 #: What was refused, for sentences.
 COMMANDS = {
-    Phase.MAIL: "MAIL",
-    Phase.RCPT: "RCPT",
-    Phase.DATA: "DATA",
-    Phase.FINAL: "the final dot",
+    Stage.MAIL: "MAIL",
+    Stage.RCPT: "RCPT",
+    Stage.DATA: "DATA",
+    Stage.END_OF_MESSAGE: "the final dot",
 }
 
 #: What a server owes us at each stage, for sentences about its silence.
 AWAITED = {
-    Phase.TLS: "the TLS handshake",
-    Phase.GREETING: "its greeting",
-    **{phase: f"its answer to {phase.name}" for phase in (Phase.EHLO, Phase.STARTTLS, Phase.AUTH)},
-    **{phase: f"its answer to {command}" for phase, command in COMMANDS.items()},
+    Stage.TLS: "the TLS handshake",
+    Stage.GREETING: "its greeting",
+    **{stage: f"its answer to {stage.name}" for stage in (Stage.EHLO, Stage.STARTTLS, Stage.AUTH)},
+    **{stage: f"its answer to {command}" for stage, command in COMMANDS.items()},
 }
 
 #: Of several effects of one transaction the strongest is the pool's.
@@ -203,29 +203,29 @@ def classify_session(event: SessionEnded, rules: RuleBook = RULES) -> Failure:
     reason = SESSION_TROUBLES.get(event.trouble)
     detail = event.detail or f"answered {reply}"
     if reason is not None or reply is None:
-        return Failure(event.phase, reason or Reason.UPSTREAM_REFUSED, detail, reply)
-    reason = SESSION_REFUSALS.get((event.phase, reply.code // 100), Reason.UPSTREAM_REFUSED)
-    rule = rules.find(event.phase, reply)
+        return Failure(event.stage, reason or Reason.UPSTREAM_REFUSED, detail, reply)
+    reason = SESSION_REFUSALS.get((event.stage, reply.code // 100), Reason.UPSTREAM_REFUSED)
+    rule = rules.find(event.stage, reply)
     if rule is None:
-        return Failure(event.phase, reason, detail, reply)
+        return Failure(event.stage, reason, detail, reply)
     meaning = _meaning(rule.ruling, reply)
     if meaning.result is Result.HELD:
         reason = meaning.reason
-    return Failure(event.phase, reason, detail, reply, meaning.effect, meaning.retry_after)
+    return Failure(event.stage, reason, detail, reply, meaning.effect, meaning.retry_after)
 
 
-def classify_reply(phase: Phase, reply: Reply, rules: RuleBook = RULES) -> Meaning:
+def classify_reply(stage: Stage, reply: Reply, rules: RuleBook = RULES) -> Meaning:
     """What a refusal (4xx, 5xx) at MAIL or later means for those whom it concerns, taken by
     itself.
     """
-    return _meaning(_ruling(phase, reply, rules), reply)
+    return _meaning(_ruling(stage, reply, rules), reply)
 
 
 @lru_cache(maxsize=512)
-def _ruling(phase: Phase, reply: Reply, rules: RuleBook) -> Ruling:
+def _ruling(stage: Stage, reply: Reply, rules: RuleBook) -> Ruling:
     """A throttled or greylisted queue gets the same words again and again."""
-    rule = rules.find(phase, reply)
-    assert rule is not None, (phase, reply)  # the rows for classes of codes come last
+    rule = rules.find(stage, reply)
+    assert rule is not None, (stage, reply)  # the rows for classes of codes come last
     return rule.ruling
 
 
@@ -287,22 +287,22 @@ def classify_transaction(
         and all(reply is not None and reply.code < 400 for reply in transcript.recipients)
     ):  # as it mostly is
         delivered = Meaning(Result.DELIVERED, Reason.DELIVERED, final)
-        return Verdict((delivered,) * len(attempts), passed=Phase.FINAL)
+        return Verdict((delivered,) * len(attempts), passed=Stage.END_OF_MESSAGE)
 
     if mail is not None and mail.code >= 400:
-        common = classify_reply(Phase.MAIL, mail, rules)
+        common = classify_reply(Stage.MAIL, mail, rules)
         meanings = [common] * len(transcript.recipients)
-        refusal = _refusal(Phase.MAIL, [common])
+        refusal = _refusal(Stage.MAIL, [common])
     else:
         taken = any(reply is not None and reply.code < 400 for reply in transcript.recipients)
-        phase, common = _common(transcript, ending, closing, detail, rules)
+        stage, common = _common(transcript, ending, closing, detail, rules)
         meanings = [
-            _at_rcpt(classify_reply(Phase.RCPT, reply, rules), taken)
+            _at_rcpt(classify_reply(Stage.RCPT, reply, rules), taken)
             if reply is not None and reply.code >= 400
             else common
             for reply in transcript.recipients
         ]
-        refusal = _refusal(phase, [common]) if taken else _refusal(Phase.RCPT, meanings)
+        refusal = _refusal(stage, [common]) if taken else _refusal(Stage.RCPT, meanings)
     return Verdict(
         meanings=tuple(
             [_once(meaning, tried) for meaning, tried in zip(meanings, attempts, strict=True)]
@@ -324,7 +324,7 @@ def _given_back(closing: Reply | None, rules: RuleBook) -> Verdict:
     """
     if closing is None:
         return Verdict(give_back=True)
-    meaning = classify_reply(Phase.MAIL, closing, rules)
+    meaning = classify_reply(Stage.MAIL, closing, rules)
     spoke = meaning.reason is not Reason.UPSTREAM_DEFERRED or meaning.retry_after is not None
     effect = meaning.effect if spoke else Reconnect()
     return Verdict(give_back=True, effect=effect, retry_after=meaning.retry_after)
@@ -336,22 +336,22 @@ def _common(
     closing: Reply | None,
     detail: str,
     rules: RuleBook,
-) -> tuple[Phase, Meaning]:
+) -> tuple[Stage, Meaning]:
     """The meaning for all recipients that were not refused themselves, and the stage it comes
     from.
     """
     final, data = transcript.final, transcript.data
     if final is not None and final.code < 400:
-        return Phase.FINAL, Meaning(Result.DELIVERED, Reason.DELIVERED, final)
+        return Stage.END_OF_MESSAGE, Meaning(Result.DELIVERED, Reason.DELIVERED, final)
     if final is not None:
-        return Phase.FINAL, classify_reply(Phase.FINAL, final, rules)
+        return Stage.END_OF_MESSAGE, classify_reply(Stage.END_OF_MESSAGE, final, rules)
     if data is not None and data.code >= 400:
-        return Phase.DATA, classify_reply(Phase.DATA, data, rules)
-    phase = Phase.FINAL if transcript.dot_sent else Phase.DATA
+        return Stage.DATA, classify_reply(Stage.DATA, data, rules)
+    stage = Stage.END_OF_MESSAGE if transcript.dot_sent else Stage.DATA
     if closing is not None:
-        return phase, classify_reply(phase, closing, rules)
+        return stage, classify_reply(stage, closing, rules)
     result, reason = ENDINGS[ending][transcript.dot_sent]
-    return phase, Meaning(result, reason, detail=detail)
+    return stage, Meaning(result, reason, detail=detail)
 
 
 def _at_rcpt(meaning: Meaning, taken: bool) -> Meaning:
@@ -377,16 +377,16 @@ def _once(meaning: Meaning, attempts: int) -> Meaning:
     return meaning
 
 
-def _refusal(phase: Phase, meanings: Sequence[Meaning]) -> Refusal | None:
+def _refusal(stage: Stage, meanings: Sequence[Meaning]) -> Refusal | None:
     """The refusal of a whole stage that may be the upstream's own fault: one that is known to be,
     before a 5xx that nothing is known of.
     """
     for meaning in meanings:
         if meaning.result is Result.HELD and meaning.reply is not None:
-            return Refusal(phase, meaning.reply, sure=True)
+            return Refusal(stage, meaning.reply, sure=True)
     for meaning in meanings:
         if not meaning.sure and meaning.reply is not None:
-            return Refusal(phase, meaning.reply, sure=False)
+            return Refusal(stage, meaning.reply, sure=False)
     return None
 
 
@@ -396,9 +396,9 @@ def _failure(refusal: Refusal | None, meanings: Iterable[Meaning]) -> Failure | 
         return None
     held = next(meaning for meaning in meanings if meaning.result is Result.HELD)
     return Failure(
-        refusal.phase,
+        refusal.stage,
         held.reason,
-        f"answered {refusal.reply} to {COMMANDS[refusal.phase]}",
+        f"answered {refusal.reply} to {COMMANDS[refusal.stage]}",
         refusal.reply,
         held.effect,
         held.retry_after,
@@ -406,16 +406,16 @@ def _failure(refusal: Refusal | None, meanings: Iterable[Meaning]) -> Failure | 
     )
 
 
-def _passed(transcript: Transcript) -> Phase | None:
+def _passed(transcript: Transcript) -> Stage | None:
     """The furthest stage that somebody got past."""
     mail, data, final = transcript.mail, transcript.data, transcript.final
     if mail is None or mail.code >= 400:
         return None
     if final is not None and final.code < 400:
-        return Phase.FINAL
+        return Stage.END_OF_MESSAGE
     if not any(reply is not None and reply.code < 400 for reply in transcript.recipients):
-        return Phase.MAIL
-    return Phase.DATA if data is not None and data.code < 400 else Phase.RCPT
+        return Stage.MAIL
+    return Stage.DATA if data is not None and data.code < 400 else Stage.RCPT
 
 
 def _strongest(effects: Iterable[Effect | None]) -> Effect | None:

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import re
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.rules import Rule, RuleBook, Ruling
 from mailrelay_gateway.message.effect import Cap, PauseUntil, Reconnect, Slow, Split
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client.states import Phase
 
 MAIL, RCPT, DATA, FINAL = (
-    frozenset({phase}) for phase in (Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.FINAL)
+    frozenset({stage}) for stage in (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.END_OF_MESSAGE)
 )
 ENVELOPE = MAIL | RCPT | DATA
 ANY = ENVELOPE | FINAL
 MESSAGE = DATA | FINAL
-SESSION = frozenset({Phase.GREETING, Phase.EHLO, Phase.STARTTLS, Phase.AUTH})
+SESSION = frozenset({Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.AUTH})
 
 _4 = frozenset({4})
 _5 = frozenset({5})

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.reply_text import spoken
 from mailrelay_gateway.message.effect import Effect, Scope
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client.states import Phase
 from mailrelay_gateway.smtp.reply import Reply
 
 
@@ -44,16 +44,16 @@ class Rule:
     in the server's words (`reply_text.spoken`: lower case, without addresses); None is any.
     """
 
-    phases: frozenset[Phase]
+    stages: frozenset[Stage]
     codes: frozenset[int]
     ruling: Ruling
     enhanced: tuple[str, ...] = ()
     text: re.Pattern[str] | None = None
 
-    def matches(self, phase: Phase, reply: Reply, words: str) -> bool:
+    def matches(self, stage: Stage, reply: Reply, words: str) -> bool:
         """Whether the row is about that reply, whose words are given."""
         return (
-            phase in self.phases
+            stage in self.stages
             and (reply.code in self.codes or reply.code // 100 in self.codes)
             and (not self.enhanced or _is_one_of(reply.enhanced, self.enhanced))
             and (self.text is None or self.text.search(words) is not None)
@@ -68,11 +68,11 @@ class RuleBook:
 
     rows: tuple[Rule, ...]
 
-    def find(self, phase: Phase, reply: Reply) -> Rule | None:
+    def find(self, stage: Stage, reply: Reply) -> Rule | None:
         """The first row that is about the reply."""
         words = spoken(reply)
         for row in self.rows:
-            if row.matches(phase, reply, words):
+            if row.matches(stage, reply, words):
                 return row
         return None
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import COMMANDS, Failure, Meaning, Verdict
 from mailrelay_gateway.couriers.smtp.health import Probing, pause
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client.states import Phase
 
 #: So many in a row hold the upstream.
 IN_A_ROW = 3
@@ -70,11 +70,11 @@ def blame(barren: Barren, verdict: Verdict) -> Verdict:
     reply = next((m.reply for m in verdict.meanings if _is_farewell(m)), None)
     if reply is None:
         return verdict
-    phase = Phase.MAIL if verdict.passed is None else verdict.passed.following
+    stage = Stage.MAIL if verdict.passed is None else verdict.passed.following
     failure = Failure(
-        phase,
+        stage,
         Reason.UPSTREAM_REFUSED,
-        f"answered {reply} to {COMMANDS[phase]}, on one new connection after the other",
+        f"answered {reply} to {COMMANDS[stage]}, on one new connection after the other",
         reply,
         verdict.effect,
         verdict.retry_after,

@@ -26,12 +26,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TypeVar
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import COMMANDS, Failure, Meaning, Verdict
 from mailrelay_gateway.couriers.replies.reply_text import signature
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client.states import Phase
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Refused:
     refusal of other messages looks like; `sure`: a rule holds the upstream for it.
     """
 
-    phase: Phase
+    stage: Stage
     signature: str
     sender: str  # the identity's uid
     message: str  # the queue id
@@ -66,9 +66,9 @@ class Refused:
 
 @message_value(frozen=True, slots=True, kw_only=True)
 class Passed:
-    """A message got past the stage `phase`."""
+    """A message got past the stage `stage`."""
 
-    phase: Phase
+    stage: Stage
     sender: str
 
 
@@ -87,7 +87,7 @@ class Decision(Enum):
 class Suspicion:
     """One unknown refusal: who got it since somebody last got past its stage."""
 
-    phase: Phase
+    stage: Stage
     refused: tuple[tuple[str, str], ...]  # (message, sender), each message once
     tripped: bool = False  # it was found to be the upstream's: the next one holds at once
 
@@ -97,9 +97,9 @@ class Breaker:
     """What is known of one upstream's refusals. The default is the one that knows nothing."""
 
     suspicions: Mapping[str, Suspicion] = field(default_factory=dict)
-    #: Messages refused in a row at `row_phase`, with their sender and the holds each caused.
+    #: Messages refused in a row at `row_stage`, with their sender and the holds each caused.
     row: Mapping[str, tuple[str, int]] = field(default_factory=dict)
-    row_phase: Phase | None = None
+    row_stage: Stage | None = None
     #: Holds after which another sender, or another message, got past the same stage.
     messages: Mapping[str, int] = field(default_factory=dict)
     senders: Mapping[str, int] = field(default_factory=dict)
@@ -127,7 +127,7 @@ def step(state: Breaker, event: Event) -> tuple[Breaker, Decision]:
         row = dict(state.row)
         for message, sender in suspicion.refused[-MAX_ROW:]:
             row.setdefault(message, (sender, 0))
-        state = replace(state, row=_bounded(row, MAX_ROW), row_phase=event.phase)
+        state = replace(state, row=_bounded(row, MAX_ROW), row_stage=event.stage)
     suspicions = {k: v for k, v in state.suspicions.items() if k != event.signature}
     suspicions[event.signature] = suspicion
     state = replace(state, suspicions=_bounded(suspicions, MAX_SUSPICIONS))
@@ -140,13 +140,13 @@ def judge(
     """The verdict on a transaction in the light of the others'. Cheap where nothing is refused."""
     known = sender in state.seen or len(state.seen) >= SENDERS
     if verdict.passed is not None and not (known and state.quiet):
-        state, _ = step(state, Passed(phase=verdict.passed, sender=sender))
+        state, _ = step(state, Passed(stage=verdict.passed, sender=sender))
     refusal = verdict.refusal
     if refusal is None:
         return state, verdict
     event = Refused(
-        phase=refusal.phase,
-        signature=f"{refusal.phase.name} {signature(refusal.reply)}",
+        stage=refusal.stage,
+        signature=f"{refusal.stage.name} {signature(refusal.reply)}",
         sender=sender,
         message=message,
         sure=refusal.sure,
@@ -154,9 +154,9 @@ def judge(
     state, decision = step(state, event)
     if decision is Decision.HOLD and not refusal.sure:
         failure = Failure(
-            refusal.phase,
+            refusal.stage,
             Reason.UPSTREAM_REFUSED,
-            f"answered {refusal.reply} to {COMMANDS[refusal.phase]}, and nobody gets past it",
+            f"answered {refusal.reply} to {COMMANDS[refusal.stage]}, and nobody gets past it",
             refusal.reply,
         )
         meanings = tuple([_held(meaning) for meaning in verdict.meanings])
@@ -171,7 +171,7 @@ def judge(
 
 def _charged(state: Breaker, event: Refused) -> tuple[Breaker, Decision]:
     """HOLD, unless the message or its sender is alone with it; it is counted in the row."""
-    before = state.row if state.row_phase is event.phase else {}
+    before = state.row if state.row_stage is event.stage else {}
     others = {sender for message, (sender, _) in before.items() if message != event.message}
     _, caused = before.get(event.message, (event.sender, 0))
     if others - {event.sender}:  # another sender is refused as well: it is not this one
@@ -186,14 +186,14 @@ def _charged(state: Breaker, event: Refused) -> tuple[Breaker, Decision]:
         return state, Decision.CHARGE
     row = {message: known for message, known in before.items() if message != event.message}
     row[event.message] = (event.sender, caused + 1)
-    return replace(state, row=_bounded(row, MAX_ROW), row_phase=event.phase), Decision.HOLD
+    return replace(state, row=_bounded(row, MAX_ROW), row_stage=event.stage), Decision.HOLD
 
 
 def _passed(state: Breaker, event: Passed) -> Breaker:
     """Somebody got past a stage: what was suspected there was not the upstream's."""
-    suspicions = {k: v for k, v in state.suspicions.items() if v.phase > event.phase}
+    suspicions = {k: v for k, v in state.suspicions.items() if v.stage > event.stage}
     state = replace(state, suspicions=suspicions)
-    if state.row_phase is None or event.phase < state.row_phase:
+    if state.row_stage is None or event.stage < state.row_stage:
         return state
     messages, senders = dict(state.messages), dict(state.senders)
     for message, (sender, holds) in state.row.items():
@@ -204,7 +204,7 @@ def _passed(state: Breaker, event: Passed) -> Breaker:
     return replace(
         state,
         row={},
-        row_phase=None,
+        row_stage=None,
         messages=_bounded(messages, MAX_CULPRITS),
         senders=_bounded(senders, MAX_CULPRITS),
     )
@@ -212,7 +212,7 @@ def _passed(state: Breaker, event: Passed) -> Breaker:
 
 def _suspected(known: Suspicion | None, event: Refused) -> Suspicion:
     if known is None:
-        return Suspicion(event.phase, ((event.message, event.sender),))
+        return Suspicion(event.stage, ((event.message, event.sender),))
     if any(message == event.message for message, _ in known.refused):
         return known
     refused = (*known.refused, (event.message, event.sender))[-MESSAGES_OF_ANYONE:]

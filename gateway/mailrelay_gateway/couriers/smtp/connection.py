@@ -19,6 +19,7 @@ from typing import assert_type, cast
 import structlog
 
 from mailrelay_gateway.contract.documents import TlsMode
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import (
     ENDING_OF,
     Ending,
@@ -60,7 +61,7 @@ from mailrelay_gateway.smtp.client.events import (
     Transcript,
     Trouble,
 )
-from mailrelay_gateway.smtp.client.states import PHASES, Phase, State
+from mailrelay_gateway.smtp.client.states import STAGES, State
 from mailrelay_gateway.smtp.reply import Reply
 
 log = structlog.get_logger()
@@ -134,7 +135,7 @@ class Connection(asyncio.Protocol):
         heard = 0.0
         if self._progress is not None and self._transport is not None:
             heard = self._progress.look(self._transport, self._loop.time())
-        return Waiting(PHASES[self._client.state], max(self._began_at, heard), heard)
+        return Waiting(STAGES[self._client.state], max(self._began_at, heard), heard)
 
     def opened(self, connect_seconds: float) -> None:
         """The pool has taken it in; opening it took so long."""
@@ -217,7 +218,7 @@ class Connection(asyncio.Protocol):
         self._watchdog.stop()
         if self._client.state is State.TLS:
             detail = describe_tls_error(exc, self._settings.server_name)
-            self._broken(Ending.LOST, Failure(Phase.TLS, Reason.UPSTREAM_TLS_FAILED, detail))
+            self._broken(Ending.LOST, Failure(Stage.TLS, Reason.UPSTREAM_TLS_FAILED, detail))
         else:
             self._broken(Ending.LOST, parting.lost(self._client.state, exc))
         if self._task is not None:

@@ -1,4 +1,4 @@
-"""How long an upstream may be silent in each phase, and one coarse timer per connection that
+"""How long an upstream may be silent in each stage, and one coarse timer per connection that
 watches over it.
 """
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import Failure, Verdict
 from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.smtp.client.events import Transcript
-from mailrelay_gateway.smtp.client.states import Phase
 
 
 class Former:
@@ -53,7 +53,7 @@ class Former:
         )
         return judged
 
-    def mail_accepted(self, passed: Phase) -> None:
+    def mail_accepted(self, passed: Stage) -> None:
         """See Owner."""
 
     def heed(self, verdict: Verdict, transcript: Transcript) -> None:

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from mailrelay_gateway.contract.documents import HostPort
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_gateway.couriers.replies.classify import Failure
 from mailrelay_gateway.message.effect import PauseUntil
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client.states import Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +95,14 @@ TABLE: dict[tuple[UpstreamState, Happening], tuple[UpstreamState, Action]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """What is known of an upstream. `since` is Unix seconds; `failures` in a row, until somebody
-    got past the `phase` at which the last one came. `stalled`: it is held for its silence, and
+    got past the `stage` at which the last one came. `stalled`: it is held for its silence, and
     nothing has failed.
     """
 
     state: UpstreamState = UpstreamState.UNKNOWN
     since: float = 0.0
     failures: int = 0
-    phase: Phase | None = None
+    stage: Stage | None = None
     reason: Reason | None = None
     detail: str = ""
     stalled: bool = False
@@ -114,7 +114,7 @@ def step(
     *,
     now: float,
     failure: Failure | None = None,
-    passed: Phase = Phase.MAIL,
+    passed: Stage = Stage.MAIL,
 ) -> tuple[Health, Action]:
     """The next health and what to do about it. `failure` belongs to FAILED, FAILED_EXTRA,
     LOGIN_REFUSED, BARREN and STALLED, `passed` to ACCEPTED: the furthest stage that was
@@ -123,7 +123,7 @@ def step(
     A session that opens does not clear `failures`, nor does a MAIL where RCPT was refused: an
     upstream that takes our login and then refuses everything must still be asked ever more slowly.
     """
-    if happening is Happening.ACCEPTED and health.phase is not None and passed < health.phase:
+    if happening is Happening.ACCEPTED and health.stage is not None and passed < health.stage:
         return health, Action.NOTHING
     if happening is Happening.HEARD and not health.stalled:
         return health, Action.NOTHING
@@ -144,12 +144,12 @@ def step(
             state=state,
             since=since,
             failures=health.failures + 1,
-            phase=failure.phase,
+            stage=failure.stage,
             reason=failure.reason,
             detail=failure.detail,
         ), action
     if happening in (Happening.ACCEPTED, Happening.CHANGED):
-        health = replace(health, failures=0, phase=None)
+        health = replace(health, failures=0, stage=None)
     if state is UpstreamState.HELD:
         return health, action
     return replace(health, state=state, since=since, reason=None, detail="", stalled=False), action

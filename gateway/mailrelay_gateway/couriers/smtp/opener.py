@@ -19,6 +19,7 @@ from mailrelay_gateway.contract.documents import (
     Upstream,
 )
 from mailrelay_gateway.contract.oauth2 import OAuth2, SaslMechanism
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.oauth2.answers import NoToken
 from mailrelay_gateway.couriers.oauth2.source import TokenSource
 from mailrelay_gateway.couriers.replies.classify import Failure
@@ -39,7 +40,6 @@ from mailrelay_gateway.smtp.client.commands import (
     xoauth2_response,
 )
 from mailrelay_gateway.smtp.client.login import Bearer
-from mailrelay_gateway.smtp.client.states import Phase
 
 
 class Opener:
@@ -123,7 +123,7 @@ class Opener:
         auth = self._smarthost.auth
         if isinstance(auth, UnknownKind):
             self.defect = Failure(
-                Phase.AUTH,
+                Stage.AUTH,
                 Reason.UPSTREAM_KIND_UNKNOWN,
                 f"its login is of the kind {auth.kind!r}, which this version of the gateway does"
                 " not know: update the gateway",
@@ -132,13 +132,13 @@ class Opener:
             # Tokens are looked at where they come in.
             secret = auth.password if isinstance(auth, Login) else "token"
             if sentence := credential_defect(auth.username, secret):
-                self.defect = Failure(Phase.AUTH, Reason.UPSTREAM_AUTH_FAILED, sentence)
+                self.defect = Failure(Stage.AUTH, Reason.UPSTREAM_AUTH_FAILED, sentence)
         self._take_tokens(auth if isinstance(auth, OAuth2) else None)
         if self._smarthost.tls.mode is not TlsMode.NONE:
             try:
                 self._tls_context = client_context(self._smarthost.tls)
             except UnusableBundle as error:
-                self.defect = Failure(Phase.TLS, Reason.UPSTREAM_TLS_FAILED, str(error))
+                self.defect = Failure(Stage.TLS, Reason.UPSTREAM_TLS_FAILED, str(error))
 
     def _take_tokens(self, settings: OAuth2 | None) -> None:
         """A login that stays the same keeps its token."""
@@ -153,7 +153,7 @@ class Opener:
         try:
             context = endpoint_context(settings.ca)
         except UnusableBundle as error:
-            self.defect = Failure(Phase.TOKEN, Reason.UPSTREAM_TOKEN_UNAVAILABLE, str(error))
+            self.defect = Failure(Stage.TOKEN, Reason.UPSTREAM_TOKEN_UNAVAILABLE, str(error))
             return
         self._tokens = TokenSource(
             self._lane.upstream,
@@ -165,7 +165,7 @@ class Opener:
         )
 
     def _no_token(self, found: NoToken) -> None:
-        self._on_no_token(Failure(Phase.TOKEN, found.reason, found.detail))
+        self._on_no_token(Failure(Stage.TOKEN, found.reason, found.detail))
 
     def _make(self, host: HostPort, address: str, token: str) -> Connection:
         smarthost = self._smarthost

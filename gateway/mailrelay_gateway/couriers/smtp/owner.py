@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import Failure, Verdict
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.smtp.client.events import Transcript
-from mailrelay_gateway.smtp.client.states import Phase
 
 #: The connection.
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -45,7 +45,7 @@ class Owner(Protocol[C_contra]):
         """
         ...
 
-    def mail_accepted(self, passed: Phase) -> None:
+    def mail_accepted(self, passed: Stage) -> None:
         """The upstream let a message get past the stage `passed`: MAIL at least."""
         ...
 

@@ -7,24 +7,24 @@ from dataclasses import replace
 from mailrelay_gateway.couriers.replies.classify import AWAITED, Ending, Failure
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import SessionEnded, Transcript, Trouble
-from mailrelay_gateway.smtp.client.states import PHASES, State
+from mailrelay_gateway.smtp.client.states import STAGES, State
 
 
 def lost(state: State, error: Exception | None) -> Failure:
     """The connection went away in this state."""
-    phase = PHASES[state]
+    stage = STAGES[state]
     how = f" ({error})" if error is not None and str(error) else ""
-    detail = f"closed the connection{how} when we awaited {AWAITED[phase]}"
-    return Failure(phase, Reason.UPSTREAM_REFUSED, detail)
+    detail = f"closed the connection{how} when we awaited {AWAITED[stage]}"
+    return Failure(stage, Reason.UPSTREAM_REFUSED, detail)
 
 
 def silent(state: State, seconds: float) -> Failure:
     """The server was silent for so long in this state."""
-    phase = PHASES[state]
-    detail = f"was silent for {seconds:g} s when we awaited {AWAITED[phase]}"
+    stage = STAGES[state]
+    detail = f"was silent for {seconds:g} s when we awaited {AWAITED[stage]}"
     if state is State.BODY:
         detail = f"read nothing of the message for {seconds:g} s"
-    return Failure(phase, Reason.UPSTREAM_TIMEOUT, detail)
+    return Failure(stage, Reason.UPSTREAM_TIMEOUT, detail)
 
 
 def ended(event: SessionEnded) -> Failure:
@@ -32,8 +32,8 @@ def ended(event: SessionEnded) -> Failure:
     reason = Reason.UPSTREAM_REFUSED
     if event.trouble is Trouble.PROTOCOL:
         reason = Reason.UPSTREAM_PROTOCOL_ERROR
-    detail = event.detail or f"answered {event.reply} when we awaited {AWAITED[event.phase]}"
-    return Failure(event.phase, reason, detail, event.reply)
+    detail = event.detail or f"answered {event.reply} when we awaited {AWAITED[event.stage]}"
+    return Failure(event.stage, reason, detail, event.reply)
 
 
 def dot_kept(transcript: Transcript, ending: Ending, detail: str) -> tuple[Transcript, Ending, str]:

@@ -15,6 +15,7 @@ import asyncio
 import structlog
 
 from mailrelay_gateway.contract.documents import Upstream
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
 from mailrelay_gateway.couriers.replies.classify import Failure, Verdict
 from mailrelay_gateway.couriers.smtp import barren, telling
@@ -36,7 +37,6 @@ from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import Transcript
-from mailrelay_gateway.smtp.client.states import Phase
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ LOOKS = 4
 LISTEN_INTERVAL = 0.25
 
 _LOST_AT_ONCE = Failure(
-    Phase.EHLO, Reason.UPSTREAM_REFUSED, "closed the connection as soon as it was ready"
+    Stage.EHLO, Reason.UPSTREAM_REFUSED, "closed the connection as soon as it was ready"
 )
 
 
@@ -194,11 +194,11 @@ class Pool:
                 judged = barren.blame(self._barren, judged)
         return judged
 
-    def mail_accepted(self, passed: Phase) -> None:
+    def mail_accepted(self, passed: Stage) -> None:
         """See Owner. Said for every message, and nearly always no news."""
         if self._health.state is not UpstreamState.UP or self._health.failures:
             self._happened(Happening.ACCEPTED, passed=passed)
-        if passed is Phase.FINAL:
+        if passed is Stage.END_OF_MESSAGE:
             self._restraint.slowed = False
 
     def login_refused(self, failure: Failure) -> None:
@@ -345,7 +345,7 @@ class Pool:
         if not heard:
             self._look_again(now + LISTEN_INTERVAL, now)
             return
-        if any(one.phase >= Phase.MAIL for one in heard):
+        if any(one.stage >= Stage.MAIL for one in heard):
             silence = now - self._stalled_at + self._patience
             self._patience = more_patience(self._patience, silence)
         self._happened(Happening.HEARD)
@@ -378,7 +378,7 @@ class Pool:
             # A defect of ours must not end the pool: hold, log, try again.
             log.exception("internal_error", upstream=self.name)
             words = f"{type(error).__name__}: {error}"
-            opened = Opened(failure=Failure(Phase.CONNECT, Reason.INTERNAL_ERROR, words))
+            opened = Opened(failure=Failure(Stage.CONNECT, Reason.INTERNAL_ERROR, words))
         # Nothing is awaited from here on: it was not cancelled.
         self._shortage.over()
         self._openings = {
@@ -425,7 +425,7 @@ class Pool:
 
     def _token_again(self) -> None:
         """What held the upstream is over: there is no need to wait for the next probe."""
-        if self._health.state is UpstreamState.HELD and self._health.phase is Phase.TOKEN:
+        if self._health.state is UpstreamState.HELD and self._health.stage is Stage.TOKEN:
             self._probe_at = self._loop.time()
             self._decide_soon()
 
@@ -450,7 +450,7 @@ class Pool:
         happening: Happening,
         failure: Failure | None = None,
         *,
-        passed: Phase = Phase.MAIL,
+        passed: Stage = Stage.MAIL,
     ) -> None:
         before = self._health
         self._health, action = step(

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import Verdict
 from mailrelay_gateway.message.effect import Slow
-from mailrelay_gateway.smtp.client.states import Phase
 
 #: Seconds by which one sender alone can make a lane rest at a time, where there are others: they
 #: may come at any moment.
@@ -44,7 +44,7 @@ class Slowing:
                     verdict = replace(
                         verdict, effect=Slow(longest=LONGEST_OF_ONE), retry_after=None
                     )
-        if verdict.passed is Phase.FINAL and (self._asked or self._own):
+        if verdict.passed is Stage.END_OF_MESSAGE and (self._asked or self._own):
             self._got_through(sender)
         return verdict
 

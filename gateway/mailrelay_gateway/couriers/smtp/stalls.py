@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import AWAITED, Failure
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client.states import Phase
 
 #: Seconds of silence, at most: a server that looks long at each message may earn some patience, but
 #: fail-over must not come later than this.
@@ -25,16 +25,16 @@ MOMENT = 1 / 8
 
 _AWAITED = {
     **AWAITED,
-    Phase.TOKEN: "an access token from its endpoint",
-    Phase.RESOLVE: "the address of its host from DNS",
-    Phase.CONNECT: "an answer to our connection",
+    Stage.TOKEN: "an access token from its endpoint",
+    Stage.RESOLVE: "the address of its host from DNS",
+    Stage.CONNECT: "an answer to our connection",
 }
 
 
 class Waiting(NamedTuple):
     """A connection, or an opening, that waits for the upstream."""
 
-    phase: Phase
+    stage: Stage
     since: float  # when it last got on, or began
     heard: float  # when octets last came, or went; 0: never
 
@@ -55,23 +55,23 @@ def stalled_at(busy: Sequence[Waiting], openings: Sequence[Waiting], patience: f
 
 
 def describe(waiting: Sequence[Waiting], seconds: float) -> Failure:
-    """So many seconds of silence in words; its phase is the one that most of them are in, or the
+    """So many seconds of silence in words; its stage is the one that most of them are in, or the
     furthest.
     """
-    counted = Counter(one.phase for one in waiting)
-    phases = sorted(counted, key=lambda phase: (counted[phase], phase), reverse=True)
-    where = " and ".join(_where(phase, counted[phase], len(waiting)) for phase in phases)
+    counted = Counter(one.stage for one in waiting)
+    stages = sorted(counted, key=lambda stage: (counted[stage], stage), reverse=True)
+    where = " and ".join(_where(stage, counted[stage], len(waiting)) for stage in stages)
     return Failure(
-        phases[0], Reason.UPSTREAM_TIMEOUT, f"has been silent for {seconds:.0f} s when we {where}"
+        stages[0], Reason.UPSTREAM_TIMEOUT, f"has been silent for {seconds:.0f} s when we {where}"
     )
 
 
-def _where(phase: Phase, count: int, of: int) -> str:
+def _where(stage: Stage, count: int, of: int) -> str:
     if of == 1:
-        return f"awaited {_AWAITED[phase]}, on the only connection"
+        return f"awaited {_AWAITED[stage]}, on the only connection"
     if count == of:
-        return f"awaited {_AWAITED[phase]}, on all {of} connections"
-    return f"awaited {_AWAITED[phase]} on {count} of {of} connections"
+        return f"awaited {_AWAITED[stage]}, on all {of} connections"
+    return f"awaited {_AWAITED[stage]} on {count} of {of} connections"
 
 
 def more_patience(patience: float, silence: float) -> float:

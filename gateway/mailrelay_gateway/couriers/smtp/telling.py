@@ -47,6 +47,7 @@ def held(name: str, failure: Failure, seconds: float, around: Surroundings) -> N
     log.warning(
         "upstream_failed",
         upstream=name,
+        stage=failure.stage,
         reason=failure.reason.value,
         detail=detail,
         probe_in_seconds=round(seconds, 1),

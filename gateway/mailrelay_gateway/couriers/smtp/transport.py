@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mailrelay_gateway.contract.documents import HostPort
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.oauth2.answers import NoToken
 from mailrelay_gateway.couriers.replies.classify import Ending, Failure
 from mailrelay_gateway.couriers.resolver import Resolver, Unresolved
@@ -23,7 +24,6 @@ from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.couriers.smtp.stalls import Waiting
 from mailrelay_gateway.descriptors import is_shortage
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client.states import Phase
 
 #: Hosts and addresses tried side by side, at most: each may become a session that counts there.
 RACERS = 4
@@ -74,9 +74,9 @@ class _Leg:
     @property
     def waiting(self) -> Waiting:
         if not self.address:
-            return Waiting(Phase.RESOLVE, self.began_at, 0.0)
+            return Waiting(Stage.RESOLVE, self.began_at, 0.0)
         if self.connection is None or not self.connection.connected:
-            return Waiting(Phase.CONNECT, self.began_at, 0.0)
+            return Waiting(Stage.CONNECT, self.began_at, 0.0)
         return self.connection.waiting
 
 
@@ -113,10 +113,10 @@ class Opening:
         """How far the leg is that got furthest, and when any of them last got on."""
         legs = [leg.waiting for leg in self._running.values()]
         if not legs:
-            phase = Phase.TOKEN if self._awaits_token else Phase.RESOLVE
-            return Waiting(phase, self.began_at, 0.0)
+            stage = Stage.TOKEN if self._awaits_token else Stage.RESOLVE
+            return Waiting(stage, self.began_at, 0.0)
         return Waiting(
-            max(leg.phase for leg in legs),
+            max(leg.stage for leg in legs),
             self.began_at,
             max(leg.heard for leg in legs),
         )
@@ -148,7 +148,7 @@ class Opening:
             found = await tokens.token()
             self._awaits_token = False
             if isinstance(found, NoToken):
-                return Opened(failure=Failure(Phase.TOKEN, found.reason, found.detail))
+                return Opened(failure=Failure(Stage.TOKEN, found.reason, found.detail))
             if refused is not None and found == self._token:
                 return refused  # the endpoint has no other
             self._token = found
@@ -212,7 +212,7 @@ class Opening:
         host.
         """
         known = self._failures.get(host)
-        if known is None or failure.phase >= known.phase:
+        if known is None or failure.stage >= known.stage:
             self._failures[host] = failure
 
     def _worst(self) -> Failure:
@@ -220,7 +220,7 @@ class Opening:
         before it.
         """
         failures = {host: self._failures[host] for host in self._hosts if host in self._failures}
-        worst = max(failures.values(), key=lambda failure: failure.phase)
+        worst = max(failures.values(), key=lambda failure: failure.stage)
         detail = "; ".join(
             f"{host.host}:{host.port} {failure.detail}" for host, failure in failures.items()
         )
@@ -251,10 +251,10 @@ class Opening:
             async with asyncio.timeout(seconds):
                 return await self._resolver.addresses(host.host)
         except Unresolved as error:
-            return Failure(Phase.RESOLVE, Reason.UPSTREAM_UNRESOLVED, f"has no address: {error}")
+            return Failure(Stage.RESOLVE, Reason.UPSTREAM_UNRESOLVED, f"has no address: {error}")
         except TimeoutError:
             detail = f"has no address: no answer from DNS within {seconds:g} s"
-            return Failure(Phase.RESOLVE, Reason.UPSTREAM_UNRESOLVED, detail)
+            return Failure(Stage.RESOLVE, Reason.UPSTREAM_UNRESOLVED, detail)
 
     async def _connect(
         self, connection: Connection, address: str, port: int
@@ -268,12 +268,12 @@ class Opening:
                 await self._loop.create_connection(lambda: connection, address, port)
         except TimeoutError:
             detail = f"does not answer at {address} within {seconds:g} s"
-            return Failure(Phase.CONNECT, Reason.UPSTREAM_UNREACHABLE, detail)
+            return Failure(Stage.CONNECT, Reason.UPSTREAM_UNREACHABLE, detail)
         except OSError as error:
             if is_shortage(error):
                 raise
             detail = f"cannot be reached at {address}: {error.strerror or error}"
-            return Failure(Phase.CONNECT, Reason.UPSTREAM_UNREACHABLE, detail)
+            return Failure(Stage.CONNECT, Reason.UPSTREAM_UNREACHABLE, detail)
         try:
             failure = await connection.ready
         except asyncio.CancelledError:

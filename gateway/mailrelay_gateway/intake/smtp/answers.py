@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiosmtpd.smtp import SMTP
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.intake.smtp.mode import CLOSING, LINES, Mode
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem, refuse
@@ -61,7 +62,7 @@ class Answers(SMTP):
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
         out.clear()
 
-    def refuse(self, stage: str, problem: Problem) -> None:
+    def refuse(self, stage: Stage, problem: Problem) -> None:
         """Answer with a problem: one reply, one log line, one count. Each counts towards the end of
         the session: what is wrong (5xx) towards MAX_ERRORS, what has to wait (4xx) towards
         MAX_JUNK.
@@ -78,11 +79,11 @@ class Answers(SMTP):
             self.errors += 1
             if self.errors > MAX_ERRORS and self.mode is not CLOSING:
                 self.refuse(
-                    "session",
+                    Stage.SESSION,
                     refuse(Reason.TOO_MANY_ERRORS),
                 )
 
-    def refuse_again(self, stage: str, problem: Problem) -> None:
+    def refuse_again(self, stage: Stage, problem: Problem) -> None:
         """Answer what follows from a refusal that was told: the log has it, and it counts as
         nothing; the caller counts what may be endless.
         """
@@ -98,12 +99,12 @@ class Answers(SMTP):
             return True
         if self.mode is not CLOSING:
             self.refuse(
-                "session",
+                Stage.SESSION,
                 refuse(Reason.TOO_MANY_ERRORS, "commands"),
             )
         return False
 
-    def log_refused(self, stage: str, problem: Problem, *, count: int = 0) -> None:
+    def log_refused(self, stage: Stage, problem: Problem, *, count: int = 0) -> None:
         """One line of the log about a refusal, unless this client has caused too many: those are
         counted, and told in one line later. `count`: refusals that this one line is about.
         """

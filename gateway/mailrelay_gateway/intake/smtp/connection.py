@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 import structlog
 from aiosmtpd.smtp import Session as SmtpSession
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.intake.budget import too_much_kept
 from mailrelay_gateway.intake.places import MAKE_ROOM, Place, too_many
 from mailrelay_gateway.intake.smtp.answers import Answers
@@ -113,7 +114,7 @@ class Connection(Answers):
         self._since = self._heard_at = self._time()
         problem = self.listener.enter(self)
         if problem is not None:
-            self.refuse("connect", problem)
+            self.refuse(Stage.CONNECT, problem)
             self.flush()
             self._lost = True
             self.mode = CLOSING
@@ -217,7 +218,7 @@ class Connection(Answers):
                 self._resuming = True
                 self.loop.call_soon(self._resume)
             elif self.mode is LINES and length - position > MAX_AUTH_LINE + 1:
-                self.refuse("session", line_too_long())
+                self.refuse(Stage.SESSION, line_too_long())
                 self.hang_up()
         if self._held or len(self._kept) > MAX_LINE:
             self._account_for_kept()
@@ -244,7 +245,7 @@ class Connection(Answers):
             budget.take_anyway(more, account)
         elif octets > KEPT_BY_STRANGERS or not budget.take(more, account):
             self._held -= more
-            self.refuse("session", too_much_kept())
+            self.refuse(Stage.SESSION, too_much_kept())
 
     def _resume(self) -> None:
         """The others had their turn."""
@@ -307,7 +308,9 @@ class Connection(Answers):
         the client.
         """
         log.error("internal_error", listener=self.listener.name, client=self.client, exc_info=error)
-        self.commons.metrics.rejected(self.listener.name, "session", Reason.INTERNAL_ERROR).inc()
+        self.commons.metrics.rejected(
+            self.listener.name, Stage.SESSION, Reason.INTERNAL_ERROR
+        ).inc()
         problem = refuse(Reason.INTERNAL_ERROR)
         if self.mode is not CLOSING:
             self._out.append(problem.reply.encode())
@@ -359,8 +362,8 @@ class Connection(Answers):
             self.abort()
             return
         problem = too_many(MAKE_ROOM)
-        self.log_refused("session", problem)
-        self.refuse_again("session", problem)
+        self.log_refused(Stage.SESSION, problem)
+        self.refuse_again(Stage.SESSION, problem)
         self.hang_up(at_once=True)
         if self.tls or self._handshaking:
             self.abort()  # nobody waits for the end of TLS
@@ -372,7 +375,7 @@ class Connection(Answers):
             self.abort()
         elif self.mode is LINES and not self._working:
             self.refuse(
-                "session",
+                Stage.SESSION,
                 refuse(Reason.SHUTTING_DOWN),
             )
 
@@ -408,7 +411,7 @@ class Connection(Answers):
                 due = self._since + timeouts.login
                 problem = refuse(Reason.IDLE_TIMEOUT, "login", seconds=timeouts.login)
             if now >= due:
-                self.refuse("session", problem)
+                self.refuse(Stage.SESSION, problem)
                 due = now + timeouts.idle
         self._clock = self.loop.call_at(due, self._look_at_clock)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.intake.incoming import judge_recipient, judge_sender
 from mailrelay_gateway.intake.smtp.login_dialog import LoginDialog
 from mailrelay_gateway.intake.smtp.transaction import Transaction
@@ -33,19 +34,19 @@ class EnvelopeDialog(LoginDialog):
         settings = self.settings = self.listener.settings
         # Before the order of commands: "send STARTTLS first" is what helps the client.
         if settings.tls is not None and not self.tls:
-            self.refuse("mail", refuse(Reason.TLS_REQUIRED))
+            self.refuse(Stage.MAIL, refuse(Reason.TLS_REQUIRED))
             return
         state = MOVES[self.state].get(_MAIL)
         if state is None:
-            self.out_of_order("mail", _MAIL)
+            self.out_of_order(Stage.MAIL, _MAIL)
             return
         path = read_mail(argument)
         if isinstance(path, Problem):
-            self.refuse("mail", path)
+            self.refuse(Stage.MAIL, path)
             return
         parameters = read_mail_parameters(path[1]) if path[1] else NO_PARAMETERS
         if isinstance(parameters, Problem):
-            self.refuse("mail", parameters)
+            self.refuse(Stage.MAIL, parameters)
             return
         entry = self.sender_entry() if self.login is not None else None
         problem = (
@@ -53,7 +54,7 @@ class EnvelopeDialog(LoginDialog):
             or self.commons.problem()
         )
         if problem is not None:
-            self.refuse("mail", problem)
+            self.refuse(Stage.MAIL, problem)
             return
         self.transaction = Transaction(path[0], settings, entry, drain=self.commons.caps.drain)
         self.state = state
@@ -62,7 +63,7 @@ class EnvelopeDialog(LoginDialog):
     def on_rcpt(self, argument: bytes) -> None:
         state = MOVES[self.state].get(_RCPT)
         if state is None:
-            self.out_of_order("rcpt", _RCPT)
+            self.out_of_order(Stage.RCPT, _RCPT)
             return
         transaction = self.transaction
         assert transaction is not None  # the state says so
@@ -72,7 +73,7 @@ class EnvelopeDialog(LoginDialog):
             problem = check_rcpt_parameters(path[1])
         if isinstance(path, Problem) or problem is not None:
             assert problem is not None  # one of the two is
-            self.refuse("rcpt", problem)
+            self.refuse(Stage.RCPT, problem)
             return
         recipient, settings = path[0], transaction.settings
         if transaction.recipients and transaction.has(recipient):
@@ -92,15 +93,15 @@ class EnvelopeDialog(LoginDialog):
         """A recipient too many: answered each time, told once at the end of the transaction."""
         transaction.surplus += 1
         if transaction.surplus > OVERSHOOT:
-            self.refuse("rcpt", problem)
+            self.refuse(Stage.RCPT, problem)
         else:
-            self.refuse_again("rcpt", problem)
+            self.refuse_again(Stage.RCPT, problem)
 
     def tell_surplus(self, transaction: Transaction) -> None:
         settings = transaction.settings
         problem = judge_recipient(settings, settings.max_recipients)
         assert problem is not None  # there were as many
-        self.log_refused("rcpt", problem, count=transaction.surplus)
+        self.log_refused(Stage.RCPT, problem, count=transaction.surplus)
 
     def end_transaction(self) -> None:
         """Whatever ends a transaction, nothing of it stays for the next one."""

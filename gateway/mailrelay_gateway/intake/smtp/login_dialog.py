@@ -7,6 +7,7 @@ configuration, the session gets 421 at its next MAIL (policy/chain.py) and may l
 
 from __future__ import annotations
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.intake.authentication import Login, Verdict
 from mailrelay_gateway.intake.incoming import UNKNOWN, Origin
 from mailrelay_gateway.intake.places import too_many
@@ -38,14 +39,14 @@ class LoginDialog(Connection):
     _login_entry: SenderEntry | None = None
     _login_failures = 0
 
-    def may(self, move: Move, stage: str) -> bool:
+    def may(self, move: Move, stage: Stage) -> bool:
         """Whether `move` is legal now; answers if not."""
         if move in MOVES[self.state]:
             return True
         self.out_of_order(stage, move)
         return False
 
-    def out_of_order(self, stage: str, move: Move) -> None:
+    def out_of_order(self, stage: Stage, move: Move) -> None:
         """Answer that `move` cannot come now."""
         problem = sequence_problem(self.state, move)
         assert problem is not None  # MOVES says so
@@ -70,10 +71,10 @@ class LoginDialog(Connection):
         elif self.login is not None:
             problem = refuse(Reason.BAD_SEQUENCE, "auth")
         else:
-            if self.may(Move.AUTH, "auth"):
+            if self.may(Move.AUTH, Stage.AUTH):
                 self.login_step(sasl.begin(argument))
             return
-        self.refuse("auth", problem)
+        self.refuse(Stage.AUTH, problem)
 
     def login_step(self, step: sasl.Step) -> None:
         """Carry out a step: ask on, refuse, or have the credentials checked."""
@@ -81,7 +82,7 @@ class LoginDialog(Connection):
             self.exchange = step.exchange
             self.reply(f"334 {step.prompt}\r\n".encode("ascii"))
         elif isinstance(step, Problem):
-            self.refuse("auth", step)
+            self.refuse(Stage.AUTH, step)
         else:
             self.settings = self.listener.settings
             directory, began = self.settings.directory, self.loop.time()
@@ -113,7 +114,7 @@ class LoginDialog(Connection):
         uid = "" if login is None else login.entry.identity.uid
         no_place = self.place.settle(uid) if uid and self.place is not None else ""
         if no_place:
-            self.refuse("auth", too_many(no_place))
+            self.refuse(Stage.AUTH, too_many(no_place))
         elif login is not None:
             self.login = login
             self.know_origin(self.origin.helo, extended=True)
@@ -123,11 +124,11 @@ class LoginDialog(Connection):
             self.reply(_LOGGED_IN)
         elif verdict is Verdict.BUSY:
             self.refuse(
-                "auth",
+                Stage.AUTH,
                 refuse(Reason.AUTH_BUSY),
             )
         else:
-            self.refuse("auth", refuse(Reason.INTERNAL_ERROR, "auth"))
+            self.refuse(Stage.AUTH, refuse(Reason.INTERNAL_ERROR, "auth"))
         self.carry_on()
 
     def _login_failed(self, who: str) -> None:
@@ -136,10 +137,10 @@ class LoginDialog(Connection):
 
     def _refuse_login(self, who: str) -> None:
         self._login_failures += 1
-        self.refuse("auth", refuse(Reason.AUTH_FAILED, detail=f"username {who}"))
+        self.refuse(Stage.AUTH, refuse(Reason.AUTH_FAILED, detail=f"username {who}"))
         if self._login_failures >= MAX_LOGIN_FAILURES:
             self.refuse(
-                "auth",
+                Stage.AUTH,
                 refuse(Reason.TOO_MANY_ERRORS, "logins"),
             )
         self.carry_on()

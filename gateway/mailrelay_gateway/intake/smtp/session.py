@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.intake.incoming import UNKNOWN, Reader
 from mailrelay_gateway.intake.smtp.envelope_dialog import EnvelopeDialog
 from mailrelay_gateway.intake.smtp.mode import LINES, WAITING
@@ -38,6 +39,7 @@ from mailrelay_gateway.smtp.server.data_reader import ChunkReader, DataReader
 # Names of their own: looking a member up in its class costs ten times as much (Python 3.11), and
 # these are hot.
 _DATA, _END = Move.DATA, Move.END
+_AT_DATA = Stage.DATA
 
 #: Octets of a chunk that cost its sender as much as us. Smaller ones that follow a refusal count as
 #: commands that lead to nothing.
@@ -61,7 +63,7 @@ class Session(EnvelopeDialog):
         if self.exchange is not None:
             exchange, self.exchange = self.exchange, None
             if is_endless(line):
-                self.refuse("auth", line_too_long())
+                self.refuse(Stage.AUTH, line_too_long())
                 self.hang_up()
             else:
                 self.login_step(sasl.advance(exchange, line.rstrip(b"\r\n")))
@@ -71,7 +73,7 @@ class Session(EnvelopeDialog):
             if is_foreign(line):
                 self._not_smtp()
             else:
-                self.refuse("session", read)
+                self.refuse(Stage.SESSION, read)
                 if is_endless(line):
                     self.hang_up()
             return
@@ -88,13 +90,13 @@ class Session(EnvelopeDialog):
         if is_foreign(line):
             self._not_smtp()
             return
-        self.refuse("session", refuse(Reason.COMMAND_UNKNOWN))
+        self.refuse(Stage.SESSION, refuse(Reason.COMMAND_UNKNOWN))
 
     def _not_smtp(self) -> None:
         """Another protocol, perhaps a browser made to speak to us: no word more (chasquid, Postfix
         do the same).
         """
-        self.refuse("session", refuse(Reason.NOT_SMTP))
+        self.refuse(Stage.SESSION, refuse(Reason.NOT_SMTP))
         self.hang_up()
 
     # --- verbs without a transaction
@@ -112,7 +114,7 @@ class Session(EnvelopeDialog):
     def _greet(self, argument: bytes, *, extended: bool) -> bool:
         name = read_helo(argument)
         if isinstance(name, Problem):
-            self.refuse("session", name)
+            self.refuse(Stage.EHLO, name)
             return False
         self.settings = self.listener.settings
         self.know_origin(name, extended=extended)
@@ -122,10 +124,10 @@ class Session(EnvelopeDialog):
 
     def _starttls(self, argument: bytes) -> None:
         if self.settings.tls_mode != "StartTLS" or self.tls:
-            self.refuse("starttls", refuse(Reason.BAD_SEQUENCE, "starttls"))
+            self.refuse(Stage.STARTTLS, refuse(Reason.BAD_SEQUENCE, "starttls"))
         elif argument:
-            self.refuse("starttls", refuse(Reason.SYNTAX, remedy="STARTTLS has no argument"))
-        elif self.may(Move.STARTTLS, "starttls"):
+            self.refuse(Stage.STARTTLS, refuse(Reason.SYNTAX, remedy="STARTTLS has no argument"))
+        elif self.may(Move.STARTTLS, Stage.STARTTLS):
             self.move(Move.STARTTLS)
             self.settings = self.listener.settings  # the newest certificate
             self.origin = UNKNOWN
@@ -146,7 +148,9 @@ class Session(EnvelopeDialog):
 
     def _vrfy(self, argument: bytes) -> None:
         if not argument:
-            self.refuse("session", refuse(Reason.SYNTAX, remedy="VRFY needs a name or an address"))
+            self.refuse(
+                Stage.SESSION, refuse(Reason.SYNTAX, remedy="VRFY needs a name or an address")
+            )
             return
         # RFC 5321 section 3.5.3: neither yes nor no.
         self._junk(_CANNOT_VERIFY)
@@ -155,7 +159,7 @@ class Session(EnvelopeDialog):
         self._junk(self.settings.help_reply_tls if self.tls else self.settings.help_reply_plain)
 
     def _takes_none(self, verb: str) -> None:
-        self.refuse("session", refuse(Reason.SYNTAX, remedy=f"{verb} has no argument"))
+        self.refuse(Stage.SESSION, refuse(Reason.SYNTAX, remedy=f"{verb} has no argument"))
 
     def _junk(self, reply: bytes) -> None:
         """Answer a command that does nothing, though not for ever."""
@@ -163,7 +167,7 @@ class Session(EnvelopeDialog):
             self.reply(reply)
 
     def _not_implemented(self, _argument: bytes) -> None:
-        self.refuse("session", refuse(Reason.COMMAND_UNKNOWN, "known"))
+        self.refuse(Stage.SESSION, refuse(Reason.COMMAND_UNKNOWN, "known"))
 
     def _quit(self, argument: bytes) -> None:
         if argument:
@@ -176,9 +180,9 @@ class Session(EnvelopeDialog):
 
     def _data(self, argument: bytes) -> None:
         if argument:
-            self.refuse("data", refuse(Reason.SYNTAX, remedy="DATA has no argument"))
+            self.refuse(Stage.DATA, refuse(Reason.SYNTAX, remedy="DATA has no argument"))
             return
-        if not self.may(_DATA, "data"):
+        if not self.may(_DATA, _AT_DATA):
             return
         transaction = self.transaction
         assert transaction is not None  # the state says so
@@ -194,7 +198,7 @@ class Session(EnvelopeDialog):
         if isinstance(chunk, Problem):
             # How much would have to be skipped cannot be known: what follows is not to be read as
             # commands.
-            self.refuse("data", chunk)
+            self.refuse(Stage.DATA, chunk)
             self.hang_up()
             return
         size, last = chunk
@@ -269,17 +273,17 @@ class Session(EnvelopeDialog):
             assert problem is not None  # that is why the chunk was refused
             self.transaction = None
             if not transaction.told:
-                self.refuse("data", problem)
+                self.refuse(Stage.DATA, problem)
             elif transaction.chunk_size >= HONEST_CHUNK or self.count_junk():
                 # A client sends all its chunks before it reads that the first was refused.
-                self.refuse_again("data", problem)
+                self.refuse_again(Stage.DATA, problem)
         elif transaction.last_chunk:
             self._content_ended()
         elif transaction.problem is not None:
             problem = transaction.problem
             self.end_transaction()
             self.move(Move.REFUSED_CHUNK)
-            self.refuse("data", problem)
+            self.refuse(Stage.DATA, problem)
         else:
             octets = f"{transaction.chunk_size} octets received"
             reply = Reply(250, "2.0.0", octets).encode()
@@ -313,7 +317,7 @@ class Session(EnvelopeDialog):
             self.errors = self.junk = 0
             self.reply(f"250 2.0.0 {queue_id} stored\r\n".encode("ascii"))
         else:
-            self.refuse("data", problem)
+            self.refuse(Stage.END_OF_MESSAGE, problem)
         self.transaction = None
         self.carry_on()
 
@@ -322,7 +326,7 @@ class Session(EnvelopeDialog):
         self.end_transaction()
         if _END in MOVES[self.state]:
             self.state = MOVES[self.state][_END]
-        self.refuse("data", problem)
+        self.refuse(Stage.DATA, problem)
 
     # --- for connection.py
 

@@ -39,7 +39,7 @@ from mailrelay_gateway.smtp.client.events import (
 )
 from mailrelay_gateway.smtp.client.login import Bearer, Login, LoginRefused, Say
 from mailrelay_gateway.smtp.client.replies import ReplyError, ReplyReader
-from mailrelay_gateway.smtp.client.states import MOVES, PHASES, REPLIES, IllegalMove, State
+from mailrelay_gateway.smtp.client.states import MOVES, REPLIES, STAGES, IllegalMove, State
 from mailrelay_gateway.smtp.reply import Reply
 
 _READY = SessionReady()
@@ -229,10 +229,10 @@ class SmtpClient:
     def _end(
         self, trouble: Trouble, *, reply: Reply | None = None, detail: str = ""
     ) -> SessionEnded:
-        phase = PHASES[self.state]
+        stage = STAGES[self.state]
         self.state = State.CLOSED
         self._output.clear()
-        return SessionEnded(phase, trouble, reply, detail)
+        return SessionEnded(stage, trouble, reply, detail)
 
     def _reply(self, reply: Reply, events: list[Event]) -> None:
         state = self.state

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.message_value import message_value
-from mailrelay_gateway.smtp.client.states import Phase
 from mailrelay_gateway.smtp.reply import Reply
 
 
@@ -65,7 +65,7 @@ class TransactionEnded:
 class SessionEnded:
     """Close the connection. A transaction that was under way is in `SmtpClient.transcript`."""
 
-    phase: Phase
+    stage: Stage
     trouble: Trouble
     reply: Reply | None = None
     detail: str = ""

@@ -12,9 +12,6 @@ from enum import IntEnum, auto
 
 from mailrelay_gateway.contract.stage import Stage
 
-#: The name by which the couriers still call it.
-Phase = Stage
-
 
 class State(IntEnum):
     """What the client waits for. A number, since those hash fastest and it is looked up often."""
@@ -111,28 +108,28 @@ REPLIES: dict[State, frozenset[int]] = {
 }
 
 #: Where in a delivery a state stands, for errors and deadlines.
-PHASES: dict[State, Phase] = {
-    State.GREETING: Phase.GREETING,
-    State.EHLO: Phase.EHLO,
-    State.HELO: Phase.EHLO,
-    State.STARTTLS: Phase.STARTTLS,
-    State.TLS: Phase.TLS,
-    State.AUTH_PLAIN: Phase.AUTH,
-    State.AUTH_PLAIN_ASKED: Phase.AUTH,
-    State.AUTH_LOGIN: Phase.AUTH,
-    State.AUTH_USERNAME: Phase.AUTH,
-    State.AUTH_PASSWORD: Phase.AUTH,
-    State.AUTH_BEARER: Phase.AUTH,
-    State.AUTH_BEARER_SHOWN: Phase.AUTH,
-    State.AUTH_BEARER_DISMISSED: Phase.AUTH,
-    State.READY: Phase.MAIL,
-    State.RSET: Phase.MAIL,
-    State.MAIL: Phase.MAIL,
-    State.RCPT: Phase.RCPT,
-    State.DATA: Phase.DATA,
-    State.BODY: Phase.FINAL,
-    State.FINAL: Phase.FINAL,
-    State.NOBODY: Phase.FINAL,
-    State.QUIT: Phase.FINAL,
-    State.CLOSED: Phase.FINAL,
+STAGES: dict[State, Stage] = {
+    State.GREETING: Stage.GREETING,
+    State.EHLO: Stage.EHLO,
+    State.HELO: Stage.EHLO,
+    State.STARTTLS: Stage.STARTTLS,
+    State.TLS: Stage.TLS,
+    State.AUTH_PLAIN: Stage.AUTH,
+    State.AUTH_PLAIN_ASKED: Stage.AUTH,
+    State.AUTH_LOGIN: Stage.AUTH,
+    State.AUTH_USERNAME: Stage.AUTH,
+    State.AUTH_PASSWORD: Stage.AUTH,
+    State.AUTH_BEARER: Stage.AUTH,
+    State.AUTH_BEARER_SHOWN: Stage.AUTH,
+    State.AUTH_BEARER_DISMISSED: Stage.AUTH,
+    State.READY: Stage.MAIL,
+    State.RSET: Stage.MAIL,
+    State.MAIL: Stage.MAIL,
+    State.RCPT: Stage.RCPT,
+    State.DATA: Stage.DATA,
+    State.BODY: Stage.END_OF_MESSAGE,
+    State.FINAL: Stage.END_OF_MESSAGE,
+    State.NOBODY: Stage.END_OF_MESSAGE,
+    State.QUIT: Stage.END_OF_MESSAGE,
+    State.CLOSED: Stage.END_OF_MESSAGE,
 }
