@@ -107,7 +107,7 @@ def test_a_key_that_cannot_sign_is_said(key: str) -> None:
 
 def test_a_grant_of_a_newer_operator_is_said() -> None:
     document = SECRET.model_dump(mode="json", by_alias=True) | {"grant": {"kind": "device"}}
-    with pytest.raises(UnusableGrant, match=r"kind 'device'.*update the gateway"):
+    with pytest.raises(UnusableGrant, match="kind 'device'"):
         form(OAuth2.read(document))
 
 

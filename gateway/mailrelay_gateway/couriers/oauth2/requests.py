@@ -94,10 +94,8 @@ def _fields(settings: OAuth2, now: float, refresh_token: str, own_token: str) ->
         case ServiceAccountKey():
             return {"grant_type": JWT_BEARER, "assertion": _assertion(settings, grant, now)}
         case UnknownKind():
-            raise UnusableGrant(
-                f"its login is of the kind {grant.kind!r}, which this version of the gateway does"
-                " not know: update the gateway"
-            )
+            # Whoever makes a source looks at this first.
+            raise UnusableGrant(f"the login is of the unknown kind {grant.kind!r}")
 
 
 def _assertion(settings: OAuth2, grant: ServiceAccountKey, now: float) -> str:

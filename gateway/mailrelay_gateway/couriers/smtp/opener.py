@@ -121,14 +121,16 @@ class Opener:
         self._tls_context = None
         self.defect = None
         auth = self._smarthost.auth
-        if isinstance(auth, UnknownKind):
+        unknown = auth.grant if isinstance(auth, OAuth2) else auth
+        if isinstance(unknown, UnknownKind):
             self.defect = Failure(
                 Stage.AUTH,
                 Reason.UPSTREAM_KIND_UNKNOWN,
-                f"its login is of the kind {auth.kind!r}, which this version of the gateway does"
-                " not know: update the gateway",
+                f"its login is of the kind {unknown.kind!r}, which this version of the gateway"
+                " does not know: update the gateway",
             )
-        elif auth is not None:
+            auth = None
+        elif isinstance(auth, Login | OAuth2):
             # Tokens are looked at where they come in.
             secret = auth.password if isinstance(auth, Login) else "token"
             if sentence := credential_defect(auth.username, secret):
