@@ -9,6 +9,7 @@ anybody may take for a From counts as one.
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from typing import NamedTuple
 
 from mailrelay_gateway.smtp.address import is_address
@@ -167,8 +168,11 @@ _ATOM = rb'[^<>()@,:;"\\\[\] \t\x00-\x1f]+'
 _PLAIN_ADDRESS = rb"(" + _ATOM + rb"@[A-Za-z0-9._-]+)"
 _NAME = rb'(?:"(?:[^"\\\x00-\x1f]|\\[ -~])*"[ \t]*|[^"\x00-\x1f\\<>()@,:;\[\]]*)'
 _SIMPLE = re.compile(_NAME + rb"<" + _PLAIN_ADDRESS + rb">|" + _PLAIN_ADDRESS)
+# Encoded words: the text of those in Q, and of those in B.
+_ENCODED = re.compile(rb"=\?[^?]*\?(?:[qQ]\?([^?]*)|[bB]\?([^?]*))")
 _Token = tuple[str, bytes]  # kind and octets
-_COLON, _SEMICOLON, _END_OF_LIST = ("special", b":"), ("special", b";"), ("end", b"")
+_AT, _COLON, _SEMICOLON = ("special", b"@"), ("special", b":"), ("special", b";")
+_END_OF_LIST = ("end", b"")
 _SEPARATORS = frozenset({("special", b","), _COLON, _SEMICOLON, _END_OF_LIST})
 # Tokens of everything else. A quoted string directly before "@" is a local part.
 _TOKENS = re.compile(
@@ -262,14 +266,31 @@ def _read_phrase(tokens: list[_Token]) -> list[str] | None:
     """The addresses that stand in a display name without quotes: usually none."""
     found: list[str] = []
     for position, token in enumerate(tokens):
-        if token == ("special", b"@"):
+        if token == _AT:
             address = _read_address(tokens[max(position - 1, 0) : position + 2])
             if address is None:
                 return None
             found += address
         elif token[0] == "special":
             return None
+    if any(token == _AT or token[0] == "literal" for token in tokens) and any(
+        _hides_at(octets) for kind, octets in tokens if kind != "special"
+    ):
+        # This is no phrase, and Python's email then takes what is quoted or encoded beside it for
+        # the address: `"one@example.com"[x]<two@example.net>`.
+        return None
     return found
+
+
+def _hides_at(octets: bytes) -> bool:
+    """Whether an "@" is quoted or encoded (RFC 2047) in a token."""
+    for q, b in _ENCODED.findall(octets):
+        try:
+            if b"=40" in q or b"@" in b64decode(b):
+                return True
+        except ValueError:
+            return True
+    return b"@" in octets
 
 
 def _tokenize(value: bytes) -> list[_Token] | None:
