@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.couriers.replies.classify import Ending, Verdict, classify_transaction
+from mailrelay_gateway.couriers.replies.classify import classify_transaction
+from mailrelay_gateway.couriers.replies.verdict import Ending, Verdict
 from mailrelay_gateway.couriers.smtp.barren import Barren, blame, closed, fruitful, not_before
 from mailrelay_gateway.couriers.smtp.health import Probing
 from mailrelay_gateway.message.envelope import Result

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.couriers.replies.classify import Ending, Verdict, classify_transaction
+from mailrelay_gateway.couriers.replies.classify import classify_transaction
 from mailrelay_gateway.couriers.replies.reply_text import signature
+from mailrelay_gateway.couriers.replies.verdict import Ending, Verdict
 from mailrelay_gateway.couriers.smtp.breaker import (
     HOLDS_OF_A_MESSAGE,
     HOLDS_OF_A_SENDER,

@@ -9,13 +9,10 @@ import pytest
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import (
     ENDINGS,
-    Ending,
-    Failure,
-    Refusal,
-    Verdict,
     classify_session,
     classify_transaction,
 )
+from mailrelay_gateway.couriers.replies.verdict import Ending, Failure, Refusal, Verdict
 from mailrelay_gateway.message.effect import Cap, PauseUntil, Reconnect, Slow, Split
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason

@@ -9,7 +9,7 @@ import pytest
 from mailrelay_gateway.contract.documents import HostPort
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.contract.status import UpstreamState
-from mailrelay_gateway.couriers.replies.classify import Failure
+from mailrelay_gateway.couriers.replies.verdict import Failure
 from mailrelay_gateway.couriers.smtp.health import (
     TABLE,
     Action,

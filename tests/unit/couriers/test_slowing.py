@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.couriers.replies.classify import Verdict
+from mailrelay_gateway.couriers.replies.verdict import Verdict
 from mailrelay_gateway.couriers.smtp.slowing import LONGEST_OF_ONE, MAX_SENDERS, Slowing
 from mailrelay_gateway.message.effect import Effect, PauseUntil, Slow
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from mailrelay_gateway.couriers.replies.classify import Meaning
+from mailrelay_gateway.couriers.replies.verdict import Meaning
 from mailrelay_gateway.message.envelope import AttemptRecipient, Result
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply

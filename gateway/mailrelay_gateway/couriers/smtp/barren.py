@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.couriers.replies.classify import COMMANDS, Failure, Meaning, Verdict
+from mailrelay_gateway.couriers.replies.verdict import COMMANDS, Failure, Meaning, Verdict
 from mailrelay_gateway.couriers.smtp.health import Probing, pause
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason

@@ -27,8 +27,8 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.couriers.replies.classify import COMMANDS, Failure, Meaning, Verdict
 from mailrelay_gateway.couriers.replies.reply_text import signature
+from mailrelay_gateway.couriers.replies.verdict import COMMANDS, Failure, Meaning, Verdict
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.reasons import Reason

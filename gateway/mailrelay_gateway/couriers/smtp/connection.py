@@ -22,12 +22,10 @@ from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.classify import (
     ENDING_OF,
-    Ending,
-    Failure,
-    Verdict,
     classify_session,
     classify_transaction,
 )
+from mailrelay_gateway.couriers.replies.verdict import Ending, Failure, Verdict
 from mailrelay_gateway.couriers.smtp import parting
 from mailrelay_gateway.couriers.smtp.addressing import set_apart
 from mailrelay_gateway.couriers.smtp.body_stream import UnreadableBody, stream_body

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.couriers.replies.classify import Failure, Verdict
+from mailrelay_gateway.couriers.replies.verdict import Failure, Verdict
 from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.message.envelope import Message

@@ -18,7 +18,7 @@ from enum import Enum, auto
 from mailrelay_gateway.contract.documents import HostPort
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.contract.status import UpstreamState
-from mailrelay_gateway.couriers.replies.classify import Failure
+from mailrelay_gateway.couriers.replies.verdict import Failure
 from mailrelay_gateway.message.effect import PauseUntil
 from mailrelay_gateway.reasons import Reason
 

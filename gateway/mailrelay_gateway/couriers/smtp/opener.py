@@ -22,7 +22,7 @@ from mailrelay_gateway.contract.oauth2 import OAuth2, SaslMechanism
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.oauth2.answers import NoToken
 from mailrelay_gateway.couriers.oauth2.source import TokenSource
-from mailrelay_gateway.couriers.replies.classify import Failure
+from mailrelay_gateway.couriers.replies.verdict import Failure
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.couriers.smtp.connection_settings import ConnectionSettings
 from mailrelay_gateway.couriers.smtp.health import order_hosts

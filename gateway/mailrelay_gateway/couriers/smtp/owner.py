@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.couriers.replies.classify import Failure, Verdict
+from mailrelay_gateway.couriers.replies.verdict import Failure, Verdict
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.smtp.client.events import Transcript
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mailrelay_gateway.couriers.replies.classify import AWAITED, Ending, Failure
+from mailrelay_gateway.couriers.replies.verdict import AWAITED, Ending, Failure
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import SessionEnded, Transcript, Trouble
 from mailrelay_gateway.smtp.client.states import STAGES, State

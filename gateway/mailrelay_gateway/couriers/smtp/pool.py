@@ -17,7 +17,7 @@ import structlog
 from mailrelay_gateway.contract.documents import Upstream
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
-from mailrelay_gateway.couriers.replies.classify import Failure, Verdict
+from mailrelay_gateway.couriers.replies.verdict import Failure, Verdict
 from mailrelay_gateway.couriers.smtp import barren, telling
 from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.connection import Connection

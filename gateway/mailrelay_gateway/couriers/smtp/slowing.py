@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.couriers.replies.classify import Verdict
+from mailrelay_gateway.couriers.replies.verdict import Verdict
 from mailrelay_gateway.message.effect import Slow
 
 #: Seconds by which one sender alone can make a lane rest at a time, where there are others: they

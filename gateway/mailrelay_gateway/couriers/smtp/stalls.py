@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.couriers.replies.classify import AWAITED, Failure
+from mailrelay_gateway.couriers.replies.verdict import AWAITED, Failure
 from mailrelay_gateway.reasons import Reason
 
 #: Seconds of silence, at most: a server that looks long at each message may earn some patience, but

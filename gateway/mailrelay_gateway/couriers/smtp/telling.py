@@ -8,7 +8,7 @@ import structlog
 
 from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.status import UpstreamStatus
-from mailrelay_gateway.couriers.replies.classify import Failure
+from mailrelay_gateway.couriers.replies.verdict import Failure
 from mailrelay_gateway.couriers.smtp.health import Health
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
 

@@ -17,7 +17,7 @@ from typing import Protocol
 from mailrelay_gateway.contract.documents import HostPort
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.oauth2.answers import NoToken
-from mailrelay_gateway.couriers.replies.classify import Ending, Failure
+from mailrelay_gateway.couriers.replies.verdict import Ending, Failure
 from mailrelay_gateway.couriers.resolver import Resolver, Unresolved
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
