@@ -35,7 +35,8 @@ from mailrelay_operator.plan.facts import (
     Wanted,
 )
 from mailrelay_operator.plan.objects import Manifest, secret_data
-from mailrelay_operator.plan.survey import own_objects, referenced_objects
+from mailrelay_operator.plan.own import own_objects
+from mailrelay_operator.plan.survey import referenced_objects
 from mailrelay_operator.plan.together import Together, plan_together
 from mailrelay_operator.plan.token_logins import oauth2_of
 from mailrelay_operator.plan.verdicts import read_relay

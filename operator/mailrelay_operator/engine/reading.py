@@ -41,6 +41,7 @@ from mailrelay_operator.plan.objects import (
     secret_data,
     uid_of,
 )
+from mailrelay_operator.plan.own import own_objects
 from mailrelay_operator.plan.running import ANNOTATION_STAMPED
 from mailrelay_operator.plan.senders import sender_uid
 
@@ -87,7 +88,7 @@ class Reader:
         if facts.relay is None:
             self.contents.reads(key, soon=())
             return facts
-        own = survey.own_objects(namespace, name)
+        own = own_objects(namespace, name)
         facts = replace(facts, objects=await self._objects(own))
         others = survey.referenced_objects(facts) - own
         spaces = survey.namespaces_needed(facts)

@@ -21,6 +21,7 @@ from mailrelay_operator.plan.facts import Absence, Material, RelayFacts
 from mailrelay_operator.plan.gateway_config import token_hash
 from mailrelay_operator.plan.manifests import network, secrets, services, statefulset
 from mailrelay_operator.plan.objects import Manifest, name_of, uid_of
+from mailrelay_operator.plan.own import own_objects
 from mailrelay_operator.plan.ownership import adoption, is_ours
 from mailrelay_operator.plan.relay_status import RelaySituation, report
 from mailrelay_operator.plan.remembered import OWN_AUTHORITY, RememberedRelay, encode_relay
@@ -28,7 +29,7 @@ from mailrelay_operator.plan.rollout import is_postponed
 from mailrelay_operator.plan.running import everybody_runs, known_senders, stamps
 from mailrelay_operator.plan.senders import sender_uid
 from mailrelay_operator.plan.shares import Encodings, pack
-from mailrelay_operator.plan.survey import InForce, Survey, own_objects
+from mailrelay_operator.plan.survey import InForce, Survey
 from mailrelay_operator.plan.verdicts import Complaint, Trouble, joined
 from mailrelay_operator.plan.view import Admission, RelayView
 from mailrelay_operator.plan.volumes import claimed_size, resizing, volume_octets

@@ -7,7 +7,6 @@ derive from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,11 +16,9 @@ from mailrelay_gateway.contract.files import FILE_NAME, GatewayConfig
 from mailrelay_operator.api import names
 from mailrelay_operator.api.admission import DEFAULT_ALLOWED_SENDERS, AllowedSenders
 from mailrelay_operator.api.mailrelay import MailRelay, MailRelaySpec
-from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.plan import resolving
 from mailrelay_operator.plan.certificates import (
     names_of_relay,
-    parse_chain,
     serves,
     why_leaf_is_due,
 )
@@ -38,8 +35,14 @@ from mailrelay_operator.plan.objects import (
     Manifest,
     generation_of,
     namespace_of,
-    secret_data,
     uid_of,
+)
+from mailrelay_operator.plan.own import (
+    is_missing,
+    obstructed,
+    own_secret,
+    read_admin_token,
+    read_authority,
 )
 from mailrelay_operator.plan.ownership import is_ours
 from mailrelay_operator.plan.remembered import KEY, OWN_AUTHORITY, RememberedRelay, decode_relay
@@ -89,22 +92,6 @@ class Survey:
     candidates: tuple[Candidate, ...]
     stateful_set: Manifest | None
     running: int
-
-
-def own_objects(namespace: str, name: str) -> frozenset[ObjectKey]:
-    """All objects of a relay with derived names, which are read first."""
-    found = {("Secret", secret) for secret in names.config_secret_names(name).values()}
-    found |= {
-        ("Secret", names.ca_secret_name(name)),
-        ("Secret", names.admin_secret_name(name)),
-        ("ServiceAccount", names.service_account_name(name)),
-        ("StatefulSet", names.stateful_set_name(name)),
-        ("Service", names.service_name(name)),
-        ("Service", names.pods_service_name(name)),
-        ("PodDisruptionBudget", names.disruption_budget_name(name)),
-        ("NetworkPolicy", names.network_policy_name(name)),
-    }
-    return frozenset(ObjectKey(kind=kind, namespace=namespace, name=child) for kind, child in found)
 
 
 def referenced_objects(facts: RelayFacts) -> frozenset[ObjectKey]:
@@ -160,8 +147,8 @@ def survey(facts: RelayFacts, relay: Manifest) -> Survey:
         in_force = _remembered_in_force(facts, relay, before)
         if in_force is not None and refused is not None:
             unresolved = in_force.resolved.troubles
-    authority = _authority(facts, relay)
-    found_token = _admin_token(facts, relay)
+    authority = read_authority(facts, relay)
+    found_token = read_admin_token(facts, relay)
     damaged = tuple(one for one in (authority, found_token) if isinstance(one, Trouble))
     found = facts.find("StatefulSet", facts.namespace, names.stateful_set_name(facts.name))
     stateful_set = found if not isinstance(found, Absence) and is_ours(found, relay) else None
@@ -178,7 +165,7 @@ def survey(facts: RelayFacts, relay: Manifest) -> Survey:
         refused=refused,
         unresolved=unresolved,
         in_force=in_force,
-        obstructed=(*_obstructed(facts, relay), *damaged),
+        obstructed=(*obstructed(facts, relay), *damaged),
         authority=ca,
         authority_ended=ended,
         authority_certificate=certificate,
@@ -200,7 +187,7 @@ def wanted(found: Survey) -> Wanted:
     facts = found.facts
     if found.in_force is None:
         return Wanted()
-    missing = _is_missing(facts, names.ca_secret_name(facts.name))
+    missing = is_missing(facts, names.ca_secret_name(facts.name))
     may_mint = found.authority is not None or found.authority_ended or missing
     # In a cluster the admin port always has TLS.
     uses_own = needs_own_certificate(found.in_force.spec) or not facts.place.standalone
@@ -211,7 +198,7 @@ def wanted(found: Survey) -> Wanted:
         leaf = LeafWanted(dns_names=dns, addresses=addresses, authority=found.authority)
     return Wanted(
         authority=needs_own and found.authority is None,
-        admin_token=_is_missing(facts, names.admin_secret_name(facts.name)),
+        admin_token=is_missing(facts, names.admin_secret_name(facts.name)),
         leaf=leaf,
     )
 
@@ -222,10 +209,6 @@ def needs_own_certificate(spec: MailRelaySpec) -> bool:
         listener.tls.mode != "None" and not listener.tls.certificate_refs
         for listener in spec.listeners
     )
-
-
-def _is_missing(facts: RelayFacts, secret: str) -> bool:
-    return facts.find("Secret", facts.namespace, secret) is Absence.MISSING
 
 
 def _names(facts: RelayFacts, spec: MailRelaySpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -239,17 +222,9 @@ def _names(facts: RelayFacts, spec: MailRelaySpec) -> tuple[tuple[str, ...], tup
     )
 
 
-def _own_secret(facts: RelayFacts, secret: str) -> dict[str, bytes]:
-    """The contents of one of the relay's own Secrets; empty if it is missing or someone else's."""
-    found = facts.find("Secret", facts.namespace, secret)
-    if isinstance(found, Absence) or facts.relay is None or not is_ours(found, facts.relay):
-        return {}
-    return secret_data(found)
-
-
 def _files(facts: RelayFacts) -> dict[str, bytes]:
     by_file = {
-        file: _own_secret(facts, secret).get(FILE_NAME)
+        file: own_secret(facts, secret).get(FILE_NAME)
         for file, secret in names.config_secret_names(facts.name).items()
     }
     return {file: octets for file, octets in by_file.items() if octets}
@@ -258,7 +233,7 @@ def _files(facts: RelayFacts) -> dict[str, bytes]:
 def _remembered_relay(facts: RelayFacts) -> RememberedRelay | None:
     """The spec that was in effect. It is bound to a UID: a deleted relay's does not apply to a new
     one of the same name."""
-    found = decode_relay(_own_secret(facts, names.config_secret_name(facts.name)).get(KEY))
+    found = decode_relay(own_secret(facts, names.config_secret_name(facts.name)).get(KEY))
     if found is None or facts.relay is None or found.uid != uid_of(facts.relay):
         return None
     return found
@@ -324,67 +299,19 @@ def _readable_allowed(relay: Manifest) -> tuple[AllowedSenders, ...] | None:
         return None
 
 
-def _obstructed(facts: RelayFacts, relay: Manifest) -> Iterator[Trouble]:
-    """Objects with the relay's names that cannot or must not be written. The messages advise no
-    deletion: a foreign object may be needed, and an unreadable one may be mailrelay's."""
-    for key in sorted(own_objects(facts.namespace, facts.name)):
-        found = facts.find(key.kind, key.namespace, key.name)
-        if found is Absence.FORBIDDEN:
-            yield Trouble(
-                reason=Reason.FORBIDDEN,
-                message=f"The operator is not permitted to read {key}: check its Role in namespace"
-                f" {key.namespace}. The object is not changed.",
-            )
-        elif not isinstance(found, Absence) and not is_ours(found, relay):
-            yield Trouble(
-                reason=Reason.NOT_OWNED,
-                message=f"{key} exists and does not belong to this MailRelay, so it is not changed:"
-                " give the MailRelay another name, or move that object out of the way.",
-            )
-
-
-def _authority(facts: RelayFacts, relay: Manifest) -> Authority | Trouble | None:
-    secret = names.ca_secret_name(facts.name)
-    found = facts.find("Secret", facts.namespace, secret)
-    if isinstance(found, Absence) or not is_ours(found, relay):
-        return None
-    data = {key: octets.decode(errors="replace") for key, octets in secret_data(found).items()}
-    authority = Authority(certificate=data.get("ca.crt", ""), key=data.get("ca.key", ""))
-    if not parse_chain(authority.certificate) or not authority.key:
-        return _damaged(facts, secret, "a certificate and key in ca.crt and ca.key")
-    return authority
-
-
-def _admin_token(facts: RelayFacts, relay: Manifest) -> str | Trouble:
-    secret = names.admin_secret_name(facts.name)
-    found = facts.find("Secret", facts.namespace, secret)
-    if isinstance(found, Absence) or not is_ours(found, relay):
-        return ""
-    token = secret_data(found).get("token", b"").decode(errors="replace").strip()
-    return token or _damaged(facts, secret, "a token")
-
-
-def _damaged(facts: RelayFacts, secret: str, what: str) -> Trouble:
-    return Trouble(
-        reason=Reason.DAMAGED,
-        message=f"Secret {facts.namespace}/{secret} does not have {what}: restore it from a backup."
-        " The running gateways are not affected.",
-    )
-
-
 def known_authority(facts: RelayFacts) -> str:
     """The certificate of the relay's private CA, which verifies its admin ports; empty while there
     is none."""
     if facts.relay is None:
         return ""
-    found = _authority(facts, facts.relay)
+    found = read_authority(facts, facts.relay)
     return found.certificate if isinstance(found, Authority) else _authority_before(facts)
 
 
 def _authority_before(facts: RelayFacts) -> str:
     """The CA's certificate if its Secret exists but is unusable."""
     remembered = _remembered_relay(facts)
-    if remembered is None or _is_missing(facts, names.ca_secret_name(facts.name)):
+    if remembered is None or is_missing(facts, names.ca_secret_name(facts.name)):
         return ""
     return remembered.authorities.get(OWN_AUTHORITY, "")
 

@@ -1,0 +1,94 @@
+"""A relay's own objects as they were found: which they are, what its Secrets hold, and what is in
+the way of writing them. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mailrelay_operator.api import names
+from mailrelay_operator.api.reasons import Reason
+from mailrelay_operator.plan.certificates import parse_chain
+from mailrelay_operator.plan.facts import Absence, Authority, ObjectKey, RelayFacts
+from mailrelay_operator.plan.objects import Manifest, secret_data
+from mailrelay_operator.plan.ownership import is_ours
+from mailrelay_operator.plan.verdicts import Trouble
+
+
+def own_objects(namespace: str, name: str) -> frozenset[ObjectKey]:
+    """All objects of a relay with derived names, which are read first."""
+    found = {("Secret", secret) for secret in names.config_secret_names(name).values()}
+    found |= {
+        ("Secret", names.ca_secret_name(name)),
+        ("Secret", names.admin_secret_name(name)),
+        ("ServiceAccount", names.service_account_name(name)),
+        ("StatefulSet", names.stateful_set_name(name)),
+        ("Service", names.service_name(name)),
+        ("Service", names.pods_service_name(name)),
+        ("PodDisruptionBudget", names.disruption_budget_name(name)),
+        ("NetworkPolicy", names.network_policy_name(name)),
+    }
+    return frozenset(ObjectKey(kind=kind, namespace=namespace, name=child) for kind, child in found)
+
+
+def is_missing(facts: RelayFacts, secret: str) -> bool:
+    """Whether there is no such Secret in the relay's namespace."""
+    return facts.find("Secret", facts.namespace, secret) is Absence.MISSING
+
+
+def own_secret(facts: RelayFacts, secret: str) -> dict[str, bytes]:
+    """The contents of one of the relay's own Secrets; empty if it is missing or someone else's."""
+    found = facts.find("Secret", facts.namespace, secret)
+    if isinstance(found, Absence) or facts.relay is None or not is_ours(found, facts.relay):
+        return {}
+    return secret_data(found)
+
+
+def obstructed(facts: RelayFacts, relay: Manifest) -> Iterator[Trouble]:
+    """Objects with the relay's names that cannot or must not be written. The messages advise no
+    deletion: a foreign object may be needed, and an unreadable one may be mailrelay's."""
+    for key in sorted(own_objects(facts.namespace, facts.name)):
+        found = facts.find(key.kind, key.namespace, key.name)
+        if found is Absence.FORBIDDEN:
+            yield Trouble(
+                reason=Reason.FORBIDDEN,
+                message=f"The operator is not permitted to read {key}: check its Role in namespace"
+                f" {key.namespace}. The object is not changed.",
+            )
+        elif not isinstance(found, Absence) and not is_ours(found, relay):
+            yield Trouble(
+                reason=Reason.NOT_OWNED,
+                message=f"{key} exists and does not belong to this MailRelay, so it is not changed:"
+                " give the MailRelay another name, or move that object out of the way.",
+            )
+
+
+def read_authority(facts: RelayFacts, relay: Manifest) -> Authority | Trouble | None:
+    """The relay's private CA; None while there is none."""
+    secret = names.ca_secret_name(facts.name)
+    found = facts.find("Secret", facts.namespace, secret)
+    if isinstance(found, Absence) or not is_ours(found, relay):
+        return None
+    data = {key: octets.decode(errors="replace") for key, octets in secret_data(found).items()}
+    authority = Authority(certificate=data.get("ca.crt", ""), key=data.get("ca.key", ""))
+    if not parse_chain(authority.certificate) or not authority.key:
+        return _damaged(facts, secret, "a certificate and key in ca.crt and ca.key")
+    return authority
+
+
+def read_admin_token(facts: RelayFacts, relay: Manifest) -> str | Trouble:
+    """The token of the relay's admin ports; empty while there is none."""
+    secret = names.admin_secret_name(facts.name)
+    found = facts.find("Secret", facts.namespace, secret)
+    if isinstance(found, Absence) or not is_ours(found, relay):
+        return ""
+    token = secret_data(found).get("token", b"").decode(errors="replace").strip()
+    return token or _damaged(facts, secret, "a token")
+
+
+def _damaged(facts: RelayFacts, secret: str, what: str) -> Trouble:
+    return Trouble(
+        reason=Reason.DAMAGED,
+        message=f"Secret {facts.namespace}/{secret} does not have {what}: restore it from a backup."
+        " The running gateways are not affected.",
+    )
