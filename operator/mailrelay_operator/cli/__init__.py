@@ -1,5 +1,4 @@
-"""`mailrelay` and `kubectl mailrelay`: the program that a person types. Nothing imports it.
+"""The command-line program `mailrelay` (and `kubectl mailrelay`). Nothing imports it.
 
-Here live files, folders, terminals and child processes. What a MailRelay means is decided in
-`plan`, never here.
+Handles files, folders, terminals and child processes. `plan` decides what a MailRelay means.
 """

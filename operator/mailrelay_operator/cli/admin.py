@@ -1,6 +1,6 @@
-"""A small client of a gateway's admin port: status and captured mail.
+"""A client of a gateway's admin port: status and captured mail.
 
-Plain HTTP on the loopback interface, one request a connection, each with a deadline.
+Plain HTTP on the loopback interface, one request per connection, each with a deadline.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from mailrelay_gateway.contract.status import GatewayStatus
 
 #: Seconds; the gateway answers from memory.
 DEADLINE = 5.0
-#: Seconds for one of many looks while it starts.
+#: Seconds for one poll while the gateway starts.
 RUNS_DEADLINE = 1.0
-#: Captured mail is listed in pages of the gateway's making; this bounds a wrong server.
+#: Bounds the answer of a server that is not a gateway; captured mail is listed in pages.
 MAX_ANSWER = 64 * 1024 * 1024
 
 
 class AdminUnreachable(Exception):
-    """The admin port did not answer as one of ours; the text is a sentence."""
+    """The admin port did not answer as a gateway does; the text is a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admin:
-    """Where the admin port is, and the bearer token that it asks for."""
+    """The address of the admin port, and its bearer token."""
 
     host: str
     port: int
@@ -42,8 +42,8 @@ class Admin:
         return f"http://{host}:{self.port}"
 
     def runs(self, digest: str) -> bool:
-        """Whether it takes mail under this configuration now. Asked with our token, so that another
-        relay's gateway on the same port is not taken for ours."""
+        """Whether it accepts mail with this configuration. The request has the token, so that
+        another relay's gateway on the same port is not mistaken for this one."""
         try:
             answer = self.status(deadline=RUNS_DEADLINE)
         except AdminUnreachable:
@@ -51,14 +51,14 @@ class Admin:
         return answer.accepting and answer.digest == digest
 
     def status(self, *, deadline: float = DEADLINE) -> GatewayStatus:
-        """What /status says, within `deadline` seconds."""
+        """GET /status, within `deadline` seconds."""
         try:
             return GatewayStatus.read(self._get_json("/status", deadline))
         except ValidationError:
-            raise AdminUnreachable(f"{self.url} is not a gateway of mailrelay.") from None
+            raise AdminUnreachable(f"{self.url} is not a mailrelay gateway.") from None
 
     def captured(self, limit: int = 100) -> list[dict[str, Any]]:
-        """The messages that the sandbox holds, newest first; none where it has no sandbox."""
+        """The messages in the sandbox, newest first; empty without a sandbox."""
         answer = self._get_json(f"/sandbox/messages?limit={limit}")
         listed = answer.get("messages", []) if isinstance(answer, dict) else answer
         return [message for message in listed if isinstance(message, dict)]
@@ -67,7 +67,7 @@ class Admin:
         """One captured message with its header and text."""
         answer = self._get_json(f"/sandbox/messages/{number}")
         if not isinstance(answer, dict):
-            raise AdminUnreachable(f"{self.url} is not a gateway of mailrelay.")
+            raise AdminUnreachable(f"{self.url} is not a mailrelay gateway.")
         return answer
 
     def captured_raw(self, number: int) -> bytes:
@@ -84,7 +84,7 @@ class Admin:
         status, body = self._get(path, deadline)
         if status == 401:
             raise AdminUnreachable(
-                f"{self.url} does not accept our token: it may be another relay's port."
+                f"{self.url} does not accept the token: it may belong to another relay."
             )
         if status == 404 and path.startswith("/sandbox/messages/"):
             raise AdminUnreachable(f"No captured message has the id {path.split('/')[3]}.")
@@ -108,7 +108,7 @@ class Admin:
 
 
 def parse_host_port(text: str) -> tuple[str, int]:
-    """`127.0.0.1:8025` or `[::1]:8025` as host and port; ValueError says what is expected."""
+    """`127.0.0.1:8025` or `[::1]:8025` as host and port; raises ValueError with the syntax."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
@@ -119,18 +119,18 @@ def parse_host_port(text: str) -> tuple[str, int]:
 
 
 def parse_host(text: str) -> str:
-    """An address without a port, brackets taken off; ValueError says what is expected."""
+    """An address without port and brackets; raises ValueError with the syntax."""
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     before, colon, port = host.rpartition(":")
     if (colon and port.isdecimal() and ":" not in before) or "]:" in text:
-        raise ValueError(f"{text!r} has a port; each listener has the one of `spec.listeners`")
+        raise ValueError(f"{text!r} has a port; listeners have theirs in `spec.listeners`")
     if not host or host.isdecimal():
         raise ValueError(f"{text!r} is not an address, such as 127.0.0.1, [::1] or 0.0.0.0")
     return host
 
 
 def resolve_here(host: str) -> str:
-    """The address that is meant, if it is one of this machine; ValueError if not."""
+    """The address of `host` if it is this machine's; raises ValueError otherwise."""
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -139,7 +139,7 @@ def resolve_here(host: str) -> str:
     family, _, _, _, address = found[0]
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind(address)  # to port 0: whatever is free
+            probe.bind(address)  # port 0: any free port
     except OSError as error:
         raise ValueError(f"{host} is not an address of this machine ({error.strerror})") from None
     return str(address[0])

@@ -1,7 +1,7 @@
-"""`mailrelay check`: names everything that would keep files from running, and runs nothing.
+"""`mailrelay check`: reports every problem in the files, without running anything.
 
-The files, the API's rules, the fields that are not supported yet, and what the plan says of
-references, certificates, logins and admission: the same as in a cluster.
+Checks the files, the API's rules, unsupported fields, and what the plan reports about references,
+certificates, logins and admission: the same as in a cluster.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from mailrelay_operator.cli.stop import NotUsable
 def check(files: tuple[str, ...]) -> None:
     """Find every problem in the files, without running anything.
 
-    FILE is a YAML file, a folder of them, or - for standard input. Each problem is a line on
-    stderr that begins with FILE:LINE.
+    FILE is a YAML file, a folder of YAML files, or - for standard input. Each problem is a line
+    on stderr that begins with FILE:LINE.
 
-    Exit code 0: the files can be used. 2: they cannot.
+    Exit code 0: the files are valid. 2: they are not.
     """
     findings = examine(read_files(files, stdin=read_stdin(files)), now=datetime.now(UTC))
     say_ignored(findings.inventory, lambda text: click.echo(f"mailrelay: {text}", err=True))
@@ -34,7 +34,7 @@ def check(files: tuple[str, ...]) -> None:
         raise FilesUnusable(findings.problems)
     found = _counted(findings)
     if not found:
-        raise NotUsable("The files hold no MailRelay, MailSender or MailDomain.")
+        raise NotUsable("The files contain no MailRelay, MailSender or MailDomain.")
     click.echo(f"OK: {found}.")
 
 

@@ -1,8 +1,8 @@
-"""Everything that is wrong with files, found in one run, each with its place.
+"""Finds everything that is wrong with the files in one run, with file and line.
 
-A mistake in one object hides none in another: what is left of an object without its mistakes
-stands in where others refer to it (`pruning`). What cannot be known because a part could not be
-read is not said: each line is true, and the only one for its cause.
+A mistake in one object does not hide those in others: references to an invalid object are checked
+against what remains of it without its mistakes (`pruning`). What cannot be known because a part is
+unreadable is not reported: each line is true, and each cause has one line.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from mailrelay_operator.cli.unsupported import find_unsupported
 from mailrelay_operator.plan.objects import Manifest
 from mailrelay_operator.plan.verdicts import Complaint
 
-#: Each round takes the references away that were found to be wrong.
+#: Each round removes the references that were found to be wrong.
 MAX_ROUNDS = 20
-#: What may be untrue where a part of the files could not be read.
+#: Reasons that may be wrong if a part of the files could not be read.
 _LACKING = frozenset(
     {
         Reason.SECRET_NOT_FOUND,
@@ -48,7 +48,7 @@ _LACKING = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """All that there is to say, by file and line, and the objects of ours that were found."""
+    """All problems, by file and line, and the mailrelay objects found."""
 
     problems: tuple[FileProblem, ...]
     warnings: tuple[FileProblem, ...]
@@ -56,7 +56,7 @@ class Findings:
 
 
 def examine(reading: Reading, *, now: datetime) -> Findings:
-    """Find everything. What is minted on the way is thrown away."""
+    """Find all problems. Generated keys and passwords are discarded."""
     found = sort_documents(reading.documents)
     unsupported = list(find_unsupported(found.inventory))
     problems = [*reading.problems, *found.problems, *(one for _, one in unsupported)]
@@ -84,14 +84,14 @@ def examine(reading: Reading, *, now: datetime) -> Findings:
 
 
 def _empty(file: str, *, is_warning: bool) -> FileProblem:
-    return FileProblem(file=file, line=1, sentence="holds no object.", is_warning=is_warning)
+    return FileProblem(file=file, line=1, sentence="contains no object.", is_warning=is_warning)
 
 
 def _what_is_left(
     found: Sorted, unsupported: Collection[Place], problems: list[FileProblem]
 ) -> Inventory:
-    """The inventory, with what is left of objects of ours that cannot be used as they are. What
-    else is wrong with those is added to `problems`."""
+    """The inventory, with what remains of invalid mailrelay objects. Further problems of those are
+    added to `problems`."""
     inventory = found.inventory
     if not found.broken and not unsupported:
         return inventory
@@ -115,7 +115,7 @@ def _what_is_left(
 def _planned(
     rest: Inventory, found: Sorted, relay: Key, *, complete: bool, now: datetime
 ) -> Iterator[FileProblem]:
-    """What the plan says of references, certificates, logins and admission."""
+    """What the plan reports about references, certificates, logins and admission."""
     standalone = Standalone(relay=relay, bind="", admin_host="", admin_port=0)
     mine = of_relay(rest, relay)
     broken = {f"{kind} {'/'.join(key)} " for kind, key in found.broken}
@@ -132,8 +132,8 @@ def _planned(
 
 
 def _without(mine: Inventory, relay: Key, complaints: Iterable[Complaint]) -> Inventory | None:
-    """The inventory without what was complained of, for the next look; None where there is nothing
-    to look at again."""
+    """The inventory without what was complained about, for the next round; None if nothing
+    remains to be checked."""
     relay_paths: list[str] = []
     sender_paths: dict[Key, list[str]] = {}
     for one in complaints:
@@ -161,7 +161,7 @@ def _without(mine: Inventory, relay: Key, complaints: Iterable[Complaint]) -> In
 def _models(
     mine: Inventory, relays: Mapping[Key, Manifest], senders: Mapping[Key, Manifest]
 ) -> Mapping[Place, Resource]:
-    """The models of what is left: those that are known, where nothing was changed."""
+    """The models of what remains; unchanged objects keep theirs."""
     models: dict[Place, Resource] = {}
     for kind, before, after in (
         ("MailRelay", mine.relays, relays),
@@ -174,8 +174,7 @@ def _models(
 
 
 def _holder(path: str) -> str:
-    """The part to leave out for a reference that leads nowhere: a login without its Secret is no
-    login."""
+    """The part to remove for an unresolved reference: a login without its Secret is not a login."""
     for part in (".auth", ".tls.caRef", ".tls.certificateRefs"):
         before, found, _ = path.partition(part)
         if found:
@@ -186,19 +185,19 @@ def _holder(path: str) -> str:
 def _surprises(
     rest: Inventory, found: Sorted, relay: Key, *, complete: bool
 ) -> Iterator[FileProblem]:
-    """What runs as it is and may not be what was meant."""
+    """Warnings about what is valid but may not be intended."""
     document = rest.documents["MailRelay", relay]
     named = [one for kind, one in found.broken if kind == "MailSender"]
     if complete and not named and not of_relay(rest, relay).senders:
         model = rest.models["MailRelay", relay]
         assert isinstance(model, MailRelay)  # by its kind
         if any(one.authentication.mode == "Required" for one in model.spec.listeners):
-            sentence = "No MailSender names this relay, so nobody can log in."
+            sentence = "No MailSender refers to this relay, so no client can log in."
             yield replace(document.problem(sentence), is_warning=True)
 
 
 def _without_relay(found: Sorted, rest: Inventory) -> Iterator[FileProblem]:
-    """MailSenders whose relay is in none of the files, where a relay is: it may be a slip."""
+    """MailSenders whose relay is in none of the files, although a relay is: possibly a typo."""
     relays = {*rest.relays, *(key for kind, key in found.broken if kind == "MailRelay")}
     if not relays:
         return
@@ -206,7 +205,7 @@ def _without_relay(found: Sorted, rest: Inventory) -> Iterator[FileProblem]:
         named = relay_of(sender)
         if named not in relays:
             sentence = (
-                f"MailRelay {'/'.join(named)} is not in these files, which hold"
+                f"MailRelay {'/'.join(named)} is not in these files, which contain"
                 f" {', '.join('/'.join(one) for one in sorted(relays))}."
             )
             document = found.inventory.documents["MailSender", key]

@@ -1,7 +1,7 @@
-"""What `mailrelay up` starts: the gateway, tied to the life of its parent.
+"""The process that `mailrelay up` starts: the gateway, which ends with its parent.
 
-Nothing else happens here. Should the parent die without a word, the kernel sends us SIGTERM, so
-that no gateway is left behind holding ports and spool.
+If the parent is killed, the kernel sends this process SIGTERM, so that no gateway is left behind
+that occupies ports and spool.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mailrelay_gateway.__main__ import main
 
 #: The environment variable with the parent's process id.
 PARENT = "MAILRELAY_PARENT"
-#: linux/prctl.h: the signal that we get when our parent dies.
+#: linux/prctl.h: the signal on the parent's death.
 _PR_SET_PDEATHSIG = 1
 
 
@@ -23,7 +23,7 @@ def _die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     if os.getppid() != parent:
-        sys.exit(0)  # it died before we asked
+        sys.exit(0)  # the parent died before the call
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""What became of a message that was accepted: read from the gateway's log in the data folder.
+"""The outcome of an accepted message, read from the gateway's log in the data folder.
 
-The log has one line for each attempt, with the upstream's verbatim reply. Nothing is asked of the
-gateway, so following costs it nothing.
+The log has one line per attempt, with the upstream's verbatim reply. The gateway is not involved.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from typing import Any
 
 from mailrelay_operator.cli.loglines import printable
 
-#: Seconds between two looks at the log: a person waits.
+#: Seconds between two reads of the log.
 POLL = 0.05
-#: The lines that say what an attempt came to, or that captured the message.
+#: The log events with an attempt's outcome, or of a captured message.
 OUTCOMES = frozenset({"captured", "delivery"})
 
 
 @dataclass(slots=True)
 class LogTail:
-    """Reads what is appended to a log file from now on, and follows it when it is rotated."""
+    """Reads what is appended to a log file, and follows its rotation."""
 
     path: Path
     _offset: int = field(init=False)
@@ -34,7 +33,7 @@ class LogTail:
         self._offset = self._size()
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The JSON lines that were appended since the last call."""
+        """The JSON lines appended since the last call."""
         size = self._size()
         if size < self._offset:  # rotated
             self._offset, self._rest = 0, b""
@@ -67,7 +66,7 @@ def follow(
     wait: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any] | None:
-    """The record of this message's first outcome; None when `wait` seconds brought none."""
+    """The record of this message's first outcome; None if there is none within `wait` seconds."""
     deadline = clock() + wait
     while True:
         for record in tail.records():
@@ -79,7 +78,7 @@ def follow(
 
 
 def describe(record: Mapping[str, Any]) -> str:
-    """An outcome as a sentence, with the upstream's reply as it came."""
+    """An outcome as a sentence, with the upstream's verbatim reply."""
     upstream = printable(str(record.get("upstream", "?")))
     if record.get("event") == "captured":
         return f"Captured by upstream {upstream}: nothing left this machine."

@@ -1,6 +1,6 @@
-"""YAML files as documents that know their lines: complaints begin with FILE:LINE.
+"""Reads YAML files into documents that know their lines, for messages with FILE:LINE.
 
-Only reading lives here. What a document means is for `inventory`; nothing is guessed or repaired.
+`inventory` interprets the documents; nothing is guessed or repaired.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 import yaml
 from yaml.composer import Composer
 
-#: A person's YAML is kilobytes; etcd takes objects up to 1.5 MiB. This stops a core dump.
+#: Manifests are kilobytes; etcd's limit for an object is 1.5 MiB. This stops a core dump.
 MAX_FILE_OCTETS = 16 * 1024 * 1024
-#: kubectl reads the same endings from a folder, and like it we do not descend.
+#: The same suffixes as with kubectl, and like it without subfolders.
 ENDINGS = (".yaml", ".yml", ".json")
 STDIN = "-"
-#: A value in a message is cut here; nobody reads more.
+#: Characters of a value in a message; the rest is cut.
 MAX_SHOWN = 60
 
 # One step of a path: `.field`, or `[entry]` with the entry's name or number.
@@ -29,19 +29,19 @@ STEP = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileProblem:
-    """One thing wrong in a file: where, what was seen, and a sentence that says what to do."""
+    """A problem in a file: the place, the value seen, and what to do."""
 
     file: str
     sentence: str
     line: int = 0  # counted from 1; 0: the file as a whole
     subject: str = ""  # `MailRelay default/sandbox`
     path: str = ""  # `spec.listeners[0].port`
-    value: str = ""  # as shown, with quotes where it is a text
-    is_warning: bool = False  # it runs as it is, and may surprise
+    value: str = ""  # as shown, a string in quotes
+    is_warning: bool = False  # valid, but maybe not intended
 
     def __str__(self) -> str:
-        """`FILE:14: MailRelay default/sandbox: spec.x: VALUE: sentence`, as compilers say it, so
-        that editors find the place."""
+        """`FILE:14: MailRelay default/sandbox: spec.x: VALUE: sentence`, in the format of
+        compilers, which editors understand."""
         where = f"{shown_name(self.file)}:{self.line}" if self.line else shown_name(self.file)
         kind = "warning" if self.is_warning else ""
         parts = (where, kind, self.subject, self.path, self.value, self.sentence)
@@ -49,18 +49,18 @@ class FileProblem:
 
 
 class FilesUnusable(Exception):
-    """What was read cannot be used; `problems` has at least one member."""
+    """The files are not valid; `problems` has at least one member."""
 
     def __init__(self, problems: Sequence[FileProblem]) -> None:
-        """Keep all problems: a person mends them in one go."""
+        """Keep all problems."""
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What all files hold. `problems` says what could not be read; `empty` are the files without
-    any object."""
+    """The contents of all files. `problems` says what could not be read; `empty` are the files
+    without objects."""
 
     documents: tuple[Document, ...]
     problems: tuple[FileProblem, ...] = ()
@@ -69,7 +69,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One object of a file. `body` is what YAML made of it, `node` remembers the lines."""
+    """One object of a file. `body` is the parsed YAML, `node` has the lines."""
 
     file: str
     body: dict[str, Any] = field(repr=False)
@@ -77,13 +77,13 @@ class Document:
 
     @property
     def kind(self) -> str:
-        """`apiVersion`'s partner; "" where it is missing or no text."""
+        """`kind`; "" if it is missing or not a string."""
         kind = self.body.get("kind")
         return kind if isinstance(kind, str) else ""
 
     @property
     def api_version(self) -> str:
-        """`v1`, `mailrelay.dev/v1alpha1`; "" where it is missing or no text."""
+        """`v1`, `mailrelay.dev/v1alpha1`; "" if it is missing or not a string."""
         version = self.body.get("apiVersion")
         return version if isinstance(version, str) else ""
 
@@ -95,17 +95,17 @@ class Document:
 
     @property
     def name(self) -> str:
-        """`metadata.name`; "" where it is missing or no text."""
+        """`metadata.name`; "" if it is missing or not a string."""
         return self._metadata("name")
 
     @property
     def namespace(self) -> str:
-        """`metadata.namespace`; like kubectl without a context, `default` where it is missing."""
+        """`metadata.namespace`; `default` if it is missing, like kubectl without a context."""
         return self._metadata("namespace") or "default"
 
     @property
     def subject(self) -> str:
-        """`KIND NS/NAME`, as messages name it."""
+        """`KIND NS/NAME`, for messages."""
         if not self.kind:
             return ""
         if self.kind == "Namespace":
@@ -113,7 +113,7 @@ class Document:
         return f"{self.kind} {self.namespace}/{self.name or '?'}"
 
     def line_of(self, path: str) -> int:
-        """The line (from 1) of `spec.listeners[web].port`, or of its nearest written ancestor."""
+        """The line (from 1) of `spec.listeners[web].port`, or of its nearest existing ancestor."""
         node = self.node
         line = node.start_mark.line
         for field_name, entry in STEP.findall(path):
@@ -124,7 +124,7 @@ class Document:
         return int(line) + 1
 
     def problem(self, sentence: str, path: str = "", *, value: Any = None) -> FileProblem:
-        """A problem of this document at `path`; `value` None shows no value."""
+        """A problem of this document at `path`, without a value if `value` is None."""
         return FileProblem(
             file=self.file,
             line=self.line_of(path),
@@ -141,19 +141,19 @@ class Document:
 
 
 def show(value: Any) -> str:
-    """A value for a message, on one line and not longer than anybody reads."""
+    """A value for a message, on one line and truncated."""
     shown = f'"{value}"' if isinstance(value, str) else repr(value)
     shown = " ".join(shown.split())
     return shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
 
 
 def shown_name(file: str) -> str:
-    """A file as messages name it."""
+    """The name of a file for messages."""
     return "<stdin>" if file == STDIN else file
 
 
 def files_of(names: Iterable[str]) -> tuple[str, ...]:
-    """The files that arguments name: a folder stands for its files, `-` for standard input."""
+    """The files named by arguments: a folder means its files, `-` standard input."""
     found, problems = _list_files(names)
     if problems:
         raise FilesUnusable(problems)
@@ -161,12 +161,12 @@ def files_of(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def read_stdin(names: Iterable[str]) -> str | None:
-    """What `-` stands for, if it is among the arguments: standard input can be read only once."""
+    """The text of standard input if `-` is among the arguments; it can be read only once."""
     if STDIN not in names:
         return None
     if sys.stdin is None:  # a shell's `<&-`
         raise FilesUnusable(
-            [FileProblem(file=STDIN, sentence="standard input is closed; name a file instead.")]
+            [FileProblem(file=STDIN, sentence="standard input is closed; give a file instead.")]
         )
     try:
         return sys.stdin.buffer.read(MAX_FILE_OCTETS + 1).decode("utf-8-sig")
@@ -178,9 +178,9 @@ def read_stdin(names: Iterable[str]) -> str | None:
 
 
 def read_files(names: Iterable[str], *, stdin: str | None = None) -> Reading:
-    """All documents of all files, in order, and everything that could not be read.
+    """All documents of all files, in order, and everything that cannot be read.
 
-    `stdin` is what `-` stands for, as `read_stdin` read it.
+    `stdin` is the text for `-`, from `read_stdin`.
     """
     files, problems = _list_files(names)
     documents: list[Document] = []
@@ -198,7 +198,7 @@ def read_files(names: Iterable[str], *, stdin: str | None = None) -> Reading:
 
 
 def parse_documents(file: str, text: str) -> tuple[Document, ...]:
-    """The documents of one file's text; FilesUnusable names all that is wrong with it."""
+    """The documents of one file's text; raises FilesUnusable with all its problems."""
     found = scan(file, text)
     if found.problems:
         raise FilesUnusable(found.problems)
@@ -206,15 +206,15 @@ def parse_documents(file: str, text: str) -> tuple[Document, ...]:
 
 
 def scan(file: str, text: str) -> Reading:
-    """The documents of one file's text, without empty ones, members of a `List` one by one; and
-    what is wrong with it. After a mistake in the syntax nothing more of the file is read."""
+    """The documents of one file's text, without empty ones and with the members of a `List`
+    separately, and its problems. Reading stops at a syntax error."""
     documents: list[Document] = []
     problems: list[FileProblem] = []
     try:
         loader = _Loader(text)
         while loader.check_node():
             node = loader.get_node()
-            assert node is not None  # check_node() said so
+            assert node is not None  # after check_node()
             body = loader.construct_document(node)
             if body is None:
                 continue
@@ -224,7 +224,7 @@ def scan(file: str, text: str) -> Reading:
                         file=file,
                         line=node.start_mark.line + 1,
                         value=show(body),
-                        sentence="is not an object: one starts with apiVersion, kind and metadata.",
+                        sentence="is not an object: it needs apiVersion, kind and metadata.",
                     )
                 )
                 continue
@@ -232,7 +232,7 @@ def scan(file: str, text: str) -> Reading:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = error.problem or error.context or "cannot be read"
-        # An end that came too early is on a line that is not there.
+        # A premature end is reported on a line after the last.
         line = min(mark.line, max(len(text.splitlines()) - 1, 0)) + 1 if mark else 0
         sentence = f"not valid YAML: {what}"
         if mark:
@@ -241,7 +241,7 @@ def scan(file: str, text: str) -> Reading:
             sentence += f"; {advice}"
         problems.append(FileProblem(file=file, line=line, sentence=f"{sentence}."))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        # ReaderError (a control character), nesting without end, a number or date that is none.
+        # ReaderError (a control character), excessive nesting, an invalid number or date.
         what = (
             "nested too deeply" if isinstance(error, RecursionError) else str(error).split("\n")[0]
         )
@@ -253,12 +253,12 @@ def scan(file: str, text: str) -> Reading:
 
 
 def advise(text: str, line: int, what: str) -> str:
-    """What to write instead, for the mistakes that are made most; "" for all others."""
+    """What to write instead, for the most common mistakes; "" for all others."""
     lines = text.splitlines()
     written = lines[line - 1] if 0 < line <= len(lines) else ""
     if "{{" in written:
         return (
-            "this looks like a template of Helm: render it first, such as"
+            "this looks like a Helm template: render it first, for example with"
             " `helm template CHART | mailrelay check -`"
         )
     if found := re.search(r"(?:^|[\s\[,:])([*&][@\w.*-]*@[\w.*-]+|\*)(?=[\s\],}]|$)", written):
@@ -269,20 +269,20 @@ def advise(text: str, line: int, what: str) -> str:
 
 
 class _Composer(Composer):
-    """Python's composer, whatever makes the events: libyaml's own recurses in C, and a document
-    nested some ten thousand levels deep would end the process."""
+    """The composer in Python, for either parser: libyaml's recurses in C, and a document nested
+    ten thousand levels deep would crash the process."""
 
     def __init__(self, text: str) -> None:
         Composer.__init__(self)
         _Parser.__init__(self, text)
 
 
-# libyaml's parser where PyYAML was built with it: many times as fast, and the same events.
+# libyaml's parser if PyYAML was built with it: many times faster, with the same events.
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Composer, _Parser):  # type: ignore[misc] # one of two classes, alike in methods
-    """SafeLoader that refuses a key given twice (YAML 1.2, 3.2.1.3) and leaves dates as text."""
+    """SafeLoader that refuses duplicate keys (YAML 1.2, 3.2.1.3) and reads dates as strings."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
@@ -296,14 +296,14 @@ class _Loader(_Composer, _Parser):  # type: ignore[misc] # one of two classes, a
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"duplicate key {show(key)}; remove one", key_node.start_mark
+                    None, None, f"duplicate key {show(key)}: remove one", key_node.start_mark
                 )
             seen.add(key)
         result: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
         return result
 
 
-# Kubernetes reads 2030-01-31 as a text; YAML 1.1 would make a date of it.
+# Kubernetes reads 2030-01-31 as a string, YAML 1.1 as a date.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -324,7 +324,7 @@ def _expand(document: Document) -> Iterator[Document]:
 
 
 def _child(node: yaml.Node, field_name: str) -> tuple[int, yaml.Node] | None:
-    """The line and node of a field of a mapping; None where it is not written down."""
+    """The line and node of a field of a mapping; None if it is absent."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if key.value == field_name:
@@ -333,7 +333,7 @@ def _child(node: yaml.Node, field_name: str) -> tuple[int, yaml.Node] | None:
 
 
 def _entry(node: yaml.Node, label: str) -> tuple[int, yaml.Node] | None:
-    """The line and node of an entry of a list, by its `name` or its number; None: no such."""
+    """The line and node of an entry of a list, by its `name` or its index; None if absent."""
     if not isinstance(node, yaml.SequenceNode):
         return None
     for number, member in enumerate(node.value):
@@ -361,14 +361,14 @@ def _list_files(names: Iterable[str]) -> tuple[tuple[str, ...], list[FileProblem
             continue
         if not inside:
             problems.append(
-                FileProblem(file=name, sentence=f"holds no file ending in {', '.join(ENDINGS)}.")
+                FileProblem(file=name, sentence=f"contains no file ending in {', '.join(ENDINGS)}.")
             )
         found.extend(inside)
     return tuple(dict.fromkeys(found)), problems
 
 
 def _read_text(name: str, stdin: str | None) -> str:
-    """The text of one file, bounded; FilesUnusable says why it cannot be had."""
+    """The text of one file, limited in size; raises FilesUnusable if it cannot be read."""
     try:
         if name == STDIN:
             text = stdin or ""
@@ -379,7 +379,7 @@ def _read_text(name: str, stdin: str | None) -> str:
             return text
         sentence = f"is larger than {MAX_FILE_OCTETS >> 20} MiB; is it YAML?"
     except FileNotFoundError:
-        sentence = "there is no such file; check the name, or the folder you are in."
+        sentence = "no such file; check the name and the current folder."
     except UnicodeDecodeError as error:
         sentence = _not_text(error)
     except OSError as error:

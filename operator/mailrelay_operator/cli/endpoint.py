@@ -1,6 +1,6 @@
-"""What a running standalone relay looks like from outside: where to send, as whom, where to look.
+"""The endpoint of a running standalone relay: listeners, logins and admin port.
 
-`up` writes it into the data folder, `send` and `status` read it. Values only, and their JSON.
+`up` writes it to the data folder; `send` and `status` read it. Values and their JSON.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ class _Value(BaseModel):
 
 
 class Listener(_Value):
-    """A listener as a client on this machine reaches it."""
+    """A listener, as seen by a client on this machine."""
 
     name: str
     host: str
     port: int
     tls: TlsMode
     authentication: AuthenticationMode
-    certificate_host: str = ""  # the name in its certificate, where `host` is not in it
+    certificate_host: str = ""  # a name in its certificate, if that lacks `host`
 
 
 class Login(_Value):
-    """A MailSender. `password` is empty where it was brought along, in the person's own file."""
+    """A MailSender. `password` is empty if it is in an existing Secret of the user."""
 
     sender: str  # NS/NAME
     username: str
@@ -46,7 +46,7 @@ class Upstream(_Value):
 
 
 class Endpoint(_Value):
-    """Everything that `send` and `status` need to know of a relay."""
+    """Everything that `send` and `status` need to know about a relay."""
 
     relay: str  # NS/NAME
     admin_host: str
@@ -63,31 +63,31 @@ class Endpoint(_Value):
 
     @property
     def has_sandbox(self) -> bool:
-        """Whether captured mail can be looked at."""
+        """Whether there is a sandbox with captured mail."""
         return any(upstream.is_sandbox for upstream in self.upstreams)
 
     @property
     def sends_nothing_out(self) -> bool:
-        """Whether all mail is captured: then any recipient may be tried."""
+        """Whether all mail is captured, so that any recipient is safe."""
         return bool(self.upstreams) and all(upstream.is_sandbox for upstream in self.upstreams)
 
 
 def write_endpoint(folder: DataFolder, endpoint: Endpoint) -> None:
-    """Keep it in the folder."""
+    """Write it to the folder."""
     folder.write_json(FILE, endpoint.model_dump(mode="json"))
 
 
 def read_endpoint(folder: DataFolder) -> Endpoint:
-    """What `up` wrote last; FolderUnusable where it never ran."""
+    """What `up` wrote last; raises FolderUnusable if it never ran."""
     kept = folder.read_json(FILE)
     if kept is None:
         raise FolderUnusable(
-            f"{folder.path} has no {FILE}: `mailrelay up` never got so far with it; start it first."
+            f"{folder.path} has no {FILE}: start `mailrelay up` first, and let it become ready."
         )
     try:
         return Endpoint.model_validate(kept)
     except ValidationError as error:
         raise FolderUnusable(
             f"{folder.path / FILE} is damaged ({error.error_count()} fields); start `mailrelay up`"
-            " once, which writes it again."
+            " to write it again."
         ) from None

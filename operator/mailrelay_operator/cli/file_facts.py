@@ -1,6 +1,5 @@
-"""Files and a data folder in the place of a cluster: what the plan is told of them, and what
-becomes of the Secrets that it creates or applies, which are facts the next time. Nothing else of a
-plan has a meaning here. Pure.
+"""Facts from files and a data folder instead of a cluster. Secrets that a plan creates or applies
+become facts of the next plan; its other actions have no effect standalone. Pure.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ def facts_of(
     place: Place,
     now: datetime,
 ) -> RelayFacts:
-    """The facts as a cluster would give them. An object of the files stands before one that was
-    kept under its name: the plan then says that it is not ours."""
+    """The facts as from a cluster. An object in the files takes precedence over a stored one of the
+    same name; the plan then reports that it does not belong to mailrelay."""
     objects: dict[ObjectKey, Manifest] = dict(store)
     for one in (*inventory.secrets.values(), *inventory.config_maps.values()):
         objects[key_of(one)] = one
@@ -49,7 +48,7 @@ def facts_of(
 
 
 def senders_of(inventory: Inventory) -> tuple[SeenSender, ...]:
-    """The MailSenders, each read once."""
+    """The MailSenders, each parsed once."""
     return tuple(
         SeenSender(manifest=one, model=model)
         if isinstance(model := inventory.models["MailSender", key], MailSender)
@@ -60,7 +59,7 @@ def senders_of(inventory: Inventory) -> tuple[SeenSender, ...]:
 
 
 def settle(store: dict[ObjectKey, Manifest], actions: Iterable[Action]) -> bool:
-    """Keep the Secrets of a plan as a cluster would; whether that changed anything."""
+    """Store the Secrets of a plan as a cluster would; whether that changed anything."""
     changed = False
     for action in actions:
         if action.target.kind != "Secret":
@@ -79,13 +78,13 @@ def settle(store: dict[ObjectKey, Manifest], actions: Iterable[Action]) -> bool:
 
 
 def created(secret: Manifest) -> Manifest:
-    """A Secret as it is after POST: with a UID."""
+    """A Secret after POST: with a UID."""
     uid = str(uuid.uuid5(_UIDS, str(key_of(secret))))
     return {**secret, "metadata": {**secret["metadata"], "uid": uid}}
 
 
 def applied(before: Manifest | None, secret: Manifest) -> Manifest:
-    """A Secret as it is after server-side apply: all of it is ours to say."""
+    """A Secret after server-side apply by its only field manager."""
     if before is None:
         return created(secret)
     metadata = {**secret["metadata"], "uid": before["metadata"]["uid"]}
@@ -94,7 +93,7 @@ def applied(before: Manifest | None, secret: Manifest) -> Manifest:
 
 
 def of_relay(inventory: Inventory, relay: Key) -> Inventory:
-    """The inventory without other relays and what belongs to them."""
+    """The inventory without other relays and their objects."""
     relays = {key: one for key, one in inventory.relays.items() if key == relay}
     senders = {key: one for key, one in inventory.senders.items() if relay_of(one) == relay}
     domains = {key: one for key, one in inventory.domains.items() if relay_of(one) == relay}
@@ -116,12 +115,12 @@ def of_relay(inventory: Inventory, relay: Key) -> Inventory:
 
 
 def key_of(manifest: Manifest) -> ObjectKey:
-    """By what an object is known."""
+    """The key of an object."""
     return ObjectKey(
         kind=manifest["kind"], namespace=namespace_of(manifest), name=name_of(manifest)
     )
 
 
 def secret_key(namespace: str, name: str) -> ObjectKey:
-    """By what a Secret is known."""
+    """The key of a Secret."""
     return ObjectKey(kind="Secret", namespace=namespace, name=name)

@@ -1,8 +1,9 @@
-"""The data folder of one standalone relay: what was minted, the gateway's configuration, its spool.
+"""The data folder of one standalone relay: generated Secrets, the gateway's configuration, its
+spool.
 
-Only the folder lives here: names, modes, durable writes, the lock. Secrets are kept as the very
-objects that the operator would create, so that planning finds what it would find in a cluster.
-Folders are 0700 and files 0600: they hold private keys and passwords.
+Names, modes, durable writes, and the lock. Secrets are stored as the objects that the operator
+would create, so that the plan has the same facts as in a cluster. Folders are 0700 and files 0600,
+since they contain private keys and passwords.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-#: Rises when a newer `mailrelay up` would write what an older one cannot read.
+#: Raised when a newer `mailrelay up` writes what an older one cannot read.
 SCHEMA = 1
 MARK = "mailrelay.json"
 
@@ -24,18 +25,18 @@ Json = dict[str, Any]
 
 
 class FolderUnusable(Exception):
-    """The data folder cannot be used; the text is a sentence that names it and says what to do."""
+    """The data folder is unusable; the text names it and says what to do."""
 
 
 def default_folder(namespace: str, name: str, *, environ: Mapping[str, str], home: Path) -> Path:
-    """`~/.local/state/mailrelay/NS.NAME`, or below $XDG_STATE_HOME where that is set."""
+    """`~/.local/state/mailrelay/NS.NAME`, or below $XDG_STATE_HOME if that is set."""
     state = environ.get("XDG_STATE_HOME", "")
     root = Path(state) if state.startswith("/") else home / ".local" / "state"
     return root / "mailrelay" / f"{namespace}.{name}"
 
 
 class DataFolder:
-    """One relay's folder. `create` makes and marks it, `find` opens what is there."""
+    """One relay's folder. `create` creates and marks it, `find` opens an existing one."""
 
     def __init__(self, path: Path, *, relay: str) -> None:
         """Use `create` or `find`; `relay` is `NS/NAME`."""
@@ -44,7 +45,7 @@ class DataFolder:
 
     @classmethod
     def create(cls, path: Path, *, relay: str) -> DataFolder:
-        """Open the folder of `relay`, made where it is missing; never takes another's folder."""
+        """Open the folder of `relay`, creating it if missing; refuses a folder of another relay."""
         with _explaining(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = cls(path.resolve(), relay=relay)
@@ -52,28 +53,27 @@ class DataFolder:
             if mark is None:
                 if any(folder.path.iterdir()):
                     raise FolderUnusable(
-                        f"{path} holds files that are not ours; name an empty or a new folder"
-                        " with --data."
+                        f"{path} contains other files; choose an empty or new folder with --data."
                     )
                 folder.path.chmod(0o700)
                 folder.write(MARK, _as_json({"schema": SCHEMA, "relay": relay}))
             elif mark != relay:
                 raise FolderUnusable(
-                    f"{path} belongs to MailRelay {mark}, not to {relay}; name another folder with"
-                    " --data, for two relays never share a spool."
+                    f"{path} belongs to MailRelay {mark}, not {relay}; choose another folder with"
+                    " --data, since two relays cannot share a spool."
                 )
             return folder
 
     @classmethod
     def find(cls, path: Path) -> DataFolder:
-        """Open a folder that `mailrelay up` made."""
+        """Open a folder that `mailrelay up` created."""
         with _explaining(path):
             folder = cls(path, relay="")
             mark = folder._read_mark()
         if mark is None:
             raise FolderUnusable(
-                f"{path} is not a data folder of mailrelay; start one with"
-                f" `mailrelay up FILE... --data {path}`, or name the right one with --data."
+                f"{path} is not a mailrelay data folder; create one with"
+                f" `mailrelay up FILE... --data {path}`, or choose the right one with --data."
             )
         folder.relay = mark
         return folder
@@ -100,7 +100,7 @@ class DataFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for one `mailrelay up`; the kernel lets go when the process ends."""
+        """Lock the folder for one `mailrelay up`; the kernel releases it when the process ends."""
         with _explaining(self.path):
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -108,7 +108,7 @@ class DataFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise FolderUnusable(
-                    f"{self.path} is in use by another `mailrelay up`; stop that one, or name"
+                    f"{self.path} is in use by another `mailrelay up`; stop that one, or choose"
                     " another folder with --data."
                 ) from None
             yield
@@ -130,9 +130,9 @@ class DataFolder:
         return False
 
     def write(self, name: str, content: bytes) -> bool:
-        """Replace a file as a whole, durably, 0600; False where it already says just that.
+        """Replace a file atomically and durably, 0600; False if it is unchanged.
 
-        After a power cut the file holds either the old or the new content, never a part.
+        After a power failure the file has either the old or the new content.
         """
         target = self.path / name
         with _explaining(self.path):
@@ -155,12 +155,14 @@ class DataFolder:
         return True
 
     def remove(self, name: str) -> None:
-        """Remove a file that may be gone already."""
+        """Remove a file if it exists."""
         with _explaining(self.path):
             (self.path / name).unlink(missing_ok=True)
 
     def read_json(self, name: str) -> Json | None:
-        """A JSON object of ours; None where there is none. FolderUnusable where it is damaged."""
+        """A JSON object; None if the file does not exist. Raises FolderUnusable if it is
+        damaged.
+        """
         with _explaining(self.path):
             try:
                 value = json.loads((self.path / name).read_bytes())
@@ -168,28 +170,28 @@ class DataFolder:
                 return None
             except ValueError as error:
                 raise FolderUnusable(
-                    f"{self.path / name} is damaged ({error}); put it back from a backup, or remove"
+                    f"{self.path / name} is damaged ({error}); restore it from a backup, or remove"
                     " it to have its content re-created."
                 ) from None
         return value if isinstance(value, dict) else None
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> bool:
-        """Replace a JSON file; False where it already says just that."""
+        """Replace a JSON file; False if it is unchanged."""
         return self.write(name, _as_json(value))
 
     def secrets(self) -> tuple[Json, ...]:
-        """All minted Secrets, as Kubernetes objects."""
+        """All generated Secrets, as Kubernetes objects."""
         found = sorted((self.path / "secrets").glob("*/*.json"))
         kept = (self.read_json(str(path.relative_to(self.path))) for path in found)
         return tuple(secret for secret in kept if secret is not None)
 
     def keep_secret(self, secret: Mapping[str, Any]) -> bool:
-        """Keep a Secret that was minted; False where it is there already, just so."""
+        """Store a generated Secret; False if it is unchanged."""
         metadata = secret["metadata"]
         return self.write_json(f"secrets/{metadata['namespace']}/{metadata['name']}.json", secret)
 
     def _make_private(self, path: Path) -> None:
-        """Make a folder below ours, and those above it, 0700; `mkdir(parents=True)` would not."""
+        """Create a subfolder and its parents with mode 0700, unlike `mkdir(parents=True)`."""
         for missing in reversed([one for one in (path, *path.parents) if not one.exists()]):
             missing.mkdir(mode=0o700, exist_ok=True)
 
@@ -201,7 +203,7 @@ class DataFolder:
         if not isinstance(schema, int) or schema > SCHEMA:
             raise FolderUnusable(
                 f"{self.path} was written by a newer mailrelay (schema {schema}, this one reads up"
-                f" to {SCHEMA}); update mailrelay, or name another folder with --data."
+                f" to {SCHEMA}); upgrade mailrelay, or choose another folder with --data."
             )
         return str(mark.get("relay", ""))
 
@@ -220,18 +222,18 @@ def _sync_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def _explaining(path: Path) -> Iterator[None]:
-    """Make a sentence of what the file system says."""
+    """Turn errors of the file system into sentences."""
     try:
         yield
     except OSError as error:
         where = error.filename or path
         match error.errno:
             case errno.ENOSPC | errno.EDQUOT:
-                advice = "no space is left there; make room, or name another folder with --data."
+                advice = "no space left; free some, or choose another folder with --data."
             case errno.EACCES | errno.EPERM | errno.EROFS:
-                advice = "permission denied; correct owner and mode, or name another with --data."
+                advice = "permission denied; correct owner and mode, or choose another with --data."
             case errno.ENOTDIR | errno.EEXIST:
-                advice = "that is a file, not a folder; name a folder with --data."
+                advice = "not a folder but a file; choose a folder with --data."
             case _:
-                advice = f"{error.strerror}; name another folder with --data."
+                advice = f"{error.strerror}; choose another folder with --data."
         raise FolderUnusable(f"{where}: {advice}") from error

@@ -1,5 +1,5 @@
-"""Which data folder a command means: the one that was named, the only one that there is, or the
-only one in which a relay runs.
+"""Chooses the data folder of a command: the one given, the only one, or the only one with a
+running relay.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from mailrelay_operator.cli.folder import MARK, DataFolder, FolderUnusable, defa
 
 
 def folder_of_relay(data: Path | None, namespace: str, name: str) -> DataFolder:
-    """The folder of a relay, made where it is missing; FolderUnusable."""
+    """The folder of a relay, created if missing; raises FolderUnusable."""
     path = data or default_folder(namespace, name, environ=os.environ, home=Path.home())
     return DataFolder.create(path, relay=f"{namespace}/{name}")
 
 
 def find_folder(data: Path | None) -> DataFolder:
-    """The folder that was named, or the default one that is meant; FolderUnusable."""
+    """The folder given, or the default one; raises FolderUnusable."""
     return DataFolder.find(data or _default())
 
 
@@ -28,20 +28,19 @@ def _default() -> Path:
 
 
 def choose(root: Path, found: Sequence[Path]) -> Path:
-    """Of the data folders below `root` the only one, or the only one in which a relay runs."""
+    """The only data folder below `root`, or the only one with a running relay."""
     if len(found) == 1:
         return found[0]
     if not found:
         raise FolderUnusable(
-            f"{root} holds no data folder: start a relay with `mailrelay up FILE...`, or name its"
+            f"{root} contains no data folder: start a relay with `mailrelay up FILE...`, or give"
+            f" its"
             " folder with --data."
         )
     running = [path for path in found if DataFolder(path, relay="").is_locked()]
     if len(running) == 1:
         return running[0]
     raise FolderUnusable(
-        f"{root} holds {len(found)} data folders, and a relay runs in"
-        f" {len(running) or 'none'} of them; choose one with --data: "
-        + ", ".join(str(path) for path in found)
-        + "."
+        f"{root} contains {len(found)} data folders, {len(running) or 'none'} with a running"
+        f" relay; choose one with --data: " + ", ".join(str(path) for path in found) + "."
     )

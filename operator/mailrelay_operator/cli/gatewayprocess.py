@@ -1,7 +1,6 @@
-"""The gateway as a child process: start it, follow its log, see it ready, stop it.
+"""The gateway as a child process: start it, follow its log, wait until it is ready, stop it.
 
-Only the process lives here. Its configuration is written by `standalone`, its exit codes are its
-own and are passed on.
+`standalone` writes its configuration; its exit codes are passed on.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ from pathlib import Path
 from mailrelay_operator.cli.admin import Admin
 from mailrelay_operator.cli.terminal import LineSplitter
 
-#: Seconds between two looks whether it is ready: a person waits.
+#: Seconds between two polls for readiness.
 READY_POLL = 0.05
-#: Seconds after which we say that it takes long (a large queue is being read).
+#: Seconds after which the user is told that it takes long (reading a large queue).
 READY_PATIENCE = 20.0
-#: Seconds after SIGTERM that the gateway may take: its own grace period, and some.
+#: Seconds after SIGTERM that the gateway may take: its grace period plus a margin.
 STOP_PATIENCE = 130.0
-#: Octets read from its log at once.
+#: Octets per read of its log.
 READ_OCTETS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """How the gateway is started."""
+    """The command line of the gateway."""
 
     config: Path
     spool: Path
     bind: str
     admin: Admin
     tokens: Path | None = None
-    log_to_stdout: bool = False  # its own lines, past us
+    log_to_stdout: bool = False  # its log goes directly to stdout
 
     def arguments(self) -> list[str]:
         """The arguments of `python -m mailrelay_gateway`."""
@@ -48,37 +47,38 @@ class Command:
             *("--bind", self.bind),
             *("--admin", f"{host}:{self.admin.port}"),
             "--require-config",
-            # Accepting for some seconds more is for clusters, where clients learn late.
+            # The delay before it stops accepting is for clusters, where endpoints update late.
             *("--accept-for", "0"),
             *(("--tokens", str(self.tokens)) if self.tokens is not None else ()),
         ]
 
 
 def why_ended(code: int) -> str:
-    """A sentence on an end that nobody here asked for; "" where the gateway said why itself."""
+    """A sentence about an unrequested end; "" if the gateway itself said why."""
     if code == 128 + signal.SIGKILL:
         return (
-            "The gateway was killed (SIGKILL): by somebody, or by the kernel for lack of memory"
-            " (`dmesg` tells)."
+            "The gateway was killed (SIGKILL), by a user or by the kernel's OOM killer (see"
+            " `dmesg`)."
         )
     if code > 128:
         with contextlib.suppress(ValueError):
-            return f"The gateway was ended by a signal ({signal.Signals(code - 128).name})."
+            return f"The gateway was terminated by a signal ({signal.Signals(code - 128).name})."
     if code == 0:
-        return "The gateway was stopped by a signal that came from elsewhere."
+        return "The gateway was stopped by a signal from another process."
     return ""
 
 
 class GatewayProcess:
-    """One running gateway. Make it with `start`."""
+    """A running gateway; created by `start`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        """Wrap a process that was just started."""
+        """Wrap a process that has just been started."""
         self._process = process
 
     @classmethod
     async def start(cls, command: Command) -> GatewayProcess:
-        """Start the gateway in a process group of its own: a Ctrl-C reaches us, and we stop it."""
+        """Start the gateway in its own process group: Ctrl-C reaches only `mailrelay up`, which
+        stops it."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "mailrelay_operator.cli.child"),
@@ -91,7 +91,7 @@ class GatewayProcess:
         return cls(process)
 
     async def follow_log(self, take: Callable[[list[bytes]], None]) -> None:
-        """Hand over its log, in whole lines, until the log ends."""
+        """Pass on its log in whole lines until the log ends."""
         stream = self._process.stdout
         if stream is None:
             return
@@ -101,7 +101,7 @@ class GatewayProcess:
         splitter.close()
 
     async def until_ready(self, admin: Admin, digest: str) -> bool:
-        """Wait until it takes mail; False when it ended, or takes longer than a person waits."""
+        """Wait until it accepts mail; False if it ended or takes too long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_PATIENCE):
                 while self._process.returncode is None:
@@ -111,7 +111,8 @@ class GatewayProcess:
         return False
 
     async def wait(self) -> int:
-        """Its exit code when it has ended; ended by a signal, 128 and the signal, as shells do."""
+        """Its exit code when it has ended; 128 plus the signal's number after a signal, as in
+        shells."""
         code = await self._process.wait()
         return code if code >= 0 else 128 - code
 
@@ -120,7 +121,8 @@ class GatewayProcess:
         self._send(signal.SIGHUP)
 
     async def stop(self, hurry: Awaitable[object]) -> int:
-        """Let it drain and end, at once when `hurry` is done or its time is over; the exit code."""
+        """Let it drain and end, or kill it when `hurry` is done or the time is over; its exit
+        code."""
         self._send(signal.SIGTERM)
         ended = asyncio.ensure_future(self.wait())
         hurried = asyncio.ensure_future(hurry)

@@ -1,6 +1,6 @@
-"""What `mailrelay up` tells a newcomer: where to send, as whom, what to type, where to look.
+"""The text that `mailrelay up` prints: listeners, logins, and commands to copy.
 
-Pure: an Endpoint in, text out. Every command in it can be copied and run as it stands.
+Pure: an Endpoint in, text out. Every command in it can be copied and run unchanged.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Iterable, Sequence
 from mailrelay_gateway.contract.documents import AuthenticationMode, TlsMode
 from mailrelay_operator.cli.endpoint import FILE, Endpoint, Listener, Login
 
-#: A recipient that is nobody's (RFC 2606), for relays that send nothing out.
+#: A reserved recipient (RFC 2606), for relays that only capture mail.
 NOBODY = "someone@example.net"
 YOURSELF = "YOU@YOUR.DOMAIN"
 _TLS = {
     TlsMode.NONE: "no TLS",
     TlsMode.START_TLS: "STARTTLS",
-    TlsMode.IMPLICIT: "TLS from the start",
+    TlsMode.IMPLICIT: "implicit TLS",
 }
-#: More logins than this are not listed; they are in the data folder.
+#: Maximum number of logins listed; all are in the data folder.
 MAX_LISTED = 10
 
 
 def hint_text(
     endpoint: Endpoint, *, data: str, ca_file: str, program: Sequence[str], show_secrets: bool
 ) -> str:
-    """The whole text; `data` is the data folder. Without `show_secrets` (no person reads it, but a
-    log does) the file that holds them is named instead."""
+    """The whole text; `data` is the data folder. Without `show_secrets` (when stdout is not a
+    terminal) it names the file with the secrets instead."""
     recipient = NOBODY if endpoint.sends_nothing_out else YOURSELF
     kept = "" if show_secrets else f"(in {data}/{FILE})"
     rows = [("Submit to", _listener_text(listener)) for listener in endpoint.listeners]
@@ -40,11 +40,11 @@ def hint_text(
     rows.append(("Admin", f"{endpoint.admin.url} (/metrics, /livez, /readyz)"))
     if endpoint.admin_token:
         rows.append(("Admin token", kept or endpoint.admin_token))
-    lines = [f"MailRelay {endpoint.relay} runs on this machine. Ctrl-C stops it.", ""]
+    lines = [f"MailRelay {endpoint.relay} is running on this machine. Ctrl-C stops it.", ""]
     lines += _table(rows)
     commands = [*_commands(endpoint, data, ca_file, program, recipient)]
     if not show_secrets:
-        commands = commands[:1]  # the others hold the password
+        commands = commands[:1]  # the others contain the password
     any_of = " (any of these)" if len(commands) > 1 else ""
     lines += ["", f"Send a message{any_of}:", ""]
     lines += [f"  {line}" for line in commands]
@@ -61,8 +61,7 @@ def swaks_line(listener: Listener, login: Login | None, *, ca_file: str, recipie
             words += ["--tls-verify", "--tls-ca-path", ca_file]
     if login is not None:
         words += ["--auth", "PLAIN", "--auth-user", login.username]
-        # swaks takes a value that begins with a hyphen for an option, however it is written;
-        # without one it asks.
+        # swaks takes a value that begins with a hyphen for an option; without one it prompts.
         if not login.password.startswith("-"):
             words += ["--auth-password", login.password]
     words += ["--from", sender_address(login), "--to", recipient]
@@ -91,13 +90,13 @@ def curl_line(listener: Listener, login: Login | None, *, ca_file: str, recipien
 
 
 def inbox_line(program: Sequence[str], data: str, number: int | None = None) -> str:
-    """The command that shows what was captured: all of it, or one message."""
+    """The command that shows the captured messages, or one of them."""
     what = ["list"] if number is None else ["show", str(number)]
     return shlex.join([*program, "inbox", *what, "--data", data])
 
 
 def sender_address(login: Login | None) -> str:
-    """An address that this login may send from."""
+    """An address that the login may send from."""
     pattern = next(iter(login.addresses), "*") if login is not None else "*"
     if pattern == "*":
         return "test@example.com"
@@ -110,7 +109,7 @@ def _listener_text(listener: Listener) -> str:
 
 
 def _login_rows(login: Login, kept: str) -> list[tuple[str, str]]:
-    password = (kept or login.password) if login.password else "(in the Secret that you brought)"
+    password = (kept or login.password) if login.password else "(in your existing Secret)"
     owner = f"MailSender {login.sender}, sends from {', '.join(login.addresses)}"
     return [("User", f"{login.username}   ({owner})"), ("Password", password)]
 
@@ -125,7 +124,7 @@ def _commands(
         if login is not None or listener.authentication is AuthenticationMode.NONE
     ]
     if not listeners:
-        yield "(no MailSender whose password we know: add one, as examples/1-sandbox.yaml does)"
+        yield "(no MailSender with a generated password: add one as in examples/1-sandbox.yaml)"
         return
     listener = listeners[0]
     used = login if listener.authentication is AuthenticationMode.REQUIRED else None
@@ -139,7 +138,7 @@ def _commands(
 
 def _where_to_look(endpoint: Endpoint, data: str, program: Sequence[str]) -> Iterable[str]:
     if endpoint.has_sandbox:
-        everything = "Nothing leaves: captured" if endpoint.sends_nothing_out else "Captured"
+        everything = "No mail is sent out. Captured" if endpoint.sends_nothing_out else "Captured"
         yield f"{everything} mail, newest first:"
         yield ""
         yield f"  {inbox_line(program, data)}"

@@ -1,6 +1,6 @@
-"""`mailrelay inbox`: the mail that a sandbox upstream captured, as a list or one message.
+"""`mailrelay inbox`: lists or shows the mail that a sandbox upstream captured.
 
-Only showing lives here; the gateway keeps the mail.
+The gateway stores the mail; this only shows it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mailrelay_operator.cli.folders import find_folder
 from mailrelay_operator.cli.loglines import cut, printable
 from mailrelay_operator.cli.stop import NotAccepted, NotUsable
 
-#: The gateway lists at most so many at once.
+#: The gateway's limit for one list.
 MAX_LISTED = 1000
-#: Columns are cut here, so that a message is one line on a terminal.
+#: Widths of columns, so that a message is one line on a terminal.
 WIDTHS = {"ID": 6, "RECEIVED": 19, "FROM": 30, "TO": 30, "SIZE": 8}
-#: Shown above the text, in this order.
+#: Header fields shown above the text, in this order.
 FIELDS = ("From", "To", "Cc", "Subject", "Date", "Message-ID")
 
 _data = click.option(
@@ -45,13 +45,13 @@ def inbox() -> None:
     type=click.IntRange(1, MAX_LISTED),
     default=20,
     show_default=True,
-    help="Messages to list, newest first.",
+    help="Number of messages to list.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one message per line.")
 def list_(data: Path | None, limit: int, as_json: bool) -> None:
     """List captured messages, newest first.
 
-    Exit code 0: the gateway answered. 1: it did not. 4: there is no such data folder.
+    Exit code 0: success. 1: the gateway did not answer. 4: there is no such data folder.
     """
     endpoint = read_endpoint(find_folder(data))
     try:
@@ -71,14 +71,14 @@ def list_(data: Path | None, limit: int, as_json: bool) -> None:
 @inbox.command()
 @_data
 @click.argument("id_", metavar="ID", default="latest")
-@click.option("--raw", is_flag=True, help="Print the message octet for octet.")
+@click.option("--raw", is_flag=True, help="Print the raw message.")
 def show(data: Path | None, id_: str, raw: bool) -> None:
     """Show one captured message: its envelope, header and text.
 
     ID is the number in `mailrelay inbox list`, a queue id, or `latest` (the default).
 
-    Exit code 0: shown. 1: there is no such message, or no gateway answers. 4: there is no such
-    data folder.
+    Exit code 0: success. 1: there is no such message, or the gateway did not answer. 4: there is
+    no such data folder.
     """
     endpoint = read_endpoint(find_folder(data))
     try:
@@ -110,7 +110,7 @@ def table(messages: Iterable[Mapping[str, Any]], *, zone: tzinfo | None = None) 
 
 
 def page(message: Mapping[str, Any], *, zone: tzinfo | None = None) -> Iterator[str]:
-    """A message as a person reads it: envelope, the usual header fields, text."""
+    """A message as text: envelope, the usual header fields, body."""
     sender = "/".join(str(message.get(key) or "") for key in ("namespace", "sender"))
     yield f"Queue id: {printable(str(message.get('queue_id', '')))}"
     yield f"Received: {local(str(message.get('received_at', '')), zone=zone)}"
@@ -149,10 +149,12 @@ def _find(endpoint: Endpoint, wanted: str) -> int:
             return int(message["id"])
     if len(wanted) == 26:  # a queue id
         raise NotAccepted(f"No captured message has the queue id {printable(wanted)}.")
-    raise NotUsable(f"{printable(wanted)}: ID is a number of `mailrelay inbox list`, or latest.")
+    raise NotUsable(
+        f"{printable(wanted)}: ID must be a number from `mailrelay inbox list`, or latest."
+    )
 
 
 def _nothing(endpoint: Endpoint) -> str:
     if endpoint.has_sandbox:
-        return "No message was captured yet."
+        return "No message has been captured yet."
     return f"MailRelay {endpoint.relay} has no sandbox upstream, so nothing is captured."

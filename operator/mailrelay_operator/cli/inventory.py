@@ -1,7 +1,7 @@
-"""What the files hold, as the objects that a cluster would hold: checked, named once, with UIDs.
+"""The objects in the files, as a cluster would store them: validated, unique, with UIDs.
 
-Here documents become objects, and nothing is decided about them: that is the plan's part. Objects
-stay manifests (dictionaries), because the plan reads the same from a cluster.
+Turns documents into objects; the plan decides about them. Objects stay manifests (dictionaries),
+as the plan reads them from a cluster.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mailrelay_operator.plan.verdicts import Complaint
 Key = tuple[str, str]  # namespace, name
 Place = tuple[str, Key]  # kind, namespace and name
 
-#: The UIDs of objects from files: the same for the same name at every start.
+#: The UIDs of objects from files: derived from the name, so the same at every start.
 _UIDS = uuid.uuid5(uuid.NAMESPACE_URL, "mailrelay.dev/standalone")
 #: RFC 1123 subdomain, as Kubernetes names objects.
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """Objects by namespace and name; `documents` remembers where each was written."""
+    """Objects by namespace and name; `documents` has their places in the files."""
 
     relays: Mapping[Key, Manifest] = field(default_factory=dict)
     senders: Mapping[Key, Manifest] = field(default_factory=dict)
@@ -46,11 +46,11 @@ class Inventory:
     config_maps: Mapping[Key, Manifest] = field(default_factory=dict)
     namespaces: Mapping[str, Manifest] = field(default_factory=dict)
     documents: Mapping[Place, Document] = field(default_factory=dict)
-    models: Mapping[Place, Resource] = field(default_factory=dict)  # of our own kinds
-    ignored: tuple[str, ...] = ()  # subjects of kinds that mean nothing here
+    models: Mapping[Place, Resource] = field(default_factory=dict)  # of mailrelay's kinds
+    ignored: tuple[str, ...] = ()  # subjects of kinds that are not used
 
     def namespace(self, name: str) -> Manifest:
-        """The Namespace; one that is in no file exists and has no labels."""
+        """The Namespace; one that is in no file counts as existing without labels."""
         return self.namespaces.get(name) or {
             "apiVersion": "v1",
             "kind": "Namespace",
@@ -60,8 +60,8 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sorted:
-    """What documents come to: the objects that can be used, everything that is wrong with the
-    others, and those others by kind and name, where they have one."""
+    """The valid objects, all problems of the invalid ones, and those by kind and name, if they
+    have one."""
 
     inventory: Inventory
     problems: tuple[FileProblem, ...] = ()
@@ -70,7 +70,7 @@ class Sorted:
 
 
 def take_inventory(documents: Iterable[Document]) -> Inventory:
-    """Sort the documents by kind. FilesUnusable names everything that is wrong with any of them."""
+    """Sort the documents by kind; raises FilesUnusable with all problems."""
     found = sort_documents(documents)
     if found.problems:
         raise FilesUnusable(found.problems)
@@ -78,7 +78,7 @@ def take_inventory(documents: Iterable[Document]) -> Inventory:
 
 
 def sort_documents(documents: Iterable[Document]) -> Sorted:
-    """Sort the documents by kind, those aside that cannot be used."""
+    """Sort the documents by kind, invalid ones separately."""
     found: dict[str, dict[Key, Manifest]] = {kind: {} for kind in (*KINDS, *_CORE)}
     places: dict[Place, Document] = {}
     models: dict[Place, Resource] = {}
@@ -100,8 +100,8 @@ def sort_documents(documents: Iterable[Document]) -> Sorted:
             first = places[kind, key]
             wrong = [
                 document.problem(
-                    f"{document.subject} is also in {shown_name(first.file)}:{first.line_of('')};"
-                    " remove one of the two.",
+                    f"{document.subject} is also in {shown_name(first.file)}:{first.line_of('')}:"
+                    " remove one of them.",
                     "metadata.name",
                 )
             ]
@@ -130,35 +130,33 @@ def sort_documents(documents: Iterable[Document]) -> Sorted:
 
 
 def choose_relay(inventory: Inventory, wanted: str | None) -> Key:
-    """The MailRelay to run: `wanted` (`NS/NAME`, or a name that is there once), or the only one.
+    """The MailRelay to run: `wanted` (`NS/NAME`, or an unambiguous name), or the only one.
 
-    ValueError says what to add.
+    Raises ValueError with what to do.
     """
     relays = [f"{namespace}/{name}" for namespace, name in sorted(inventory.relays)]
     if not relays:
-        raise ValueError("The files hold no MailRelay; add one, as examples/1-sandbox.yaml does.")
+        raise ValueError("The files contain no MailRelay; add one as in examples/1-sandbox.yaml.")
     if wanted is None:
         if len(relays) > 1:
             raise ValueError(
-                f"The files hold {len(relays)} MailRelays ({', '.join(relays)}), and one gateway"
-                f" runs one: choose it with --relay, such as --relay {relays[0]}."
+                f"The files contain {len(relays)} MailRelays ({', '.join(relays)}), but one gateway"
+                f" runs only one: choose it with --relay, such as --relay {relays[0]}."
             )
         return next(iter(inventory.relays))
     matching = [key for key in inventory.relays if wanted in ("/".join(key), key[1])]
     if len(matching) != 1:
-        raise ValueError(
-            f"--relay {wanted}: the files hold {', '.join(relays)}; name one of these."
-        )
+        raise ValueError(f"--relay {wanted}: not in the files; choose one of {', '.join(relays)}.")
     return matching[0]
 
 
 def _is_known(document: Document) -> bool:
-    """Whether it is of a kind that means something here, or should be."""
+    """Whether it is of a kind that is used, or looks like one."""
     return document.group == GROUP or (document.kind in _CORE and document.api_version == "v1")
 
 
 def _find_stray(document: Document) -> FileProblem | None:
-    """What is wrong with apiVersion or kind, where one of ours was meant."""
+    """What is wrong with apiVersion or kind, if one of the used kinds was meant."""
     kind, version = document.kind, document.api_version
     if not kind or not version:
         missing = [name for name, text in (("apiVersion", version), ("kind", kind)) if not text]
@@ -167,10 +165,10 @@ def _find_stray(document: Document) -> FileProblem | None:
     if document.group == GROUP:
         return None
     if kind in KINDS:
-        return document.problem(f"{kind} is a kind of {API_VERSION}.", "apiVersion", value=version)
+        return document.problem(f"must be {API_VERSION} for {kind}.", "apiVersion", value=version)
     if kind in _CORE and version != "v1" and "." not in document.group:
-        # With a domain it is another program's kind of that name.
-        return document.problem(f"{kind} is a kind of v1.", "apiVersion", value=version)
+        # With a domain it is another API's kind of that name.
+        return document.problem(f"must be v1 for {kind}.", "apiVersion", value=version)
     if closest(document.group, (GROUP,)) and closest(kind, KINDS):
         return document.problem(f"Did you mean {API_VERSION}?", "apiVersion", value=version)
     return None
@@ -233,7 +231,7 @@ def _find_text_problems(document: Document, part: str) -> Iterator[FileProblem]:
     for key, value in values.items():
         if not isinstance(value, str):
             yield document.problem(
-                f"must be a string, and YAML reads {_WORDS.get(type(value), 'an object')};"
+                f"must be a string, but YAML reads {_WORDS.get(type(value), 'an object')}:"
                 " put it in quotes.",
                 f"{part}.{key}",
             )
@@ -248,18 +246,18 @@ def _find_base64_problems(document: Document, part: str) -> Iterator[FileProblem
         try:
             base64.b64decode("".join(str(value).split()), validate=True)
         except (binascii.Error, ValueError):
-            advice = "; plain text goes into stringData." if document.kind == "Secret" else "."
+            advice = "; put plain text into stringData." if document.kind == "Secret" else "."
             yield document.problem(f"is not base64{advice}", f"{part}.{key}")
 
 
 def relay_of(manifest: Manifest) -> Key:
-    """The MailRelay that a MailSender or MailDomain names."""
+    """The MailRelay that a MailSender or MailDomain refers to."""
     reference = manifest["spec"]["relayRef"]
     return reference.get("namespace") or namespace_of(manifest), reference["name"]
 
 
 def place_of(complaint: Complaint, inventory: Inventory) -> FileProblem:
-    """A trouble of the plan, with its file and line."""
+    """A complaint of the plan with its file and line."""
     key = complaint.namespace, complaint.name
     document = inventory.documents.get((complaint.kind, key))
     if document is None:
@@ -283,7 +281,7 @@ _CORE = {
 
 
 def _as_object(document: Document) -> Manifest:
-    """The document with the metadata that an API server would have added."""
+    """The document with the metadata that an API server adds."""
     body = {key: value for key, value in document.body.items() if key != "status"}
     metadata = {"labels": {}, **{k: v for k, v in body["metadata"].items() if v is not None}}
     if document.kind != "Namespace":

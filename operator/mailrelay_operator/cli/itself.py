@@ -1,4 +1,4 @@
-"""How this program was called, so that the commands that it prints run as they stand."""
+"""How this program was called, so that the commands that it prints can be run unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def program() -> tuple[str, ...]:
-    """`mailrelay` where a shell finds just this one by its name, else its path."""
+    """`mailrelay` if that is this program in the shell's PATH, otherwise its path."""
     called = Path(sys.argv[0])
     if called.name == "kubectl-mailrelay":
         return ("kubectl", "mailrelay")

@@ -1,6 +1,6 @@
-"""The gateway's JSON log as short lines for a person. Pure: octets in, text out.
+"""Formats the gateway's JSON log as short lines of text. Pure: octets in, text out.
 
-A line that is no JSON object (a warning of a library) is shown as it is.
+A line that is not a JSON object (a library's warning) is shown unchanged.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 from mailrelay_gateway.contract.moments import parse_rfc3339
 
-#: A terminal line is not made longer than this by one value.
+#: Maximum length of one value in a line.
 MAX_VALUE = 200
-#: What an upstream says when all is well is cut here: some providers send a paragraph.
+#: Maximum length of a positive reply: some providers send a paragraph.
 MAX_THANKS = 60
-# Shown first and without their names.
+# Shown first and without keys.
 _LEADING = ("time", "level", "event", "queue_id")
-# Left to the JSON log: nobody reads them on a terminal.
+# Shown only in the JSON log.
 _LEFT_OUT = (
     "connect_seconds",
     "digest",
@@ -50,7 +50,7 @@ def humanize(line: bytes, *, zone: tzinfo | None = None) -> str:
     return " ".join(part for part in parts if part)
 
 
-# --- what happens to every message: one short line each; the rest is in the JSON log
+# --- the events of every message: one short line each; the rest is in the JSON log
 
 
 def _accepted(record: Mapping[str, Any]) -> Iterator[str]:
@@ -80,7 +80,7 @@ def _refused(record: Mapping[str, Any]) -> Iterator[str]:
     yield "refused"
     yield f"at {_text(record, 'stage').upper()}"
     yield f"from {_text(record, 'client')}:"
-    # A reply ends in the reason word.
+    # A reply ends with the reason.
     if "reply" in record:
         yield _text(record, "reply")
     else:
@@ -115,7 +115,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters made visible: a log line must not steer a terminal."""
+    """The text with control characters escaped: a log line must not control the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -133,7 +133,7 @@ def _pairs(record: Mapping[str, Any]) -> list[str]:
         if key in _LEADING + _LEFT_OUT or value in (None, "", [], {}):
             continue
         if key == "recipient_count" and isinstance(recipients, list) and len(recipients) == value:
-            continue  # they are all there to see
+            continue  # all are shown already
         pairs.append(f"{key}={_value(value)}")
     return pairs
 

@@ -1,4 +1,4 @@
-"""The program `mailrelay` (and `kubectl mailrelay`): its commands, and how errors are shown."""
+"""The program `mailrelay` (and `kubectl mailrelay`): its commands, and its error handling."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mailrelay_operator.cli.documents import FilesUnusable
 from mailrelay_operator.cli.folder import FolderUnusable
 from mailrelay_operator.cli.stop import BadFiles, FolderTrouble
 
-#: Each is a module of its name: only the one that is called is loaded, and `send` starts at once.
+#: Each is a module of that name; only the one called is imported, for a fast start.
 _COMMANDS = ("up", "check", "render", "send", "inbox", "status", "queue")
 
 
 class _Program(click.Group):
-    """Loads commands when they are asked for; makes sentences and codes of what they raise."""
+    """Loads commands on demand; turns their exceptions into messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -29,7 +29,7 @@ class _Program(click.Group):
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in _COMMANDS:
             close = difflib.get_close_matches(name, _COMMANDS, n=1)
-            known = f"Did you mean {close[0]}?" if close else f"Known are {', '.join(_COMMANDS)}."
+            known = f"Did you mean {close[0]}?" if close else f"Commands: {', '.join(_COMMANDS)}."
             ctx.fail(f"No such command {name!r}. {known}")
         return super().resolve_command(ctx, args)
 
@@ -48,7 +48,7 @@ class _Program(click.Group):
         except FolderUnusable as error:
             raise FolderTrouble(str(error)) from None
         except BrokenPipeError:
-            raise  # click ends quietly: whoever read from us has enough
+            raise  # click exits silently: the reader has closed the pipe
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise FolderTrouble(f"{where}{error.strerror or error}.") from None
@@ -57,5 +57,5 @@ class _Program(click.Group):
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mailrelay", message="%(prog)s %(version)s")
 def main() -> None:
-    """mailrelay, an outbound mail gateway: run a relay on this machine, or check what a cluster
-    would run."""
+    """mailrelay, an outbound mail gateway: run a relay on this machine, or check manifests for a
+    cluster."""

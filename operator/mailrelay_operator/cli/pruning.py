@@ -1,9 +1,9 @@
-"""Pure. What is left of a resource without the fields that are wrong, so that the rest of it can be
-checked in the same run.
+"""Pure. Removes invalid fields from a resource, so that the rest of it can be checked in the same
+run.
 
-What is left is never run and never shown: it only stands in where other objects refer to this one.
-Parts that decide about others (who is admitted, where tenants log in) are replaced as a whole by
-ones that suit everybody, since half of them would accuse others wrongly.
+The rest is never run or shown: it is used only to check references to the object. Parts that affect
+other objects (who is admitted, where tenants log in) are replaced as a whole by permissive ones,
+since a partial one would cause false problems elsewhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mailrelay_operator.api.unsupported import unsupported_fields
 from mailrelay_operator.cli.documents import STEP
 from mailrelay_operator.plan.objects import Manifest
 
-#: Each round removes at least one field; nobody has more mistakes in one object.
+#: Each round removes at least one field; a bound on the mistakes in one object.
 MAX_ROUNDS = 100
 _SUITS_EVERYBODY: dict[str, Any] = {
     "spec.allowedSenders": [{"name": "all", "namespaces": {"from": "All"}, "addresses": ["*"]}],
@@ -31,8 +31,7 @@ _SANDBOX = [{"name": "capture", "sandbox": {}}]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rest:
-    """What is left, if that is still an object; and what else is wrong that could not be seen
-    while there were worse mistakes."""
+    """The remaining object, if any, and further problems that were hidden by the first ones."""
 
     body: Manifest | None
     problems: tuple[Problem, ...] = ()
@@ -40,7 +39,7 @@ class Rest:
 
 
 def pruned(manifest: Manifest, paths: Iterable[str] = ()) -> Rest:
-    """The object without these fields and without all that is wrong or not supported."""
+    """The object without these fields and without everything invalid or unsupported."""
     body: Manifest = copy.deepcopy(dict(manifest))
     removed = list(paths)
     problems: list[Problem] = []
@@ -66,15 +65,15 @@ def pruned(manifest: Manifest, paths: Iterable[str] = ()) -> Rest:
 
 
 def _concerns(path: str, removed: Collection[str]) -> bool:
-    """Whether a problem at `path` may come of what was removed: a rule looks at all of its struct,
-    and is shown at the struct or at one of its fields."""
+    """Whether a problem at `path` may be caused by a removal: a rule concerns a whole struct, and
+    is reported at the struct or one of its fields."""
     struct = path.rpartition(".")[0]
     return any(one == struct or one.startswith((f"{struct}.", f"{struct}[")) for one in removed)
 
 
 def _remove(body: Manifest, path: str) -> bool:
-    """Remove the field at this path, or what holds it where it is missing itself; whether there
-    was anything to remove."""
+    """Remove the field at this path, or its parent if the field is missing; whether there was
+    anything to remove."""
     spec = body.get("spec")
     if not isinstance(spec, dict) or not path.startswith("spec."):
         return False
@@ -95,8 +94,8 @@ def _remove(body: Manifest, path: str) -> bool:
 
 
 def _delete(body: Manifest, path: str) -> bool:
-    """Delete the deepest thing on the path that exists: the field, else the entry of a list or the
-    object that lacks it; never the spec itself."""
+    """Delete the deepest existing node of the path: the field, or the list entry or object that
+    lacks it; never the spec itself."""
     at: Any = body
     deepest: tuple[Any, Any] | None = None
     for name, label in STEP.findall(path):

@@ -1,4 +1,4 @@
-"""`mailrelay queue`: what a person does with a queue on disk. The gateway's own programs do it."""
+"""`mailrelay queue`: works on a queue on disk, with the gateway's own programs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ def salvage(data: Path) -> None:
     """Recover messages from damaged databases in quarantine.
 
     DATA is the data folder of `mailrelay up`, or a gateway's spool. The gateway may be running; it
-    queues what was recovered at its next start, each message once. Nothing in quarantine is changed
-    or removed.
+    queues the recovered messages at its next start, each once. Nothing in quarantine is changed or
+    removed.
 
-    Exit code 0: all was recovered. 1: something is lost; the output says how much. 4: DATA holds no
-    queue.
+    Exit code 0: everything was recovered. 1: something is lost; the output says how much. 4: DATA
+    contains no queue.
     """
-    # Another program in our place: this one imports nothing of the gateway but its configuration,
-    # and a signal reaches whoever works.
+    # exec: this program may import only the contract of the gateway, and signals reach the worker.
     sys.stdout.flush()
     module = "mailrelay_gateway.queue.disk.salvage"
     os.execv(sys.executable, [sys.executable, "-m", module, str(data)])  # noqa: S606

@@ -1,4 +1,4 @@
-"""From the command line's FILE... to an Inventory: reading and sorting, joined for all commands."""
+"""Reads the command line's FILE... into an Inventory, for all commands."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mailrelay_operator.cli.inventory import Inventory, sort_documents
 def read_inventory(
     files: Sequence[str], *, stdin: str | None = None, note: Callable[[str], None] | None
 ) -> Inventory:
-    """What the files hold; FilesUnusable names everything that is wrong with any of them. `note`
-    is told of kinds that mean nothing here."""
+    """The objects in the files; raises FilesUnusable with all problems. `note` receives a message
+    about kinds that are not used."""
     reading = read_files(files, stdin=stdin)
     found = sort_documents(reading.documents)
     problems = (*reading.problems, *found.problems)
@@ -23,6 +23,6 @@ def read_inventory(
 
 
 def say_ignored(inventory: Inventory, note: Callable[[str], None] | None) -> None:
-    """Name the objects of other kinds, if there are any."""
+    """Name the objects of other kinds, if any."""
     if inventory.ignored and note is not None:
         note(f"Not used here: {', '.join(inventory.ignored)}.")

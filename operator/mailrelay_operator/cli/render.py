@@ -1,6 +1,6 @@
-"""`mailrelay render`: prints what the operator would apply for these files, and mints nothing.
+"""`mailrelay render`: prints what the operator would apply for these files.
 
-The operator's plan with placeholders where it would mint, and every value of a Secret hidden.
+The operator's plan with placeholders for generated values, and with the values of Secrets hidden.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ from mailrelay_operator.plan.verdicts import read_relay
 MINTED = "<minted>"
 REDACTED = "<redacted>"
 UID = "<uid>"
-#: What is no secret in our Secrets.
+#: Keys of the operator's Secrets that are not secret.
 _PLAIN = {SECRET_TYPE_BINDING: {"type", "provider", "host", "port", "username", "tls"}}
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def render(files: tuple[str, ...]) -> None:
-    """Print the Kubernetes objects that the operator would make of these files.
+    """Print the Kubernetes objects that the operator would create from these files.
 
-    Secrets show <minted> and <redacted>. Exit code 0: printed. 2: the files cannot be used, or only
+    Secrets show <minted> and <redacted>. Exit code 0: success. 2: the files are not valid, or only
     in part; stderr says why.
     """
     inventory = read_inventory(files, stdin=read_stdin(files), note=_note)
@@ -68,7 +68,7 @@ def render(files: tuple[str, ...]) -> None:
 
 
 def plan_without_minting(inventory: Inventory, relay: Key, *, now: datetime) -> Together:
-    """The plan for a cluster in which nothing of this relay exists yet and all goes well."""
+    """The plan for a cluster in which no object of this relay exists yet."""
     mine = of_relay(inventory, relay)
     # What the chart would have to allow, it does allow.
     place = Place(token_audiences=_audiences(mine))
@@ -89,7 +89,7 @@ def _audiences(mine: Inventory) -> tuple[str, ...]:
 
 
 def placeholders(asked: Wanted) -> Material:
-    """Stands for all that would be minted."""
+    """Placeholders for everything that would be generated."""
     return Material(
         authority=Authority(certificate=MINTED, key=MINTED) if asked.authority else None,
         admin_token=MINTED if asked.admin_token else "",
@@ -98,7 +98,7 @@ def placeholders(asked: Wanted) -> Material:
 
 
 def shown(plan: Together) -> Iterator[Manifest]:
-    """The objects as they are printed: what is created once, then what is applied."""
+    """The objects to print: first those created once, then those applied."""
     applied = {action.target for action in plan.actions if isinstance(action, Apply)}
     for action in plan.actions:
         if isinstance(action, Create) and action.target not in applied:
@@ -116,7 +116,7 @@ def _placeholder(_uid: str, found: Credentials) -> SenderMaterial:
 
 
 def _hidden(manifest: Manifest, secret: str) -> Manifest:
-    """The object without its secrets, and with a word where a cluster gives a UID."""
+    """The object without its secrets, and with a placeholder for UIDs."""
     result: Manifest = json.loads(json.dumps(manifest))  # a copy of plain values
     result["metadata"].pop("uid", None)
     for owner in result["metadata"].get("ownerReferences") or ():
@@ -133,7 +133,7 @@ def _hidden(manifest: Manifest, secret: str) -> Manifest:
 
 
 def _with_absences(facts: RelayFacts) -> RelayFacts:
-    """The facts, with MISSING for everything that the plan looks for and that no file holds."""
+    """The facts, with MISSING for every object that the plan looks up and no file contains."""
     objects: dict[ObjectKey, Lookup] = dict(facts.objects)
     for key in own_objects(facts.namespace, facts.name):
         objects.setdefault(key, Absence.MISSING)

@@ -1,6 +1,6 @@
-"""`mailrelay send`: submits one test message and says what happened.
+"""`mailrelay send`: submits one test message and reports the result.
 
-Here the command's arguments become a Target and a message; `submission` speaks SMTP.
+Turns the arguments into a Target and a message; `submission` speaks SMTP.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mailrelay_operator.cli.submission import (
     submit,
 )
 
-#: Seconds that we look on after the message was accepted.
+#: Seconds to wait for the delivery after the message was accepted.
 DEFAULT_WAIT = 10.0
 
 
@@ -44,9 +44,9 @@ DEFAULT_WAIT = 10.0
 @click.option("--data", type=click.Path(path_type=Path), help="Data folder of `mailrelay up`.")
 @click.option("--url", help="smtp[s]://USER:PASSWORD@HOST:PORT instead of a data folder.")
 @click.option("--ca", default="", help="PEM file with the CA to trust; with --url.")
-@click.option("--sender", help="MailSender to log in as, NS/NAME; the first one by default.")
-@click.option("--from", "from_", help="Envelope sender; by default an address of the MailSender.")
-@click.option("--to", multiple=True, help="Recipients, separated by commas; may be repeated.")
+@click.option("--sender", help="MailSender to log in as, NS/NAME; default: the first one.")
+@click.option("--from", "from_", help="Envelope sender; default: an address of the MailSender.")
+@click.option("--to", multiple=True, help="Recipients, separated by commas; repeatable.")
 @click.option("--subject", default="Test from mailrelay", show_default=True)
 @click.option("--body", default="", help="Text of the message; - reads standard input.")
 @click.option(
@@ -54,7 +54,7 @@ DEFAULT_WAIT = 10.0
     type=click.FloatRange(0, 3600),
     default=DEFAULT_WAIT,
     show_default=True,
-    help="Seconds to wait for its delivery.",
+    help="Seconds to wait for the delivery.",
 )
 def send(
     data: Path | None,
@@ -67,10 +67,10 @@ def send(
     body: str,
     wait: float,
 ) -> None:
-    """Submit a test message over TLS and AUTH, and say what happened.
+    """Submit a test message over TLS and AUTH, and report the result.
 
-    Exit code 0: the relay accepted it (it is stored durably). 1: it was refused; the reply is
-    shown verbatim. 2: the arguments cannot be used. 4: the data folder cannot be used.
+    Exit code 0: the relay accepted the message and stored it durably. 1: it was refused; the reply
+    is shown verbatim. 2: the arguments are not valid. 4: the data folder is unusable.
     """
     folder = endpoint = None
     login: Login | None = None
@@ -84,10 +84,10 @@ def send(
         except ValueError as error:
             raise NotUsable(f"--ca: {error}.") from None
         if not from_:
-            raise NotUsable("--url: name the sender's address too: --from YOU@YOUR.DOMAIN.")
+            raise NotUsable("--url requires the sender's address: --from YOU@YOUR.DOMAIN.")
     else:
         if ca:
-            raise NotUsable("--ca: is for --url; a data folder has the CA of its relay.")
+            raise NotUsable("--ca is only for --url; a data folder contains the CA of its relay.")
         folder = find_folder(data)
         endpoint = read_endpoint(folder)
         login = _choose_login(endpoint, sender)
@@ -108,15 +108,15 @@ def send(
 
 
 def _choose_login(endpoint: Endpoint, wanted: str | None) -> Login | None:
-    """The login to use; None where a listener takes mail without one."""
+    """The login to use; None if a listener accepts mail without one."""
     known = ", ".join(login.sender for login in endpoint.logins) or "none"
     if wanted is not None:
         matching = [one for one in endpoint.logins if wanted in (one.sender, one.username)]
         if not matching:
-            raise NotUsable(f"--sender {wanted}: there is no such MailSender; known: {known}.")
+            raise NotUsable(f"--sender {wanted}: no such MailSender; known: {known}.")
         if not matching[0].password:
             raise NotUsable(
-                f"--sender {wanted}: its password is in the Secret that you brought, not here; use"
+                f"--sender {wanted}: its password is only in your existing Secret; use"
                 " --url smtp://USER:PASSWORD@HOST:PORT --ca FILE."
             )
         return matching[0]
@@ -126,14 +126,14 @@ def _choose_login(endpoint: Endpoint, wanted: str | None) -> Login | None:
     if any(listener.authentication is AuthenticationMode.NONE for listener in endpoint.listeners):
         return None
     raise NotUsable(
-        f"No MailSender with a minted password (known: {known}); add one as examples/1-sandbox.yaml"
-        " does, or use --url with a password of your own."
+        f"No MailSender with a generated password (known: {known}); add one as in"
+        " examples/1-sandbox.yaml, or use --url with your own password."
     )
 
 
 def _as_it_runs(endpoint: Endpoint) -> Endpoint:
-    """The endpoint with the listeners that serve, at the ports where they do: an edit may have
-    moved one to a port that is taken. As it is written where no gateway answers."""
+    """The endpoint with the listeners and ports that the gateway serves, since an edit may have
+    moved one to a port that is in use. Unchanged if no gateway answers."""
     try:
         running = endpoint.admin.status()
     except AdminUnreachable:
@@ -168,23 +168,23 @@ def _authorities(folder: DataFolder) -> str:
     try:
         return read_authorities(str(folder.ca_file))
     except ValueError as error:
-        raise FolderTrouble(f"{error}; restart `mailrelay up`, which writes it again.") from None
+        raise FolderTrouble(f"{error}; restart `mailrelay up` to write it again.") from None
 
 
 def _addresses(option: str, given: Iterable[str]) -> list[str]:
-    """The addresses of an option, which may name several at once; NotUsable."""
+    """The addresses in an option, separated by commas; raises NotUsable."""
     found = [address for _, address in getaddresses(list(given)) if address]
     for address in found:
         local, at, domain = address.rpartition("@")
         if not at or not local or not domain or len(address.split()) > 1:
-            raise NotUsable(f"{option} {address}: an address is written like {NOBODY}.")
+            raise NotUsable(f"{option} {address}: write an address as in {NOBODY}.")
         if not address.isascii():
             raise NotUsable(
-                f"{option} {address}: an address outside ASCII needs SMTPUTF8, which is not"
-                " supported in this version; a domain can be written as xn--..."
+                f"{option} {address}: a non-ASCII address requires SMTPUTF8, which is not"
+                " supported in this version; write a domain as xn--..."
             )
     if not found:
-        raise NotUsable(f"{option} {', '.join(given)}: an address is written like {NOBODY}.")
+        raise NotUsable(f"{option} {', '.join(given)}: write an address as in {NOBODY}.")
     return found
 
 
@@ -203,13 +203,13 @@ def _choose_listener(endpoint: Endpoint, login: Login | None) -> Listener:
     for listener in endpoint.listeners:
         if login is not None or listener.authentication is AuthenticationMode.NONE:
             return listener
-    raise NotUsable("The relay has no listener for SMTP; add one to `spec.listeners`.")
+    raise NotUsable("The relay has no SMTP listener; add one to `spec.listeners`.")
 
 
 def _default_recipients(endpoint: Endpoint | None) -> list[str]:
     if endpoint is not None and endpoint.sends_nothing_out:
         return [NOBODY]
-    raise NotUsable("This relay sends for real, so name a recipient: --to YOU@YOUR.DOMAIN.")
+    raise NotUsable("This relay really sends mail: give a recipient, --to YOU@YOUR.DOMAIN.")
 
 
 def _compose(sender: str, recipients: list[str], subject: str, body: str) -> bytes:
@@ -223,9 +223,9 @@ def _compose(sender: str, recipients: list[str], subject: str, body: str) -> byt
         message.set_content(body or "This is a test message of `mailrelay send`.\n")
         return message.as_bytes(policy=SMTP)
     except UnicodeError:
-        raise NotUsable("--subject, --body: what was typed is not UTF-8 text.") from None
+        raise NotUsable("--subject, --body: not UTF-8 text.") from None
     except ValueError as error:
-        raise NotUsable(f"The message cannot be made: {error}.") from None
+        raise NotUsable(f"Cannot compose the message: {error}.") from None
 
 
 def _look_on(
@@ -234,10 +234,10 @@ def _look_on(
     if not receipt.queue_id or wait == 0:
         return
     if not tail.path.exists():
-        return  # `up --logs json` keeps no log file
+        return  # `up --logs json` writes no log file
     outcome = follow(tail, receipt.queue_id, wait=wait)
     if outcome is None:
-        click.echo(f"Not delivered within {wait:g} s; it is in the queue, and retried.")
+        click.echo(f"Not delivered within {wait:g} s; it is queued and will be retried.")
         for line in _held_upstreams(endpoint):
             click.echo(line)
         return
@@ -247,14 +247,14 @@ def _look_on(
 
 
 def _held_upstreams(endpoint: Endpoint) -> Iterator[str]:
-    """Why mail waits, as far as the gateway knows."""
+    """Why mail is held, as far as the gateway knows."""
     try:
         answer = endpoint.admin.status()
     except AdminUnreachable as error:
         yield str(error)
         return
     if answer.suspended:
-        yield "The relay is suspended: mail is accepted, and not delivered."
+        yield "The relay is suspended: mail is accepted but not delivered."
     for upstream in answer.upstreams:
         if upstream.state is UpstreamState.HELD:
             words = printable(upstream.message)

@@ -1,7 +1,7 @@
-"""What one relay on this machine comes to: facts from files and folder, the operator's own plan,
-and from it the gateway's files and what a person needs to know.
+"""Plans one relay on this machine: makes facts from files and folder, runs the operator's plan, and
+derives the gateway's files and the endpoint from it.
 
-How files and data folder play the cluster is in `file_facts`.
+`file_facts` makes the facts.
 """
 
 from __future__ import annotations
@@ -57,25 +57,25 @@ from mailrelay_operator.plan.objects import (
 from mailrelay_operator.plan.together import Together, plan_together
 from mailrelay_operator.plan.verdicts import Complaint, complaint
 
-#: What is created in one round is a fact in the next; two rounds settle everything, the rest is
-#: a bound against a plan that never does.
+#: What one round creates is a fact in the next; two rounds suffice, the rest is a bound against a
+#: plan that never settles.
 MAX_ROUNDS = 5
-#: How often the plan is made again although no file changed: certificates grow old.
+#: How often the plan is repeated without a changed file, to renew certificates.
 REPLAN_EVERY = timedelta(hours=1)
-#: Stands for a verifier where nobody logs in: what scrypt costs is saved.
+#: A placeholder for a verifier if none is needed, to save the cost of scrypt.
 NOBODYS_VERIFIER = ScryptVerifier(n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, salt="", hash="")
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """The result. With `problems` there is nothing to run, and the rest is empty."""
+    """The result. With `problems` the rest is empty."""
 
     endpoint: Endpoint
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     digest: str = ""  # of `files`, as the gateway's status shows it
     secrets: tuple[Manifest, ...] = field(default=(), repr=False)
-    authority: str = ""  # PEM of what clients trust; "" where a public CA is to be trusted
+    authority: str = ""  # PEM of the CA that clients need; "" for a public CA
     problems: tuple[FileProblem, ...] = ()
     warnings: tuple[str, ...] = ()
     look_again_at: datetime | None = None
@@ -83,7 +83,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Egress:
-    """Where URLs in the files may lead, beside public addresses, and the proxy to those."""
+    """Where URLs in the files may lead besides public addresses, and the proxy for those."""
 
     allowed: tuple[str, ...] = ()
     proxy: str = ""
@@ -91,7 +91,7 @@ class Egress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standalone:
-    """Which relay is run, and at which addresses."""
+    """Which relay to run, and on which addresses."""
 
     relay: Key
     bind: str
@@ -101,23 +101,23 @@ class Standalone:
 
     @property
     def admin(self) -> Admin:
-        """Where the gateway's admin port is bound."""
+        """The gateway's admin port."""
         return Admin(host=self.admin_host, port=self.admin_port)
 
     @property
     def client_host(self) -> str:
-        """The address by which a client on this machine reaches the listeners."""
+        """The address of the listeners for a client on this machine."""
         return _WILDCARDS.get(self.bind, self.bind)
 
     def refuse_unsupported(self, inventory: Inventory) -> None:
-        """FilesUnusable when this relay, or a MailSender or MailDomain that names it, uses what
-        does not act yet."""
+        """Raises FilesUnusable if this relay, or a MailSender or MailDomain that refers to it, uses
+        unsupported fields."""
         problems = [one for _, one in find_unsupported(of_relay(inventory, self.relay))]
         if problems:
             raise FilesUnusable(problems)
 
     def plan(self, inventory: Inventory, kept: Iterable[Manifest], *, now: datetime) -> Picture:
-        """Plan as the operator would, with what was kept from earlier, minting what is missing."""
+        """Plan as the operator would, with the stored objects, generating what is missing."""
         mine = of_relay(inventory, self.relay)
         certificate_host = _certificate_host(mine, self.relay)
         place = Place(
@@ -159,18 +159,18 @@ class Standalone:
         )
 
     def taken_by_admin(self, picture: Picture) -> str:
-        """A sentence, if the admin port is a listener's as well; "" if not."""
+        """A sentence if the admin port is also a listener's; "" otherwise."""
         for listener in picture.endpoint.listeners:
             same = self.admin_host == self.bind or {self.admin_host, self.bind} & set(_WILDCARDS)
             if listener.port == self.admin_port and same:
                 return (
                     f"--admin {_joined(self.admin_host, self.admin_port)}: listener"
-                    f" {listener.name} has this port; give another one."
+                    f" {listener.name} uses this port; choose another."
                 )
         return ""
 
     def complaints(self, mine: Inventory, *, now: datetime) -> tuple[Complaint, ...]:
-        """All that the plan says against this relay (as `of_relay` gives it) and its senders."""
+        """The plan's complaints about this relay (from `of_relay`) and its senders."""
         host = _certificate_host(mine, self.relay) or self.client_host
         place = Place(standalone=True, loopback_host=host)
         facts = facts_of(mine, self.relay, {}, senders=senders_of(mine), place=place, now=now)
@@ -185,16 +185,17 @@ class Standalone:
         return self._complaints(together, mine)
 
     def _complaints(self, together: Together, mine: Inventory) -> tuple[Complaint, ...]:
-        """A certificate without the relay's name is one more here: in a cluster the relay runs on
-        without new logins, on this machine somebody is there to set it right.
-        """
+        """The plan's complaints, and one about a certificate without the relay's name: in a cluster
+        such a relay keeps running without new logins, here the user can correct it."""
         unusable = together.relay.view.unusable
         if unusable is None or unusable.reason is not Reason.CERTIFICATE_NAME_MISMATCH:
             return together.problems
         return (*together.problems, complaint(mine.relays[self.relay], unusable))
 
     def put(self, picture: Picture, folder: DataFolder) -> bool:
-        """Write it all, what was minted first; whether the gateway's configuration changed."""
+        """Write everything, generated Secrets first; whether the gateway's configuration
+        changed.
+        """
         for secret in picture.secrets:
             folder.keep_secret(secret)
         if picture.authority:
@@ -203,7 +204,7 @@ class Standalone:
             folder.remove("ca.crt")
         write_endpoint(folder, picture.endpoint)
         changed = False
-        # The senders first: a relay's document must never be ahead of a share that it needs.
+        # Senders first: the relay's document must not be newer than a share that it needs.
         for name in sorted(picture.files, key=lambda name: name == RELAY_FILE):
             changed |= folder.write(f"config/{name}/{FILE_NAME}", picture.files[name])
         for name in file_names():
@@ -253,14 +254,14 @@ def _joined(host: str, port: int) -> str:
 
 
 class _Minted:
-    """What was minted for senders in the rounds of one plan: the same for the same sender."""
+    """Material generated for senders during one plan: the same in all rounds."""
 
     def __init__(self) -> None:
         self._passwords: dict[str, str] = {}
         self._verifiers: dict[str, ScryptVerifier] = {}
 
     def for_sender(self, uid: str, found: Credentials) -> SenderMaterial:
-        """What this sender's plan wants."""
+        """The material that this sender's plan requires."""
         if found.wants_scrypt is not None:
             if uid not in self._verifiers:
                 self._verifiers[uid] = scrypt_verifier(found.wants_scrypt)
@@ -272,13 +273,13 @@ class _Minted:
 
 _NOTHING_TO_RUN = FileProblem(
     file="mailrelay",
-    sentence="Internal error (the plan holds no configuration and no reason); please report it.",
+    sentence="Internal error (the plan has no configuration and no reason); please report it.",
 )
 
 
 def _certificate_host(inventory: Inventory, relay: Key) -> str:
-    """The name that clients have to verify, where it is not the address that they connect to: our
-    own certificate carries the loopback addresses, a given one the relay's public name."""
+    """The name that clients have to verify, if not the address that they connect to: the relay's
+    own certificate has the loopback addresses, a provided one its public name."""
     model = parse(inventory.relays[relay])
     assert isinstance(model, MailRelay)
     for listener in model.spec.listeners:
@@ -311,7 +312,7 @@ def _logins(
 
 
 def _authority(store: Mapping[ObjectKey, Manifest], relay: Key, config: GatewayConfig) -> str:
-    """What clients trust: the CA that stands in the senders' Secrets, else the relay's own."""
+    """The CA for clients: the one in the senders' Secrets, otherwise the relay's own."""
     for secret in store.values():
         if secret.get("type") == SECRET_TYPE_BINDING and "ca.crt" in secret["data"]:
             return secret_data(secret)["ca.crt"].decode()
@@ -322,7 +323,7 @@ def _authority(store: Mapping[ObjectKey, Manifest], relay: Key, config: GatewayC
 
 
 def _find_warnings(inventory: Inventory, relay: Key, endpoint: Endpoint) -> Iterator[str]:
-    """What is as the files say and may still surprise."""
+    """Warnings about what is valid but may not be intended."""
     for login in endpoint.logins:
         namespace, _, name = login.sender.partition("/")
         model = inventory.models["MailSender", (namespace, name)]
@@ -331,13 +332,14 @@ def _find_warnings(inventory: Inventory, relay: Key, endpoint: Endpoint) -> Iter
         )
         if minted and not login.password:
             yield (
-                f"MailSender {login.sender} has no login: no listener of the relay takes one with"
+                f"MailSender {login.sender} cannot log in: no listener of the relay accepts"
+                f" logins with"
                 " TLS."
             )
     if not endpoint.logins and any(
         listener.authentication is AuthenticationMode.REQUIRED for listener in endpoint.listeners
     ):
-        yield f"No MailSender names MailRelay {'/'.join(relay)}: nobody can log in."
+        yield f"No MailSender refers to MailRelay {'/'.join(relay)}: no client can log in."
     replicas = inventory.relays[relay]["spec"].get("replicas", 1)
     if replicas != 1:
-        yield f"replicas: {replicas} is for clusters; here runs one gateway."
+        yield f"replicas: {replicas} applies to clusters only; `mailrelay up` runs one gateway."

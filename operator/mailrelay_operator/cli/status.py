@@ -1,6 +1,6 @@
-"""`mailrelay status`: what a running gateway says of itself, as a table.
+"""`mailrelay status`: shows the status of a running gateway as a table.
 
-Only showing lives here; the numbers are the gateway's.
+Presentation only; the figures come from the gateway.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STYLES = {UpstreamState.UP: "green", UpstreamState.HELD: "red", UpstreamState.U
 def status(data: Path | None, as_json: bool) -> None:
     """Show the queue and the upstreams.
 
-    Exit code 0: the gateway answered. 1: it did not. 4: there is no such data folder.
+    Exit code 0: success. 1: the gateway did not answer. 4: there is no such data folder.
     """
     endpoint = read_endpoint(find_folder(data))
     try:
@@ -47,7 +47,7 @@ def status(data: Path | None, as_json: bool) -> None:
 
 
 def summary_table(endpoint: Endpoint, answer: GatewayStatus, *, now: datetime) -> Table:
-    """The relay and its queue, one row for each thing."""
+    """The relay and its queue, one row each."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     mail = "accepted, delivered" if answer.accepting else "not accepted"
     if answer.accepting and answer.suspended:
@@ -69,7 +69,7 @@ def summary_table(endpoint: Endpoint, answer: GatewayStatus, *, now: datetime) -
 
 
 def upstreams_table(answer: GatewayStatus, *, now: datetime) -> Table:
-    """One row for each upstream; a held one shows what it said."""
+    """One row per upstream; a held one shows its reply."""
     table = Table("Upstream", "State", "Since", "Reason", "Message")
     for upstream in answer.upstreams:
         table.add_row(
@@ -77,7 +77,7 @@ def upstreams_table(answer: GatewayStatus, *, now: datetime) -> Table:
             str(upstream.state),
             age(upstream.since, now=now),
             upstream.reason,
-            Text(printable(upstream.message)),  # no markup: it is not ours
+            Text(printable(upstream.message)),  # no markup: untrusted text
             style=_STYLES.get(upstream.state),
         )
     return table

@@ -1,6 +1,6 @@
-"""How a command ends when it cannot go on: one sentence on stderr, and an exit code with a meaning.
+"""How a command ends with an error: one sentence on stderr and an exit code.
 
-The codes are those of the gateway, which `mailrelay up` passes on: 0 well, 2 configuration, 3 a
+The codes are those of the gateway, which `mailrelay up` passes on: 0 success, 2 configuration, 3 a
 port in use, 4 data folder or spool.
 """
 
@@ -12,7 +12,7 @@ import click
 
 
 class Stop(click.ClickException):
-    """Ends the program with this sentence; its subclasses say with which code."""
+    """Ends the program with this sentence; subclasses define the exit code."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the sentence to stderr."""
@@ -21,19 +21,19 @@ class Stop(click.ClickException):
 
 
 class NotAccepted(Stop):
-    """The other side said no, or nothing."""
+    """The server refused, or did not answer."""
 
     exit_code = 1
 
 
 class NotUsable(Stop):
-    """Arguments, files or configuration cannot be used (click ends with 2 as well)."""
+    """Arguments, files or configuration are not valid (click also exits with 2)."""
 
     exit_code = 2
 
 
 class BadFiles(NotUsable):
-    """As NotUsable, for lines that begin with FILE:LINE and are shown as they are."""
+    """Like NotUsable, for lines that begin with FILE:LINE and are shown unchanged."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the lines to stderr."""
@@ -41,6 +41,6 @@ class BadFiles(NotUsable):
 
 
 class FolderTrouble(Stop):
-    """The data folder or its disk cannot be used."""
+    """The data folder or its disk is unusable."""
 
     exit_code = 4

@@ -1,4 +1,4 @@
-"""Submitting one message as a mail program would: connect, TLS, AUTH, envelope, data.
+"""Submits one message as a mail client would: connect, TLS, AUTH, envelope, data.
 
 The network part of `mailrelay send`. Each refusal keeps its stage and the server's reply verbatim;
 what to do about it is in `advice`.
@@ -18,7 +18,7 @@ from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.contract.pem import PemProblem, read_bundle
 from mailrelay_gateway.contract.stage import Stage
 
-#: Seconds for each step; the reply to the final dot comes after an fsync, not after a delivery.
+#: Seconds for each step; the final reply follows an fsync, not a delivery.
 DEADLINE = 30.0
 _QUEUE_ID = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{26}\b")
 _REASON = re.compile(r"\(([A-Z][A-Za-z]+)\)\s*$")
@@ -26,12 +26,12 @@ _REASON = re.compile(r"\(([A-Z][A-Za-z]+)\)\s*$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where to submit, and as whom; `ca` is PEM to trust instead of the system's CAs."""
+    """Where to submit, and with which login; `ca` is PEM to trust instead of the system's CAs."""
 
     host: str
     port: int
     tls: TlsMode
-    server_name: str = ""  # what the certificate has to carry, where it is not `host`
+    server_name: str = ""  # the name that the certificate must be valid for, if not `host`
     ca: str = ""
     username: str = ""
     password: str = ""
@@ -44,15 +44,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The message was accepted; `queue_id` is empty where the reply names none of our form."""
+    """The message was accepted; `queue_id` is empty if the reply has none of the gateway's form."""
 
     reply: str
     queue_id: str
 
 
 class Refused(Exception):
-    """The message was not accepted: at which stage, and the reply in the server's words. `remedy`
-    is what to do, where only we know it."""
+    """The message was not accepted: the stage, and the server's verbatim reply. `remedy` is what to
+    do, if it depends on this client."""
 
     def __init__(self, stage: Stage, reply: str, *, remedy: str = "") -> None:
         """Keep stage, reply and remedy."""
@@ -63,7 +63,7 @@ class Refused(Exception):
 
     @property
     def reason(self) -> str:
-        """The reason word at the end of our gateway's replies; "" where there is none."""
+        """The reason at the end of the gateway's reply; "" if there is none."""
         found = _REASON.search(self.reply)
         return found[1] if found else ""
 
@@ -74,11 +74,12 @@ class Refused(Exception):
 
 
 def parse_url(url: str, *, ca: str = "") -> Target:
-    """`smtp://USER:PASSWORD@HOST:PORT` (STARTTLS) or `smtps://` (TLS at once); ValueError."""
+    """`smtp://USER:PASSWORD@HOST:PORT` (STARTTLS) or `smtps://` (implicit TLS); raises
+    ValueError."""
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # its text may show a part of the password
+    except ValueError:  # its text may contain a part of the password
         parts, port = None, None
     rest = (parts.path.strip("/") or parts.query or parts.fragment) if parts else ""
     if (
@@ -89,9 +90,9 @@ def parse_url(url: str, *, ca: str = "") -> Target:
         or port == 0
     ):
         raise ValueError(
-            f"{hide_password(url)!r} is not the address of a mail server; write"
-            " smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://USER:PASSWORD@HOST:465 (TLS from"
-            " the start), with / ? # in user or password as %2F %3F %23"
+            f"{hide_password(url)!r} is not the URL of a mail server; write"
+            " smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://USER:PASSWORD@HOST:465 (implicit"
+            " TLS), with / ? # in user or password as %2F %3F %23"
         )
     implicit = parts.scheme == "smtps"
     return Target(
@@ -105,12 +106,12 @@ def parse_url(url: str, *, ca: str = "") -> Target:
 
 
 def hide_password(url: str) -> str:
-    """The URL with its password blotted out, for messages."""
+    """The URL with its password replaced, for messages."""
     return re.sub(r"(://[^:@]*):.*@", r"\1:***@", url)
 
 
 def submit(target: Target, *, sender: str, recipients: list[str], message: bytes) -> Receipt:
-    """Submit one message over one connection; Refused says why it was not accepted."""
+    """Submit one message over one connection; raises Refused if it is not accepted."""
     client = _connect(target)
     stage = Stage.EHLO
     try:
@@ -143,7 +144,7 @@ def submit(target: Target, *, sender: str, recipients: list[str], message: bytes
 
 
 class _Client(smtplib.SMTP):
-    """Connects to the target's address and verifies its server name."""
+    """An SMTP client that verifies the target's server name."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -154,7 +155,7 @@ class _Client(smtplib.SMTP):
 
 
 class _TlsClient(_Client):
-    """The same with TLS from the start."""
+    """The same with implicit TLS."""
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         plain = super()._get_socket(host, port, timeout)
@@ -169,7 +170,7 @@ def _connect(target: Target) -> smtplib.SMTP:
     except smtplib.SMTPResponseException as error:
         raise Refused(Stage.CONNECT, _reply(error.smtp_code, error.smtp_error)) from None
     except (smtplib.SMTPServerDisconnected, TimeoutError) as error:
-        # What a client that waits for a greeting gets from a server that waits for a handshake.
+        # The client waits for a greeting while the server waits for a TLS handshake.
         raise Refused(Stage.CONNECT, _words(error), remedy=_MAYBE_IMPLICIT) from None
     except smtplib.SMTPException as error:
         raise Refused(Stage.CONNECT, _words(error)) from None
@@ -205,7 +206,7 @@ def _log_in(client: smtplib.SMTP, target: Target) -> None:
 
 
 def read_authorities(file: str) -> str:
-    """The certificates of a PEM file; ValueError says what is wrong with it."""
+    """The certificates of a PEM file; raises ValueError with what is wrong."""
     try:
         text = Path(file).read_text(encoding="utf-8", errors="replace")
         pem = read_bundle(text, field=file).pem
@@ -222,17 +223,15 @@ def _context(target: Target) -> ssl.SSLContext:
 
 
 _NO_TLS = (
-    "`mailrelay send --url` submits over TLS only, so that no password is sent in the clear. For a"
-    " listener of ours without TLS use --data instead."
+    "`mailrelay send --url` submits over TLS only, so that no password is sent in cleartext. For a"
+    " mailrelay listener without TLS use --data instead."
 )
 _MAYBE_IMPLICIT = (
-    "The port may speak TLS from the start: try smtps:// instead of smtp://. Or no mail server"
-    " listens there."
+    "The port may use implicit TLS: try smtps:// instead of smtp://. Or no mail server listens"
+    " there."
 )
-_NOT_IMPLICIT = (
-    "The port does not speak TLS from the start: use smtp:// (STARTTLS) instead of smtps://."
-)
-#: OpenSSL's numbers of what is wrong with a certificate (x509_vfy.h).
+_NOT_IMPLICIT = "The port does not use implicit TLS: use smtp:// (STARTTLS) instead of smtps://."
+#: OpenSSL's verification errors (x509_vfy.h).
 _SELF_SIGNED, _EXPIRED, _NOT_YET, _WRONG_NAMES = 18, 10, 9, (62, 64)
 
 
@@ -245,34 +244,34 @@ def _tls_trouble(error: ssl.SSLError, target: Target) -> Refused:
         )
         return Refused(
             Stage.TLS,
-            f"no TLS with the server: {error.reason or _words(error)}",
+            f"the TLS handshake failed: {error.reason or _words(error)}",
             remedy=_NOT_IMPLICIT if plain else "",
         )
-    reply = f"the server's certificate was not accepted: {error.verify_message}"
+    reply = f"the server's certificate is not trusted: {error.verify_message}"
     code = error.verify_code
     if code in _WRONG_NAMES:
-        remedy = "Connect by a host name that the certificate carries."
+        remedy = "Connect with a host name that the certificate is valid for."
     elif code == _EXPIRED:
         remedy = "Renew the server's certificate, or correct this machine's clock."
     elif code == _NOT_YET:
         remedy = "Wait until the certificate is valid, or correct this machine's clock."
     elif target.ca:
         remedy = (
-            "The CA file did not issue this certificate. That of `mailrelay up` is DATA/ca.crt; in"
-            " a cluster it is ca.crt of the MailSender's Secret."
+            "The certificate was not issued by the CA in this file. The CA of `mailrelay up` is in"
+            " DATA/ca.crt; in a cluster it is ca.crt in the MailSender's Secret."
         )
     elif code == _SELF_SIGNED:
-        remedy = "The certificate is self-signed: save it to a file and give that with --ca FILE."
+        remedy = "The certificate is self-signed: save it to a file and pass that with --ca FILE."
     else:
         remedy = (
             "Trust the relay's own CA with --ca FILE (`mailrelay up` prints which; in a cluster it"
-            " is ca.crt of the MailSender's Secret)."
+            " is ca.crt in the MailSender's Secret)."
         )
     return Refused(Stage.TLS, reply, remedy=remedy)
 
 
 def _words(error: Exception) -> str:
-    """What an error says, without numbers and brackets; never nothing."""
+    """The text of an error, without numbers and brackets; never empty."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

@@ -1,8 +1,8 @@
-"""Where a gateway's log goes: a bounded file and the terminal, neither of which may stop it.
+"""The destinations of a gateway's log: a bounded file and the terminal. Neither may block it.
 
-The gateway writes its log to a pipe. If nobody reads (a terminal stopped by Ctrl-S, a full disk),
-it would stand still; so lines for the terminal are dropped and counted, and a file that cannot be
-written is given up.
+The gateway writes its log to a pipe, and would block if the pipe were not read (a terminal stopped
+by Ctrl-S, a full disk); so excess lines for the terminal are dropped and counted, and a file that
+cannot be written is closed.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from typing import TextIO
 
 #: Two files of this size are kept: some hundred thousand messages.
 LOG_FILE_OCTETS = 16 * 1024 * 1024
-#: Lines that wait for the terminal; beyond, they are dropped and counted.
+#: Lines buffered for the terminal; more are dropped and counted.
 WAITING_LINES = 2000
-#: Seconds that the last lines get at the end.
+#: Seconds for the last lines at the end.
 CLOSE_AFTER = 1.0
 
 
 class LogFile:
-    """An append-only file that starts anew at a size and keeps one predecessor, `NAME.1`."""
+    """An append-only file that is rotated at a size and keeps one predecessor, `NAME.1`."""
 
     def __init__(self, path: Path, *, limit: int = LOG_FILE_OCTETS) -> None:
-        """Append to `path`, made 0600; `limit` in octets."""
+        """Append to `path`, created with mode 0600; `limit` in octets."""
         self._path = path
         self._limit = limit
         self._stream: io.FileIO | None = None
         self._size = 0
 
     def write(self, data: bytes) -> None:
-        """Append whole lines. An error of the disk ends the log, not the mail."""
+        """Append whole lines. A disk error ends the log, but not mail delivery."""
         try:
             if self._stream is None or self._size > self._limit:
                 self._open()
@@ -64,10 +64,10 @@ class LogFile:
 
 
 class Terminal:
-    """Writes lines from a thread of its own, so that a stopped terminal stops nobody else."""
+    """Writes lines from its own thread, so that a stopped terminal blocks nothing else."""
 
     def __init__(self, stream: TextIO, *, waiting: int = WAITING_LINES) -> None:
-        """Write to `stream`; at most `waiting` lines wait."""
+        """Write to `stream`; at most `waiting` lines are buffered."""
         self._stream = stream
         self._lines: queue.Queue[str | None] = queue.Queue(waiting)
         self._dropped = 0
@@ -75,14 +75,14 @@ class Terminal:
         self._thread.start()
 
     def line(self, text: str) -> None:
-        """Show a line, or count it as dropped."""
+        """Write a line, or count it as dropped."""
         try:
             self._lines.put_nowait(text)
         except queue.Full:
             self._dropped += 1
 
     def close(self) -> None:
-        """Give the last lines a moment."""
+        """Write the last lines, within a deadline."""
         with contextlib.suppress(queue.Full):
             self._lines.put(None, timeout=CLOSE_AFTER)
         self._thread.join(CLOSE_AFTER)
@@ -91,16 +91,16 @@ class Terminal:
         while (text := self._lines.get()) is not None:
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                text = f"({dropped} log lines were not shown: this terminal is slower)\n{text}"
+                text = f"({dropped} log lines were not shown: the terminal is too slow)\n{text}"
             try:
                 self._stream.write(text + "\n")
                 self._stream.flush()
             except (OSError, ValueError):
-                return  # the terminal is gone; the gateway goes on
+                return  # the terminal is gone; the gateway keeps running
 
 
 class LineSplitter:
-    """Cuts a stream of octets into lines; what is longer than `limit` comes in parts."""
+    """Splits a stream of octets into lines; one longer than `limit` is split into parts."""
 
     def __init__(self, take: Callable[[list[bytes]], None], *, limit: int = 1 << 20) -> None:
         """Call `take` with whole lines, without their newlines."""
@@ -109,7 +109,7 @@ class LineSplitter:
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        """Take octets as they come."""
+        """Add octets of the stream."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > self._limit:
             lines.append(self._rest)
@@ -118,7 +118,7 @@ class LineSplitter:
             self._take(lines)
 
     def close(self) -> None:
-        """The stream has ended: what is left is a line too."""
+        """End the stream; the rest is passed on as a line."""
         if self._rest:
             self._take([self._rest])
             self._rest = b""

@@ -1,4 +1,4 @@
-"""Fields that are not supported yet, found in files: each with its place."""
+"""Finds unsupported fields in files, with file and line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mailrelay_operator.cli.inventory import Inventory, Place
 
 
 def find_unsupported(inventory: Inventory) -> Iterator[tuple[Place, FileProblem]]:
-    """One problem for each field, with the object that uses it."""
+    """One problem per field, with the object that uses it."""
     for place, model in inventory.models.items():
         for path in unsupported_fields(model):
             document = inventory.documents[place]

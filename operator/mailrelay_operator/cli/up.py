@@ -1,7 +1,7 @@
-"""`mailrelay up`: plans files as the operator would, and runs one gateway on this machine.
+"""`mailrelay up`: plans files as the operator would and runs one gateway on this machine.
 
-Here the parts are joined: files, data folder, plan, child process, terminal. Decisions are made in
-`standalone` (what to run) and `hints` (what to say).
+Joins files, data folder, plan, child process and terminal. `standalone` decides what to run,
+`hints` what to print.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from mailrelay_operator.cli.standalone import REPLAN_EVERY, Egress, Picture, Sta
 from mailrelay_operator.cli.stop import NotUsable
 from mailrelay_operator.cli.terminal import LogFile, Terminal
 
-#: Octets that have to be free: below, the gateway accepts nothing (its default low-water mark).
+#: Minimum free octets: below it the gateway accepts no mail (its default low-water mark).
 LOW_WATER = 128 * 1024 * 1024
-#: Seconds within which a second Ctrl-C is the first one's echo: `timeout` and shells signal twice.
+#: Seconds within which a second signal counts as a duplicate: `timeout` and shells send two.
 ECHO = 1.0
-#: Seconds that a reload may take before we say that it did not work, and between two looks.
+#: Seconds that a reload may take before a failure is reported, and between two polls.
 RELOAD_PATIENCE = 3.0
 RELOAD_POLL = 0.05
-#: Seconds between two looks at the files: a person waits, and a look is a few stat calls.
+#: Seconds between two checks of the files, each a few stat calls.
 FILES_INTERVAL = 0.3
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
@@ -60,40 +60,40 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of queue, log and secrets.")
-@click.option("--relay", help="MailRelay to run, NS/NAME, if the files hold several.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder for queue, log and secrets.")
+@click.option("--relay", help="MailRelay to run, NS/NAME, if the files contain several.")
 @click.option("--bind", default="127.0.0.1", show_default=True, help="Address of the listeners.")
 @click.option(
     "--admin",
     default="127.0.0.1:8025",
     show_default=True,
-    help="HOST:PORT of the admin port: metrics and status.",
+    help="HOST:PORT of the admin port (metrics and status).",
 )
 @click.option(
     "--allow-egress",
     "allowed_egress",
     multiple=True,
     metavar="CIDR",
-    help="Network to which URLs in the files (token endpoints) may lead, beside public addresses;"
-    " repeatable. 127.0.0.0/8: this machine.",
+    help="Network that URLs in the files (token endpoints) may lead to, besides public addresses;"
+    " repeatable. 127.0.0.0/8 is this machine.",
 )
 @click.option(
     "--egress-proxy",
     default="",
     metavar="URL",
-    help="HTTP proxy (http://HOST:PORT) through which such URLs with public addresses are reached.",
+    help="HTTP proxy (http://HOST:PORT) for such URLs with public addresses.",
 )
 @click.option(
     "--tokens",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of ServiceAccount tokens for the OAuth2 flow Federated.",
+    help="Folder with ServiceAccount tokens for the OAuth2 flow Federated.",
 )
 @click.option(
     "--logs",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="text: short lines here, JSON in DIR/gateway.log; json: JSON on stdout.",
+    help="text: short lines on stdout, JSON in DIR/gateway.log; json: JSON on stdout.",
 )
 def up(
     files: tuple[str, ...],
@@ -106,13 +106,13 @@ def up(
     tokens: Path | None,
     logs: str,
 ) -> None:
-    """Run a relay on this machine, from the same YAML as in a cluster.
+    """Run a relay on this machine, from the same YAML as for a cluster.
 
-    FILE is a YAML file, a folder of them, or - for standard input. Edits take effect at once.
-    Ctrl-C stops the relay; accepted mail stays in the data folder.
+    FILE is a YAML file, a folder of YAML files, or - for standard input. Edits take effect at
+    once. Ctrl-C stops the relay; accepted mail stays in the data folder.
 
-    Exit code 0: stopped. 2: files or arguments cannot be used. 3: a port is in use. 4: the data
-    folder or its disk cannot be used. 5: the stop took too long.
+    Exit code 0: stopped. 2: files or arguments are not valid. 3: a port is in use. 4: the data
+    folder or its disk is unusable. 5: the stop took too long.
     """
     option = "--bind"
     try:
@@ -139,7 +139,7 @@ def up(
     standalone = Standalone(
         relay=key, bind=bind, admin_host=admin_host, admin_port=admin_port, egress=egress
     )
-    # Before the folder is made: a mistake in the files should leave nothing behind.
+    # Before the folder is created: a mistake in the files should leave nothing behind.
     try:
         standalone.refuse_unsupported(inventory)
     except FilesUnusable as error:
@@ -189,14 +189,14 @@ class _Run:
         self._look_again_at = datetime.now(UTC) + REPLAN_EVERY
 
     def put(self, picture: Picture) -> bool:
-        """Write what the picture says; whether the gateway's configuration changed."""
+        """Write the picture; whether the gateway's configuration changed."""
         for warning in picture.warnings:
             _note(warning)
         self._look_again_at = picture.look_again_at or self._look_again_at
         return self._standalone.put(picture, self._folder)
 
     async def until_stopped(self, picture: Picture, hints: str) -> int:
-        """Start the gateway, speak, keep it current, stop it; its exit code."""
+        """Start the gateway, print the hints, keep it current, stop it; its exit code."""
         stop, hurry = _stop_signals()
         gateway = await GatewayProcess.start(
             Command(
@@ -218,13 +218,13 @@ class _Run:
             if not ended.done() and not stop.is_set():
                 click.echo(hints, err=self._as_json)
                 if not ready.result():
-                    _note("It is not ready yet: reading a large queue takes a while.")
+                    _note("The gateway is not ready yet: reading a large queue takes a while.")
                 self._warn_when_full()
                 speaker.speak()
                 keeping = asyncio.create_task(self._keep_current(gateway))
                 await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 keeping.cancel()
-        finally:  # whatever happened here (a terminal that is gone), no gateway is left behind
+        finally:  # on any error (such as a closed terminal), leave no gateway behind
             if not ended.done():
                 _note(_STOPPING)
                 await gateway.stop(hurry.wait())
@@ -234,7 +234,7 @@ class _Run:
         if hurry.is_set():
             return 130
         if not stop.is_set() and (why := why_ended(code)):
-            _note(f"{why} What was accepted is in {self._folder.spool}; start again to deliver it.")
+            _note(f"{why} Accepted mail is in {self._folder.spool}; start again to deliver it.")
         return code
 
     def _warn_when_full(self) -> None:
@@ -242,12 +242,12 @@ class _Run:
         if free < LOW_WATER:
             _note(
                 f"Only {free >> 20} MiB are free in {self._folder.path}; below"
-                f" {LOW_WATER >> 20} MiB no mail is accepted (452), and the queue is delivered all"
-                " the same. Make room there."
+                f" {LOW_WATER >> 20} MiB no mail is accepted (452), but queued mail is delivered."
+                " Free some space."
             )
 
     async def _keep_current(self, gateway: GatewayProcess) -> None:
-        """Plan again whenever a file changed, and when the plan asks for it."""
+        """Plan again whenever a file changes or the plan requires it."""
         while True:
             await asyncio.sleep(FILES_INTERVAL)
             fingerprint = _fingerprint(self._files)
@@ -258,7 +258,7 @@ class _Run:
             self._look_again_at = datetime.now(UTC) + REPLAN_EVERY
             try:
                 picture = await asyncio.to_thread(self._replan, edited)
-            except Exception as error:  # the gateway goes on, and so must we
+            except Exception as error:  # the gateway keeps running
                 _note(
                     f"Internal error ({type(error).__name__}: {error}); please report it."
                     f" {_KEPT.capitalize()}"
@@ -269,11 +269,11 @@ class _Run:
                 _note(await asyncio.to_thread(_what_became_of, picture))
 
     def _replan(self, edited: bool) -> Picture | None:
-        """Write what the files say now; the picture if the gateway has to read again."""
+        """Plan and write the current files; the picture if the gateway has to reload."""
         try:
             inventory = read_inventory(self._files, stdin=self._stdin, note=None)
             if self._relay not in inventory.relays:
-                _note(f"MailRelay {'/'.join(self._relay)} is gone from the files; {_KEPT}")
+                _note(f"MailRelay {'/'.join(self._relay)} is no longer in the files; {_KEPT}")
                 return None
             self._standalone.refuse_unsupported(inventory)
             picture = self._standalone.plan(
@@ -294,24 +294,24 @@ class _Run:
             _note(f"{error} {_KEPT.capitalize()}")
             return None
         if edited and not changed:
-            _note("The edit changes nothing in the running configuration.")
+            _note("The edit does not change the running configuration.")
         return picture if changed else None
 
     def _say_problems(self, problems: Sequence[FileProblem]) -> None:
-        """Name everything that is wrong, not only what was met first."""
+        """Report all problems, not only the first."""
         _say(str(_everything(self._files, self._stdin, problems)))
         _note(_KEPT.capitalize())
 
 
 _STOPPING = (
-    "Stopping: deliveries in progress are finished, the rest stays in the queue (Ctrl-C again stops"
+    "Stopping: deliveries in progress are completed, the rest stays queued (Ctrl-C again to stop"
     " at once)."
 )
 _KEPT = "the last good configuration stays in effect."
 
 
 class _Speaker:
-    """Takes the gateway's log lines: to the file at once, to the terminal after the hints."""
+    """Passes on the gateway's log lines: to the file at once, to the terminal after the hints."""
 
     def __init__(self, file: LogFile | None) -> None:
         self._file = file
@@ -328,7 +328,7 @@ class _Speaker:
             self._terminal.line(humanize(line))
 
     def speak(self) -> None:
-        """From now on lines are shown; those that came before, too."""
+        """Show the lines so far, and all from now on."""
         self._terminal = Terminal(sys.stderr)
         early, self._early = self._early, []
         for line in early:
@@ -342,7 +342,7 @@ class _Speaker:
 
 
 def _what_became_of(picture: Picture) -> str:
-    """Wait until the gateway runs the new configuration; a sentence that says so, or why not."""
+    """Wait until the gateway runs the new configuration; a sentence with the result."""
     deadline = time.monotonic() + RELOAD_PATIENCE
     while True:
         if picture.endpoint.admin.runs(picture.digest):
@@ -353,11 +353,11 @@ def _what_became_of(picture: Picture) -> str:
     with contextlib.suppress(AdminUnreachable):
         if problem := picture.endpoint.admin.status().problem:
             return f"The gateway refused the change: {problem} {_KEPT.capitalize()}"
-    return "The gateway has not loaded the change yet; its log says why."
+    return "The gateway has not loaded the change yet; see its log."
 
 
 def _not_serving(picture: Picture) -> tuple[str, ...]:
-    """What the gateway says of listeners whose port it cannot open, and tries again."""
+    """The gateway's messages about listeners whose port it cannot bind yet."""
     with contextlib.suppress(AdminUnreachable):
         if sentences := picture.endpoint.admin.status().not_serving:
             return (*sentences, "It is retried until it succeeds.")
@@ -367,15 +367,15 @@ def _not_serving(picture: Picture) -> tuple[str, ...]:
 def _everything(
     files: Sequence[str], stdin: str | None, problems: Sequence[FileProblem]
 ) -> FilesUnusable:
-    """All that `mailrelay check` finds, where we only met the first mistakes."""
+    """All problems that `mailrelay check` finds, not only the first."""
     found = examine(read_files(files, stdin=stdin), now=datetime.now(UTC)).problems
     return FilesUnusable(found or problems)
 
 
 def _stop_signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Events that signals set: stop at the first one, hurry at a later one.
+    """Events set by signals: stop by the first one, hurry by a later one.
 
-    A terminal that is closed stops us too (SIGHUP), unless we were started to outlive it (nohup).
+    Closing the terminal (SIGHUP) stops the program too, unless SIGHUP is ignored (nohup).
     """
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -407,11 +407,11 @@ def _fingerprint(names: Sequence[str]) -> Fingerprint:
 
 
 def _note(text: str) -> None:
-    """Say something of ours."""
+    """Print a message of this program."""
     _say(f"mailrelay: {text}")
 
 
 def _say(text: str) -> None:
-    """Show lines as they are; a terminal that is gone stops nothing."""
+    """Print lines unchanged; a closed terminal is not an error."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)

@@ -1,2 +1,2 @@
-"""What we need of a cluster: port.py says it in our own words, kube.py is the only importer of the
+"""Access to a cluster: port.py defines the interface, kube.py is the only importer of the
 Kubernetes client."""

@@ -1,5 +1,5 @@
-"""The admin port of the gateway's pods, asked over HTTPS at their IP addresses and verified by the
-CA of their relay. Nothing of the API server is here."""
+"""A client of the admin port of the gateway's pods: HTTPS to their IP addresses, verified with the
+relay's CA."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mailrelay_gateway.contract.documents import ADMIN_PORT
 from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_operator.cluster.port import Forbidden, Unavailable
 
-#: Seconds in all: a healthy pod answers in milliseconds, and four workers must not wait for dead
-#: nodes.
+#: Seconds for a whole request: a healthy pod answers in milliseconds, and four workers must not
+#: wait for dead nodes.
 DEADLINE = 2.0
 #: Octets of an answer: 64 upstreams with a reply each are under 64 KiB.
 MAX_ANSWER = 256 * 1024
-#: CAs whose contexts are kept: one for each relay, some 20 KiB each.
+#: CAs whose TLS contexts are cached: one per relay, some 20 KiB each.
 MAX_TRUSTED = 512
 
 
@@ -27,7 +27,7 @@ class GatewayPods:
     """The port's Gateways over aiohttp; one session per process, `close` at the end."""
 
     def __init__(self, *, port: int = ADMIN_PORT, deadline: float = DEADLINE) -> None:
-        """Ask at this port, and wait so many seconds."""
+        """Connect to this port, with a deadline in seconds."""
         self._port = port
         self._deadline = deadline
         self._session: aiohttp.ClientSession | None = None
@@ -38,11 +38,12 @@ class GatewayPods:
             await self._session.close()
 
     async def status(self, address: str, token: str, *, authority: str, name: str) -> GatewayStatus:
-        """GET /status; Unavailable within the deadline, Forbidden when the token is not (yet) the
-        pod's. The token goes only to whoever has a certificate for `name` by this CA."""
+        """GET /status. Raises Unavailable within the deadline, and Forbidden if the pod does not
+        accept the token (yet). The token is sent only to a server with a certificate for `name`
+        issued by this CA."""
         doing = f"asking the gateway at {address} for its status"
         if self._session is None:
-            # trust_env is off: a proxy has no business between us and our pods.
+            # trust_env is off: never use a proxy for pods.
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=self._deadline)
             )
@@ -55,7 +56,7 @@ class GatewayPods:
                 server_hostname=name,
             ) as response:
                 if response.status in (401, 403):
-                    raise Forbidden(doing, "it does not know our token yet")
+                    raise Forbidden(doing, "it does not accept the token yet")
                 octets = await response.content.read(MAX_ANSWER)
                 while len(octets) < MAX_ANSWER and (
                     more := await response.content.read(MAX_ANSWER)
@@ -69,13 +70,13 @@ class GatewayPods:
             raise Unavailable(doing, str(error) or type(error).__name__) from error
         try:
             return GatewayStatus.read(orjson.loads(octets))
-        except ValueError:  # also what is no JSON
+        except ValueError:  # including invalid JSON
             raise Unavailable(doing, "the answer is not a gateway's status") from None
 
 
 @lru_cache(maxsize=MAX_TRUSTED)
 def _trust(authority: str) -> ssl.SSLContext:
-    """A context that trusts this CA alone."""
+    """A context that trusts only this CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cadata=authority)

@@ -1,9 +1,9 @@
 """The only importer of the Kubernetes client: the port's Cluster over `kubernetes.aio`, one client
 per process.
 
-Foreign errors become ours here and nowhere else. The client's discovery and models are not used:
-all our kinds are known (port.KINDS), and objects stay plain dictionaries. Every call has a
-deadline, because the client has none.
+Translates the client's errors into those of port.py. Its discovery and models are not used: all
+kinds are known (port.KINDS), and objects stay plain dictionaries. Every call has a deadline,
+because the client has none.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from mailrelay_operator.cluster.port import (
 )
 from mailrelay_operator.plan.objects import Manifest, name_of, namespace_of
 
-#: Seconds for one call in all, and for its connection; the API server's own limit is 60 s.
+#: Seconds for a whole call, and for its connection; the API server's own limit is 60 s.
 CALL_DEADLINE = 15.0
 CONNECT_DEADLINE = 5.0
-#: Objects per page of a LIST: five thousand tenants' MailSenders of 40 KB each are never in memory
-#: as one text.
+#: Objects per page of a LIST, so that five thousand MailSenders of 40 KB each are never in memory
+#: as one response.
 PAGE = 250
-#: Pages of one LIST: 100,000 objects, far beyond what one relay can carry.
+#: Pages of one LIST: 100,000 objects, far more than a relay's configuration can hold.
 MAX_PAGES = 400
-#: Seconds after which the API server ends a watch, and those without a word (a bookmark comes every
-#: minute) after which we take it for dead: a half-open connection says nothing for ever.
+#: Seconds after which the API server ends a watch, and seconds of silence (a bookmark arrives every
+#: minute) after which it counts as dead, since a half-open connection never reports an error.
 WATCH_SECONDS = 300
 WATCH_SILENCE = 150.0
-#: Octets of one event: etcd holds at most 1.5 MiB, JSON of it is larger.
+#: Octets of one event: etcd's limit is 1.5 MiB, and JSON is larger.
 MAX_EVENT = 8 * 1024 * 1024
-#: Requests at a time: a watch for each list, eight reads for each relay's worker, one for each
-#: sender's, and the loops beside; the API server's priority and fairness queues what is too much.
+#: Concurrent requests: a watch per list, eight reads per relay worker, one per sender worker, and
+#: the other loops; the API server's priority and fairness queues any excess.
 CONNECTIONS = 64
 
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -76,10 +76,10 @@ _ERRORS: Mapping[int, type[ClusterError]] = {
 
 
 class Kube:
-    """The API server, by `kubernetes.aio`. Use `connect`, and `close` at the end."""
+    """The API server, through `kubernetes.aio`. Created by `connect`; `close` at the end."""
 
     def __init__(self, client: ApiClient) -> None:
-        """Take the process's one client."""
+        """Use the process's one client."""
         self._client = client
 
     async def close(self) -> None:
@@ -87,7 +87,7 @@ class Kube:
         await self._client.close()  # type: ignore[no-untyped-call]
 
     async def served(self, api_version: str) -> frozenset[str]:
-        """The plurals that discovery names."""
+        """The plurals in discovery."""
         try:
             found = await self._call("GET", f"/apis/{api_version}", f"discovering {api_version}")
         except NotFound:
@@ -95,7 +95,7 @@ class Kube:
         return frozenset(str(one["name"]) for one in found.get("resources") or ())
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
-        """The object; NotFound."""
+        """The object; raises NotFound."""
         return await self._call("GET", _path(kind, namespace, name), f"reading {kind.name} {name}")
 
     async def version(self, kind: Kind, namespace: str, name: str) -> str:
@@ -104,7 +104,7 @@ class Kube:
             "GET",
             _path(kind, namespace, name),
             f"reading the version of {kind.name} {name}",
-            # From the API server's cache, not from etcd: it may be a moment old.
+            # From the API server's cache, not from etcd: it may be slightly stale.
             query={"resourceVersion": "0"},
             accept=_METADATA_ONLY,
         )
@@ -113,7 +113,7 @@ class Kube:
     async def list(
         self, kind: Kind, namespace: str | None, *, labels: Mapping[str, str] | None = None
     ) -> tuple[tuple[Manifest, ...], str]:
-        """The whole list, page by page; a list that expired on the way is an error, not a shorter
+        """The whole list, page by page; if it expires meanwhile, that is an error, not a shorter
         list."""
         query = {"limit": str(PAGE), **_selecting(labels)}
         items: list[Manifest] = []
@@ -122,7 +122,7 @@ class Kube:
         for _ in range(MAX_PAGES):
             page = await self._call("GET", _path(kind, namespace, None), doing, query=query)
             for item in page.get("items") or ():
-                item["metadata"].pop("managedFields", None)  # half of it, and nothing to us
+                item["metadata"].pop("managedFields", None)  # half the size, and not needed
                 items.append(own | item)
             metadata = page.get("metadata") or {}
             following = metadata.get("continue")
@@ -175,14 +175,14 @@ class Kube:
             async for line in _lines(stream.content, doing):
                 yield _event(line, own, doing)
         except TimeoutError:
-            raise Unavailable(doing, f"not a word for {WATCH_SILENCE:g} s") from None
+            raise Unavailable(doing, f"no event for {WATCH_SILENCE:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(doing, f"the connection broke: {error}") from error
         finally:
             stream.close()
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """POST; Conflict when an object of that name exists."""
+        """POST; raises Conflict if an object of that name exists."""
         kind = KINDS[manifest["kind"]]
         return await self._call(
             "POST",
@@ -214,7 +214,7 @@ class Kube:
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str, orphan: bool = False
     ) -> None:
-        """Delete that very object; gone already is fine."""
+        """Delete exactly this object; its absence is not an error."""
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -279,7 +279,7 @@ class Kube:
 
 
 def _answer(status: int, octets: bytes, doing: str) -> Manifest:
-    """The object that the API server answered, or the error that it is."""
+    """The object in the API server's answer; raises its error."""
     try:
         answer: Any = json.loads(octets) if octets else {}
     except ValueError:
@@ -294,7 +294,7 @@ def _answer(status: int, octets: bytes, doing: str) -> Manifest:
     known = _ERRORS.get(status)
     if known is not None:
         raise known(doing, detail)
-    # 500 is what a webhook's failure looks like; 429 and the others speak of the API server itself.
+    # 500 is also how a webhook's failure appears; 429 and the others concern the API server itself.
     raise Unavailable(doing, detail, answered=status == 500)
 
 
@@ -305,7 +305,7 @@ def _selecting(labels: Mapping[str, str] | None) -> dict[str, str]:
 
 
 async def _lines(stream: aiohttp.StreamReader, doing: str) -> AsyncIterator[bytes]:
-    """Line by line, however long they are: aiohttp's own reader refuses those over 64 KiB."""
+    """Lines of any length up to MAX_EVENT: aiohttp's own reader refuses those over 64 KiB."""
     rest = bytearray()
     async for chunk in stream.iter_any():
         rest += chunk
@@ -348,11 +348,11 @@ def _path(kind: Kind, namespace: str | None, name: str | None) -> str:
 
 
 async def connect(*, kubeconfig: str | None = None, context: str | None = None) -> Kube:
-    """The cluster of this pod's service account or, outside a pod or if one is named, of a
+    """Connect with this pod's service account or, outside a pod or if one is given, with a
     kubeconfig."""
     configuration = Configuration()
     configuration.connection_pool_maxsize = CONNECTIONS
-    configuration.retries = None  # we have a back-off per key
+    configuration.retries = None  # the backlog has a back-off per key
     if kubeconfig is None and _in_pod():
         kube_config.load_incluster_config(  # type: ignore[no-untyped-call]
             client_configuration=configuration

@@ -1,8 +1,7 @@
-"""The port: all that we need of a cluster, in our own words.
+"""The port: the interface to a cluster that the operator needs.
 
-Only Protocols, values and errors live here. kube.py implements them with the Kubernetes client;
-tests implement them in memory. Every call has a deadline of the implementation's own, and raises
-nothing but a ClusterError.
+Only Protocols, values and errors. kube.py implements them with the Kubernetes client, tests in
+memory. Every call has a deadline, and raises only a ClusterError.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ NETWORK_POLICY = Kind(
 )
 EVENT = Kind(api_version="events.k8s.io/v1", name="Event", plural="events")
 
-#: Every kind that this operator ever reads or writes, by the name in a manifest.
+#: Every kind that the operator reads or writes, by its name in a manifest.
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -67,52 +66,51 @@ KINDS: Mapping[str, Kind] = {
 
 
 class ClusterError(Exception):
-    """The cluster did not do what we asked: `doing` says what, `detail` what it answered."""
+    """A failed request: `doing` says what was attempted, `detail` what the cluster answered."""
 
     def __init__(self, doing: str, detail: str) -> None:
-        """Say what was tried, and what came back."""
+        """Describe the request and the answer."""
         super().__init__(f"{doing}: {detail}")
         self.doing = doing
         self.detail = detail
 
 
 class NotFound(ClusterError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class Conflict(ClusterError):
-    """The object exists already, or is not the one (UID) that was meant, or changed meanwhile."""
+    """The object already exists, has another UID than expected, or was changed meanwhile."""
 
 
 class Forbidden(ClusterError):
-    """Our role does not allow it, or an admission policy refused it."""
+    """RBAC does not allow it, or an admission policy refused it."""
 
 
 class Invalid(ClusterError):
-    """The API server refused the object's contents."""
+    """The API server rejected the object's contents."""
 
 
 class Unavailable(ClusterError):
-    """No usable answer: deadline, connection, 429 or 5xx. Nothing is known; try again later.
+    """No usable answer: deadline, connection, 429 or 5xx. The result is unknown; try again later.
 
-    `answered` says that the API server is there: it failed at this one object, as where a webhook
-    fails.
+    `answered`: the API server is available, but failed for this object, for example in a webhook.
     """
 
     def __init__(self, doing: str, detail: str, *, answered: bool = False) -> None:
-        """Say what was tried, what came back, and whether it came from the API server."""
+        """Describe the request, the answer, and whether the API server sent one."""
         super().__init__(doing, detail)
         self.answered = answered
 
 
 class Expired(ClusterError):
-    """The version that was asked for is too old: list again."""
+    """The requested version is too old: list again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchEvent:
-    """One event of a watch: the object as it is, or (`gone`) as it was last. A bookmark has only a
-    version. `version` is where to go on from."""
+    """One event of a watch: the current object or, if `gone`, its last state. A bookmark has only a
+    version. `version` is where to resume."""
 
     version: str
     found: Manifest | None = None
@@ -123,8 +121,8 @@ class Cluster(Protocol):
     """The API server."""
 
     async def served(self, api_version: str) -> frozenset[str]:
-        """The plurals that the API server serves in this group and version; none when it knows
-        neither."""
+        """The plurals that the API server serves in this group and version; empty if it does not
+        serve them."""
         ...
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
@@ -132,14 +130,15 @@ class Cluster(Protocol):
         ...
 
     async def version(self, kind: Kind, namespace: str, name: str) -> str:
-        """The object's resourceVersion, without its contents, as of a moment ago; NotFound."""
+        """The object's resourceVersion, without its contents, possibly slightly stale; raises
+        NotFound."""
         ...
 
     async def list(
         self, kind: Kind, namespace: str | None, *, labels: Mapping[str, str] | None = None
     ) -> tuple[tuple[Manifest, ...], str]:
-        """All objects, of one namespace or (None) of all, and the version of the list; the whole
-        list or an error, never a part of it."""
+        """All objects of one namespace, or (None) of all, and the version of the list; never a
+        partial list."""
         ...
 
     def watch(
@@ -150,8 +149,8 @@ class Cluster(Protocol):
         version: str,
         labels: Mapping[str, str] | None = None,
     ) -> AsyncIterator[WatchEvent]:
-        """What changes after `version`, until the API server ends the watch after some minutes;
-        Expired when it is too old, Unavailable when the connection broke or went silent."""
+        """Changes after `version`, until the API server ends the watch after some minutes. Raises
+        Expired if it is too old, Unavailable if the connection broke or went silent."""
         ...
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -159,25 +158,25 @@ class Cluster(Protocol):
         ...
 
     async def apply(self, manifest: Manifest, *, force: bool = True) -> Manifest:
-        """Server-side apply. With `metadata.uid` or `metadata.resourceVersion`, Conflict unless
-        that very object or version exists; without `force`, Conflict where another wrote a field
-        that this changes."""
+        """Server-side apply. With `metadata.uid` or `metadata.resourceVersion`, raises Conflict
+        unless exactly that object or version exists; without `force`, also if another manager owns
+        a field that this changes."""
         ...
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
-        """Server-side apply of `status`; NotFound when the object is gone."""
+        """Server-side apply of `status`; raises NotFound if the object is gone."""
         ...
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
-        """JSON merge patch (RFC 7396); with `metadata.uid`, Conflict unless that very object
-        exists."""
+        """JSON merge patch (RFC 7396); with `metadata.uid`, raises Conflict unless exactly that
+        object exists."""
         ...
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str, orphan: bool = False
     ) -> None:
-        """Delete that very object, its dependents with it or (orphan) left behind; gone already is
-        fine."""
+        """Delete exactly this object, with its dependents or (orphan) without; its absence is not
+        an error."""
         ...
 
 
@@ -185,6 +184,6 @@ class Gateways(Protocol):
     """The admin port of the gateway's pods."""
 
     async def status(self, address: str, token: str, *, authority: str, name: str) -> GatewayStatus:
-        """GET /status of the pod at this IP address, within two seconds, from whoever has a
-        certificate for `name` by this CA (PEM); Unavailable, Forbidden."""
+        """GET /status of the pod at this IP address, within two seconds, if it has a certificate
+        for `name` issued by this CA (PEM); raises Unavailable or Forbidden."""
         ...

@@ -1,8 +1,8 @@
-"""List, then watch: keeps a copy of one kind of object up to date, as long as the process lives.
+"""List, then watch: keeps a copy of one kind of object up to date while the process runs.
 
-Whatever goes wrong, it goes on: from where the watch was, or with a whole list when that
-is too old. A list replaces the copy as a whole, so that what was deleted while nobody watched
-is gone from it too. The API server may be away for as long as it likes.
+After any error it resumes: from where the watch was, or with a new list if that is too old. A list
+replaces the whole copy, so that objects deleted while the watch was down disappear too. The API
+server may be unavailable for any length of time.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from mailrelay_operator.plan.objects import Manifest
 
 log = structlog.get_logger()
 
-#: Seconds between two tries: the first, and the longest, at which doubling ends: what was revoked
-#: while the API server was away shall act soon after it is back.
+#: Seconds between two retries: the first pause, and the longest after doubling. A revocation made
+#: during an outage of the API server must take effect soon after it.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 5.0
 
 
 class Sink(Protocol):
-    """Where a reflector puts what it sees."""
+    """The consumer of a reflector's objects."""
 
     def replaced(self, kind: str, namespace: str | None, objects: Iterable[Manifest]) -> None:
         """A whole list."""
         ...
 
     def changed(self, kind: str, found: Manifest) -> None:
-        """One object, as it is now."""
+        """The current state of one object."""
         ...
 
     def removed(self, kind: str, found: Manifest) -> None:
-        """One object, gone."""
+        """One object was deleted."""
         ...
 
 
 class Reflector:
-    """Reflects one kind, of one namespace or (None) of all. `run` ends only by cancellation."""
+    """Reflects one kind in one namespace, or (None) in all. `run` ends only by cancellation."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Reflector:
         rng: random.Random,
         beat: Callable[[str], None],
     ) -> None:
-        """Read from `cluster` into `sink`; `beat` is told at each turn that this one is alive."""
+        """Read from `cluster` into `sink`; `beat` is called on each iteration as a sign of life."""
         self._cluster = cluster
         self._sink = sink
         self._kind = kind
@@ -91,8 +91,8 @@ class Reflector:
                 await asyncio.sleep(pause * self._rng.uniform(0.75, 1.0))
                 pause = min(LONGEST_PAUSE, pause * 2)
             else:
-                # The API server ends watches as a matter of course; one that it ends at once, again
-                # and again, must not become a busy loop.
+                # The API server ends watches regularly; one that it repeatedly ends at once must
+                # not become a busy loop.
                 await asyncio.sleep(FIRST_PAUSE * self._rng.uniform(0.2, 0.4))
 
     async def _list(self) -> str:

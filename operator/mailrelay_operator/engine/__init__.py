@@ -1,2 +1,2 @@
-"""ASYNC: what turns events into reconciles. Imports neither kopf nor kubernetes; decisions are made
-in plan/."""
+"""ASYNC: turns events into reconciliations. Imports neither kopf nor kubernetes; plan/ makes the
+decisions."""

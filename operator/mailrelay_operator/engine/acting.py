@@ -1,5 +1,5 @@
-"""Doing what a plan says, action by action. One that fails stops no other, and is told, so that the
-next plan can say so.
+"""Performs the actions of a plan one by one. A failed action does not stop the others, and is
+reported, so that the next plan can say so.
 """
 
 from __future__ import annotations
@@ -38,15 +38,14 @@ from mailrelay_operator.plan.objects import Manifest, version_of
 
 log = structlog.get_logger()
 
-#: Objects that the API server holds in another notation and that are remembered: a few a relay.
+#: Remembered objects that the API server normalizes to another notation: a few per relay.
 MAX_REWRITTEN = 10_000
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How a list of actions went: which objects could not be written and why, by object. `error` is
-    the first of them; `silent` says that the API server did not answer, so that the rest was left
-    for later."""
+    """The outcome of a list of actions: which objects could not be written, and why. `error` is the
+    first; `silent`: the API server did not answer, so the rest was postponed."""
 
     failures: dict[ObjectKey, Failure] = field(default_factory=dict)
     error: ClusterError | None = None
@@ -54,26 +53,26 @@ class Outcome:
 
     @property
     def is_conflict(self) -> bool:
-        """Whether nothing failed but that somebody else wrote meanwhile."""
+        """Whether the only failures are concurrent writes by others."""
         return bool(self.failures) and all(one.conflict for one in self.failures.values())
 
 
 class Actor:
-    """Writes to the cluster, and tells contents and store what came of it."""
+    """Writes to the cluster, and passes the results to contents and store."""
 
     def __init__(
         self, *, cluster: Cluster, contents: Contents, store: Store, announcer: Announcer
     ) -> None:
-        """Write by `cluster`; Events go to `announcer`."""
+        """Write through `cluster`; Events go to `announcer`."""
         self._cluster = cluster
         self._contents = contents
         self._store = store
         self._announcer = announcer
-        # What the API server made of what we applied, where it wrote it in another way.
+        # Applied objects as the API server stores them, if normalized.
         self._rewritten: dict[ObjectKey, tuple[str, str]] = {}
 
     async def do(self, actions: Iterable[Action]) -> Outcome:
-        """Do them in order."""
+        """Perform them in order."""
         outcome = Outcome()
         for action in actions:
             try:
@@ -87,7 +86,7 @@ class Actor:
                     outcome.silent = True
                     break
                 if isinstance(action, Create):
-                    break  # what follows was planned with what was to be created
+                    break  # later actions were planned with the object that was not created
         return outcome
 
     async def _do(self, action: Action) -> None:
@@ -120,9 +119,9 @@ class Actor:
             return
         result = await self._cluster.apply(manifest, force=not action.makes)
         said, seen = _said(manifest), projected(result, _said(manifest))
-        if seen != said:  # a quantity in another notation, say
+        if seen != said:  # for example a quantity in another notation
             if len(self._rewritten) >= MAX_REWRITTEN:
-                self._rewritten.clear()  # each is then applied once more, and nothing else
+                self._rewritten.clear()  # each is then only applied once more
             self._rewritten[key] = (_mark_of(manifest), _digest(seen))
         if self._store.find(key.kind, key.namespace, key.name) is not None:
             self._store.note(result)
@@ -133,8 +132,7 @@ class Actor:
             log.info("applied", object=str(key))
 
     def _holds(self, key: ObjectKey, there: Manifest, manifest: Manifest) -> bool:
-        """Whether the object holds what we say: it was the last thing that was applied, and nobody
-        changed it since."""
+        """Whether the object is as wanted: it was the last one applied, and is unchanged since."""
         mark, said = _mark_of(manifest), _said(manifest)
         if _mark_of(there) != mark:
             return False
@@ -152,7 +150,7 @@ class Actor:
             )
         except (NotFound, Conflict):
             if action.optional:
-                return  # gone or another one: it will be seen
+                return  # deleted or re-created: the watch will report it
             raise
         self._store.note({"kind": target.kind, **result})
         if target.kind != "Pod":
@@ -161,8 +159,8 @@ class Actor:
 
 
 def marked(manifest: Manifest) -> Manifest:
-    """The object with the hash of what we say of it, by which the next round sees that nothing is
-    left that we said before and say no more."""
+    """The object with the hash of its wanted state, from which the next round sees whether an
+    earlier apply left fields that are no longer wanted."""
     annotations = {
         **(manifest["metadata"].get("annotations") or {}),
         ANNOTATION_APPLIED: _digest(_said(manifest))[:32],
@@ -171,9 +169,9 @@ def marked(manifest: Manifest) -> Manifest:
 
 
 def projected(found: Any, said: Any) -> Any:
-    """The part of `found` that `said` speaks of."""
+    """The part of `found` that has the fields of `said`."""
     if found is None and said in ({}, []):
-        return said  # the API server keeps no empty map or list
+        return said  # the API server does not store empty maps and lists
     if isinstance(said, Mapping) and isinstance(found, Mapping):
         return {key: projected(found.get(key), value) for key, value in said.items()}
     if isinstance(said, list) and isinstance(found, list) and len(said) == len(found):
@@ -182,7 +180,7 @@ def projected(found: Any, said: Any) -> Any:
 
 
 def _said(manifest: Manifest) -> Manifest:
-    """What we say of the object, without which version of it is meant."""
+    """The wanted object without its version."""
     metadata = {
         key: value
         for key, value in manifest["metadata"].items()

@@ -1,6 +1,6 @@
-"""Events: posted beside the rounds, since nothing depends on them.
+"""Posts Events outside the rounds, since nothing depends on them.
 
-What does not fit is dropped: the conditions say the same.
+Excess Events are dropped: the conditions have the same information.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from mailrelay_operator.plan.objects import Manifest
 log = structlog.get_logger()
 
 REPORTING_CONTROLLER = "mailrelay.dev/operator"
-#: Events that wait to be posted: those of five thousand tenants who become ready at once.
+#: Events to be posted: enough for five thousand tenants becoming ready at once.
 MAX_WAITING = 5000
 
 
 class Announcer:
-    """Posts Events, one after the other."""
+    """Posts Events one by one."""
 
     def __init__(self, *, cluster: Cluster, now: Callable[[], datetime]) -> None:
         """Post to `cluster`."""
@@ -35,7 +35,7 @@ class Announcer:
         self._waiting: asyncio.Queue[Manifest] = asyncio.Queue(MAX_WAITING)
 
     def announce(self, event: Announce) -> None:
-        """Log it, and have it posted."""
+        """Log it and queue it for posting."""
         log.info(
             "kubernetes_event", object=str(event.owner), reason=event.reason, detail=event.note
         )
@@ -51,7 +51,7 @@ class Announcer:
             await self._post(await self._waiting.get())
 
     async def drain(self) -> None:
-        """Post what waits now."""
+        """Post all queued Events."""
         while not self._waiting.empty():
             await self._post(self._waiting.get_nowait())
 
@@ -71,7 +71,7 @@ def event_object(event: Announce, *, now: datetime) -> Manifest:
         "apiVersion": EVENT.api_version,
         "kind": EVENT.name,
         "metadata": {
-            # A name of our own, not generateName: a POST that is repeated makes no second Event.
+            # A fixed name, not generateName: repeating the POST does not create a second Event.
             "name": f"{str(regarding['name'])[:200]}.{secrets.token_hex(8)}",
             "namespace": str(regarding["namespace"]),
         },

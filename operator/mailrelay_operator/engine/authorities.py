@@ -1,7 +1,7 @@
-"""Keeps one ConfigMap with the CAs of all relays, by which Prometheus verifies the admin ports: a
-PodMonitor can name one object only, and that in its own namespace.
+"""Maintains one ConfigMap with the CAs of all relays, with which Prometheus verifies the admin
+ports: a PodMonitor can refer to only one object, in its own namespace.
 
-The chart makes the ConfigMap, and takes it away; here its one key is kept.
+The chart creates and deletes the ConfigMap; this maintains its one key.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mailrelay_operator.plan.objects import name_of, namespace_of
 log = structlog.get_logger()
 
 KEY = "ca.crt"
-#: Seconds between two looks; nothing is asked of the API server while nothing changed.
+#: Seconds between two checks; without a change there is no request to the API server.
 INTERVAL = 5.0
 #: Octets; a ConfigMap holds 1 MiB, a CA is 700 octets.
 MAX_BUNDLE = 900 * 1024
 
 
 class Authorities:
-    """Writes the ConfigMap `namespace`/`name` when the CAs that are known have changed."""
+    """Writes the ConfigMap `namespace`/`name` when the known CAs have changed."""
 
     def __init__(
         self,
@@ -39,8 +39,8 @@ class Authorities:
         name: str,
         ready: Callable[[], bool],
     ) -> None:
-        """Know of relays by `store`, of their CAs by `memory`; `ready` says that the first lists
-        are complete."""
+        """Take relays from `store` and their CAs from `memory`; `ready` returns when the first
+        lists are complete."""
         self._cluster = cluster
         self._store = store
         self._memory = memory
@@ -50,7 +50,7 @@ class Authorities:
         self._written: str | None = None
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Check periodically until cancelled."""
         while True:
             try:
                 await self.once()
@@ -59,7 +59,7 @@ class Authorities:
             await asyncio.sleep(INTERVAL)
 
     async def once(self) -> None:
-        """Write the bundle if it is another one; ClusterError."""
+        """Write the bundle if it has changed; raises ClusterError."""
         bundle = self._bundle() if self._ready() else None
         if bundle is None or bundle == self._written:
             return
@@ -71,8 +71,8 @@ class Authorities:
         self._written = bundle
 
     def _bundle(self) -> str | None:
-        """All CAs, each once, below the name of its relay; None while a relay has not been looked
-        at since the start, so that none is dropped for a moment."""
+        """All CAs, each once, below the name of its relay; None until every relay has been
+        reconciled since the start, so that none is dropped temporarily."""
         parts: list[str] = []
         for relay in sorted(self._store.all("MailRelay"), key=_name):
             part = self._memory.relays.get(relay_key(*_name(relay)))

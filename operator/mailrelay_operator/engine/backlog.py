@@ -1,12 +1,11 @@
-"""The backlog, a set of keys with due times. No clock, no randomness, no await: time and
-jitter are arguments. Pure.
+"""The backlog, a set of keys with due times. Time and jitter are arguments. Pure.
 
-Rule 1: a key that was added is handed out at least once after that moment; adding it while a worker
-has it means once more after that worker. Rule 2: no key is with two workers at a time. Rule 3: a
-key is in here once, however often it was added, so that the length is bounded by the number of
-objects. Rule 4: urgent keys (a right was taken away, somebody waits for a first login) come before
-all others that are due. Rule 5: between two rounds of a key there is a rest, so that one object
-that changes all the time leaves the workers to others. Times are seconds on one monotonic clock.
+Rule 1: a key that is added is handed out at least once afterwards; if a worker has it, once more
+after that worker. Rule 2: no key is with two workers at a time. Rule 3: a key is stored once,
+however often it is added, so that the length is bounded by the number of objects. Rule 4: urgent
+keys (a revoked permission, a first login) come before all others that are due. Rule 5: between two
+rounds of a key there is a pause, so that an object that changes constantly does not occupy the
+workers. Times are seconds on one monotonic clock.
 """
 
 from __future__ import annotations
@@ -14,36 +13,35 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 
-#: First pause after a failure, and the longest; client-go's defaults are 5 ms and 1000 s: the first
-#: would hammer an API server that is restarting, the last would leave a tenant waiting after it is
-#: back.
+#: First and longest pause after failures. client-go's defaults are 5 ms and 1000 s: the first would
+#: hammer an API server that is restarting, the last would keep tenants waiting long after an
+#: outage.
 FIRST_BACK_OFF = 1.0
 LONGEST_BACK_OFF = 120.0
-#: The longest pause when nothing but the API server's silence was the matter: a minute after it is
-#: back, all is as it should be.
+#: The longest pause if only the API server did not answer: everything is up to date a minute after
+#: an outage.
 LONGEST_SILENCE = 30.0
-#: Seconds from the end of a key's round to its next one, whatever happens.
+#: Minimum seconds from the end of a key's round to its next one.
 REST = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Key:
-    """What to reconcile: the kind's name, and which object of it (`namespace` is empty for a
-    cluster's own)."""
+    """What to reconcile: kind, namespace (empty for cluster-scoped objects) and name."""
 
     kind: str
     namespace: str
     name: str
 
     def __str__(self) -> str:
-        """As a person writes it: Kind namespace/name."""
+        """`KIND NAMESPACE/NAME`."""
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
 @dataclass(slots=True)
 class _Entry:
-    """One key's state: when it is due (None: not waiting), whether that is urgent, whether a worker
-    has it, how often it failed in a row."""
+    """One key's state: when it is due (None: not waiting), whether it is urgent, whether a worker
+    has it, and its consecutive failures."""
 
     due: float | None = None
     urgent: bool = False
@@ -52,30 +50,30 @@ class _Entry:
 
 
 class Backlog:
-    """Keys that wait for a worker. Not for several threads."""
+    """Keys that wait for a worker. Not thread-safe."""
 
     def __init__(self) -> None:
         """Start empty."""
         self._entries: dict[Key, _Entry] = {}
-        # (due, sequence, key), those that are urgent apart; entries whose due time or urgency has
-        # changed since are skipped when they come up.
+        # (due, sequence, key), urgent ones separately; entries whose due time or urgency has
+        # changed are skipped when they surface.
         self._heaps: dict[bool, list[tuple[float, int, Key]]] = {True: [], False: []}
         self._sequence = 0
-        # Keys whose last round is so short a time ago that they rest, and until when.
+        # Keys in the pause after their last round, and its end.
         self._resting: dict[Key, float] = {}
 
     def __len__(self) -> int:
-        """How many keys wait or are with a worker."""
+        """The number of keys that wait or are with a worker."""
         return len(self._entries)
 
     def __repr__(self) -> str:
-        """Show what matters in a failing test: what waits, and what is in flight."""
+        """Show the keys that wait and those in flight, for failing tests."""
         waiting = sum(1 for entry in self._entries.values() if entry.due is not None)
         in_flight = sum(1 for entry in self._entries.values() if entry.in_flight)
         return f"<Backlog {waiting} waiting, {in_flight} in flight>"
 
     def waiting(self, now: float) -> int:
-        """How many keys are overdue or in flight: the figure behind the metric `backlog`."""
+        """The number of keys that are overdue or in flight, for the metric `backlog`."""
         return sum(
             1
             for entry in self._entries.values()
@@ -83,8 +81,8 @@ class Backlog:
         )
 
     def add(self, key: Key, *, due: float, urgent: bool = False) -> None:
-        """Have the key handed out at `due` or, if it waits already, at the earlier of the two; once
-        urgent, it stays so until it is handed out."""
+        """Schedule the key at `due` or, if it is already waiting, at the earlier time; an urgent
+        key stays urgent until it is handed out."""
         entry = self._entries.setdefault(key, _Entry())
         due = max(due, self._resting.get(key, due))
         sooner = entry.due is None or due < entry.due
@@ -96,8 +94,8 @@ class Backlog:
             self._push(key, entry)
 
     def take(self, *, now: float) -> Key | None:
-        """The urgent key that has been due for longest, else the other one that has, now with the
-        caller, who must answer `done` or `failed`."""
+        """Hand out the urgent key that has been due for longest, otherwise the normal one; the
+        caller must call `done` or `failed`."""
         for urgent in (True, False):
             key = self._first(urgent=urgent)
             if key is None:
@@ -111,7 +109,7 @@ class Backlog:
         return None
 
     def next_due(self) -> float | None:
-        """When the next key is due that no worker has; None when nothing waits."""
+        """When the next waiting key is due; None if none waits."""
         firsts = [self._first(urgent=urgent) for urgent in (True, False)]
         dues = [self._entries[key].due for key in firsts if key is not None]
         return min((due for due in dues if due is not None), default=None)
@@ -119,19 +117,19 @@ class Backlog:
     def done(
         self, key: Key, *, look_again_at: float | None = None, now: float | None = None
     ) -> None:
-        """The key's work succeeded; hand it out again at that time, or earlier if it was added
-        meanwhile, but not before it has rested from `now`."""
+        """The round succeeded; hand the key out again at that time, or earlier if it was added
+        meanwhile, but not before its pause from `now` is over."""
         self._rest(key, now)
         self._release(key, failures=0, again=look_again_at)
 
     def failed(
         self, key: Key, *, now: float, jitter: float, longest: float = LONGEST_BACK_OFF
     ) -> float:
-        """The key's work failed: hand it out again after a pause that doubles each time, up to
+        """The round failed: hand the key out again after a pause that doubles each time, up to
         `longest`; returns the pause.
 
-        `jitter` in [0, 1) spreads keys that failed together: the pause is shortened by up to a
-        quarter. What is added from now on cuts it short, what was added meanwhile waits for it: a
+        `jitter` in [0, 1) spreads keys that failed together: it shortens the pause by up to a
+        quarter. Adding the key from now on ends the pause, having added it meanwhile does not: a
         failing object that keeps changing must not become a busy loop.
         """
         failures = self._held(key).failures + 1
@@ -147,8 +145,7 @@ class Backlog:
         return pause
 
     def forget(self, key: Key) -> None:
-        """The object is gone and nothing is left to do: drop the key unless it was added
-        meanwhile."""
+        """Drop the key of a deleted object, unless it was added meanwhile."""
         self._release(key, failures=0, again=None)
 
     def _held(self, key: Key) -> _Entry:
@@ -180,7 +177,7 @@ class Backlog:
         heap = self._heaps[entry.urgent]
         self._sequence += 1
         heapq.heappush(heap, (entry.due or 0.0, self._sequence, key))
-        # Stale entries are dropped when they surface; were they ever the most, build the heap anew.
+        # Stale entries are dropped when they surface; if they are the majority, rebuild the heap.
         if len(heap) > 64 + 4 * len(self._entries):
             self._rebuild()
 
@@ -195,8 +192,7 @@ class Backlog:
         self._sequence = len(self._entries)
 
     def _first(self, *, urgent: bool) -> Key | None:
-        """The first key of the heap that really waits for that time; stale entries are dropped on
-        the way."""
+        """The first valid key of the heap; drops stale entries before it."""
         heap = self._heaps[urgent]
         while heap:
             due, _, key = heap[0]

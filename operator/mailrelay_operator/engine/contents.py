@@ -1,5 +1,5 @@
-"""Objects that are read by name and not watched, as Secrets, which we may not list: their contents
-as they were read last, until a look at their version says that they changed.
+"""A cache of objects that are read by name instead of watched, such as Secrets, which the operator
+may not list. They are read again when their version changes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from mailrelay_operator.plan.objects import Manifest, version_of
 
 
 class Contents:
-    """What was read, and who reads it. Bounded by the objects that keys of the backlog read: what
-    nobody reads any more is forgotten."""
+    """Cached objects and their readers. Bounded by what the keys of the backlog read: an object
+    without readers is dropped."""
 
     def __init__(self, cluster: Cluster, scope: Scope) -> None:
         """Read from `cluster`, within `scope`."""
@@ -27,11 +27,11 @@ class Contents:
         self._readers: dict[ObjectKey, set[Key]] = {}
 
     def __len__(self) -> int:
-        """How many objects are kept."""
+        """The number of cached objects."""
         return len(self._found)
 
     async def get(self, key: ObjectKey) -> Lookup:
-        """The object, or why it is absent; any other ClusterError ends the round that asked."""
+        """The object, or why it is absent; any other ClusterError is raised."""
         known = self._found.get(key)
         if known is not None:
             return known
@@ -49,24 +49,24 @@ class Contents:
         return found
 
     def known(self, key: ObjectKey) -> Manifest | None:
-        """The object as it was read last, if it was."""
+        """The cached object, if any."""
         found = self._found.get(key)
         return None if found is None or isinstance(found, Absence) else found
 
     def note(self, found: Manifest) -> None:
-        """What the API server answered to a write of ours."""
+        """Store the API server's answer to a write."""
         found["metadata"].pop("managedFields", None)
         self._found[key_of(found)] = found
 
     def forget(self, key: ObjectKey) -> None:
-        """Read it again the next time."""
+        """Drop it, so that it is read again."""
         self._found.pop(key, None)
 
     def reads(
         self, reader: Key, *, soon: Iterable[ObjectKey], late: Iterable[ObjectKey] = ()
     ) -> None:
-        """This key's round reads these objects, and no others any more: those of others, to be
-        looked at every few seconds, and those that only we write."""
+        """Set the objects that this key's rounds read: foreign ones, which are checked every few
+        seconds, and those that only the operator writes."""
         before = self._reads.get(reader)
         after = (frozenset(soon), frozenset(late))
         if before == after:
@@ -87,7 +87,7 @@ class Contents:
             self._reads.pop(reader, None)
 
     def watched(self) -> tuple[tuple[ObjectKey, ...], tuple[ObjectKey, ...]]:
-        """All objects to look at again: soon, and late."""
+        """All objects to check again: the foreign ones (soon) and the operator's own (late)."""
         soon: dict[ObjectKey, None] = {}
         late: dict[ObjectKey, None] = {}
         for first, second in self._reads.values():
@@ -96,11 +96,11 @@ class Contents:
         return tuple(soon), tuple(key for key in late if key not in soon)
 
     def readers(self, key: ObjectKey) -> frozenset[Key]:
-        """Whom a change of this object concerns."""
+        """The keys that read this object."""
         return frozenset(self._readers.get(key, ()))
 
     def version(self, key: ObjectKey) -> str | None:
-        """The version that was read last, or why there is none; None: not read, so any is news."""
+        """The cached version, or why there is none; None if not read yet."""
         found = self._found.get(key)
         if found is None:
             return None

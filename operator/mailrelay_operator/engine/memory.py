@@ -1,6 +1,5 @@
-"""What the engine remembers between two rounds of a key. All of it may be lost: then more is read,
-minted or computed again, and nothing else happens. Bounded by the objects that exist: `forget`
-drops a key's part.
+"""What the engine remembers between two rounds of a key. Losing it only costs reading, generating
+or computing again. Bounded by the existing objects: `forget` drops a key's part.
 """
 
 from __future__ import annotations
@@ -15,15 +14,14 @@ from mailrelay_operator.plan.facts import Failure, ObjectKey, SenderLogin
 from mailrelay_operator.plan.shares import Encodings
 from mailrelay_operator.plan.view import RelayView
 
-#: Shares that were written lately and that a pod may still run: some of each of the sixteen.
+#: Recently written shares that a pod may still run: some of each of the sixteen.
 MAX_VERSIONS = 128
 
 
 @dataclass(slots=True)
 class RelayMemory:
-    """One relay's part: how its senders see it, which shares were written lately, what could not be
-    written, since when gateways are on their way to the newest configuration, and its CA (None: not
-    looked at yet)."""
+    """One relay's part: its senders' view, recently written shares, failed writes, since when the
+    newest configuration is in transit to the gateways, and its CA (None: not reconciled yet)."""
 
     view: RelayView | None = None
     authority: str | None = None
@@ -34,7 +32,7 @@ class RelayMemory:
     settling_since: datetime | None = None
 
     def note_versions(self, written: Mapping[str, Mapping[str, Any]]) -> None:
-        """Remember these as the newest, and forget the oldest."""
+        """Store these as the newest, and drop the oldest."""
         for digest, senders in written.items():
             self.versions.pop(digest, None)
             self.versions[digest] = senders
@@ -44,8 +42,8 @@ class RelayMemory:
 
 @dataclass(slots=True)
 class SenderMemory:
-    """One sender's part, of the object with this UID: since when it is seen, how it logs in, the
-    password that is minted but not shown yet, and what could not be written."""
+    """One sender's part, for the object with this UID: when it was first seen, its login, a
+    generated password that is not in the Secret yet, and failed writes."""
 
     uid: str = ""
     since: datetime | None = None
@@ -62,18 +60,18 @@ class Memory:
     senders: dict[Key, SenderMemory] = field(default_factory=dict)
 
     def relay(self, key: Key) -> RelayMemory:
-        """The part of this relay, begun if there is none."""
+        """The part of this relay, created if missing."""
         return self.relays.setdefault(key, RelayMemory())
 
     def sender(self, key: Key, uid: str) -> SenderMemory:
-        """The part of this sender, begun anew if its name is another object's now."""
+        """The part of this sender, reset if the object was re-created."""
         found = self.senders.get(key)
         if found is None or found.uid != uid:
             found = self.senders[key] = SenderMemory(uid=uid)
         return found
 
     def logins(self, senders: Iterable[tuple[Key, str]]) -> dict[str, SenderLogin]:
-        """The logins of these senders (key and UID), as far as they are known."""
+        """The known logins of these senders (key and UID)."""
         found: dict[str, SenderLogin] = {}
         for key, uid in senders:
             part = self.senders.get(key)

@@ -1,5 +1,5 @@
-"""Every metric of the operator. Labels are kinds, conditions and results, never names: a cluster
-has any number of those.
+"""Every metric of the operator. Labels are kinds, conditions and results, never names of objects,
+whose number is unbounded.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ RESULTS = ("ok", "failed", "conflict")
 
 
 class OperatorMetrics:
-    """The metrics of one process, in a registry of its own; every series is there from the
-    start."""
+    """The metrics of one process, in its own registry; every series exists from the start."""
 
     def __init__(self) -> None:
-        """Register all families and begin all series at zero."""
-        # A counter's age: a series each, which no query of ours asks for.
+        """Register all families and start all series at zero."""
+        # No `_created` series: one per counter, which no query uses.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._reconciles = Counter(
@@ -45,23 +44,23 @@ class OperatorMetrics:
         )
         self._backlog = Gauge(
             "mailrelay_backlog",
-            "Objects that are due to be reconciled, or being reconciled.",
+            "Objects due for reconciliation or being reconciled.",
             registry=self._registry,
         )
         self._conditions = Gauge(
             "mailrelay_conditions",
-            "Objects that have a condition with this status.",
+            "Objects by kind, condition type and status.",
             ["kind", "condition", "status"],
             registry=self._registry,
         )
         self._reread = Gauge(
             "mailrelay_reread_interval_seconds",
-            "How long it takes to read all referenced Secrets and ConfigMaps once.",
+            "Time in which all referenced Secrets and ConfigMaps are checked once.",
             registry=self._registry,
         )
         self._resync = Gauge(
             "mailrelay_resync_timestamp_seconds",
-            "When every object was last put on the backlog, in Unix time.",
+            "Unix time of the last resync of all objects.",
             registry=self._registry,
         )
         for kind in ("MailRelay", "MailSender", "MailDomain"):
@@ -71,24 +70,24 @@ class OperatorMetrics:
         self.count_conditions({})
 
     def reconciled(self, kind: str, result: str, seconds: float) -> None:
-        """Count a round: `ok`, `failed`, or `conflict` (somebody else wrote meanwhile)."""
+        """Count a round: `ok`, `failed`, or `conflict` (a concurrent write)."""
         self._reconciles.labels(kind, result).inc()
         self._seconds.labels(kind).observe(seconds)
 
     def backlog(self, length: int) -> None:
-        """Set how much waits."""
+        """Set the length of the backlog."""
         self._backlog.set(length)
 
     def reread_interval(self, seconds: float) -> None:
-        """Set how long a look at everything takes."""
+        """Set the time in which all contents are checked once."""
         self._reread.set(seconds)
 
     def resynced(self, unix_time: float) -> None:
-        """Set when every object was last put on the backlog."""
+        """Set the time of the last resync."""
         self._resync.set(unix_time)
 
     def count_conditions(self, found: Mapping[tuple[str, str, str], int]) -> None:
-        """Set how many objects have which condition: (kind, type, status) -> number."""
+        """Set the number of objects by condition: (kind, type, status) -> number."""
         tally = Tally(found)
         for kind, types in CONDITION_TYPES.items():
             for type_ in types:

@@ -1,7 +1,7 @@
-"""What is random or slow: keys, certificates, passwords, salts and scrypt. What to mint is decided
-in plan/.
+"""Generates keys, certificates, passwords and salts, and computes scrypt. plan/ decides what is
+needed.
 
-Everything here may be called from any thread. Nothing is stored here.
+Everything here is thread-safe and stateless.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from mailrelay_gateway.contract.documents import Certificate, ScryptVerifier
 from mailrelay_operator.plan.certificates import AUTHORITY_LIFE, BACKDATED, LEAF_LIFE
 from mailrelay_operator.plan.facts import Authority, LeafWanted, Material, ScryptWanted, Wanted
 
-#: 256 bits: beyond any guessing, so that a plain SHA-256 may verify them.
+#: 256 bits cannot be guessed, so that a plain SHA-256 may verify them.
 SECRET_OCTETS = 32
-#: scrypt's cost (RFC 7914): 32 MiB and about 60 ms, OWASP's second choice; the gateway pays it at a
-#: login.
+#: scrypt's cost (RFC 7914): 32 MiB and about 60 ms, OWASP's second recommendation; each login at
+#: the gateway costs as much.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 15, 8, 1
 _SCRYPT_MEMORY = 64 * 1024 * 1024
 
 
 def mint(wanted: Wanted, *, relay: str, now: datetime) -> Material:
-    """All that is wanted. `relay` is NAMESPACE/NAME, for the CA's subject."""
+    """Generate everything wanted. `relay` is NAMESPACE/NAME, for the CA's subject."""
     authority = mint_authority(relay, now=now) if wanted.authority else None
     leaf = None
     if wanted.leaf is not None:
@@ -54,7 +54,7 @@ def mint(wanted: Wanted, *, relay: str, now: datetime) -> Material:
 def mint_password() -> str:
     """32 random octets in base64url: 43 characters, none of which needs quoting anywhere.
 
-    None begins with a hyphen: programs take such an argument for an option.
+    It never begins with a hyphen, since programs take such an argument for an option.
     """
     while (password := secrets.token_urlsafe(SECRET_OCTETS)).startswith("-"):
         pass
@@ -62,8 +62,8 @@ def mint_password() -> str:
 
 
 def scrypt_verifier(wanted: ScryptWanted) -> ScryptVerifier:
-    """The known verifier that fits the password, so that the configuration's digest stays;
-    otherwise a new one."""
+    """The known verifier that matches the password, to keep the configuration's digest; otherwise a
+    new one."""
     for known in wanted.known:
         expected = bytes.fromhex(known.hash)
         found = _scrypt(wanted.password, bytes.fromhex(known.salt), known, len(expected))
@@ -81,7 +81,7 @@ def _scrypt(password: bytes, salt: bytes, cost: ScryptVerifier, length: int) -> 
 
 
 def mint_authority(relay: str, *, now: datetime) -> Authority:
-    """A private CA (P-256) that may issue leaves only."""
+    """A private CA (P-256) that may issue only leaf certificates."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
         [

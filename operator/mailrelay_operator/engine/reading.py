@@ -1,8 +1,8 @@
-"""Gathering the facts of a relay: from the store what is watched, from the contents what is read by
-name, from the pods what they run. Nothing is decided here.
+"""Gathers the facts of a relay: watched objects from the store, objects read by name from the
+contents, and the status from the pods. No decisions.
 
-What to read is asked of plan/survey.py. An object that could not be read ends the round: "not read"
-is never taken for "not there".
+plan/survey.py says what to read. An object that cannot be read ends the round: "not read" is never
+taken for "does not exist".
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from mailrelay_operator.plan.own import own_objects
 from mailrelay_operator.plan.running import ANNOTATION_STAMPED
 from mailrelay_operator.plan.senders import sender_uid
 
-#: Requests at a time for one relay; four workers together stay below the client's 64 connections.
+#: Concurrent requests for one relay; four workers stay below the client's 64 connections.
 AT_A_TIME = 8
 
 _Item = TypeVar("_Item")
@@ -54,7 +54,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """Reads facts from these."""
+    """Reads facts from these sources."""
 
     store: Store
     contents: Contents
@@ -64,7 +64,7 @@ class Reader:
     scope: Scope
 
     async def read(self, key: Key, *, now: datetime, numbers_due: bool) -> RelayFacts:
-        """All facts of this relay; any ClusterError ends it."""
+        """All facts of this relay; raises any ClusterError."""
         namespace, name = key.namespace, key.name
         part = self.memory.relay(key)
         relay = self.store.find("MailRelay", namespace, name)
@@ -107,13 +107,14 @@ class Reader:
         return dict(zip(wanted, found, strict=True))
 
     async def _look_up(self, key: ObjectKey) -> Lookup:
-        # What is watched is watched by our labels: one that is not there may be another's.
+        # The watch selects mailrelay's labels: an object that is not in the store may exist
+        # without them.
         watched = self.store.find(key.kind, key.namespace, key.name)
         return watched if watched is not None else await self.contents.get(key)
 
     def _unwatched(self, needed: frozenset[str]) -> frozenset[ObjectKey]:
-        """Namespaces as objects to look at again, where they cannot be watched (a Role allows no
-        watch of them)."""
+        """Namespaces as objects to check periodically, if they cannot be watched (a Role cannot
+        permit it)."""
         if self.scope.namespaces is None:
             return frozenset()
         return frozenset(_namespace(one) for one in needed if self.scope.holds(one))
@@ -130,8 +131,8 @@ class Reader:
         return found
 
     async def _pods(self, facts: RelayFacts) -> tuple[PodFacts, ...]:
-        """The pods that our own StatefulSet controls: no other is counted, and none is sent the
-        token, whatever its name and labels."""
+        """The pods controlled by the relay's own StatefulSet: no others are counted or sent the
+        token, whatever their names and labels."""
         stateful_set = facts.objects[_key(facts, "StatefulSet", facts.name)]
         if isinstance(stateful_set, Absence):
             return ()
@@ -168,8 +169,8 @@ class Reader:
 async def gather_bounded(
     ask: Callable[[_Item], Awaitable[_Found]], items: Iterable[_Item]
 ) -> list[_Found]:
-    """The answers in the order of the items, at most AT_A_TIME at a time; the first error ends
-    all."""
+    """The results in the order of the items, at most AT_A_TIME concurrently; the first error
+    cancels the rest."""
     limit = asyncio.Semaphore(AT_A_TIME)
 
     async def one(item: _Item) -> _Found:
@@ -193,7 +194,7 @@ def _namespace(name: str) -> ObjectKey:
 
 
 def _balanced(facts: RelayFacts) -> frozenset[ObjectKey]:
-    """The Service for clients while a load balancer owes it an address."""
+    """The Service for clients while its load balancer has no address yet."""
     key = _key(facts, "Service", names.service_name(facts.name))
     found = facts.objects[key]
     if isinstance(found, Absence) or found["spec"].get("type") != "LoadBalancer":

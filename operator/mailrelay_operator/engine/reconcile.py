@@ -1,7 +1,7 @@
-"""One round of one key: gather the facts, mint what is wanted, plan, do what the plan says.
-Level-triggered, safe to repeat.
+"""One round of one key: gather the facts, generate what is needed, plan, and perform the plan.
+Level-triggered and idempotent.
 
-What to do is decided in plan/; here is who is told of it.
+plan/ decides what to do.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from mailrelay_operator.plan.senders import sender_uid
 from mailrelay_operator.plan.survey import Survey, survey, wanted
 from mailrelay_operator.plan.view import RelayView, changed_for
 
-#: Seconds between two rows of queue numbers in a status: each row is a write to etcd.
+#: Seconds between two updates of queue figures in a status: each is a write to etcd.
 NUMBERS_EVERY = 60.0
-#: Senders from which on a relay is surveyed and planned in a thread: a thousand take some tens of
+#: Number of senders from which a relay is surveyed and planned in a thread: a thousand take tens of
 #: milliseconds, and watches must be served meanwhile.
 MANY_SENDERS = 200
 
@@ -44,12 +44,11 @@ _Result = TypeVar("_Result")
 
 
 class Unfinished(Exception):
-    """A round that did not do all that was planned; it is to be tried again, ever later. `conflict`
-    says that only somebody else's write was in the way, `silent` that the API server did not
-    answer."""
+    """A round that did not complete its plan and is retried with back-off. `conflict`: only a
+    concurrent write prevented it; `silent`: the API server did not answer."""
 
     def __init__(self, detail: str, *, conflict: bool = False, silent: bool = False) -> None:
-        """Say what was in the way."""
+        """Say what prevented it."""
         super().__init__(detail)
         self.conflict = conflict
         self.silent = silent
@@ -64,7 +63,7 @@ class Clock:
 
 
 class Reconciler:
-    """Does rounds. One per process; rounds of different keys may run at the same time."""
+    """Performs rounds. One per process; rounds of different keys may run concurrently."""
 
     def __init__(
         self,
@@ -78,7 +77,7 @@ class Reconciler:
         clock: Clock,
         ring: Callable[[Key], None],
     ) -> None:
-        """Read by `reader`, write by `actor`; `ring` puts a key on the backlog, urgently."""
+        """Read with `reader`, write with `actor`; `ring` puts an urgent key on the backlog."""
         self._store = store
         self._contents = contents
         self._reader = reader
@@ -89,8 +88,8 @@ class Reconciler:
         self._ring = ring
 
     async def reconcile(self, key: Key) -> float | None:
-        """One round; returns after how many seconds to look again (None: when something
-        happens). Unfinished says that it did not come to its end."""
+        """One round; returns the seconds until the next one (None: only on an event). Raises
+        Unfinished if it was not completed."""
         try:
             match key.kind:
                 case "MailRelay":
@@ -154,7 +153,7 @@ class Reconciler:
         return await asyncio.to_thread(mint, asked, relay=f"{key.namespace}/{key.name}", now=now)
 
     def _publish(self, key: Key, memory: RelayMemory, view: RelayView) -> None:
-        """Hand the view on to the senders, and wake those for whom it says something new."""
+        """Pass the view on to the senders, and wake those for whom it has changed."""
         changed = changed_for(memory.view, view)
         memory.view = view
         if not changed:
@@ -175,9 +174,9 @@ class Reconciler:
         relay = relay_key(*relay_of_sender(seen.manifest))
         part = self._memory.relays.get(relay)
         if part is None or part.view is None:
-            return None  # its relay's first round rings
+            return None  # its relay's first round will ring
         if sender_uid(seen.manifest) not in part.view.admissions:
-            return None  # it is newer than the view; the relay was rung when it came
+            return None  # newer than the view; the relay was rung when it appeared
         memory = self._memory.sender(key, sender_uid(seen.manifest))
         memory.since = memory.since or self._clock.now()
         secret = secret_to_read(part.view, seen.manifest)
@@ -204,7 +203,7 @@ class Reconciler:
         if not outcome.silent:
             told = _reports(plan)
             if failures != memory.failures or (writes and secret and not outcome.failures):
-                # What was written just now is said at once, and what was refused too.
+                # Report at once what has just been written or refused.
                 memory.failures = failures
                 there = await self._contents.get(secret) if secret else Absence.MISSING
                 facts = replace(facts, login=memory.login, failures=failures, secret=there)
@@ -220,7 +219,7 @@ class Reconciler:
         if found.wants_scrypt is not None:
             return SenderMaterial(verifier=self._verifiers.find(key, found.wants_scrypt))
         if found.wants_password:
-            # Kept until it stands in the Secret: its verifier is on its way to the gateways.
+            # Kept until it is in the Secret: its verifier is in transit to the gateways.
             memory.password = memory.password or mint_password()
             return SenderMaterial(password=memory.password)
         if found.state is SecretState.PRESENT:
@@ -262,15 +261,15 @@ def _reports(plan: Plan) -> tuple[Action, ...]:
 
 
 def _is_of_login(action: Action) -> bool:
-    """An Event of the login's own, which a second plan does not repeat."""
+    """Whether it is an Event about the login, which a second plan does not repeat."""
     return isinstance(action, Announce) and action.reason == Reason.CREDENTIAL_REVOKED
 
 
 def _still_failing(before: dict[ObjectKey, Failure], outcome: Outcome) -> dict[ObjectKey, Failure]:
-    """What cannot be written as of now. That somebody else wrote meanwhile is no failure: the next
-    round plans with what is there."""
+    """The objects that currently cannot be written. A concurrent write is no failure: the next
+    round plans with the new state."""
     if outcome.silent:
-        return before  # nothing is known of anything
+        return before  # the results are unknown
     return {key: one for key, one in outcome.failures.items() if not one.conflict}
 
 

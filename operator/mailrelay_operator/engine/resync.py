@@ -1,5 +1,5 @@
-"""What makes the backlog complete, whatever was missed: a look at everything every few minutes, and
-at the versions of what is read by name every few seconds. Both only say whom to look at.
+"""Catches up on missed events: a resync of everything every few minutes, and a check of the
+versions of objects read by name every few seconds. Both only add keys to the backlog.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from mailrelay_operator.engine.workers import Doorbell
 from mailrelay_operator.plan.facts import Absence, ObjectKey
 from mailrelay_operator.plan.objects import Manifest, name_of, namespace_of
 
-#: Seconds between two looks at a thing that is referred to, and the requests a second that all such
-#: looks together may be.
+#: Seconds between two checks of a referenced object, and the budget of requests per second for all
+#: such checks together.
 REREAD_EVERY = 5.0
 REREAD_BUDGET = 20.0
-#: The same of what only we write (some 25 objects a relay): somebody may still delete it.
+#: The same for objects that only the operator writes (some 25 per relay): a user may delete them.
 OWN_EVERY = 20.0
 OWN_BUDGET = 10.0
 
 
 class Resync:
-    """Puts every object on the backlog now and then; that reads the store and no list."""
+    """Puts every object on the backlog periodically, from the store, without a LIST."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Resync:
         rng: random.Random,
         unix_time: Callable[[], float],
     ) -> None:
-        """Look every `interval` seconds, give or take a tenth."""
+        """Resync every `interval` seconds, with a tenth of jitter."""
         self._store = store
         self._doorbell = doorbell
         self._memory = memory
@@ -62,8 +62,8 @@ class Resync:
                 await asyncio.sleep(1.0)
 
     def resync(self) -> None:
-        """Put everything on the backlog, spread over half an interval, so that a thousand relays
-        are no thundering herd."""
+        """Put everything on the backlog, spread over half an interval to avoid a thundering
+        herd."""
         found = {
             kind: tuple(self._store.all(kind)) for kind in ("MailRelay", "MailSender", "MailDomain")
         }
@@ -74,7 +74,7 @@ class Resync:
             Key(kind="MailDomain", namespace=namespace_of(one), name=name_of(one))
             for one in found["MailDomain"]
         }
-        keys |= {*self._memory.relays, *self._memory.senders}  # what is gone forgets itself
+        keys |= {*self._memory.relays, *self._memory.senders}  # deleted ones are forgotten then
         for key in sorted(keys):
             self._doorbell.add(key, delay=self._rng.uniform(0.0, self._interval / 2))
         every = (one for objects in found.values() for one in objects)
@@ -83,19 +83,19 @@ class Resync:
 
 
 class Reread:
-    """Looks at the versions of what is read by name, one after the other, within the budget."""
+    """Checks the versions of objects read by name, one by one, within the budget."""
 
     def __init__(
         self, *, cluster: Cluster, doorbell: Doorbell, contents: Contents, metrics: OperatorMetrics
     ) -> None:
-        """Look by `cluster` at what `contents` holds."""
+        """Check the objects in `contents` through `cluster`."""
         self._cluster = cluster
         self._doorbell = doorbell
         self._contents = contents
         self._metrics = metrics
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_looking(0, REREAD_EVERY, REREAD_BUDGET))
             group.create_task(self._keep_looking(1, OWN_EVERY, OWN_BUDGET))
@@ -115,10 +115,10 @@ class Reread:
                 await asyncio.sleep(REREAD_EVERY)
 
     async def look(self, key: ObjectKey) -> None:
-        """Have the object read again, and its readers rung, if it is not as it was read last."""
+        """Drop the cached object and ring its readers if its version has changed."""
         known = self._contents.version(key)
         if known is None:
-            return  # whoever asks for it reads it
+            return  # not cached: the next reader reads it
         try:
             seen = await self._cluster.version(KINDS[key.kind], key.namespace, key.name)
         except NotFound:
@@ -126,16 +126,16 @@ class Reread:
         except Forbidden:
             seen = Absence.FORBIDDEN.value
         except ClusterError:
-            return  # no answer is no change
+            return  # no answer counts as unchanged
         if self._contents.version(key) != known or seen == known or is_before(seen, known):
-            return  # written or read meanwhile, as it was, or seen in a cache that is behind
+            return  # written or read meanwhile, unchanged, or from a stale cache
         self._contents.forget(key)
         for reader in self._contents.readers(key):
             self._doorbell.add(reader, urgent=True)
 
 
 def count_conditions(objects: Iterable[Manifest]) -> Mapping[tuple[str, str, str], int]:
-    """How many objects have which condition: (kind, type, status) -> number."""
+    """The number of objects by condition: (kind, type, status) -> number."""
     tally: Tally[tuple[str, str, str]] = Tally()
     for one in objects:
         status = one.get("status") or {}

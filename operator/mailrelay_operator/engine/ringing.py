@@ -1,5 +1,5 @@
-"""Whom a change concerns, and how urgent it is. One that leaves what a plan reads as it was
-(a status that we wrote ourselves, a foreign annotation) concerns nobody. Pure.
+"""Maps a change to the keys that it concerns, and their urgency. A change of something that no plan
+reads (the operator's own status, a foreign annotation) concerns none. Pure.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mailrelay_operator.plan.objects import (
     uid_of,
 )
 
-#: A key, and whether it comes before those that are not.
+#: A key, and whether it is urgent.
 Ring = tuple[Key, bool]
 
 
 def concerned(change: Change, store: Store) -> Iterator[Ring]:
-    """The keys to look at after this change."""
+    """The keys to reconcile after this change."""
     if change.old is None and change.new is None:
         return
     match change.kind:
@@ -44,7 +44,7 @@ def concerned(change: Change, store: Store) -> Iterator[Ring]:
 
 
 def relay_key(namespace: str, name: str) -> Key:
-    """The key of a relay, be there such a MailRelay or only MailSenders that name it."""
+    """The key of a relay, which may exist only as a reference of MailSenders."""
     return Key(kind="MailRelay", namespace=namespace, name=name)
 
 
@@ -54,22 +54,24 @@ def sender_key(sender: Manifest) -> Key:
 
 
 def _of_sender(change: Change) -> Iterator[Ring]:
-    """A new sender waits for its first login; one that is gone or changed may have lost a right."""
+    """A new sender waits for its first login; a deleted or changed one may have lost a
+    permission.
+    """
     if _is_news(change):
         relays = {relay_of_sender(one) for one in (change.old, change.new) if one is not None}
         for relay in sorted(relays):
             yield relay_key(*relay), True
         yield sender_key(change.either), change.new is not None
         return
-    assert change.old is not None  # else it were news
+    assert change.old is not None  # otherwise it would be new
     assert change.new is not None
-    # Of annotations only ours are in the store: they revoke and adopt.
+    # The store has only mailrelay's annotations, which revoke and adopt.
     if annotations_of(change.old) != annotations_of(change.new):
         yield sender_key(change.new), True
 
 
 def _of_namespace(change: Change, store: Store) -> Iterator[Ring]:
-    """Labels decide who may send: losing one revokes."""
+    """Labels decide who may send: removing one revokes the permission."""
     before = labels_of(change.old) if change.old is not None else {}
     after = labels_of(change.new) if change.new is not None else {}
     if before != after:
@@ -86,7 +88,7 @@ def _of_running(change: Change) -> Iterator[Ring]:
 
 
 def _running(found: Manifest | None) -> tuple[object, ...] | None:
-    """What a plan reads of a pod or StatefulSet, stamps left out: they are our own."""
+    """What a plan reads from a pod or StatefulSet, except the operator's own annotations."""
     if found is None:
         return None
     status = found.get("status") or {}

@@ -1,4 +1,4 @@
-"""Where this operator may look. Pure."""
+"""The namespaces that the operator watches. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """The namespaces that we may look at; None: all."""
+    """The watched namespaces; None: all."""
 
     namespaces: tuple[str, ...] | None = None
 
     def holds(self, namespace: str) -> bool:
-        """Whether we may look at this namespace."""
+        """Whether this namespace is watched."""
         return self.namespaces is None or namespace in self.namespaces

@@ -1,4 +1,4 @@
-"""The operator's own /metrics over HTTP, as one task that lives as long as the process."""
+"""Serves the operator's /metrics over HTTP, as one task for the life of the process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mailrelay_operator.engine.metrics import OperatorMetrics
 
 
 async def serve_metrics(metrics: OperatorMetrics, *, port: int, host: str | None = None) -> None:
-    """Answer GET /metrics until cancelled. Without `host` at every address, IPv4 and IPv6."""
+    """Answer GET /metrics until cancelled; without `host` on all addresses, IPv4 and IPv6."""
 
     async def render(_request: web.Request) -> web.Response:
         return web.Response(

@@ -1,8 +1,8 @@
-"""What is watched, as it was last seen: replaced whole on each list, changed by each event of
-a watch, and indexed by relay. A round reads here and lists nothing. Pure.
+"""The last known state of watched objects: replaced by each list, changed by each watch event, and
+indexed by relay. Rounds read from it instead of listing. Pure.
 
-Of each object only that is kept which a plan reads: five thousand tenants may write what they like
-into their annotations.
+Keeps only the parts of an object that a plan reads: tenants may write anything into their
+annotations.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mailrelay_operator.plan.objects import (
     version_of,
 )
 
-#: Namespace and name; the namespace is empty for a cluster's own.
+#: Namespace and name; the namespace is empty for cluster-scoped objects.
 Name = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One object before and after; None: it was not there, or is not any more."""
+    """One object before and after; None: it did not exist, or no longer exists."""
 
     kind: str
     old: Manifest | None
@@ -37,17 +37,17 @@ class Change:
 
     @property
     def either(self) -> Manifest:
-        """The object, whichever side it is on."""
+        """The object after the change, or before if it was deleted."""
         found = self.new if self.new is not None else self.old
-        assert found is not None  # a change of nothing is none
+        assert found is not None  # a change has at least one side
         return found
 
 
 class Store:
-    """Everything that is watched. `expect` the lists that make it complete, then fill it."""
+    """All watched objects. `expect` the lists that make it complete, then fill it."""
 
     def __init__(self) -> None:
-        """Hold nothing."""
+        """An empty store."""
         self._objects: dict[str, dict[Name, Manifest]] = {}
         self._senders: dict[Name, SeenSender] = {}
         self._senders_of: dict[Name, set[Name]] = {}
@@ -55,12 +55,12 @@ class Store:
         self._lacking: set[tuple[str, str | None]] = set()
 
     def expect(self, kind: str, namespace: str | None) -> None:
-        """This list has to come before anything may be planned."""
+        """Require this list before anything is planned."""
         self._lacking.add((kind, namespace))
 
     @property
     def is_complete(self) -> bool:
-        """Whether every list has been seen whole at least once."""
+        """Whether every list has been received at least once."""
         return not self._lacking
 
     # --- filling
@@ -68,7 +68,7 @@ class Store:
     def replace(
         self, kind: str, namespace: str | None, objects: Iterable[Manifest]
     ) -> list[Change]:
-        """A whole list, of one namespace or (None) of all; what is not in it is gone."""
+        """Replace one namespace, or (None) all, with a list; what is not in it is deleted."""
         new = {_name(one): one for one in objects}
         gone = [
             name
@@ -81,28 +81,28 @@ class Store:
         return changes
 
     def put(self, kind: str, found: Manifest) -> Change:
-        """One object as it is now, or was: an older version than is known changes nothing."""
+        """Store one object, unless a newer version is known."""
         known = self._objects.get(kind, {}).get(_name(found))
         if known is not None and _is_older(found, known):
             return Change(kind=kind, old=known, new=known)
         return self._set(kind, _name(found), trimmed(found))
 
     def note(self, found: Manifest) -> None:
-        """What the API server answered to a write of ours: the watch says it too, but later. An
-        object that is not known (any more) is left to the watch."""
+        """Store the API server's answer to a write, ahead of the watch. Objects that are not (or no
+        longer) known are left to the watch."""
         kind = str(found["kind"])
         known = self._objects.get(kind, {}).get(_name(found))
         if known is not None and uid_of(known) == uid_of(found):
             self.put(kind, found)
 
     def remove(self, kind: str, found: Manifest) -> Change:
-        """One object that is gone."""
+        """Remove a deleted object."""
         return self._set(kind, _name(found), None)
 
     # --- reading
 
     def find(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        """The object, if there is one."""
+        """The object, if it exists."""
         return self._objects.get(kind, {}).get((namespace, name))
 
     def all(self, kind: str) -> Iterator[Manifest]:
@@ -114,21 +114,21 @@ class Store:
         return self._senders.get((namespace, name))
 
     def senders_of(self, namespace: str, name: str) -> tuple[SeenSender, ...]:
-        """All MailSenders that name this relay."""
+        """All MailSenders that refer to this relay."""
         return tuple(self._senders[one] for one in self._senders_of.get((namespace, name), ()))
 
     def relays_named(self) -> Iterator[Name]:
-        """Every relay that some MailSender names, whether it exists or not."""
+        """Every relay that a MailSender refers to, whether it exists or not."""
         yield from self._senders_of
 
     def relays_with_senders_in(self, namespace: str) -> Iterator[Name]:
-        """Whom a change of this namespace's labels may concern."""
+        """The relays that a change of this namespace's labels may concern."""
         for relay, senders in self._senders_of.items():
             if any(one[0] == namespace for one in senders):
                 yield relay
 
     def pods_of(self, namespace: str, name: str) -> tuple[Manifest, ...]:
-        """All pods that bear the labels of this relay, whoever made them."""
+        """All pods with the labels of this relay, whoever created them."""
         pods = self._objects.get("Pod", {})
         return tuple(pods[one] for one in sorted(self._pods_of.get((namespace, name), ())))
 
@@ -165,8 +165,8 @@ class Store:
 
 
 def relay_of_sender(sender: Manifest) -> Name:
-    """Namespace and name of the MailRelay that a MailSender names, even if the rest of it is
-    wrong."""
+    """Namespace and name of the MailRelay that a MailSender refers to, even if the rest of it is
+    invalid."""
     spec = sender.get("spec")
     reference = spec.get("relayRef") if isinstance(spec, dict) else None
     reference = reference if isinstance(reference, dict) else {}
@@ -174,7 +174,7 @@ def relay_of_sender(sender: Manifest) -> Name:
 
 
 def relay_of_pod(pod: Manifest | None) -> Name | None:
-    """The relay whose label a pod or a StatefulSet bears."""
+    """The relay in the label of a pod or StatefulSet."""
     if pod is None:
         return None
     name = labels_of(pod).get(LABEL_RELAY)
@@ -182,7 +182,7 @@ def relay_of_pod(pod: Manifest | None) -> Name | None:
 
 
 def trimmed(found: Manifest) -> Manifest:
-    """The object without what no plan reads."""
+    """The object without the parts that no plan reads."""
     metadata = {
         key: value
         for key, value in found["metadata"].items()
@@ -202,8 +202,8 @@ def trimmed(found: Manifest) -> Manifest:
 
 
 def is_before(version: str, other: str) -> bool:
-    """Whether one version of an object is older than another. They can be compared as numbers
-    (Kubernetes 1.35 says so, and it was never otherwise)."""
+    """Whether one resourceVersion is older than another. They compare as numbers (guaranteed since
+    Kubernetes 1.35, and true before)."""
     return version.isdecimal() and other.isdecimal() and int(version) < int(other)
 
 

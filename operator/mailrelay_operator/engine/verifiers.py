@@ -1,7 +1,7 @@
-"""scrypt, which is slow on purpose, in a pool of its own: a round asks for a verifier and goes on
-without; its key is rung when the verifier is there.
+"""Computes scrypt, which is slow on purpose, in its own thread pool: a round requests a verifier
+and continues without it; its key is rung when the verifier is ready.
 
-Each verifier is kept as it is made, so that no work is ever done twice, however many there are.
+Each verifier is kept, so that none is computed twice.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from mailrelay_operator.engine.backlog import Key
 from mailrelay_operator.engine.minting import scrypt_verifier
 from mailrelay_operator.plan.facts import ScryptWanted
 
-#: Threads that compute verifiers. One: each takes 32 MiB and a core for some 60 ms, and the rest of
-#: the operator has work to do; 2,500 brought passwords take two and a half minutes at first sight.
+#: Threads that compute verifiers. One: each computation takes 32 MiB and a core for some 60 ms;
+#: 2,500 existing passwords take two and a half minutes after a start.
 THREADS = 1
-#: Fingerprints of passwords are keyed, so that a core dump holds nothing to look up.
+#: Key of the passwords' fingerprints, so that a core dump contains nothing to look up.
 _FINGERPRINT_KEY = secrets.token_bytes(32)
 
 
 class Verifiers:
-    """Verifiers of brought passwords, by the key that asked. One per process; `close` at the
-    end."""
+    """Verifiers of existing passwords, by key. One per process; `close` at the end."""
 
     def __init__(self, ring: Callable[[Key], None]) -> None:
-        """Call `ring` when a verifier that somebody asked for is there."""
+        """Call `ring` when a requested verifier is ready."""
         self._ring = ring
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="scrypt")
         self._made: dict[Key, tuple[bytes, ScryptVerifier]] = {}
@@ -37,7 +36,7 @@ class Verifiers:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more computations."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def find(self, key: Key, wanted: ScryptWanted) -> ScryptVerifier | None:
@@ -59,7 +58,7 @@ class Verifiers:
             await asyncio.wait(self._tasks)
 
     def forget(self, key: Key) -> None:
-        """The sender is gone."""
+        """Drop the verifier of a deleted sender."""
         self._made.pop(key, None)
         self._pending.pop(key, None)
 
@@ -67,7 +66,7 @@ class Verifiers:
         loop = asyncio.get_running_loop()
         verifier = await loop.run_in_executor(self._pool, scrypt_verifier, wanted)
         if self._pending.get(key) != mark:
-            return  # forgotten, or another password by now
+            return  # dropped, or superseded by another password
         del self._pending[key]
         self._made[key] = (mark, verifier)
         self._ring(key)

@@ -1,4 +1,4 @@
-"""What the reflectors bring: it goes into the store, and whomever it concerns is rung."""
+"""Receives objects from the reflectors: puts them into the store and rings the keys concerned."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from mailrelay_operator.engine.store import Change, Store
 from mailrelay_operator.engine.workers import Doorbell
 from mailrelay_operator.plan.objects import Manifest
 
-#: By these labels the API server sends us the pods and StatefulSets of relays and no others.
+#: The label selector of the watches on pods and StatefulSets.
 OURS = {LABEL_NAME: APP_NAME, LABEL_COMPONENT: COMPONENT_GATEWAY}
 
 
 def watched_kinds(scope: Scope) -> tuple[tuple[Kind, str | None, dict[str, str]], ...]:
-    """Every list that is watched: kind, namespace (None: all), labels. Namespaces cannot be watched
-    by a Role, so where only some are looked at they are read by name."""
+    """Every watched list: kind, namespace (None: all), labels. A Role cannot permit watching
+    Namespaces, so with a limited scope they are read by name."""
     kinds: list[tuple[Kind, dict[str, str]]] = [
         (MAIL_RELAY, {}),
         (MAIL_SENDER, {}),
@@ -59,7 +59,7 @@ class Watching:
             store.expect(kind.name, namespace)
 
     async def complete(self) -> None:
-        """Return once every list was seen whole: nothing may be planned before."""
+        """Return once every list has been received: nothing may be planned before."""
         await self._complete.wait()
 
     def replaced(self, kind: str, namespace: str | None, objects: Iterable[Manifest]) -> None:
@@ -69,11 +69,11 @@ class Watching:
             self._complete.set()
 
     def changed(self, kind: str, found: Manifest) -> None:
-        """One object, as it is now."""
+        """The current state of one object."""
         self._ring([self._store.put(kind, found)])
 
     def removed(self, kind: str, found: Manifest) -> None:
-        """One object, gone."""
+        """One object was deleted."""
         self._ring([self._store.remove(kind, found)])
 
     def _ring(self, changes: Iterable[Change]) -> None:

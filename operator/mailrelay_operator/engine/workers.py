@@ -1,9 +1,9 @@
-"""The workers: they take keys from a backlog, have them reconciled, and hand them back. And the
-doorbell between.
+"""The workers, which take keys from a backlog, reconcile them and return them; and the doorbell,
+which adds keys.
 
-Relays and senders have a backlog and workers each: whatever a thousand tenants do, a relay's round,
-by which rights are taken away, never stands behind theirs. One Workers per process; `run` ends only
-by cancellation.
+Relays and senders have separate backlogs and workers: a relay's round, which revokes permissions,
+never waits for those of a thousand senders. One Workers per process; `run` ends only by
+cancellation.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ from mailrelay_operator.engine.reconcile import Unfinished
 
 log = structlog.get_logger()
 
-#: Rounds at a time, of relays and domains, and of senders. Each is bound by the API server's
-#: answers, some 50 ms for a write on a busy one, and most of a sender's round is waiting; sixteen
-#: make the API server the bound, not us.
+#: Concurrent rounds of relays and domains, and of senders. A round mostly waits for the API server,
+#: some 50 ms for a write on a busy one; with sixteen the API server is the bottleneck.
 RELAY_WORKERS = 4
 SENDER_WORKERS = 16
 #: Seconds for one round: a relay's first one writes 25 objects, each within its own deadline.
 ROUND_DEADLINE = 120.0
-#: Seconds after which a worker without work says that it is alive.
+#: Seconds after which an idle worker reports that it is alive.
 IDLE = 60.0
 
 
 class Doorbell:
-    """Adds keys to the backlogs, and wakes a worker for them."""
+    """Adds keys to the backlogs and wakes the workers."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        """Ring by this clock."""
+        """Use this clock."""
         self.monotonic = monotonic
         self.relays = Backlog()
         self.senders = Backlog()
@@ -46,12 +45,12 @@ class Doorbell:
         return self.senders if key.kind == "MailSender" else self.relays
 
     def add(self, key: Key, *, delay: float = 0.0, urgent: bool = False) -> None:
-        """Have the key looked at, now or in `delay` seconds."""
+        """Schedule the key, now or in `delay` seconds."""
         self.of(key).add(key, due=self.monotonic() + delay, urgent=urgent)
         self.ring()
 
     def ring(self) -> None:
-        """A backlog has changed: whoever waits looks again, when the next key is due included."""
+        """A backlog has changed: wake all waiting workers."""
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
@@ -72,7 +71,7 @@ class Doorbell:
             self._waiting.discard(waiter)
 
     def waiting(self) -> int:
-        """How many keys are overdue or with a worker."""
+        """The number of keys that are overdue or with a worker."""
         now = self.monotonic()
         return self.relays.waiting(now) + self.senders.waiting(now)
 
@@ -90,8 +89,8 @@ class Workers:
         ready: Callable[[], Awaitable[object]] | None = None,
         beat: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Take keys where `doorbell` puts them; `reconcile` returns the seconds until the next
-        look. Nothing is done before `ready` returns; `beat` is told at each turn of a worker."""
+        """Take keys from the backlogs of `doorbell`; `reconcile` returns the seconds until the next
+        round. Nothing starts before `ready` returns; `beat` is called on each iteration."""
         self._doorbell = doorbell
         self._reconcile = reconcile
         self._metrics = metrics
@@ -131,7 +130,7 @@ class Workers:
         except TimeoutError:
             self._fail(key, backlog, began, f"the round took over {ROUND_DEADLINE:g} s")
         except Exception as error:
-            # A mistake of ours in one key must not stop the others.
+            # A bug triggered by one key must not stop the others.
             log.exception("internal_error", object=str(key))
             self._fail(key, backlog, began, repr(error))
         except asyncio.CancelledError:

@@ -58,7 +58,7 @@ class FakeKubelet:
         if not _is_verified(loaded.relay.admin_certificate, authority, name):
             raise Unavailable(f"asking {pod}", "certificate verify failed")
         if loaded.relay.admin_token_sha256 != token_hash(token):
-            raise Forbidden(f"asking {pod}", "it does not know our token yet")
+            raise Forbidden(f"asking {pod}", "it does not accept the token yet")
         return made.gateway_status(
             version="0",
             digest=loaded.digest,

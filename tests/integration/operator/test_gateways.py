@@ -82,7 +82,7 @@ async def test_a_gateway_is_asked_with_its_token(gateway: Gateway, pods: Gateway
     assert await pods.status("127.0.0.1", "token", **trust) == STATUS
     assert gateway.tokens == ["Bearer token"]
     refused: tuple[tuple[type[ClusterError], str], ...] = (
-        (Forbidden, "does not know our token"),
+        (Forbidden, "it does not accept the"),
         (Unavailable, "HTTP 503"),
         (Unavailable, "not a gateway's status"),
         (Unavailable, "no answer within 0.5 s"),

@@ -51,7 +51,7 @@ def test_a_disk_that_is_full_at_the_start_ends_with_4(tmp_path: Path) -> None:
     done = up_on(tmp_path, "12k", "exec $UP")
     assert done.returncode == 4, done.stderr
     assert f"{tmp_path}/disk/data" in done.stderr
-    assert "no space is left there; make room" in done.stderr
+    assert "no space left; free some, or" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -71,5 +71,5 @@ wait $!; echo "up: $?"
     said = done.stdout + done.stderr
     assert "no mail is accepted (452)" in said
     assert "Refused at MAIL: 452 4.3.1" in said
-    assert "make room there" in said
+    assert "The spool's disk is nearly" in said
     assert "send: 1" in said

@@ -63,7 +63,7 @@ def test_an_edit_acts_at_once_and_a_broken_one_changes_nothing(own_relay: Relay)
     done = mailrelay("send", "--data", own_relay.data)
     assert done.returncode == 0, done.stderr
     own_relay.edit(f"# only a comment\n{good}".replace('"*@example.com"', '"billing@example.com"'))
-    own_relay.wait_for_line("The edit changes nothing in the running configuration.")
+    own_relay.wait_for_line("The edit does not change the running configuration.")
 
 
 def test_a_listener_that_moves_to_a_taken_port_is_said_and_send_uses_what_runs(
@@ -123,7 +123,7 @@ def test_a_gateway_that_is_killed_ends_it_with_its_code(own_relay: Relay) -> Non
         (child,) = found.read().split()
     os.kill(int(child), signal.SIGKILL)
     said = own_relay.wait_for_line("The gateway was killed (SIGKILL)")
-    assert f"What was accepted is in {own_relay.data / 'spool'}" in said
+    assert f"Accepted mail is in {own_relay.data / 'spool'}" in said
     assert own_relay.process.wait(30) == 128 + signal.SIGKILL
     own_relay.stop()
     own_relay.start()

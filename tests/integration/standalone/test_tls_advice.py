@@ -71,7 +71,7 @@ def refusal(url: str, *more: object) -> str:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ({}, "The certificate is self-signed: save it to a file and give that with --ca FILE."),
+        ({}, "The certificate is self-signed: save it to a file and pass that with --ca FILE."),
     ],
 )
 def test_a_certificate_that_is_not_trusted(tmp_path: Path, kind: object, said: str) -> None:
@@ -83,7 +83,10 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path, kind: object, said: s
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ({"names": ("elsewhere.example",)}, "Connect by a host name that the certificate carries."),
+        (
+            {"names": ("elsewhere.example",)},
+            "Connect with a host name that the certificate is valid for.",
+        ),
         ({"starts": timedelta(days=1)}, "Wait until the certificate is valid, or correct this"),
         (
             {"starts": timedelta(days=-9), "ends": timedelta(days=-1)},
@@ -101,10 +104,7 @@ def test_a_certificate_that_is_trusted_and_no_good(tmp_path: Path, kind: object,
 def test_the_ca_of_somebody_else(relay: Relay, tmp_path: Path) -> None:
     (tmp_path / "other.pem").write_text(make()[0])
     remedy = refusal(f"smtp://u:p@127.0.0.1:{relay.port}", "--ca", tmp_path / "other.pem")
-    assert (
-        "The CA file did not issue this certificate. That of `mailrelay up` is DATA/ca.crt"
-        in remedy
-    )
+    assert "The certificate was not issued by" in remedy
 
 
 def test_a_relay_s_own_ca_that_was_not_given(relay: Relay) -> None:

@@ -24,7 +24,7 @@ def test_an_address_is_taken_with_or_without_brackets(text: str, host: str) -> N
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("127.0.0.1:2525", "has a port; each listener has the one of `spec.listeners`"),
+        ("127.0.0.1:2525", "has a port; listeners have theirs in `spec.listeners`"),
         ("[::1]:2525", "has a port"),
         ("localhost:25", "has a port"),
         (":25", "has a port"),

@@ -16,13 +16,13 @@ ROWS = pytest.mark.parametrize(
     ("stage", "reply", "part"),
     [
         (Stage.MAIL, "550 5.7.1 Not your address (SenderNotAllowed)", "Use --from with an address"),
-        (Stage.AUTH, "535 5.7.8 No (AuthFailed)", "`mailrelay up` prints the valid one"),
-        (Stage.AUTH, "535 authentication failed", "`mailrelay up` prints user and password"),
-        (Stage.CONNECT, "Connection refused", "Is it running there?"),
-        (Stage.MAIL, "452 4.3.1 Insufficient storage", "make room"),
+        (Stage.AUTH, "535 5.7.8 No (AuthFailed)", "The login is not valid"),
+        (Stage.AUTH, "535 authentication failed", "`mailrelay up` prints username and password."),
+        (Stage.CONNECT, "Connection refused", "Is the relay running there? Start"),
+        (Stage.MAIL, "452 4.3.1 Insufficient storage", "free some space"),
         (Stage.RCPT, "450 4.2.0 greylisted", TEMPORARY),
         (Stage.RCPT, "550 5.1.1 no such user", PERMANENT),
-        (Stage.DATA, "the connection broke (reset)", "Look at the gateway's log."),
+        (Stage.DATA, "the connection broke (reset)", "See the gateway's log."),
         (Stage.DATA, "554 5.6.0 No (NotAWordOfOurs)", PERMANENT),
     ],
 )

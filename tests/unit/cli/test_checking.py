@@ -120,8 +120,8 @@ def test_a_relay_with_a_mistake_accuses_no_sender() -> None:
 def test_a_secret_with_a_mistake_is_not_missing() -> None:
     login = LOGIN.replace("password: secret", "password: 12")
     assert said(RELAY, SENDER, login, certificate()) == [
-        "x.yaml:27: Secret mail/login: stringData.password: must be a string, and YAML reads a"
-        " number; put it in quotes."
+        "x.yaml:27: Secret mail/login: stringData.password: must be a string, but YAML reads a"
+        " number: put it in quotes."
     ]
 
 
@@ -163,19 +163,21 @@ def test_a_relay_that_no_sender_names_is_a_warning() -> None:
     findings = found(RELAY, LOGIN, certificate())
     assert findings.problems == ()
     assert [str(one) for one in findings.warnings] == [
-        "x.yaml:1: warning: MailRelay mail/company: No MailSender names this relay, so nobody can"
-        " log in."
+        "x.yaml:1: warning: MailRelay mail/company: No MailSender refers to this relay, so no"
+        " client can log in."
     ]
 
 
 def test_an_empty_file_is_a_warning_beside_others_and_a_mistake_alone() -> None:
     empty = Reading(documents=(), empty=("e.yaml",))
-    assert [str(one) for one in examine(empty, now=NOW).problems] == ["e.yaml:1: holds no object."]
+    assert [str(one) for one in examine(empty, now=NOW).problems] == [
+        "e.yaml:1: contains no object."
+    ]
     both = read_files(["-"], stdin=RELAY + SENDER + LOGIN + certificate())
     both = Reading(documents=both.documents, empty=("e.yaml",))
     findings = examine(both, now=NOW)
     assert findings.problems == ()
-    assert [str(one) for one in findings.warnings] == ["e.yaml:1: warning: holds no object."]
+    assert [str(one) for one in findings.warnings] == ["e.yaml:1: warning: contains no object."]
 
 
 def test_a_value_that_is_not_supported_yet_is_told_the_one_that_is() -> None:

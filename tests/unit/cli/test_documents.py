@@ -92,7 +92,7 @@ def test_dates_stay_the_text_that_they_are_in_kubernetes() -> None:
         ("a: [1\nb: 2\n", "relay.yaml:2: not valid YAML:"),
         (
             "a: 1\n---\nb: 1\nb: 2\n",
-            'relay.yaml:4: not valid YAML: duplicate key "b"; remove one',
+            'relay.yaml:4: not valid YAML: duplicate key "b": remove one',
         ),
         ("a: {x: 1, x: 2}\n", 'duplicate key "x"'),
         ("? [a]\n: 1\n", "not valid YAML"),
@@ -106,7 +106,7 @@ def test_dates_stay_the_text_that_they_are_in_kubernetes() -> None:
         ("- " * 100_000, "nested too deeply"),
         ("from: [*@a.example]\n", 'write "*@a.example"'),
         ("from: *@a.example\n", 'write "*@a.example"'),
-        ("name: {{ .Values.name }}\n", "template of Helm"),
+        ("name: {{ .Values.name }}\n", "this looks like a Helm"),
         ("a:\n\tb: 1\n", "indent with spaces"),
     ],
 )
@@ -124,7 +124,7 @@ def test_all_broken_files_are_named_at_once(tmp_path: Path) -> None:
     assert "a.yaml:1: not valid YAML" in said[0]
     assert "is not UTF-8 text" in said[1]
     assert "c.yaml:3: not valid YAML" in said[2]
-    assert "there is no such file" in said[3]
+    assert "no such file; check the name" in said[3]
     assert [one.body for one in reading.documents] == [{"a": 1}]
 
 
@@ -143,7 +143,7 @@ def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(FilesUnusable, match=r"holds no file ending in \.yaml"):
+    with pytest.raises(FilesUnusable, match=r"contains no file ending in \.yaml"):
         files_of([str(tmp_path)])
 
 

@@ -37,14 +37,14 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
 
 def test_another_relay_s_folder_is_left_alone(tmp_path: Path) -> None:
     DataFolder.create(tmp_path / "relay", relay="mail/a")
-    with pytest.raises(FolderUnusable, match="belongs to MailRelay mail/a, not to mail/b"):
+    with pytest.raises(FolderUnusable, match="belongs to MailRelay mail/a, not mail/b"):
         DataFolder.create(tmp_path / "relay", relay="mail/b")
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("important")
     tmp_path.chmod(0o755)
-    with pytest.raises(FolderUnusable, match="holds files that are not ours"):
+    with pytest.raises(FolderUnusable, match=" contains other files; choose"):
         DataFolder.create(tmp_path, relay="mail/a")
     assert mode(tmp_path) == 0o755
 
@@ -85,13 +85,13 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_never_made_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(FolderUnusable, match="is not a data folder of mailrelay; start one with"):
+    with pytest.raises(FolderUnusable, match=" is not a mailrelay"):
         DataFolder.find(tmp_path / "nowhere")
 
 
 def test_a_file_in_place_of_the_folder_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(FolderUnusable, match="that is a file, not a folder"):
+    with pytest.raises(FolderUnusable, match="not a folder but a file;"):
         DataFolder.create(tmp_path / "file", relay="mail/a")
 
 

@@ -28,11 +28,9 @@ def test_where_none_or_several_run_it_is_asked_for(
     folders: list[DataFolder], tmp_path: Path
 ) -> None:
     paths = [one.path for one in folders]
-    with pytest.raises(
-        FolderUnusable, match="a relay runs in none of them; choose one with --data"
-    ):
+    with pytest.raises(FolderUnusable, match="none with a running relay; choose one with --data"):
         choose(tmp_path, paths)
-    in_two = pytest.raises(FolderUnusable, match="a relay runs in 2 of them")
+    in_two = pytest.raises(FolderUnusable, match="2 with a running relay")
     with folders[0].locked(), folders[1].locked(), in_two:
         choose(tmp_path, paths)
 

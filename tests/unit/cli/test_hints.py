@@ -89,7 +89,7 @@ def test_an_ipv6_address_is_bracketed() -> None:
 def test_where_everything_is_captured_anybody_may_be_written_to() -> None:
     text = text_of(endpoint())
     assert "--to someone@example.net" in text
-    assert "Nothing leaves: captured mail" in text
+    assert "No mail is sent out. Captured mail" in text
     assert "mailrelay send --data '/my data'\n" in text
 
 
@@ -102,7 +102,7 @@ def test_where_mail_leaves_nobody_is_written_to_by_accident() -> None:
 
 def test_a_brought_password_is_not_known_and_not_invented() -> None:
     text = text_of(endpoint(logins=(LOGIN.model_copy(update={"password": ""}),)))
-    assert "(in the Secret that you brought)" in text
+    assert "(in your existing Secret)" in text
     assert "swaks" not in text
 
 

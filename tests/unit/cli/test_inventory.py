@@ -70,7 +70,7 @@ def test_other_kinds_are_ignored_and_named() -> None:
         ("kind: Secret\n", "x.yaml:1: Secret default/?: apiVersion is required."),
         ("apiVersion: v1\nkind: Secret\n", "metadata.name: is required."),
         (relay("Big"), 'metadata.name: "Big": is not a valid object name'),
-        (relay("a") + relay("a"), "MailRelay mail/a is also in x.yaml:2; remove one of the two."),
+        (relay("a") + relay("a"), "MailRelay mail/a is also in x.yaml:2: remove one of them."),
         (
             relay("a").replace("hostname:", "hostnam:"),
             "x.yaml:6: MailRelay mail/a: spec.hostnam: Unknown field; did you mean hostname?",
@@ -100,17 +100,17 @@ def test_other_kinds_are_ignored_and_named() -> None:
         ),
         (
             relay("a").replace("mailrelay.dev", "mailrelay.io"),
-            "is a kind of mailrelay.dev/v1alpha1",
+            "must be mailrelay.dev/v1alpha1 for MailRelay",
         ),
         (
             relay("a").replace("mailrelay.dev", "mailrely.dev").replace("Relay\n", "Relai\n"),
             "Did you mean mailrelay.dev/v1alpha1?",
         ),
-        (SECRET.replace("v1", "core/v1"), "Secret is a kind of v1."),
+        (SECRET.replace("v1", "core/v1"), "must be v1 for Secret."),
         (SECRET + "stringData: {password: 12345}\n", "stringData.password: must be a string"),
         (
             SECRET + "data: {password: 'pass word!'}\n",
-            "is not base64; plain text goes into stringData.",
+            "is not base64; put plain text into stringData.",
         ),
         (SECRET + "data: [a]\n", "data: must be a map"),
         (
@@ -146,10 +146,14 @@ def test_a_relay_is_chosen_by_name(wanted: str) -> None:
 @pytest.mark.parametrize(
     ("text", "wanted", "said"),
     [
-        ("", None, "The files hold no MailRelay"),
+        ("", None, "The files contain no MailRelay"),
         (relay("a") + relay("b"), None, r"2 MailRelays \(mail/a, mail/b\).*--relay mail/a"),
-        (relay("a"), "c", "--relay c: the files hold mail/a"),
-        (relay("a") + relay("a").replace("mail}", "other}"), "a", "--relay a: the files hold"),
+        (relay("a"), "c", "--relay c: not in the files; choose one of mail/a"),
+        (
+            relay("a") + relay("a").replace("mail}", "other}"),
+            "a",
+            "--relay a: not in the files; choose one of",
+        ),
     ],
 )
 def test_a_relay_that_is_not_clear_is_asked_for(text: str, wanted: str | None, said: str) -> None:

@@ -164,7 +164,7 @@ def test_a_terminal_that_stands_still_loses_lines_and_says_how_many() -> None:
     stream.gate.set()
     terminal.close()
     assert stream.getvalue() == (
-        "first\n(3 log lines were not shown: this terminal is slower)\nline 0\nline 1\n"
+        "first\n(3 log lines were not shown: the terminal is too slow)\nline 0\nline 1\n"
     )
 
 

@@ -152,7 +152,9 @@ def test_a_sender_that_is_gone_can_log_in_no_more() -> None:
     first = plan(RELAY + SENDER)
     again = plan(RELAY, first.secrets)
     assert config(again).senders == ()
-    assert again.warnings == ("No MailSender names MailRelay mail/company: nobody can log in.",)
+    assert again.warnings == (
+        "No MailSender refers to MailRelay mail/company: no client can log in.",
+    )
 
 
 def test_an_old_certificate_is_renewed_by_the_same_ca() -> None:
