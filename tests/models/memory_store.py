@@ -310,7 +310,7 @@ class MemoryStore:
                 message = self.messages[seq]
                 route = choose(
                     Sketch(
-                        sender=message.sender,
+                        sender=message.envelope_sender,
                         address=row.recipient.address,
                         identity=message.identity,
                     )

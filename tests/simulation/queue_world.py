@@ -158,7 +158,7 @@ class World:
         self.bodies[queue_id] = body
         message = Message(
             queue_id=queue_id,
-            sender="app@example.com",
+            envelope_sender="app@example.com",
             recipient_count=len(recipients),
             identity=self.dice.choice(SENDERS),
             listener="submission",

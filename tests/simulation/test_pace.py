@@ -53,7 +53,7 @@ def test_a_message_to_many_counts_once_when_a_lane_recovers() -> None:
         body = b"A: b\r\n\r\nhi\r\n"
         message = Message(
             queue_id=scheduler.new_id(),
-            sender="app@example.com",
+            envelope_sender="app@example.com",
             recipient_count=5,
             identity=ANONYMOUS,
             listener="submission",

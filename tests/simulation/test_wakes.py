@@ -47,7 +47,7 @@ def test_a_stored_message_wakes_its_courier_without_a_count() -> None:
         body = b"A: b\r\n\r\nhi\r\n"
         message = Message(
             queue_id=scheduler.new_id(),
-            sender="app@example.com",
+            envelope_sender="app@example.com",
             recipient_count=1,
             identity=ANONYMOUS,
             listener="submission",

@@ -213,7 +213,9 @@ class Incoming:
         login = self._login
         directory = self._listener.settings.directory
         self._entry = entry = None if login is None else login.entry_in(directory)
-        return judge_sender(self._listener, self._origin, login, entry, self._envelope.sender, 0)
+        return judge_sender(
+            self._listener, self._origin, login, entry, self._envelope.envelope_sender, 0
+        )
 
     # --- the octets
 
@@ -304,7 +306,7 @@ class Incoming:
                 return
         message = Message(
             queue_id=self._queue_id,
-            sender=envelope.sender,
+            envelope_sender=envelope.envelope_sender,
             recipient_count=len(envelope.recipients),
             identity=self._identity,
             listener=self._settings.name,
@@ -348,7 +350,7 @@ class Incoming:
             "accepted",
             queue_id=message.queue_id,
             sender=str(identity),
-            envelope_sender=message.sender,
+            envelope_sender=message.envelope_sender,
             recipients=self._envelope.recipients,
             recipient_count=message.recipient_count,
             client=self._origin.client,

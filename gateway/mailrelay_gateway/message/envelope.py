@@ -45,7 +45,7 @@ POSTMASTER = Identity(namespace="", name="postmaster", uid="postmaster", usernam
 class Envelope:
     """From whom and to whom, whatever the message's header says."""
 
-    sender: str  # reverse-path without angle brackets; "" is the null sender
+    envelope_sender: str  # reverse-path without angle brackets; "" is the null sender
     recipients: Sequence[str]  # each once, at least one
 
 
@@ -59,7 +59,7 @@ class Message:
     """
 
     queue_id: str  # 26 characters, time-ordered, unique over replicas
-    sender: str  # reverse-path without angle brackets; "" is the null sender
+    envelope_sender: str  # reverse-path without angle brackets; "" is the null sender
     recipient_count: int  # as accepted
     identity: Identity
     listener: str

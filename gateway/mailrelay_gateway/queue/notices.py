@@ -26,7 +26,7 @@ def write_notice(
     body = build_notice(
         queue_id=queue_id,
         hostname=hostname,
-        to=message.sender,
+        to=message.envelope_sender,
         now=now,
         original_id=message.queue_id,
         received_at=message.received_at,
@@ -35,7 +35,7 @@ def write_notice(
     )
     return Message(
         queue_id=queue_id,
-        sender="",
+        envelope_sender="",
         recipient_count=1,
         identity=POSTMASTER,
         listener="",
@@ -43,7 +43,7 @@ def write_notice(
         size=len(body),
         body=body,
         eight_bit=not body.isascii(),
-        smtputf8=not message.sender.isascii(),  # its To field has the address as it is
+        smtputf8=not message.envelope_sender.isascii(),  # its To field has the address as it is
         message_id=message_id(queue_id, hostname),
     )
 

@@ -256,7 +256,7 @@ class Scheduler:
             return [(self._single_route, recipients)]
         by_route: dict[Route, list[Recipient]] = {}
         for recipient in recipients:
-            route = self._route(message.sender, recipient.address, message.identity)
+            route = self._route(message.envelope_sender, recipient.address, message.identity)
             by_route.setdefault(route, []).append(recipient)
         return [(route, tuple(some)) for route, some in by_route.items()]
 
@@ -371,7 +371,7 @@ class Scheduler:
         if self._single_route is not None and not job.route.destination:
             return self._single_route
         message = job.message
-        return self._route(message.sender, job.recipients[0].address, message.identity)
+        return self._route(message.envelope_sender, job.recipients[0].address, message.identity)
 
     def give_back(self, attempt: Attempt) -> None:
         """Nothing was sent for it: it may start again, the lease it has still holds."""
@@ -558,7 +558,7 @@ class Scheduler:
                 reason=move.reason,
                 reply=move.reply,
             )
-        if not failed or not job.message.sender:
+        if not failed or not job.message.envelope_sender:
             return []  # never a notice about a notice
         assert self._config is not None  # an attempt has ended
         hostname = self._config.relay.hostname
@@ -566,5 +566,5 @@ class Scheduler:
             job.message, failed, queue_id=self.new_id(), hostname=hostname, now=now
         )
         self._metrics.dsn("failed").inc()
-        parts = [Part(*each) for each in self._by_route(notice, [job.message.sender])]
+        parts = [Part(*each) for each in self._by_route(notice, [job.message.envelope_sender])]
         return [Entry(self._new_seq(), notice, parts)]

@@ -49,7 +49,7 @@ def attempt(
         octets = body.stat().st_size if body.exists() else 0
     message = Message(
         queue_id=f"{number:026d}",
-        sender=sender,
+        envelope_sender=sender,
         recipient_count=len(recipients),
         identity=replace(IDENTITY, uid=uid),
         listener="submission",

@@ -48,7 +48,7 @@ async def load(spool: Path, first: int) -> None:
         content = mail.content()
         message = Message(
             queue_id=queue_id(time.time(), dice.getrandbits(80)),
-            sender=mail.sender,
+            envelope_sender=mail.sender,
             recipient_count=1,
             identity=Identity(namespace="team", name=sender, uid=f"uid-{sender}", username=sender),
             listener="submission",

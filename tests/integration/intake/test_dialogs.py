@@ -150,7 +150,7 @@ async def test_dialog(path: Path, pace: str, tmp_path: Path) -> None:
                 stored += 1
                 await until(lambda wanted=stored: len(gate.intake.messages) >= wanted)  # type: ignore[misc]
                 message = gate.intake.messages[stored - 1]
-                envelope = [message.sender or "<>", *gate.intake.recipients[stored - 1]]
+                envelope = [message.envelope_sender or "<>", *gate.intake.recipients[stored - 1]]
                 assert envelope == rest.split(), where
             elif kind == "BODY":
                 assert gate.intake.body().endswith(octets(rest)), f"{where}\n{gate.intake.body()!r}"

@@ -34,7 +34,7 @@ def message() -> EmailMessage:
 
 def check_stored(gate: Gate, *, protocol: str = "ESMTPSA") -> None:
     (stored,) = gate.intake.messages
-    assert stored.sender == "billing@example.com"
+    assert stored.envelope_sender == "billing@example.com"
     assert gate.intake.recipients == [("bob@example.org",)]
     assert stored.identity.username == USERNAME
     body = gate.intake.body()

@@ -48,7 +48,7 @@ class Way:
                 taken.append(recipient)
         self.reader = ChunkReader()
         incoming = Incoming(
-            Envelope(sender=sender, recipients=taken),
+            Envelope(envelope_sender=sender, recipients=taken),
             self.reader,
             listener=self.listener,
             settings=self.settings,
@@ -90,7 +90,7 @@ async def test_it_is_stored_with_its_identity_and_a_trace(gate: Gate) -> None:
     queue_id, problem = await Way(gate).submit()
     assert problem is None
     (message,) = gate.intake.messages
-    assert (message.queue_id, message.sender) == (queue_id, SENDER)
+    assert (message.queue_id, message.envelope_sender) == (queue_id, SENDER)
     assert str(message.identity) == "shop/billing"
     assert gate.intake.recipients == [("ann@example.org",)]
     body = gate.intake.body()

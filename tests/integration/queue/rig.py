@@ -114,7 +114,7 @@ class Rig:
         queue_id = self.scheduler.new_id()
         message = Message(
             queue_id=queue_id,
-            sender=sender,
+            envelope_sender=sender,
             recipient_count=len(recipients),
             identity=identity,
             listener="submission",

@@ -55,7 +55,7 @@ async def test_random_outcomes_and_restarts(tmp_path: Path, seed: int) -> None:
     }
 
     def choose(attempt: Attempt, index: int) -> Result:
-        if not attempt.message.sender:
+        if not attempt.message.envelope_sender:
             return Result.DELIVERED  # a notice
         return dice.choices(list(weights), list(weights.values()))[0]
 
@@ -156,7 +156,7 @@ async def test_a_queue_larger_than_memory_survives_a_restart(tmp_path: Path) -> 
 
 async def test_failed_recipients_get_a_notice_and_a_dead_letter(tmp_path: Path) -> None:
     def choose(attempt: Attempt, index: int) -> Result:
-        return Result.FAILED if attempt.message.sender and index == 1 else Result.DELIVERED
+        return Result.FAILED if attempt.message.envelope_sender and index == 1 else Result.DELIVERED
 
     async with running(tmp_path, config("u"), choose) as rig:
         queue_id = await rig.submit("good@x.example", "bad@x.example", sender="app@example.com")
@@ -281,7 +281,7 @@ def _message(queue_id: str, body: bytes | Path = b"A: b\r\n\r\nhi\r\n") -> Messa
     kept = FileBody(body, body.stat().st_size) if isinstance(body, Path) else body
     return Message(
         queue_id=queue_id,
-        sender="app@example.com",
+        envelope_sender="app@example.com",
         recipient_count=1,
         identity=ANONYMOUS,
         listener="submission",

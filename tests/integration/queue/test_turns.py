@@ -49,7 +49,7 @@ async def fill_window(rig: Rig) -> None:
     for n in range(WINDOW + 10):
         message = Message(
             queue_id=rig.scheduler.new_id(),
-            sender="app@example.com",
+            envelope_sender="app@example.com",
             recipient_count=1,
             identity=ANONYMOUS,
             listener="submission",
@@ -128,7 +128,7 @@ async def test_a_large_message_whose_file_is_gone_ends_without_harm_to_others(
             path.write_bytes(b"S: x\r\n\r\n" + b"x" * 300_000 + b"\r\n")
             message = Message(
                 queue_id=queue_id,
-                sender=sender,
+                envelope_sender=sender,
                 recipient_count=1,
                 identity=ANONYMOUS,
                 listener="submission",
@@ -238,7 +238,7 @@ async def test_a_body_that_was_restored_is_sent_when_its_time_has_come(tmp_path:
         path.write_bytes(b"S: x\r\n\r\n" + b"x" * 300_000 + b"\r\n")
         message = Message(
             queue_id=queue_id,
-            sender="app@example.com",
+            envelope_sender="app@example.com",
             recipient_count=1,
             identity=ANONYMOUS,
             listener="submission",

@@ -61,7 +61,7 @@ def message(
     octets = len(body) if isinstance(body, bytes) else body.size
     return Message(
         queue_id=queue_id or f"{number:026d}",
-        sender=sender,
+        envelope_sender=sender,
         recipient_count=len(recipients),
         identity=identity,
         listener="submission",

@@ -13,7 +13,7 @@ def message(seq: int = 1, uid: str = "u", body: bytes = b"x") -> Message:
     """A message of the sender `uid`."""
     return Message(
         queue_id=f"{seq:026d}",
-        sender="a@b.example",
+        envelope_sender="a@b.example",
         recipient_count=1,
         identity=Identity(namespace="n", name=uid, uid=uid, username=f"n.{uid}"),
         listener="submission",

@@ -21,7 +21,7 @@ NOBODY = Reply(550, "5.1.1", "nobody")
 def message(body: bytes | Path, sender: str = "app@example.com") -> Message:
     return Message(
         queue_id="01ORIGINAL",
-        sender=sender,
+        envelope_sender=sender,
         recipient_count=1,
         identity=Identity(namespace="shop", name="web", uid="u", username="shop.web"),
         listener="submission",
@@ -54,7 +54,7 @@ REFUSED = Outcome(0, Result.FAILED, Reason.UPSTREAM_REJECTED, NOBODY, "mx.exampl
 
 def test_it_comes_from_nobody_and_goes_to_the_sender() -> None:
     found = notice(message(b"Subject: x\r\n\r\nbody\r\n"), move(REFUSED))
-    assert (found.sender, found.recipient_count, found.identity) == ("", 1, POSTMASTER)
+    assert (found.envelope_sender, found.recipient_count, found.identity) == ("", 1, POSTMASTER)
     assert isinstance(found.body, bytes)
     assert found.size == len(found.body)
     assert (found.eight_bit, found.smtputf8) == (False, False)

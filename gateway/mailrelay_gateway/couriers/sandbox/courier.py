@@ -190,7 +190,7 @@ class SandboxCourier:
             "captured",
             queue_id=attempt.message.queue_id,
             upstream=attempt.upstream,
-            envelope_sender=attempt.message.sender,
+            envelope_sender=attempt.message.envelope_sender,
             recipients=[r.address for r in attempt.recipients],
             recipient_count=len(attempt.recipients),
             size=attempt.message.size,

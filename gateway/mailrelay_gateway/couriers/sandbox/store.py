@@ -80,7 +80,7 @@ class SandboxStore:
                     (
                         attempt.upstream,
                         message.queue_id,
-                        message.sender,
+                        message.envelope_sender,
                         json.dumps([r.address for r in attempt.recipients]),
                         message.identity.namespace,
                         message.identity.name,

@@ -20,7 +20,7 @@ def set_apart(
 
     `utf8`: message and server agree on SMTPUTF8.
     """
-    sender_problem = _problem(message.sender, utf8=utf8)
+    sender_problem = _problem(message.envelope_sender, utf8=utf8)
     targets: list[AttemptRecipient] = []
     failed: list[Outcome] = []
     for recipient in recipients:

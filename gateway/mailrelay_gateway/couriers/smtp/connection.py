@@ -354,7 +354,7 @@ class Connection(asyncio.Protocol):
         assert self._attempt is not None
         message = self._attempt.message
         self._client.begin(
-            message.sender,
+            message.envelope_sender,
             [recipient.address for recipient in self._targets],
             size=message.size,
             eight_bit=message.eight_bit,

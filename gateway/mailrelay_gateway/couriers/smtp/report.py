@@ -85,7 +85,7 @@ class Reporter:
         log.info(
             "delivery",
             queue_id=message.queue_id,
-            envelope_sender=message.sender,
+            envelope_sender=message.envelope_sender,
             recipients=to[:MAX_LOGGED_RECIPIENTS],
             recipient_count=len(to),
             upstream=self._upstream,

@@ -103,7 +103,7 @@ class Transaction:
         """The content is about to come, or why it may not. See Incoming."""
         self._reader = reader
         incoming = Incoming(
-            Envelope(sender=self.sender, recipients=self.recipients),
+            Envelope(envelope_sender=self.sender, recipients=self.recipients),
             reader,
             listener=listener,
             settings=self.settings,

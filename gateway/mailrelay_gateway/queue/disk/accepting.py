@@ -83,7 +83,7 @@ def message_row(
     return (
         seq,
         message.queue_id,
-        message.sender,
+        message.envelope_sender,
         identity,
         message.recipient_count,
         message.listener,

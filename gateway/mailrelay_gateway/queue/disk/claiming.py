@@ -188,7 +188,7 @@ def read_message(row: tuple[Any, ...], identity: Identity, bodies: Bodies) -> Me
         there = FileBody(bodies.file(place), size - len(prelude))
     return Message(
         queue_id=ident,
-        sender=sender,
+        envelope_sender=sender,
         recipient_count=count,
         identity=identity,
         listener=listener,

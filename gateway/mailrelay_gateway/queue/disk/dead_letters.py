@@ -62,7 +62,7 @@ class DeadLetters:
             message.queue_id,
             message.identity.namespace,
             message.identity.name,
-            message.sender,
+            message.envelope_sender,
             message.received_at,
             message.size,
             lambda: _kept(message),
