@@ -1,4 +1,5 @@
-"""The gateway's process: joins the parts, and owns start, reload, drain and stop.
+"""The gateway's process: joins the parts, and owns start, drain and stop; what a reload means for
+each part is said here, when and how one comes about is `reload`'s.
 
 Nothing else may know all the parts.
 """
@@ -6,13 +7,11 @@ Nothing else may know all the parts.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from mailrelay_gateway.admin.endpoint import Sources
 from mailrelay_gateway.admin.server import AdminServer
 from mailrelay_gateway.admin.tls import AdminTls, placeholder
 from mailrelay_gateway.contract.documents import SCHEMA, Certificate
-from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig, load
+from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig
 from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_gateway.couriers.registry import Couriers, Parts
@@ -35,7 +34,6 @@ from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
 from mailrelay_gateway.descriptors import sessions_for
 from mailrelay_gateway.egress.client import Egress
 from mailrelay_gateway.egress.rules import Rules, rules_of
-from mailrelay_gateway.folder import ConfigFolder
 from mailrelay_gateway.intake.places import Caps
 from mailrelay_gateway.intake.smtp.listeners import Listeners, Prepared
 from mailrelay_gateway.intake.tls import CertificateError, CertificateStore
@@ -44,6 +42,7 @@ from mailrelay_gateway.queue.disk.store import DiskStore
 from mailrelay_gateway.queue.retry import UNCERTAIN_DELAY
 from mailrelay_gateway.queue.scheduler import Scheduler
 from mailrelay_gateway.queue.store import StoreError
+from mailrelay_gateway.reload import Reload, Step
 from mailrelay_gateway.watchdog import end_after
 
 log = structlog.get_logger()
@@ -52,8 +51,6 @@ EXIT_CONFIG = 2
 EXIT_ADDRESS = 3
 EXIT_SPOOL = 4
 
-#: Seconds between two looks at the configuration's files.
-CONFIG_INTERVAL = 0.5
 #: Seconds between two looks at how late the loop is, and how late it may be before the process
 #: counts as stuck.
 LAG_INTERVAL = 1.0
@@ -92,44 +89,11 @@ class Arguments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InForce:
-    """A configuration made ready to be put in force, or to be put back."""
+class Made:
+    """What a configuration needs besides itself to be put in force."""
 
-    config: GatewayConfig
     listeners: Prepared
     egress: Rules
-
-
-Step = Callable[[], None]
-
-
-def put_in_force(steps: Sequence[Step], back: Sequence[Step]) -> Exception | None:
-    """Take all steps. If one raises after all (a defect of ours, which must not stop a gateway that
-    works), put back what was in force by the steps `back`, each for itself, and return what was
-    raised.
-    """
-    try:
-        for step in steps:
-            step()
-    except Exception as error:
-        log.exception("internal_error")
-        for step in back:
-            try:
-                step()
-            except Exception:  # the other parts are put back all the same
-                log.exception("internal_error")
-        return error
-    return None
-
-
-class _Forgotten:
-    """Lets go of something when it is called, in whatever thread that is."""
-
-    def __init__(self, what: object) -> None:
-        self._what = what
-
-    def __call__(self) -> None:
-        self._what = None
 
 
 class Gateway:
@@ -143,11 +107,7 @@ class Gateway:
         self._descriptors = descriptors
         self._log_lines_dropped = log_lines_dropped
         self.metrics = Metrics()
-        self._in_force: InForce | None = None
-        self._torn = False  # a configuration failed amid coming into force
         self._scheduling = False
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="config")
-        self.problem = "no configuration was read yet"  # why the newest one is not in force
         self.draining = False
         self._serving = False
         self._certificates = CertificateStore()
@@ -158,15 +118,17 @@ class Gateway:
         """Serve until SIGTERM or SIGINT, then drain. Raises Stop when it cannot go on."""
         loop = asyncio.get_running_loop()
         self._stop_asked = asyncio.Event()
-        self._reload_asked = asyncio.Event()
         self._failure: asyncio.Future[str] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_asked.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
-        self._folder = ConfigFolder(self.arguments.config)
+        self._reload = Reload(self.arguments.config, self, self.metrics)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.ask)
         self._make_parts()
         await self._start_admin()
-        tasks = [loop.create_task(self._watch_lag()), loop.create_task(self._watch_config())]
+        tasks = [
+            loop.create_task(self._watch_lag()),
+            loop.create_task(self._reload.watch(require=self.arguments.require_config)),
+        ]
         try:
             await self._until_stopped(tasks[1])
         finally:
@@ -240,102 +202,40 @@ class Gateway:
             raise Stop(EXIT_SPOOL, self._failure.result())
         if config_task in done:
             config_task.result()
+            raise Stop(EXIT_CONFIG, self._reload.problem)
 
-    # --- configuration
+    # --- reload: Joined
 
-    async def _watch_config(self) -> None:
-        """Read the configuration now, whenever its files change, and on SIGHUP."""
-        loop = asyncio.get_running_loop()
-        seen: object = None
-        while True:
-            # in a thread: a folder that does not answer must not stop the mail
-            fingerprint = await loop.run_in_executor(self._preparing, self._folder.fingerprint)
-            if fingerprint != seen or self._reload_asked.is_set():
-                self._reload_asked.clear()
-                seen = fingerprint
-                await self._read_config()
-                if self._in_force is None and self.arguments.require_config:
-                    raise Stop(EXIT_CONFIG, self.problem)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CONFIG_INTERVAL):
-                    await self._reload_asked.wait()
-
-    async def _read_config(self) -> None:
-        """Put the newest configuration in force: whole, or nothing is changed."""
-        loop = asyncio.get_running_loop()
-        try:
-            ready = await loop.run_in_executor(self._preparing, self._prepare)
-        except ConfigError as error:
-            self._refuse_config(str(error))
-            return
-        except Exception as error:  # a defect of ours must not stop a gateway that works
-            log.exception("internal_error")
-            self._refuse_config(f"{type(error).__name__}: {error}")
-            return
-        if ready is None:
-            self.problem = ""
-            return
-        before = self._in_force
-        failed = put_in_force(self._steps(ready), self._steps(before) if before else ())
-        self._torn = failed is not None
-        if failed is not None:
-            self._refuse_config(f"{type(failed).__name__}: {failed}")
-            return
-        await self._listeners.open_ports()
-        self._in_force = ready
-        self.problem = ""
-        self.metrics.config_reloads("ok").inc()
-        for unknown in ready.config.unknown_fields:
-            log.warning("config_field_unknown", field=unknown)
-        log.info(
-            "config_loaded",
-            digest=ready.config.digest,
-            sender_count=len(ready.config.senders),
-            listeners=[listener.name for listener in ready.config.relay.listeners],
-            upstreams=[upstream.name for upstream in ready.config.relay.upstreams],
-        )
-        if before is None:
-            if self._listeners.problems():
-                raise Stop(EXIT_ADDRESS, " ".join(self._listeners.problems()))
-            _spare_the_collector()
-        self._serving = True
-        await loop.run_in_executor(self._preparing, self.metrics.admit, ready.config)
-        # Thousands of senders take a while to be forgotten: not on the loop.
-        forgotten = _Forgotten(before)
-        del before, ready
-        self._preparing.submit(forgotten)
-
-    def _prepare(self) -> InForce | None:
-        """Read and check a configuration, and make all that it needs; None if it is in force
-        already. In a thread, since thousands of senders take a while.
-        """
-        config = load(self._folder.read())
-        present = self._in_force
-        if present is not None and config.digest == present.config.digest and not self._torn:
-            return None
+    def prepare(self, config: GatewayConfig) -> Made:
+        """Check a configuration, and make all that it needs."""
         if not config.relay.upstreams:
             raise ConfigError(RELAY_FILE, "field upstreams: is empty; a relay needs at least one")
         for courier in self._couriers.all.values():
             courier.prepare(config)
-        return InForce(
-            config=config,
-            listeners=self._listeners.prepare(config),
-            egress=rules_of(config),
-        )
+        return Made(listeners=self._listeners.prepare(config), egress=rules_of(config))
 
-    def _steps(self, ready: InForce) -> tuple[Step, ...]:
-        """What puts in force what was prepared: queue and upstreams first, so that what intake
-        takes has somewhere to go. No step waits, and none fails.
-        """
-        config = ready.config
+    def steps(self, config: GatewayConfig, prepared: Made) -> tuple[Step, ...]:
+        """Queue and upstreams first, so that what intake takes has somewhere to go."""
         return (
             lambda: self.metrics.configure(config),
-            lambda: self._egress.follow(ready.egress),
+            lambda: self._egress.follow(prepared.egress),
             *(partial(courier.configure, config) for courier in self._couriers.all.values()),
             lambda: self._configure_queue(config),
-            lambda: self._listeners.apply(ready.listeners),
+            lambda: self._listeners.apply(prepared.listeners),
             lambda: self._show_admin_certificate(config.relay.admin_certificate),
         )
+
+    async def open_ports(self) -> None:
+        """The listeners' own: those that cannot be opened are tried again."""
+        await self._listeners.open_ports()
+
+    def serve(self, *, first: bool) -> None:
+        """Mail may come. A start with a port that is taken is none."""
+        if first:
+            if self._listeners.problems():
+                raise Stop(EXIT_ADDRESS, " ".join(self._listeners.problems()))
+            _spare_the_collector()
+        self._serving = True
 
     def _configure_queue(self, config: GatewayConfig) -> None:
         self._scheduler.attach(self._couriers.assign(config))
@@ -344,12 +244,6 @@ class Gateway:
         else:
             self._scheduling = True
             self._scheduler.start(asyncio.get_running_loop(), config, self._opened)
-
-    def _refuse_config(self, why: str) -> None:
-        self.problem = why
-        self.metrics.config_reloads("failed").inc()
-        digest = self._in_force.config.digest if self._in_force else ""
-        log.error("config_refused", error=why, digest=digest)
 
     def _show_admin_certificate(self, certificate: Certificate | None) -> None:
         """One that cannot be used is no reason to refuse a configuration: mail does not need it."""
@@ -409,14 +303,15 @@ class Gateway:
         if self.draining:
             return "draining"
         if not self._serving:
-            return self.problem
+            return self._reload.problem
         if not self._listeners.serving() and self._listeners.problems():
             return " ".join(self._listeners.problems())
         return self.alive() or self._store.too_small()
 
     def status(self) -> GatewayStatus:
         """The picture for the operator and for people."""
-        config = self._in_force.config if self._in_force else None
+        in_force = self._reload.in_force
+        config = in_force.config if in_force else None
         found = self._couriers.status()
         names = [upstream.name for upstream in config.relay.upstreams] if config else []
         return GatewayStatus(
@@ -424,7 +319,7 @@ class Gateway:
             digest=config.digest if config else "",
             files=config.file_digests if config else {},
             schema_number=SCHEMA,
-            problem=self.problem,
+            problem=self._reload.problem,
             hostname=config.relay.hostname if config else "",
             started_at=rfc3339(self._started_at),
             accepting=self._serving and not self.draining,
@@ -438,7 +333,8 @@ class Gateway:
 
     def token_sha256(self) -> str:
         """The hash of the token that opens /status."""
-        return self._in_force.config.relay.admin_token_sha256 if self._in_force else ""
+        in_force = self._reload.in_force
+        return in_force.config.relay.admin_token_sha256 if in_force else ""
 
     async def _watch_lag(self) -> None:
         loop = asyncio.get_running_loop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from mailrelay_gateway.process import Step, put_in_force
+from mailrelay_gateway.reload import Step, put_in_force
 
 
 def test_all_steps_are_taken_in_order() -> None:
