@@ -17,6 +17,15 @@ from tests.peers.smtp_sink import smtp_sink
 from tests.ports import free_port
 from tests.waiting import wait_until
 
+#: What the gateway counts from time to time, not as it happens.
+COUNTED = (
+    "queue_recipients",
+    "queue_messages",
+    "queue_oldest_seconds",
+    "queue_bytes",
+    "dead_letters",
+)
+
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
@@ -45,6 +54,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
             lambda: (
                 sum_of(prometheus.query("mailrelay_received_messages_total")) == received
                 and prometheus.query("mailrelay_limit_usage_ratio > 0")
+                and all(sum_of(prometheus.query(f"mailrelay_{gauge}")) for gauge in COUNTED)
                 and len(prometheus.query("count_over_time(mailrelay_loop_lag_seconds[1m]) > 3"))
             ),
             "Prometheus has seen all of it",
