@@ -412,11 +412,18 @@ FAILS = Row(
             queries=(Query(expr=last_hour("dsn_total", by="kind"), legend="{{kind}}"),),
         ),
         Panel(
-            title="Certificates",
-            description="Until the certificate that a listener shows has ended.",
+            title="Certificates and access tokens",
+            description=(
+                "Until the certificate that a listener shows has ended, and the access token by "
+                "which an upstream is logged in to; a token is renewed minutes before its end."
+            ),
             queries=(
                 Query(
                     expr=lowest("certificate_expiry_seconds", by="listener"), legend="{{listener}}"
+                ),
+                Query(
+                    expr=lowest("oauth_token_expiry_seconds", by="upstream"),
+                    legend="token for {{upstream}}",
                 ),
             ),
             unit="s",

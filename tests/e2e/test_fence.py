@@ -138,6 +138,22 @@ def test_a_token_of_another_audience_is_not_mounted(account: Account, audience: 
     assert "tokenAudiences of the chart" in refusal(lambda: account.apply(federated(audience)))
 
 
+def test_where_no_audience_is_allowed_no_token_is_mounted(
+    account: Account, release: Release
+) -> None:
+    release.upgrade(tokenAudiences=[])
+    try:
+        evil = federated("api://AzureADTokenExchange")
+        eventually(
+            lambda: "tokenAudiences of the chart" in refusal(lambda: account.apply(evil)),
+            deadline=30,
+            what="the policy that allows none",
+        )
+        account.apply(planned()["StatefulSet"])
+    finally:
+        release.upgrade()
+
+
 # --- what a review could do with the account before
 
 

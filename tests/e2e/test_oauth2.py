@@ -96,8 +96,15 @@ def microsoft(kubectl: Kubectl, release: Release) -> Iterator[str]:
     found = kubectl.get("service", "microsoft", NAMESPACE)
     assert found is not None
     yield f"{found['spec']['clusterIP']}/32"
-    release.upgrade()
+    # First the pods: of a namespace that has some the API server takes minutes to look again.
+    kubectl.run("delete", RELAYS, "--all", "--namespace", NAMESPACE)
+    eventually(
+        lambda: not kubectl.items("pods", NAMESPACE, "mailrelay.dev/relay"),
+        deadline=60,
+        what="no gateway is left",
+    )
     kubectl.run("delete", "namespace", NAMESPACE, "--wait=false")
+    release.upgrade()
 
 
 def example(name: str, **login: Any) -> Manifest:

@@ -24,6 +24,7 @@ from mailrelay_gateway.contract.documents import (
     TlsMode,
 )
 from mailrelay_gateway.contract.files import FILE_NAME, encode_files
+from mailrelay_gateway.contract.oauth2 import ClientCredentials, OAuth2, SaslMechanism
 from tests.models import made
 from tests.peers.gateway import certificate
 from tests.ports import free_port
@@ -65,6 +66,18 @@ class Gateway:
             hosts=(HostPort(host=LOOPBACK, port=sink_port),),
             tls=made.upstream_tls(mode=TlsMode.NONE),
         )
+        # Its endpoint is one that nobody may send the gateway to: there is no token.
+        by_token = made.smarthost(
+            hosts=(HostPort(host=LOOPBACK, port=sink_port),),
+            auth=OAuth2(
+                username="robot@example.com",
+                mechanism=SaslMechanism.XOAUTH2,
+                token_url=f"https://{LOOPBACK}/token",
+                ca=None,
+                scopes=(),
+                grant=ClientCredentials(client_id="client", client_secret="secret"),
+            ),
+        )
         rate = made.rate(scope=Scope.SENDER, count=1, per=60, burst=BURST, on_limit=OnLimit.DEFER)
         relay = made.relay_document(
             relay=made.relay_reference(namespace=NAMESPACE, name=RELAY),
@@ -73,6 +86,7 @@ class Gateway:
             upstreams=(
                 made.upstream(name="smarthost", settings=smarthost, connections=2),
                 made.upstream(name="sandbox", settings=Sandbox(keep=100)),
+                made.upstream(name="by-token", settings=by_token),
             ),
             limits=made.limits(rates=(rate,)),
             retry=made.retry(max_interval=600),

@@ -47,7 +47,7 @@ MORE_THAN_ZERO = (
     "From accepted to delivered: B",
     "Duration of an attempt: A",
     "Attempts that did not deliver, by code: A",
-    "Certificates: A",
+    "Certificates and access tokens: A",
 )
 
 
