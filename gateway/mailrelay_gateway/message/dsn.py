@@ -102,7 +102,7 @@ def build_notice(
         (
             head.encode("utf-8", "replace"),
             _text_part(_for_people(failed, room, hostname, original_id, now - received_at)),
-            report.encode("ascii"),
+            report.encode("ascii", "replace"),
             _header_part(header),
             f"--{boundary}--\r\n".encode(),
         )

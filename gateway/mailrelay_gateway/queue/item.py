@@ -118,6 +118,23 @@ def decide_moves(
     ]
 
 
+def stand_in_moves(job: Job, outcomes: Sequence[Outcome], *, next_at: float) -> list[Move]:
+    """The moves of a job where deciding them failed by a defect of ours: who was delivered goes,
+    and everybody else waits until `next_at`, at no charge.
+    """
+    delivered = {each.index for each in outcomes if each.result is Result.DELIVERED}
+    return [
+        Move(
+            recipient=recipient,
+            state=None if recipient.index in delivered else State.DEFERRED,
+            route=job.route,
+            reason=Reason.DELIVERED if recipient.index in delivered else Reason.INTERNAL_ERROR,
+            next_at=None if recipient.index in delivered else next_at,
+        )
+        for recipient in job.recipients
+    ]
+
+
 def _decide(
     recipient: Recipient,
     outcome: Outcome,

@@ -45,7 +45,14 @@ from mailrelay_gateway.queue.audit import Audit
 from mailrelay_gateway.queue.duetimes import DueTimes
 from mailrelay_gateway.queue.gauges import show
 from mailrelay_gateway.queue.ids import queue_id
-from mailrelay_gateway.queue.item import Job, Move, Recipient, State, decide_moves
+from mailrelay_gateway.queue.item import (
+    Job,
+    Move,
+    Recipient,
+    State,
+    decide_moves,
+    stand_in_moves,
+)
 from mailrelay_gateway.queue.lane import LONGEST_PAUSE, Lane
 from mailrelay_gateway.queue.notices import write_notice
 from mailrelay_gateway.queue.pauses import Pauses
@@ -75,7 +82,8 @@ COUNT_INTERVAL = 1.0
 COUNT_SHARE = 0.02
 #: Seconds for which a lease holds in a store that several gateways share: longer than any attempt.
 LEASE = 3600.0
-#: Seconds for which a message is put off whose body cannot be read, at most: a person is to look.
+#: Seconds for which a message is put off whose body cannot be read, or with which we failed, at
+#: most: a person is to look.
 PUT_OFF = 3600.0
 
 
@@ -344,6 +352,15 @@ class Scheduler:
         """Write down what came of an attempt: remove, wait, give up with a notice, or hold."""
         job = self._running.pop(attempt.number)
         now = self._clock()
+        try:
+            ended = self._ended(job, attempt, outcomes, now)
+        except Exception:  # a defect of ours: a lease that nobody ends would keep its message
+            log.exception("internal_error", queue_id=job.message.queue_id)
+            moves = stand_in_moves(job, outcomes, next_at=now + self._put_off)
+            ended = Ended(job, moves, attempt.upstream, now)
+        self._store.finish(ended, partial(self._finished, ended))
+
+    def _ended(self, job: Job, attempt: Attempt, outcomes: Sequence[Outcome], now: float) -> Ended:
         moves = decide_moves(
             job,
             outcomes,
@@ -361,8 +378,12 @@ class Scheduler:
         if delivered and (lane := self._turns.lanes.get(attempt.lane)) is not None:
             lane.succeeded()
         notices = self._notices(job, moves, now) if delivered < len(moves) else ()
-        ended = Ended(job, moves, attempt.upstream, now, notices)
-        self._store.finish(ended, partial(self._finished, ended))
+        return Ended(job, moves, attempt.upstream, now, notices)
+
+    @property
+    def _put_off(self) -> float:
+        """Seconds for which a message waits that a person is to look at."""
+        return min(PUT_OFF, self._policy.max_interval)
 
     def _route_of(self, job: Job) -> Route:
         """The job's route by the configuration in force. All its recipients had the same, and so
@@ -448,7 +469,7 @@ class Scheduler:
             lease = Lease(
                 owner=self._owner,
                 ends_at=now + LEASE,
-                put_off_until=now + min(PUT_OFF, self._policy.max_interval),
+                put_off_until=now + self._put_off,
             )
             self._store.claim(wants, lease, partial(self._claimed, lane, wants))
         if lane.startable.length:

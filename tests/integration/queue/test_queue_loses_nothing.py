@@ -12,7 +12,8 @@ import apsw
 import pytest
 
 from mailrelay_gateway.file_body import FileBody
-from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Result
+from mailrelay_gateway.message.envelope import ANONYMOUS, Attempt, Message, Outcome, Result
+from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.queue.disk.schema import DATABASE
 from mailrelay_gateway.queue.item import State
 from mailrelay_gateway.queue.turns import WINDOW
@@ -275,6 +276,22 @@ async def test_a_body_that_is_gone_is_looked_for_as_seldom_as_a_message_is_tried
     [(next_at,)] = rows(tmp_path, waits)
     assert isinstance(next_at, float)
     assert next_at <= time.time() + 60.0
+
+
+async def test_an_attempt_that_we_fail_to_judge_keeps_nobody_leased(tmp_path: Path) -> None:
+    """A courier that says nothing of one of its recipients."""
+    found = config("u", max_interval=3600.0)
+    async with running(tmp_path, found, always(Result.DELIVERED)) as rig:
+        rig.courier.paused = True
+        await rig.submit("a@x.example", "b@x.example")
+        await until(lambda: rig.scheduler.ready(LaneKey("u")))
+        attempt = rig.scheduler.take(LaneKey("u"))
+        assert attempt is not None
+        delivered = Outcome(0, Result.DELIVERED, Reason.DELIVERED)
+        rig.scheduler.finish(attempt, [delivered])
+        left = "SELECT address, state, reason, waited FROM recipients"
+        expected = [("b@x.example", int(State.DEFERRED), Reason.INTERNAL_ERROR.value, 0.0)]
+        await until(lambda: rows(tmp_path, left) == expected)
 
 
 def _message(queue_id: str, body: bytes | Path = b"A: b\r\n\r\nhi\r\n") -> Message:

@@ -258,6 +258,7 @@ TEXT = st.text(max_size=60)
 @given(
     address=TEXT,
     code=st.sampled_from([421, 450, 550, 554]),
+    enhanced=st.sampled_from(["", "5.1.1", "5.\u0667.1"]),
     text=st.text(max_size=2000),
     host=TEXT,
     header=st.binary(max_size=3000),
@@ -265,13 +266,20 @@ TEXT = st.text(max_size=60)
     replied=st.booleans(),
 )
 def test_whatever_was_said_the_notice_is_whole(
-    address: str, code: int, text: str, host: str, header: bytes, detail: str, replied: bool
+    address: str,
+    code: int,
+    enhanced: str,
+    text: str,
+    host: str,
+    header: bytes,
+    detail: str,
+    replied: bool,
 ) -> None:
     """Invariant: ASCII, CRLF only, no line beyond 998, three parts, one block per recipient."""
     recipient = FailedRecipient(
         address=address,
         reason=Reason.GAVE_UP,
-        reply=Reply(code, "", text) if replied else None,
+        reply=Reply(code, enhanced, text) if replied else None,
         host=host,
         detail=detail,
     )

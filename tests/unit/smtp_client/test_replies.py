@@ -36,6 +36,8 @@ from mailrelay_gateway.smtp.reply import Reply
         (b"250 tab\there \x1b[31m \x00\r\n", Reply(250, "", "tab here ?[31m ?")),
         ("250 grüß\r\n".encode(), Reply(250, "", "grüß")),
         (b"250 \xff\r\n", Reply(250, "", "\\xff")),
+        # Digits of other scripts are no status: a notice is ASCII.
+        ("550 5.\u0667.\u0661 no\r\n".encode(), Reply(550, "", "5.\u0667.\u0661 no")),
     ],
 )
 def test_a_reply_is_read(octets: bytes, reply: Reply) -> None:

@@ -80,6 +80,6 @@ def named_moment(text: str) -> float | None:
             moment = datetime.fromisoformat(f"{found['day']}T{found['clock']}{offset}")
         else:
             moment = parsedate_to_datetime(found["mail"])
-    except ValueError:
+        return moment.astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):  # no such day, or one that no clock can show
         return None
-    return moment.astimezone(UTC).timestamp()

@@ -182,7 +182,14 @@ class Connection(asyncio.Protocol):
         self._give_time()
 
     def data_received(self, data: bytes) -> None:
-        """Octets from the server: the heart of it all."""
+        """Octets from the server."""
+        try:
+            self._receive(data)
+        except Exception as error:
+            self._fail(error)
+
+    def _receive(self, data: bytes) -> None:
+        """The heart of it all."""
         assert self._progress is not None
         self._progress.heard_at = self._loop.time()
         if self._client.state is State.TLS and self._spoke_before_tls():
@@ -362,6 +369,32 @@ class Connection(asyncio.Protocol):
         )
 
     def _end_transaction(
+        self,
+        ending: Ending,
+        transcript: Transcript,
+        *,
+        closing: Reply | None = None,
+        detail: str = "",
+    ) -> None:
+        try:
+            self._end_attempt(ending, transcript, closing=closing, detail=detail)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """A defect of ours costs neither an attempt nor this connection's place in the pool."""
+        log.error("internal_error", upstream=self._settings.lane.upstream, exc_info=error)
+        attempt, self._attempt = self._attempt, None
+        self.retired = True
+        if attempt is not None:
+            result, reason = parting.unjudged(self._client.transcript)
+            self._work.finish(
+                attempt, [Outcome(each.index, result, reason) for each in attempt.recipients]
+            )
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end_attempt(
         self,
         ending: Ending,
         transcript: Transcript,

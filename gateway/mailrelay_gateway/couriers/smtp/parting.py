@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mailrelay_gateway.couriers.replies.verdict import AWAITED, Ending, Failure
+from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import SessionEnded, Transcript, Trouble
 from mailrelay_gateway.smtp.client.states import STAGES, State
@@ -45,3 +46,13 @@ def dot_kept(transcript: Transcript, ending: Ending, detail: str) -> tuple[Trans
         ending, detail = Ending.PROTOCOL, f"answered {final} before the message had left"
         transcript = replace(transcript, final=None)
     return replace(transcript, dot_sent=False), ending, detail
+
+
+def unjudged(transcript: Transcript) -> tuple[Result, Reason]:
+    """What a transaction comes to that we failed to judge: certain is only a refusal at the end,
+    or that the message has not left.
+    """
+    final = transcript.final
+    if transcript.dot_sent and (final is None or final.code < 400):
+        return Result.UNCERTAIN, Reason.REPLY_LOST
+    return Result.DEFERRED, Reason.INTERNAL_ERROR

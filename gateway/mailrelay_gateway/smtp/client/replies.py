@@ -24,7 +24,7 @@ MAX_LINES = 10_000
 #: less than 1000.
 MAX_TEXT = 8192
 
-_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: +|$)")
+_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)")
 _LF = b"\n"
 
 
