@@ -1,6 +1,6 @@
 """The data plane: accepts mail, decides, stores, relays.
 
-Nothing in it may know of Kubernetes or import the operator.
+It does not depend on Kubernetes and must not import the operator.
 """
 
 __version__ = "0.1.0"

@@ -1,23 +1,23 @@
-"""File descriptors: as many as we may have, and how many sessions they are enough for."""
+"""File descriptors: raises their limit, and derives the number of sessions from it."""
 
 from __future__ import annotations
 
 import errno
 import resource
 
-#: More than this nobody needs; some container runtimes give a thousand million.
+#: Upper bound on the limit; some container runtimes set 10^9.
 MOST = 1 << 20
-#: Kept back for spool, admin port, log, DNS and files that are open for a moment.
+#: Reserved for spool, admin port, log, DNS and short-lived files.
 RESERVED = 256
-#: Sessions that a gateway serves at once where descriptors are no matter: each costs memory too.
+#: Maximum number of concurrent sessions, since each also costs memory.
 MOST_SESSIONS = 4000
 
 _SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 def raise_limit() -> int:
-    """Raise the soft limit of descriptors to the hard one; returns what it is now. Most systems
-    begin processes with 1,024, which is for programs that use select().
+    """Raise the soft limit of descriptors to the hard one; returns the new limit. Most systems
+    start processes with 1,024, for programs that use select().
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
@@ -28,14 +28,14 @@ def raise_limit() -> int:
 
 
 def sessions_for(limit: int) -> int:
-    """How many sessions may be served at once with so many descriptors: each may hold two (its
+    """The number of concurrent sessions for a limit of descriptors: each may need two (its
     connection, and the file of a large message), and a third is for connections to upstreams.
     """
     return max(1, min(MOST_SESSIONS, (limit - min(RESERVED, limit // 2)) // 3))
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether something failed for want of descriptors, or of the kernel's memory for a socket: our
-    own fault, and nobody else's.
+    """Whether an error is a shortage of descriptors or of kernel memory for sockets: a local fault,
+    not a peer's.
     """
     return isinstance(error, OSError) and error.errno in _SHORTAGE

@@ -1,4 +1,4 @@
-"""A message's body in a file: the one form in which intake hands a large body to the queue."""
+"""A message's body in a file, in which intake passes large bodies to the queue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class FileBody:
     __slots__ = ("path", "size")
 
     def __init__(self, path: Path, size: int) -> None:
-        """`size` is what the file must have; who reads it compares."""
+        """`size` is the expected size of the file, which readers check."""
         self.path = path
         self.size = size
 

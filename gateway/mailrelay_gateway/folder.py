@@ -1,8 +1,8 @@
-"""The configuration's folder: reading the files of GatewayConfig, and noticing that they changed.
+"""The configuration folder: reads the files of GatewayConfig, and detects changes.
 
-A mounted Secret is changed by swapping a symbolic link, an edit by hand by renaming a file: a look
-at the files' inode, size and time sees both, costs microseconds, and depends on no notification
-that some volume does not send.
+A mounted Secret changes by swapping a symbolic link, a manual edit by renaming a file: comparing
+inode, size and mtime detects both in microseconds, and does not depend on notifications, which some
+volumes do not send.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class ConfigFolder:
     """The folder `--config`: `relay/v1.json.gz` and up to 16 `senders-NN/v1.json.gz`."""
 
     def __init__(self, path: Path) -> None:
-        """Name the folder; it need not exist yet."""
+        """Use this folder, which need not exist yet."""
         self.path = path
 
     def fingerprint(self) -> Fingerprint:
-        """Changes when any of the files does."""
+        """A value that changes when any of the files does."""
         seen = []
         for name in file_names():
             try:
@@ -33,8 +33,8 @@ class ConfigFolder:
         return tuple(seen)
 
     def read(self) -> dict[str, bytes]:
-        """The octets of the files that are there; ConfigError for one that cannot be read or is
-        too large.
+        """The octets of the existing files; raises ConfigError for one that is unreadable or too
+        large.
         """
         files = {}
         for name in file_names():

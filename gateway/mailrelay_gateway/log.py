@@ -1,8 +1,8 @@
-"""The gateway's log: one JSON object a line, through structlog and orjson to a writer's thread.
+"""The gateway's log: one JSON object per line, through structlog and orjson to a writer thread.
 
-Events and keys are those of docs/logs.md; no password and no line of a body is ever logged. What
-libraries log, and exceptions that nobody caught, go the same way: nothing but this may write to
-stdout or stderr while mail is relayed.
+Events and keys are those of docs/logs.md; passwords and bodies are never logged. Lines of libraries
+and uncaught exceptions are logged too: nothing else may write to stdout or stderr while mail is
+relayed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mailrelay_gateway.logwriter import LineWriter
 
 
 def configure(stream: RawIOBase) -> LineWriter:
-    """Send all of structlog, and what libraries log, to `stream` as JSON lines; returns the writer,
+    """Send structlog's lines and those of libraries to `stream` as JSON lines; returns the writer,
     to be closed at exit.
     """
     writer = LineWriter(stream, say_dropped=_say_dropped)
@@ -42,31 +42,31 @@ def configure(stream: RawIOBase) -> LineWriter:
 
 
 class _Logger(structlog.BoundLoggerBase):
-    """What `structlog.get_logger()` gives, from info up: two lines are written for each message,
-    and structlog's own takes three calls and two copies of the fields for what is one here.
+    """The logger of `structlog.get_logger()`, from info up. Each message logs two lines, and
+    structlog's own logger takes three calls and two copies of the fields instead of one.
     """
 
     def debug(self, event: str, **fields: Any) -> None:
-        """Nothing: a gateway at work has nobody who reads it."""
+        """Ignored."""
 
     def info(self, event: str, **fields: Any) -> None:
-        """As it should be."""
+        """Normal operation."""
         self._say("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Somebody may want to know."""
+        """Something that may need attention."""
         self._say("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        """Somebody has to know."""
+        """Something that needs attention."""
         self._say("error", event, fields)
 
     def critical(self, event: str, **fields: Any) -> None:
-        """Somebody has to act."""
+        """Something that needs action."""
         self._say("critical", event, fields)
 
     def exception(self, event: str, **fields: Any) -> None:
-        """An error, with the exception that is being handled."""
+        """An error, with the current exception."""
         fields.setdefault("exc_info", True)
         self._say("error", event, fields)
 
@@ -90,7 +90,7 @@ def _uncaught(error: BaseException | None, detail: str) -> None:
 
 
 class _FromLibraries(logging.Handler):
-    """What asyncio, aiohttp and others log with the standard library, as lines of ours."""
+    """Logs the records of asyncio, aiohttp and other libraries as JSON lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()

@@ -1,8 +1,8 @@
-"""Writes the log's lines to a stream in a thread of its own: a reader that is slow, stopped or gone
-holds up nobody.
+"""Writes the log's lines to a stream in its own thread: a slow, stopped or closed reader blocks
+nothing.
 
-The lines that wait are bounded in octets. What does not fit is dropped and counted, and one line
-says so once the stream takes lines again.
+Buffered lines are bounded in octets. Excess lines are dropped and counted, and one line reports
+them once the stream accepts lines again.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import threading
 from collections.abc import Callable
 from io import RawIOBase
 
-#: Seconds a line may wait for others before it is written: a line costs no system call of its own.
+#: Seconds that a line may wait for others, to save system calls.
 FLUSH_AFTER = 0.05
-#: Octets that may wait: 512 of the longest lines, some seconds of ordinary ones at full load. As
-#: many again may be with the thread.
+#: Octets that may be buffered: 512 of the longest lines, some seconds of ordinary ones at full
+#: load. The thread may have as many again.
 MAX_WAITING = 4 * 1024 * 1024
-#: Seconds between two looks whether a stream that does not block takes more.
+#: Seconds between two retries of a full non-blocking stream.
 FULL_POLL = 1.0
 
 
 class LineWriter:
-    """Takes lines from any thread and never blocks; a daemon thread writes them together."""
+    """Accepts lines from any thread without blocking; a daemon thread writes them in batches."""
 
     def __init__(
         self,
@@ -32,8 +32,8 @@ class LineWriter:
         say_dropped: Callable[[int], bytes],
         max_waiting: int = MAX_WAITING,
     ) -> None:
-        """Write to `stream`, an unbuffered binary stream. `say_dropped(count)` makes the line that
-        tells how many are missing.
+        """Write to `stream`, an unbuffered binary stream. `say_dropped(count)` makes the line about
+        dropped lines.
         """
         self._stream = stream
         self._say_dropped = say_dropped
@@ -49,7 +49,7 @@ class LineWriter:
         self._thread.start()
 
     def msg(self, line: bytes) -> None:
-        """Take one line without its newline."""
+        """Add one line without its newline."""
         with self._lock:
             if self._size + len(line) > self._max_waiting:
                 self._drop(1)
@@ -57,14 +57,14 @@ class LineWriter:
             self._lines.append(line)
             self._size += len(line)
             if len(self._lines) > 1:
-                return  # the thread knows already
+                return  # the thread is already notified
         self._something.set()
 
-    # structlog calls the method named after the level
+    # structlog calls the method with the level's name
     debug = info = warning = error = critical = msg
 
     def close(self, seconds: float) -> bool:
-        """Write what waits, for at most `seconds`; False if it was not all written then."""
+        """Write the buffered lines, for at most `seconds`; False if some remain."""
         self._closing.set()
         self._something.set()
         self._thread.join(seconds)
@@ -99,14 +99,14 @@ class LineWriter:
         self.dropped += count
 
     def _write(self, lines: list[bytes]) -> bool:
-        """Write the lines, each with its newline. False: a reader that went away or a full disk is
-        no reason to stop relaying mail.
+        """Write the lines, each with its newline. False on an error: a closed reader or a full disk
+        must not stop mail.
         """
         data = memoryview(b"\n".join([*lines, b""]))
         try:
-            while data:  # an unbuffered stream may write a part
+            while data:  # an unbuffered stream may write only a part
                 written = self._stream.write(data)
-                if written is None:  # a stream that does not block, and is full
+                if written is None:  # a full non-blocking stream
                     with contextlib.suppress(ValueError):
                         select.select([], [self._stream], [], FULL_POLL)
                     continue

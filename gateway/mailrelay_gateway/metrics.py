@@ -1,9 +1,8 @@
-"""Every metric of the gateway, in one place, with its labels; nothing else counts anything.
+"""Every metric of the gateway, with its labels.
 
 Labels never hold an address, a message id, a reply text, a peer's IP or a free domain: their values
 come from the configuration, from enums, and from the namespaces that are admitted. Children are
-kept: looking one up by its values costs a dictionary look-up, where `labels()` takes a lock and
-builds a key.
+cached: a dictionary lookup is cheaper than `labels()`, which takes a lock and builds a key.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 RESULTS = ("delivered", "deferred", "failed", "held", "uncertain")
 CODE_CLASSES = ("2xx", "4xx", "5xx", "none")
 STATES = ("ready", "deferred", "held")
-#: Reasons that dashboards ask for before they ever happened.
+#: Reasons whose series must exist for dashboards before they first occur.
 COMMON_REFUSALS = (
     (Stage.AUTH, Reason.AUTH_FAILED),
     (Stage.MAIL, Reason.AUTH_REQUIRED),
@@ -49,8 +48,8 @@ COMMON_REFUSALS = (
 
 
 class Counter(prometheus_client.Counter):
-    """A counter of the event loop's thread: the library's takes a lock and two checks, and five of
-    these move with each message. Any thread may read it.
+    """A counter of the event loop's thread: the library's takes a lock and two checks, and each
+    message increments five. Any thread may read it.
     """
 
     def _metric_init(self) -> None:
@@ -79,7 +78,7 @@ class Gauge(prometheus_client.Gauge):
         self.value -= amount
 
     def set(self, value: float) -> None:
-        """So many."""
+        """Set the value."""
         self.value = float(value)
 
     def _child_samples(self) -> Iterable[Sample]:
@@ -87,8 +86,8 @@ class Gauge(prometheus_client.Gauge):
 
 
 class Countdown(prometheus_client.Gauge):
-    """The seconds until a moment, as they are when somebody looks: what ends by itself needs nobody
-    to count it down. `ends_at` is of time.monotonic; one that has passed is 0.
+    """The seconds until a point in time, computed when the metric is read. `ends_at` is of
+    time.monotonic; 0 once it has passed.
     """
 
     def _metric_init(self) -> None:
@@ -137,15 +136,15 @@ class Family(Generic[M]):
         self._children: dict[tuple[str, ...], M] = {}
 
     def __call__(self, *labels: str) -> M:
-        """The child of these label values; it exists from now on, with value zero."""
+        """The child of these label values, created with value zero if needed."""
         child = self._children.get(labels)
         if child is None:
             child = self._children[labels] = self.metric.labels(*labels)
         return child
 
     def keep(self, wanted: Iterable[tuple[str, ...]]) -> None:
-        """Make the wanted children exist and drop all others: for gauges of things that the
-        configuration names.
+        """Create the wanted children and drop all others, for gauges of configured
+        objects.
         """
         keep = set(wanted)
         for labels in [labels for labels in self._children if labels not in keep]:
@@ -163,7 +162,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """Declare every metric; series appear with `configure` and with use."""
-        # A counter's age, which no query of ours asks for, would double the number of series.
+        # No `_created` series: no query uses them, and they would double the number of series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.upstreams: list[str] = []  # those that are configured
@@ -212,7 +211,7 @@ class Metrics:
             )
         )
         self.listener_up = gauge(
-            "listener_up", "1: the listener serves. 0: its port cannot be opened.", "listener"
+            "listener_up", "1: the listener serves. 0: its port cannot be bound.", "listener"
         )
         self.connections_total = counter(
             "connections_total", "SMTP sessions accepted or refused.", "listener", "result"
@@ -224,7 +223,7 @@ class Metrics:
         self.smtp_commands = counter("smtp_commands_total", "SMTP commands received.", "verb")
         self.limit_usage_ratio = gauge(
             "limit_usage_ratio",
-            "Use of the limit that is used most.",
+            "Usage of the most used limit.",
             "scope",
             "sender_namespace",
         )
@@ -267,17 +266,17 @@ class Metrics:
         )
         self.spool_quarantined_databases = Gauge(
             "mailrelay_spool_quarantined_databases",
-            "Damaged databases in quarantine, counted at the start.",
+            "Damaged databases in quarantine, counted at startup.",
             registry=self.registry,
         )
         self.spool_quarantined_bodies = Gauge(
             "mailrelay_spool_quarantined_bodies",
-            "Bodies in quarantine because no message names them, counted at the start.",
+            "Bodies in quarantine because no message refers to them, counted at startup.",
             registry=self.registry,
         )
         self.spool_quarantined_bytes = Gauge(
             "mailrelay_spool_quarantined_bytes",
-            "Size of what is in quarantine, counted at the start.",
+            "Size of the quarantine, counted at startup.",
             registry=self.registry,
         )
         # --- out
@@ -299,12 +298,12 @@ class Metrics:
         )
         self.upstream_up = gauge(
             "upstream_up",
-            "1: the upstream takes mail, or was not tried yet. 0: it is held.",
+            "1: the upstream accepts mail, or has not been tried yet. 0: it is held.",
             "upstream",
         )
         self.upstream_paced_seconds = counter(
             "upstream_paced_seconds_total",
-            "Time for which mail waited because the upstream asked for less (throttling, quotas).",
+            "Time for which mail was delayed by the upstream's throttling or quotas.",
             "upstream",
         )
         self.dsn = counter("dsn_total", "Notices (DSNs) queued.", "kind")
@@ -335,14 +334,14 @@ class Metrics:
         )
 
     def render(self) -> bytes:
-        """All metrics in Prometheus' text format (0.0.4); takes milliseconds, so it is called
-        off the loop.
+        """All metrics in Prometheus' text format (0.0.4). Takes milliseconds: call it in a
+        thread.
         """
         return generate_latest(self.registry) + generate_latest(self._beside)
 
     def configure(self, config: GatewayConfig) -> None:
-        """Make every series of the configured listeners and upstreams exist, with value zero; those
-        of tenants come with `admit`.
+        """Create every series of the configured listeners and upstreams; `admit` creates
+        tenants'.
         """
         listeners = [listener.name for listener in config.relay.listeners]
         upstreams = [upstream.name for upstream in config.relay.upstreams]
@@ -397,8 +396,8 @@ class Metrics:
             self.config_reloads(result)
 
     def admit(self, config: GatewayConfig) -> None:
-        """Make every series of the tenants exist, with value zero. There may be thousands of them,
-        and a child takes microseconds: it is called off the loop, and an old child costs a look-up.
+        """Create every series of the tenants. There may be thousands, at microseconds each: call it
+        in a thread.
         """
         namespaces = sorted({sender.namespace for sender in config.senders})
         for namespace in namespaces:

@@ -1,7 +1,7 @@
 """The gateway's process: joins the parts, and owns start, drain and stop; what a reload means for
 each part is said here, when and how one comes about is `reload`'s.
 
-Nothing else may know all the parts.
+The only module that knows all parts.
 """
 
 from __future__ import annotations
@@ -51,28 +51,27 @@ EXIT_CONFIG = 2
 EXIT_ADDRESS = 3
 EXIT_SPOOL = 4
 
-#: Seconds between two looks at how late the loop is, and how late it may be before the process
-#: counts as stuck.
+#: Seconds between two measurements of the loop's lag, and the lag at which the process counts as
+#: stuck.
 LAG_INTERVAL = 1.0
-#: Seconds that the parts have for closing once nothing is under way any more, all together. Pods
-#: have 30 s more than the grace period.
+#: Total seconds for closing the parts after the drain. Pods have 30 s more than the grace period.
 CLOSING = 7.5
-#: Seconds for which a commit may run before the process counts as stuck: slow volumes take some.
+#: Seconds that a commit may take before the process counts as stuck.
 STUCK_AFTER = 60.0
 
 
 class Stop(Exception):
-    """Ends the process with an exit code and a sentence for the person who started it."""
+    """Ends the process with an exit code and a sentence for stderr."""
 
     def __init__(self, code: int, sentence: str) -> None:
-        """Say why."""
+        """Set exit code and reason."""
         super().__init__(sentence)
         self.code = code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """What the command line says. Durations in seconds, sizes in octets."""
+    """The command-line arguments. Durations in seconds, sizes in octets."""
 
     config: Path
     spool: Path
@@ -97,12 +96,12 @@ class Made:
 
 
 class Gateway:
-    """One gateway process: the parts, joined."""
+    """One gateway process."""
 
     def __init__(
         self, arguments: Arguments, *, descriptors: int, log_lines_dropped: Callable[[], int]
     ) -> None:
-        """Make nothing yet; `run` does."""
+        """Create nothing yet; `run` does."""
         self.arguments = arguments
         self._descriptors = descriptors
         self._log_lines_dropped = log_lines_dropped
@@ -115,7 +114,7 @@ class Gateway:
         self._started_at = time.time()
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain. Raises Stop when it cannot go on."""
+        """Serve until SIGTERM or SIGINT, then drain. Raises Stop if it cannot continue."""
         loop = asyncio.get_running_loop()
         self._stop_asked = asyncio.Event()
         self._failure: asyncio.Future[str] = loop.create_future()
@@ -246,7 +245,7 @@ class Gateway:
             self._scheduler.start(asyncio.get_running_loop(), config, self._opened)
 
     def _show_admin_certificate(self, certificate: Certificate | None) -> None:
-        """One that cannot be used is no reason to refuse a configuration: mail does not need it."""
+        """An unusable one is no reason to refuse a configuration: mail does not depend on it."""
         if self._admin_tls is None or certificate is None:
             return
         try:
@@ -260,8 +259,8 @@ class Gateway:
     # --- stop
 
     async def _drain(self) -> None:
-        """Begin no new attempt; accept a little longer, then refuse, and wait meanwhile for what is
-        under way; then close in the order of the mail's way. Each step has a deadline.
+        """Start no new attempt; keep accepting for a while, then refuse, and wait for deliveries in
+        progress; then close the parts in the order of mail flow. Each step has a deadline.
         """
         self.draining = True
         failed = self._failure.done()
@@ -286,20 +285,20 @@ class Gateway:
         self._scheduler.stop_taking()
         if not self._failure.done():
             self._failure.set_result(
-                f"the spool has failed: {why}; what it holds is tried after a restart"
+                f"the spool has failed: {why}; queued mail is delivered after a restart"
             )
 
     # --- admin: Health
 
     def alive(self) -> str:
-        """The loop answers this itself; the spool must be able to write."""
+        """Answering proves that the loop runs; the spool must be able to write."""
         if self._failure.done():
             return "the spool has failed"
         waits = self._store.waiting_seconds()
         return f"the spool has not answered for {waits:.0f} s" if waits > STUCK_AFTER else ""
 
     def ready(self) -> str:
-        """Listeners serve a configuration. Upstreams do not matter: the queue takes the mail."""
+        """Whether listeners serve a configuration. Upstreams do not matter: mail is queued."""
         if self.draining:
             return "draining"
         if not self._serving:
@@ -309,7 +308,7 @@ class Gateway:
         return self.alive() or self._store.too_small()
 
     def status(self) -> GatewayStatus:
-        """The picture for the operator and for people."""
+        """The answer to GET /status."""
         in_force = self._reload.in_force
         config = in_force.config if in_force else None
         found = self._couriers.status()
@@ -332,7 +331,7 @@ class Gateway:
         )
 
     def token_sha256(self) -> str:
-        """The hash of the token that opens /status."""
+        """The SHA-256 of the token for /status."""
         in_force = self._reload.in_force
         return in_force.config.relay.admin_token_sha256 if in_force else ""
 
@@ -348,8 +347,8 @@ class Gateway:
 
 
 async def _ended(part: str, ending: Awaitable[None], seconds: float) -> None:
-    """Wait for a part to end, but not for ever, and not in vain for the others if it fails: what
-    was answered 250 is on disk all the same.
+    """Wait for a part to end, within a deadline; a failure does not affect the others, since
+    accepted mail is on disk.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -361,7 +360,8 @@ async def _ended(part: str, ending: Awaitable[None], seconds: float) -> None:
 
 
 def _spare_the_collector() -> None:
-    """What start-up made stays: do not look through it again and again (6 % of a message's CPU).
+    """Exempt the objects of start-up from garbage collection, which would take 6 % of a message's
+    CPU.
 
     Messages are freed by reference counting; the collector is for the rare cycle.
     """

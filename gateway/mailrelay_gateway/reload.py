@@ -20,7 +20,7 @@ from mailrelay_gateway.metrics import Metrics
 
 log = structlog.get_logger()
 
-#: Seconds between two looks at the configuration's files.
+#: Seconds between two checks of the configuration's files.
 CONFIG_INTERVAL = 0.5
 
 P = TypeVar("P")
@@ -49,7 +49,7 @@ class Joined(Protocol[P]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce(Generic[P]):
-    """A configuration made ready to be put in force, or to be put back."""
+    """A prepared configuration, ready to be applied or restored."""
 
     config: GatewayConfig
     prepared: P
@@ -61,11 +61,11 @@ class Reload(Generic[P]):
     def __init__(self, path: Path, joined: Joined[P], metrics: Metrics) -> None:
         """Read nothing yet; `watch` does."""
         self.in_force: InForce[P] | None = None
-        self.problem = "no configuration was read yet"  # why the newest one is not in force
+        self.problem = "no configuration has been read yet"  # why the newest one is not in effect
         self._folder = ConfigFolder(path)
         self._joined = joined
         self._metrics = metrics
-        self._torn = False  # a configuration failed amid coming into force
+        self._torn = False  # applying a configuration failed half-way
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="config")
         self._asked = asyncio.Event()
 
@@ -80,7 +80,7 @@ class Reload(Generic[P]):
         loop = asyncio.get_running_loop()
         seen: object = None
         while True:
-            # in a thread: a folder that does not answer must not stop the mail
+            # in a thread: a folder that does not answer must not block mail
             fingerprint = await loop.run_in_executor(self._preparing, self._folder.fingerprint)
             if fingerprint != seen or self._asked.is_set():
                 self._asked.clear()
@@ -93,14 +93,14 @@ class Reload(Generic[P]):
                     await self._asked.wait()
 
     async def _read(self) -> None:
-        """Put the newest configuration in force: whole, or nothing is changed."""
+        """Apply the newest configuration as a whole, or not at all."""
         loop = asyncio.get_running_loop()
         try:
             ready = await loop.run_in_executor(self._preparing, self._prepare)
         except ConfigError as error:
             self._refuse(str(error))
             return
-        except Exception as error:  # a defect of ours must not stop a gateway that works
+        except Exception as error:  # an internal error must not stop a working gateway
             log.exception("internal_error")
             self._refuse(f"{type(error).__name__}: {error}")
             return
@@ -128,7 +128,7 @@ class Reload(Generic[P]):
         )
         self._joined.serve(first=before is None)
         await loop.run_in_executor(self._preparing, self._metrics.admit, ready.config)
-        # Thousands of senders take a while to be forgotten: not on the loop.
+        # Freeing thousands of senders takes a while: not on the loop.
         forgotten = _Forgotten(before)
         del before, ready
         self._preparing.submit(forgotten)
@@ -152,9 +152,9 @@ class Reload(Generic[P]):
 
 
 def put_in_force(steps: Sequence[Step], back: Sequence[Step]) -> Exception | None:
-    """Take all steps. If one raises after all (a defect of ours, which must not stop a gateway that
-    works), put back what was in force by the steps `back`, each for itself, and return what was
-    raised.
+    """Run all steps. If one raises (an internal error, which must not stop a working gateway),
+    restore the previous configuration with the steps `back`, independently of each other, and
+    return the exception.
     """
     try:
         for step in steps:
@@ -164,14 +164,14 @@ def put_in_force(steps: Sequence[Step], back: Sequence[Step]) -> Exception | Non
         for step in back:
             try:
                 step()
-            except Exception:  # the other parts are put back all the same
+            except Exception:  # restore the other parts nevertheless
                 log.exception("internal_error")
         return error
     return None
 
 
 class _Forgotten:
-    """Lets go of something when it is called, in whatever thread that is."""
+    """Drops a reference when called, in any thread."""
 
     def __init__(self, what: object) -> None:
         self._what = what

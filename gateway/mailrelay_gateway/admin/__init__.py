@@ -1,1 +1,1 @@
-"""The admin port (8025): metrics, probes, status. Reads the other parts, changes none of them."""
+"""The admin port (8025): metrics, probes, status. Reads from the other parts of the gateway."""

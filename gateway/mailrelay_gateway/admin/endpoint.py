@@ -1,4 +1,4 @@
-"""What an endpoint of the admin port is, and what it may ask of the gateway's other sources."""
+"""The types of the admin port's endpoints, and of the sources that they answer from."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from mailrelay_gateway.metrics import Metrics
 
 
 class Health(Protocol):
-    """What the process says of itself."""
+    """The state of the process."""
 
     def alive(self) -> str:
-        """ "" if the process can still do its work, otherwise why not."""
+        """ "" if the process works, otherwise why not."""
 
     def ready(self) -> str:
-        """ "" if mail may be sent here, otherwise why not."""
+        """ "" if the gateway accepts mail, otherwise why not."""
 
     def status(self) -> GatewayStatus:
-        """The whole picture."""
+        """The answer to GET /status."""
 
     def token_sha256(self) -> str:
-        """The hash of the bearer token, hex; "" if nobody has one."""
+        """The SHA-256 of the bearer token in hex; "" if there is none."""
 
 
 class CapturedMail(Protocol):
-    """What the sandbox lets people see."""
+    """The sandbox's captured mail."""
 
     def newest(self, limit: int) -> Awaitable[list[dict[str, Any]]]:
         """The newest messages, without bodies."""
@@ -42,12 +42,12 @@ class CapturedMail(Protocol):
         """One message's octets."""
 
     def clear(self) -> Awaitable[int]:
-        """Forget all."""
+        """Delete all messages; returns their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """What endpoints answer from."""
+    """The sources of the endpoints' answers."""
 
     health: Health
     mail: CapturedMail
@@ -56,11 +56,11 @@ class Sources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One method of one path. `about` is its line on the page that a browser sees, "" for none;
-    `is_open`: it is answered without the relay's token.
+    """One method of one path. `about` is its line on the index page, "" for none; `is_open`: it
+    does not require the relay's token.
     """
 
-    path: str  # as aiohttp's router wants it
+    path: str  # in the syntax of aiohttp's router
     answer: Callable[[Sources, web.Request], Awaitable[web.Response]]
     about: str
     is_open: bool = False

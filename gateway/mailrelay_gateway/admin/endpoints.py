@@ -1,4 +1,4 @@
-"""Every endpoint of the admin port. A new one is a file beside this one, and its name here."""
+"""Every endpoint of the admin port. To add one, write a module in this package and list it here."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 
 async def get_index(_sources: Sources, _request: web.Request) -> web.Response:
-    """What a person sees who opens the address in a browser."""
+    """The index page, for browsers."""
     return web.Response(text=index())
 
 
 def index() -> str:
-    """The endpoints, those behind the token apart."""
+    """The list of endpoints, with those that require the token listed separately."""
     return "\n".join(
         [
             "mailrelay gateway, admin port",

@@ -13,7 +13,7 @@ TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def get_metrics(sources: Sources, _request: web.Request) -> web.Response:
-    """All series, written off the loop: it takes milliseconds."""
+    """All series, rendered in a thread, since it takes milliseconds."""
     loop = asyncio.get_running_loop()
     text = await loop.run_in_executor(None, sources.metrics.render)
     return web.Response(body=text, headers={"Content-Type": TEXT_FORMAT})

@@ -8,12 +8,12 @@ from mailrelay_gateway.admin.endpoint import Endpoint, Sources
 
 
 async def get_livez(sources: Sources, _request: web.Request) -> web.Response:
-    """Whether the process can still do its work."""
+    """Liveness probe."""
     return _probe(sources.health.alive())
 
 
 async def get_readyz(sources: Sources, _request: web.Request) -> web.Response:
-    """Whether mail may be sent here."""
+    """Readiness probe: whether the gateway accepts mail."""
     return _probe(sources.health.ready())
 
 
@@ -22,6 +22,6 @@ def _probe(problem: str) -> web.Response:
 
 
 ENDPOINTS = (
-    Endpoint(path="/livez", answer=get_livez, about="probe: is it alive", is_open=True),
-    Endpoint(path="/readyz", answer=get_readyz, about="probe: may mail be sent here", is_open=True),
+    Endpoint(path="/livez", answer=get_livez, about="liveness probe", is_open=True),
+    Endpoint(path="/readyz", answer=get_readyz, about="readiness probe", is_open=True),
 )

@@ -19,18 +19,18 @@ async def get_messages(sources: Sources, request: web.Request) -> web.Response:
 
 
 async def delete_messages(sources: Sources, _request: web.Request) -> web.Response:
-    """Forget all."""
+    """Delete all messages."""
     return as_json({"deleted": await sources.mail.clear()})
 
 
 async def get_message(sources: Sources, request: web.Request) -> web.Response:
-    """One of them."""
+    """One message."""
     message = await sources.mail.one(_number(request))
     return as_json(message) if message is not None else _not_captured(request)
 
 
 async def get_raw(sources: Sources, request: web.Request) -> web.Response:
-    """Its octets."""
+    """One message's octets."""
     raw = await sources.mail.raw(_number(request))
     if raw is None:
         return _not_captured(request)
@@ -61,6 +61,6 @@ ENDPOINTS = (
     Endpoint(
         path=r"/sandbox/messages/{id:\d+}/raw",
         answer=get_raw,
-        about="the same, octet for octet",
+        about="the raw message",
     ),
 )

@@ -1,5 +1,5 @@
-"""The admin port: takes connections and requests, bounds both, and asks for the relay's bearer
-token. What is answered is in the endpoints' own files.
+"""The admin port's server: limits connections and requests, and checks the relay's bearer token.
+The answers are in the endpoints' own modules.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mailrelay_gateway.admin.endpoints import ENDPOINTS, get_index
 
 log = structlog.get_logger()
 
-#: Requests' bodies are never read; this is the bound on what aiohttp may collect of one.
+#: Bound on a request's body, which is never read.
 MAX_REQUEST = 16 * 1024
-#: Connections at once: some Prometheus servers, probes, the operator, people; and seconds that a
-#: request may take.
+#: Concurrent connections (Prometheus servers, probes, the operator, users), and seconds per
+#: request.
 MAX_CONNECTIONS = 64
 REQUEST_DEADLINE = 10.0
 HANDSHAKE_DEADLINE = 5.0
-#: Connections that the kernel holds for us meanwhile.
+#: The listen backlog.
 BACKLOG = 128
 #: Seconds to wait when a connection cannot be accepted, such as without file descriptors.
 ACCEPT_PAUSE = 0.1
@@ -37,10 +37,10 @@ Answer = Callable[[Sources, web.Request], Awaitable[web.Response]]
 
 
 class AdminServer:
-    """Serves the admin port. `start` binds it; OSError when it is taken."""
+    """Serves the admin port. `start` binds it; raises OSError if it is in use."""
 
     def __init__(self, sources: Sources) -> None:
-        """Answer from these."""
+        """Answer from these sources."""
         self._sources = sources
         self._runner: web.AppRunner | None = None
         self._acceptor: asyncio.Task[None] | None = None
@@ -49,8 +49,7 @@ class AdminServer:
         self._doomed: set[asyncio.BaseProtocol] = set()  # aborted, and not gone yet
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
-        """Listen, with HTTPS where there is `tls`; returns the port (of use when 0 was asked
-        for)."""
+        """Listen, with HTTPS if `tls` is given; returns the port, which matters for port 0."""
         app = web.Application(client_max_size=MAX_REQUEST, middlewares=[self._bound])
         add = {"GET": app.router.add_get, "DELETE": app.router.add_delete}
         add["GET"]("/", self._open(get_index))
@@ -79,12 +78,12 @@ class AdminServer:
     # --- bounds
 
     async def _accept(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
-        """Take connections, not more than MAX_CONNECTIONS, counted before a handshake."""
+        """Accept connections, at most MAX_CONNECTIONS, counted before the handshake."""
         loop = asyncio.get_running_loop()
         while True:
             try:
                 client, _ = await loop.sock_accept(sock)
-            except OSError:  # no file descriptor left, or a client gone again
+            except OSError:  # no file descriptor left, or the client has disconnected
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             if not self._make_room():
@@ -100,8 +99,8 @@ class AdminServer:
             client.close()
 
     def _make_room(self) -> bool:
-        """Whether one more may connect. Where there are too many, the oldest goes that asks nothing
-        just now: whoever only holds connections keeps no probe out.
+        """Whether one more may connect. At the limit, the oldest connection without a request is
+        closed, so that idle connections cannot keep probes out.
         """
         assert self._runner is not None
         assert self._runner.server is not None  # set up before anyone connects
@@ -137,7 +136,7 @@ class AdminServer:
 
     @web.middleware
     async def _bound(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Give each request a deadline, and answer a failure of ours as one."""
+        """Apply a deadline to each request, and answer internal errors with 500."""
         protocol = request.protocol
         self._busy.add(protocol)
         try:
@@ -159,7 +158,7 @@ class AdminServer:
         return partial(answer, self._sources)
 
     def _guarded(self, answer: Answer) -> Handler:
-        """Only for whoever has the relay's token."""
+        """Require the relay's token."""
 
         async def check(request: web.Request) -> web.Response:
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -167,7 +166,7 @@ class AdminServer:
             given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
             if not expected or scheme != "Bearer" or not hmac.compare_digest(given, expected):
                 return web.json_response(
-                    {"error": "needs the relay's bearer token: Authorization: Bearer TOKEN"},
+                    {"error": "the relay's bearer token is required: Authorization: Bearer TOKEN"},
                     status=401,
                     headers={"WWW-Authenticate": "Bearer"},
                 )

@@ -1,4 +1,4 @@
-"""`/status`, for the operator and for people."""
+"""`/status`, for the operator and users."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mailrelay_gateway.admin.endpoint import Endpoint, Sources
 
 
 async def get_status(sources: Sources, _request: web.Request) -> web.Response:
-    """The contract's answer."""
+    """The status as defined in the contract."""
     return web.json_response(text=sources.health.status().model_dump_json(by_alias=True))
 
 

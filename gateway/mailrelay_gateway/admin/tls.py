@@ -1,7 +1,7 @@
-"""TLS of the admin port: the relay's certificate as soon as there is a configuration with one, and
-until then one that nobody vouches for, so that a kubelet can probe a gateway that waits.
+"""TLS of the admin port: the relay's certificate as soon as a configuration has one, and until then
+a self-signed placeholder, so that the kubelet can probe a gateway that waits for its configuration.
 
-What is shown is chosen at each handshake: a renewed certificate needs no new socket.
+The certificate is selected at each handshake: a renewed one needs no new socket.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from cryptography.x509.oid import NameOID
 
 from mailrelay_gateway.contract.documents import Certificate
 
-#: Longer than any process lives: nobody verifies it.
+#: Longer than any process runs; clients do not verify it.
 PLACEHOLDER_LIFE = timedelta(days=3650)
 PLACEHOLDER_NAME = "mailrelay-gateway.invalid"  # RFC 6761 section 6.4
 
 
 class AdminTls:
-    """The context of the admin port's socket, and what it shows."""
+    """The context of the admin port's socket, and its current certificate."""
 
     def __init__(self, first: ssl.SSLContext) -> None:
-        """Show this context's certificate until `show`."""
+        """Use this context's certificate until `show`."""
         self.context = first
         self._shown = first
         first.sni_callback = self._choose
@@ -37,13 +37,13 @@ class AdminTls:
     def _choose(
         self, tls: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: ssl.SSLContext
     ) -> None:
-        # OpenSSL asks here whether or not the client named anybody.
+        # OpenSSL calls this with and without SNI.
         if self._shown is not self.context:
             tls.context = self._shown
 
 
 def placeholder() -> Certificate:
-    """A certificate of its own, for a name that nobody has."""
+    """A self-signed certificate for a reserved name."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PLACEHOLDER_NAME)])
     now = datetime.now(UTC)

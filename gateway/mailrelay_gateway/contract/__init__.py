@@ -1,3 +1,3 @@
-"""What control plane and data plane have in common: the documents that the operator writes, how
-they lie on disk, what a gateway answers, and how what people give us is read. Pure.
+"""The contract between control plane and data plane: the documents that the operator writes, their
+files, the gateway's status, and the parsing of user-provided PEM. Pure.
 """

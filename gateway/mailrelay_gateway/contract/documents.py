@@ -1,24 +1,24 @@
 """The contract's documents: what the operator writes and the gateway reads, as models. Pure.
 
-A configuration is a document about the relay and up to 16 shares of its senders, so that no Secret
-grows past what a Secret can hold. Durations are seconds, sizes octets, times RFC 3339 with Z. How
-the documents lie in files is in `files`.
+A configuration is one document about the relay and up to 16 shares of its senders, so that no
+Secret exceeds its size limit. Durations are seconds, sizes octets, times RFC 3339 with Z. `files`
+defines the file format.
 
-Strict when written, tolerant when read, since operator and gateway are not updated at once:
+Strict when written, tolerant when read, since operator and gateway are not upgraded at once:
 
-- No field has a default: the writer says everything, and what a user may leave out is decided in
-  the operator's `api` alone. A misspelt or forgotten field raises where the document is built.
-- A newer writer's field that a reader does not know is kept aside, ignored, and named
-  (`files.GatewayConfig.unknown_fields`).
-- What comes in kinds (upstreams, their logins, verifiers) is a union tagged by `kind`. A kind that
-  a reader does not know is an `UnknownKind`, never an error, and never dropped: an upstream of an
-  unknown kind holds its mail, a login of an unknown kind is not tried, a verifier of an unknown
-  kind makes AUTH answer 4xx.
-- A field added after a release is required of the writer like any other. What its absence means in
-  the document of an older writer, its model says in a validator in mode "before" that acts in the
-  context READING alone.
-- Where ignoring what is new would do harm (a new value of an enum, a field that forbids something),
-  SCHEMA rises, and the operator writes a document of each schema until no older gateway is left.
+- No field has a default: the writer sets every field; defaults for users are in the operator's
+`api` only. A misspelt or missing field raises where the document is built.
+- A reader ignores an unknown field of a newer writer, and reports it
+(`files.GatewayConfig.unknown_fields`).
+- Variants (upstreams, their logins, verifiers) are unions tagged by `kind`. An unknown kind is read
+as `UnknownKind`, never an error, and never dropped: an upstream of an unknown kind holds its
+mail, a login of an unknown kind is not tried, a verifier of an unknown kind makes AUTH answer
+4xx.
+- A field added after a release is required of the writer like any other. A "before" validator,
+active only in the context READING, defines what its absence in an older writer's document means.
+- Where ignoring something new would do harm (a new value of an enum, a field that forbids
+something), SCHEMA is raised, and the operator writes a document of each schema until no older
+gateway is left.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from mailrelay_gateway.contract.part import ByKind
 from mailrelay_gateway.contract.part import Part as Part  # noqa: PLC0414
 from mailrelay_gateway.contract.part import UnknownKind as UnknownKind  # noqa: PLC0414
 
-#: Rises only where a reader that ignores the new field would do harm.
+#: Raised only if a reader that ignores the new field would do harm.
 SCHEMA = 1
 SENDER_SHARES = 16
 ADMIN_PORT = 8025
 
 
 class TlsMode(StrEnum):
-    """How a connection gets its TLS."""
+    """How a connection starts TLS."""
 
     NONE = "None"
     START_TLS = "StartTLS"
@@ -49,14 +49,14 @@ class TlsMode(StrEnum):
 
 
 class AuthenticationMode(StrEnum):
-    """Whether a listener insists on AUTH."""
+    """Whether a listener requires AUTH."""
 
     REQUIRED = "Required"
     NONE = "None"
 
 
 class Scope(StrEnum):
-    """Whose use a rate counts together."""
+    """Whose usage a rate counts together."""
 
     RELAY = "Relay"
     NAMESPACE = "Namespace"
@@ -71,14 +71,14 @@ class RateUnit(StrEnum):
 
 
 class OnLimit(StrEnum):
-    """What a sender past its limit is told: 451 or 550."""
+    """The reply above a limit: 451 or 550."""
 
     DEFER = "Defer"
     REJECT = "Reject"
 
 
 class OnTooManyRecipients(StrEnum):
-    """What happens to a message with more recipients than one may have."""
+    """What happens to a message with too many recipients."""
 
     REJECT_MESSAGE = "RejectMessage"
     DEFER_RECIPIENTS = "DeferRecipients"
@@ -92,23 +92,21 @@ class Certificate(Part):
 
 
 class ListenerTls(Part):
-    """TLS of a listener: `certificates` hold the chains it may show, the first being the
-    default.
-    """
+    """TLS of a listener: `certificates` are its chains, the first being the default."""
 
     mode: TlsMode
     certificates: tuple[Certificate, ...]
 
 
 class ListenerAuthentication(Part):
-    """Who may submit: logins only, or (None) whoever connects from `client_cidrs`."""
+    """Who may submit: only logged-in clients, or (None) all clients in `client_cidrs`."""
 
     mode: AuthenticationMode
     client_cidrs: tuple[str, ...]
 
 
 class Listener(Part):
-    """A port that takes mail. `port` is the one to bind."""
+    """A port that accepts mail. `port` is the one to bind."""
 
     name: str
     protocol: Literal["SMTP"]
@@ -125,10 +123,10 @@ class HostPort(Part):
 
 
 class UpstreamTls(Part):
-    """TLS towards a smarthost.
+    """TLS to a smarthost.
 
-    `ca` is a PEM bundle instead of the system's; `server_name` the name to verify instead of the
-    host's.
+    `ca` is a PEM bundle that replaces the system's; `server_name` is the name to verify instead of
+    the host's.
     """
 
     mode: TlsMode
@@ -144,12 +142,12 @@ class Login(Part):
     password: str = Field(repr=False)
 
 
-#: How we log in to a smarthost.
+#: The login to a smarthost.
 Auth = Annotated[Login | OAuth2 | UnknownKind, ByKind()]
 
 
 class Smarthost(Part):
-    """A relay that takes our mail; `hosts` in the order to try, without `auth` no login."""
+    """A relay to send mail through; `hosts` are tried in order; without `auth` no login."""
 
     kind: Literal["smarthost"] = "smarthost"
     hosts: tuple[HostPort, ...] = Field(min_length=1)
@@ -164,12 +162,12 @@ class Sandbox(Part):
     keep: int = Field(ge=1)
 
 
-#: What an upstream is, by its kind: a model for each, and its name here.
+#: The settings of an upstream by kind: one model each.
 Settings = Annotated[Smarthost | Sandbox | UnknownKind, ByKind()]
 
 
 class Upstream(Part):
-    """A way out: `settings` are its kind's own, all else holds for any kind."""
+    """An upstream: `settings` are specific to its kind, the rest is common to all kinds."""
 
     name: str
     settings: Settings
@@ -178,13 +176,13 @@ class Upstream(Part):
 
     @property
     def kind(self) -> str:
-        """Which kind of upstream it is: whose courier delivers there."""
+        """The kind of the upstream, which selects its courier."""
         return self.settings.kind
 
 
 class Rate(Part):
-    """`count` units in `per` seconds (a rate, GCRA), `burst` of them at once; the relay's
-    figure, all replicas together.
+    """`count` units per `per` seconds (a rate, GCRA), `burst` of them at once; for all replicas
+    together.
     """
 
     scope: Scope
@@ -196,7 +194,7 @@ class Rate(Part):
 
 
 class Limits(Part):
-    """What one message may be, and how many may come."""
+    """Limits of one message, and of rates."""
 
     max_size: int = Field(ge=1)
     max_recipients: int = Field(ge=1)
@@ -205,16 +203,16 @@ class Limits(Part):
 
 
 class Retry(Part):
-    """How long (seconds) a message is tried, and the longest pause between two attempts."""
+    """How long (seconds) delivery is retried, and the longest pause between two attempts."""
 
     give_up_after: float = Field(gt=0)
     max_interval: float = Field(gt=0)
 
 
 class Egress(Part):
-    """Where the gateway may connect on somebody's word (URLs of token endpoints): inside these
-    networks also to addresses that are not public, and by plain http; `loopback`: they may name
-    loopback addresses. `proxy`: http://HOST:PORT through which public addresses are reached.
+    """Where the gateway may connect for URLs in resources (token endpoints): inside these networks
+    also to addresses that are not public, and with plain http; `loopback`: they may include
+    loopback addresses. `proxy`: http://HOST:PORT, the proxy for public addresses.
     """
 
     allowed_cidrs: tuple[str, ...]
@@ -223,7 +221,7 @@ class Egress(Part):
 
 
 class RelayReference(Part):
-    """Which MailRelay this configuration was made from."""
+    """The MailRelay that this configuration was made from."""
 
     namespace: str
     name: str
@@ -232,7 +230,7 @@ class RelayReference(Part):
 
 
 class RelayDocument(Part):
-    """The file `relay`: everything but the senders."""
+    """The file `relay`: everything except the senders."""
 
     relay: RelayReference
     hostname: str
@@ -242,24 +240,24 @@ class RelayDocument(Part):
     upstreams: tuple[Upstream, ...]
     limits: Limits
     retry: Retry
-    admin_token_sha256: str  # hex; empty: nobody may read /status
-    admin_certificate: Certificate | None  # shown by the admin port, where it has TLS
+    admin_token_sha256: str  # hex; empty: no access to /status
+    admin_certificate: Certificate | None  # of the admin port, if it has TLS
     egress: Egress
 
     @model_validator(mode="before")
     @classmethod
     def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
-        """One that named no URLs, and allowed none but public ones."""
+        """An older writer had no such URLs, and allowed only public addresses."""
         if info.context == READING and isinstance(given, dict):
             return {"egress": {"allowedCidrs": [], "loopback": False, "proxy": ""}} | given
         return given
 
 
 class Sha256Verifier(Part):
-    """For minted passwords (256 random bits): SHA-256 of the password, hex.
+    """For generated passwords (256 random bits): SHA-256 of the password, hex.
 
-    `until` (RFC 3339; empty: without end) is when a password ends that was replaced: a reader takes
-    no login by it from that moment on, and the writer takes it out.
+    `until` (RFC 3339; empty: unlimited) is when a replaced password expires: from then on a reader
+    does not accept it, and the writer removes it.
     """
 
     kind: Literal["sha256"] = "sha256"
@@ -268,7 +266,7 @@ class Sha256Verifier(Part):
 
 
 class ScryptVerifier(Part):
-    """For passwords that people chose: scrypt (RFC 7914), salt and hash in hex."""
+    """For user-chosen passwords: scrypt (RFC 7914), salt and hash in hex."""
 
     kind: Literal["scrypt"] = "scrypt"
     n: int = Field(ge=2, le=1 << 17)
@@ -282,9 +280,9 @@ Verifier = Annotated[Sha256Verifier | ScryptVerifier | UnknownKind, ByKind()]
 
 
 class Sender(Part):
-    """A MailSender: how it logs in and as what it may send.
+    """A MailSender: its login and the addresses it may send as.
 
-    Passwords never come here, only verifiers.
+    It never contains passwords, only verifiers.
     """
 
     uid: str
@@ -297,7 +295,7 @@ class Sender(Part):
 
 
 class SendersDocument(Part):
-    """A file `senders-NN`: the senders whose UID falls into this share."""
+    """A file `senders-NN`: the senders whose UID maps to this share."""
 
     share: int = Field(ge=0, lt=SENDER_SHARES)
     senders: tuple[Sender, ...]

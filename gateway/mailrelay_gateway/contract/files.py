@@ -1,8 +1,8 @@
-"""The contract's files: how the documents lie on disk, their digests, and how they are read. Pure.
+"""The contract's files: the format of documents on disk, their digests, and reading them. Pure.
 
 The files are `relay` and `senders-00` to `senders-15`. Each is `FILE/v1.json.gz`: gzipped
-`{schema, digest, document}`. A reader ignores fields and kinds that it does not know (and names
-them), refuses a newer schema, and checks the digest.
+`{schema, digest, document}`. A reader ignores and reports unknown fields and kinds, refuses a newer
+schema, and checks the digest.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from mailrelay_gateway.contract.documents import (
 #: The key in a Secret, and the file's name below its folder.
 FILE_NAME = f"v{SCHEMA}.json.gz"
 RELAY_FILE = "relay"
-#: A Secret holds 1 MiB; a share beyond this is full (the rest is room for metadata and a second
+#: A Secret's limit is 1 MiB; a share above this is full (the rest is for metadata and a second
 #: schema).
 MAX_FILE_OCTETS = 900 * 1024
-#: A gzipped file may not unfold to more than this: a bound against a damaged or hostile file.
+#: Bound on a decompressed file, against damaged or hostile files.
 MAX_UNFOLDED_OCTETS = 64 * 1024 * 1024
 
 
@@ -44,7 +44,7 @@ def share_name(share: int) -> str:
 
 
 def share_of(uid: str) -> int:
-    """Which share holds the sender of this UID: stable for its life, even over all shares."""
+    """The share of the sender with this UID: stable, and evenly distributed."""
     return hashlib.sha256(uid.encode()).digest()[0] % SENDER_SHARES
 
 
@@ -54,7 +54,7 @@ def file_names() -> tuple[str, ...]:
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used: `file` and a sentence that says what to do."""
+    """An unusable configuration: the file, and a sentence about what to do."""
 
     def __init__(self, file: str, sentence: str) -> None:
         """Name the file and what is wrong with it."""
@@ -77,15 +77,15 @@ class GatewayConfig:
 
 
 def encode(document: Document) -> bytes:
-    """One document as the octets of its file; equal documents give equal octets."""
+    """One document as the octets of its file; the encoding is deterministic."""
     body = document.model_dump(mode="json", by_alias=True)
     wrapped = {"schema": SCHEMA, "digest": _document_digest(body), "document": body}
     return gzip.compress(_canonical(wrapped), compresslevel=6, mtime=0)
 
 
 def encode_files(relay: RelayDocument, senders: Iterable[Sender]) -> dict[str, bytes]:
-    """A configuration as files by name: `relay` and only those shares that hold a sender, each
-    ordered by UID.
+    """A configuration as files by name: `relay` and the shares that have senders, each ordered by
+    UID.
     """
     shares: dict[int, list[Sender]] = {}
     for sender in senders:
@@ -105,7 +105,7 @@ def digest(files: Mapping[str, bytes]) -> str:
 
 
 def file_digest(name: str, octets: bytes) -> str:
-    """The digest of one file, as `/status` shows it; ConfigError as in `load`."""
+    """The digest of one file, as in `/status`; raises ConfigError as `load` does."""
     return str(_unfold(name, octets)["digest"])
 
 
@@ -118,9 +118,7 @@ def total_digest(file_digests: Mapping[str, str]) -> str:
 
 
 def load(files: Mapping[str, bytes]) -> GatewayConfig:
-    """Read a configuration from its files' octets; ConfigError says which file and what is wrong
-    with it.
-    """
+    """Read a configuration from its files' octets; raises ConfigError for an unusable file."""
     if RELAY_FILE not in files:
         raise ConfigError(RELAY_FILE, f"is missing; it is the file {RELAY_FILE}/{FILE_NAME}")
     unknown: list[str] = []
@@ -166,23 +164,23 @@ def _unfold(name: str, octets: bytes) -> dict[str, Any]:
         folded = zlib.decompressobj(wbits=31)
         text = folded.decompress(octets, MAX_UNFOLDED_OCTETS)
         if not folded.eof:
-            raise ConfigError(name, f"is cut short or unfolds to over {MAX_UNFOLDED_OCTETS} octets")
+            raise ConfigError(name, f"is truncated or larger than {MAX_UNFOLDED_OCTETS} octets")
         wrapped = json.loads(text)
     except (zlib.error, ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(name, f"is not gzipped JSON ({error}); write it again") from None
     if not isinstance(wrapped, dict) or not isinstance(wrapped.get("schema"), int):
-        raise ConfigError(name, "has no number `schema`; it was not written by mailrelay")
+        raise ConfigError(name, "has no numeric `schema`; it was not written by mailrelay")
     if wrapped["schema"] > SCHEMA:
         raise ConfigError(
             name,
-            f"has schema {wrapped['schema']}, and this gateway reads up to {SCHEMA}:"
-            " update the gateway",
+            f"has schema {wrapped['schema']}, but this gateway reads only up to {SCHEMA}:"
+            " upgrade the gateway",
         )
     try:
         found = _document_digest(wrapped.get("document"))
-    except ValueError:  # a lone surrogate, which no writer of ours writes
+    except ValueError:  # a lone surrogate, which mailrelay never writes
         found = ""
     if not found or wrapped.get("digest") != found:
         raise ConfigError(
@@ -192,8 +190,8 @@ def _unfold(name: str, octets: bytes) -> dict[str, Any]:
 
 
 def _unknown_paths(part: BaseModel, path: str) -> Iterator[str]:
-    """The paths of all fields that were in the JSON and that the models do not know; of what has a
-    kind that they do not know, only the kind.
+    """The paths of all fields in the JSON that are not in the models; for an unknown kind, only the
+    kind.
     """
     if isinstance(part, UnknownKind):
         yield f"{path}kind={part.kind}"

@@ -1,7 +1,7 @@
-"""One line of the log, the same for gateway and operator: a JSON object of at most MAX_LINE octets,
-whatever is logged. docs/logs.md lists the events and their keys. Pure.
+"""One line of the log, for gateway and operator: a JSON object of at most MAX_LINE octets.
+docs/logs.md lists the events and their keys. Pure.
 
-Long values are cut and long lists counted here, so that no call can forget it.
+Long values are truncated and long lists shortened and counted here, for all log calls.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ import orjson
 
 from mailrelay_gateway.contract.moments import rfc3339
 
-#: Octets of a line with its newline. Container runtimes cut lines at 16 KiB and make two of one.
+#: Octets of a line with its newline. Container runtimes split lines at 16 KiB.
 MAX_LINE = 8 * 1024
-#: Never cut: a line without them is none.
+#: Never truncated.
 _KEPT = ("time", "level", "event")
 
 
 def log_line(level: str, event: str, fields: Mapping[str, Any], *, now: float) -> bytes:
-    """One line without its newline: time, level and event first, since people read from the
-    left. `now` is Unix time.
-    """
+    """One line without its newline; time, level and event come first. `now` is Unix time."""
     line: dict[str, Any] = {"time": _timestamp(now), "level": level, "event": event}
     line.update(fields)
     octets = _encode(line)
@@ -32,7 +30,7 @@ def log_line(level: str, event: str, fields: Mapping[str, Any], *, now: float) -
 
 
 def _encode(value: Any) -> bytes:
-    """As JSON, whatever it holds: a log call never raises into its caller."""
+    """JSON of any value: a log call never raises."""
     try:
         return orjson.dumps(value, default=str)
     except TypeError:  # a lone surrogate, an integer of more than 64 bits
@@ -40,10 +38,10 @@ def _encode(value: Any) -> bytes:
 
 
 def shorten(line: Mapping[str, Any], limit: int = MAX_LINE) -> bytes:
-    """The line with its longest values halved until it has fewer octets than `limit`.
+    """The line with its longest values halved until it is shorter than `limit` octets.
 
-    Of a list the first entries stay, and its count says how many there were; of a traceback the
-    end, of any other text the beginning.
+    A list keeps its first entries, with a count of all; a traceback keeps its end, any other text
+    its beginning.
     """
     line = dict(line)
     while len(octets := _encode(line)) >= limit:
@@ -52,7 +50,7 @@ def shorten(line: Mapping[str, Any], limit: int = MAX_LINE) -> bytes:
             key=lambda name: len(_encode(line[name])),
             default=None,
         )
-        if name is None:  # an event of that length: it is a word, says docs/logs.md
+        if name is None:  # only an overlong event, which docs/logs.md excludes
             return _encode(
                 {key: str(line.get(key))[: limit // 32] for key in _KEPT} | {"cut": True}
             )
@@ -61,7 +59,7 @@ def shorten(line: Mapping[str, Any], limit: int = MAX_LINE) -> bytes:
             line.setdefault(count_key(name), len(value))
             line[name] = list(value)[: len(value) // 2]
         elif isinstance(value, list | tuple) and value:
-            line[name] = value[0]  # one entry that is too long by itself
+            line[name] = value[0]  # a single overlong entry
         else:
             _shorten_text(line, name)
     return octets
@@ -70,7 +68,7 @@ def shorten(line: Mapping[str, Any], limit: int = MAX_LINE) -> bytes:
 def _shorten_text(line: MutableMapping[str, Any], name: str) -> None:
     value = line[name]
     text = value if isinstance(value, str) else str(value)
-    if len(text) < 64:  # what is left are very many fields: whole ones go
+    if len(text) < 64:  # very many fields: drop whole ones
         others = [other for other in line if other not in _KEPT]
         for other in others[len(others) // 2 :]:
             del line[other]
@@ -82,7 +80,7 @@ def _shorten_text(line: MutableMapping[str, Any], name: str) -> None:
 
 
 def count_key(name: str) -> str:
-    """The key of a list's length: `recipient_count` for `recipients`."""
+    """The key for a list's length: `recipient_count` for `recipients`."""
     return f"{name.removesuffix('s')}_count"
 
 
@@ -92,6 +90,6 @@ def _second(seconds: int) -> str:
 
 
 def _timestamp(now: float) -> str:
-    """RFC 3339 with milliseconds; the part up to the second is made once a second."""
+    """RFC 3339 with milliseconds; the part up to the second is cached."""
     seconds = int(now)
     return f"{_second(seconds)}.{int((now - seconds) * 1000):03d}Z"

@@ -1,4 +1,4 @@
-"""Moments as text: RFC 3339 in UTC, the one form for logs, status, Events and files. Pure."""
+"""Times as text: RFC 3339 in UTC, the format of logs, status, Events and files. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ def rfc3339(
     moment: float | datetime,
     precision: Literal["seconds", "milliseconds", "microseconds"] = "seconds",
 ) -> str:
-    """A moment (Unix seconds, or a datetime with its zone) as `2030-01-31T10:11:12Z`."""
+    """A time (Unix seconds, or an aware datetime) as `2030-01-31T10:11:12Z`."""
     return _in_utc(moment).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
 
 
 def parse_rfc3339(text: str) -> datetime | None:
-    """The moment that a text names (UTC where it names no zone), or None."""
+    """The time in a text (UTC if it has no zone); None if it is invalid."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -24,7 +24,7 @@ def parse_rfc3339(text: str) -> datetime | None:
 
 
 def stamp(moment: float | datetime) -> str:
-    """The same without punctuation, for names of files: `20300131T101112Z`."""
+    """The same without punctuation, for file names: `20300131T101112Z`."""
     return rfc3339(moment).replace("-", "").replace(":", "")
 
 

@@ -1,8 +1,6 @@
-"""The contract's login by OAuth2: where access tokens are fetched, and what is shown for them.
-Pure.
+"""The contract's OAuth2 login: where access tokens are fetched, and with which grant. Pure.
 
-Access tokens themselves never stand in a document: the gateway fetches them and keeps them in
-memory.
+Documents never contain access tokens: the gateway fetches them and keeps them in memory.
 """
 
 from __future__ import annotations
@@ -16,12 +14,12 @@ from pydantic import Field
 
 from mailrelay_gateway.contract.part import ByKind, Part, UnknownKind
 
-#: Where a pod has its ServiceAccount tokens, a file for each audience.
+#: The folder of a pod's ServiceAccount tokens, one file per audience.
 TOKENS_FOLDER = "/var/run/secrets/mailrelay/tokens"
 
 
 class SaslMechanism(StrEnum):
-    """How an access token is shown to the upstream."""
+    """The SASL mechanism for an access token."""
 
     XOAUTH2 = "XOAUTH2"
     OAUTHBEARER = "OAUTHBEARER"  # RFC 7628
@@ -36,7 +34,7 @@ class ClientCredentials(Part):
 
 
 class RefreshToken(Part):
-    """RFC 6749 section 6: a refresh token of the user; public clients have no secret (empty)."""
+    """RFC 6749 section 6: a refresh token of the user; the secret of a public client is empty."""
 
     kind: Literal["refreshToken"] = "refreshToken"
     client_id: str
@@ -45,8 +43,8 @@ class RefreshToken(Part):
 
 
 class Federated(Part):
-    """RFC 7523 section 2.2: the pod's own ServiceAccount token, of this audience, is the client's
-    assertion. It lies in the gateway's folder of tokens as `token_file_name` says.
+    """RFC 7523 section 2.2: the pod's ServiceAccount token with this audience is the client's
+    assertion. Its file in the gateway's token folder is `token_file_name`.
     """
 
     kind: Literal["federated"] = "federated"
@@ -55,8 +53,8 @@ class Federated(Part):
 
 
 class ServiceAccountKey(Part):
-    """RFC 7523 section 2.1, as Google has it: an assertion signed with the key (PEM) of a service
-    account, in the name of the user that logs in.
+    """RFC 7523 section 2.1, as used by Google: an assertion signed with the key (PEM) of a service
+    account, on behalf of the user that logs in.
     """
 
     kind: Literal["serviceAccountKey"] = "serviceAccountKey"
@@ -65,14 +63,14 @@ class ServiceAccountKey(Part):
     key: str = Field(repr=False)
 
 
-#: What is shown at the token endpoint.
+#: The grant for the token endpoint.
 Grant = Annotated[
     ClientCredentials | RefreshToken | Federated | ServiceAccountKey | UnknownKind, ByKind()
 ]
 
 
 class OAuth2(Part):
-    """AUTH with an access token. `ca` is a PEM bundle to trust at the token endpoint instead of the
+    """AUTH with an access token. `ca` is a PEM bundle for the token endpoint that replaces the
     system's.
     """
 
@@ -86,8 +84,8 @@ class OAuth2(Part):
 
 
 def token_file_name(audience: str) -> str:
-    """The file with the ServiceAccount token of this audience, within the folder of tokens: one
-    that a person recognises, and no other audience has.
+    """The name of the file with the ServiceAccount token for this audience: readable, and unique to
+    the audience.
     """
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", audience).strip("-.")[:40]
     return f"{readable}-{hashlib.sha256(audience.encode()).hexdigest()[:8]}"

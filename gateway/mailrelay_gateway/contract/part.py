@@ -1,5 +1,5 @@
-"""What all parts of the contract's documents have in common: strict when written, tolerant when
-read. The rules are in `documents`. Pure.
+"""The base of the contract's models: strict when written, tolerant when read. The rules are in
+`documents`. Pure.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core.core_schema import CoreSchema, tagged_union_schema
 
-#: The context of pydantic in which documents are read; built in code, they are written.
+#: The pydantic context for reading documents; without it they are being written.
 READING: Final = "reading"
 
 
 class Part(BaseModel):
-    """A part of a document: frozen, camelCase in JSON; see above for what raises and when."""
+    """A part of a document: frozen, camelCase in JSON."""
 
     # `populate_by_name` would do the same, but then mypy's plugin reports no missing argument.
     model_config = ConfigDict(
@@ -35,15 +35,15 @@ class Part(BaseModel):
 
     @classmethod
     def read(cls, document: Any) -> Self:
-        """From another version's JSON: unknown fields are kept aside in `model_extra`, unknown
-        kinds are tolerated. ValidationError if it cannot be used all the same.
+        """Read JSON of any version: unknown fields go to `model_extra`, unknown kinds are
+        accepted. Raises ValidationError if it is unusable nevertheless.
         """
         return cls.model_validate(document, extra="allow", context=READING)
 
 
 class UnknownKind(Part):
-    """What a newer writer means and this reader does not know; kept whole, so that it can be
-    written again as it was. Only ever read.
+    """A kind of a newer writer; kept as it is, so that it can be written back. Never created by
+    code.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -59,9 +59,9 @@ class UnknownKind(Part):
 
 
 class ByKind:
-    """Chooses the member of a union of models by its `kind`, whatever that says: what no other
-    member names is an UnknownKind, which the union has to have. `Annotated[A | B | UnknownKind,
-    ByKind()]`: each kind is named where its model is, and nowhere else.
+    """Selects the member of a union of models by its `kind`; any other kind is an UnknownKind,
+    which the union must contain: `Annotated[A | B | UnknownKind, ByKind()]`. Each kind is named
+    only in its model.
     """
 
     def __get_pydantic_core_schema__(
@@ -79,5 +79,5 @@ class ByKind:
 
 
 def _kind_of(model: type[Part]) -> str:
-    """The kind that a model is the only one of; "" for UnknownKind."""
+    """The kind of a model; "" for UnknownKind."""
     return "" if model is UnknownKind else str(model.model_fields["kind"].default)

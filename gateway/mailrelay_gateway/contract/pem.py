@@ -1,10 +1,10 @@
-"""The one reader of certificates and keys, for operator, `mailrelay check` and gateway: what
-one of them takes, all take. Pure.
+"""The one parser of certificates and keys, for operator, `mailrelay check` and gateway, so that all
+accept the same. Pure.
 
 Text around PEM blocks is ignored (RFC 7468 section 2: comments, names that PKCS#12 tools write, a
-byte order mark), blocks may be indented or joined without a line end, and what is handed on is
-written anew, so that OpenSSL never sees what we did not. A problem is the end of a sentence whose
-subject is the object: "Secret mail/cert" + "holds no PEM certificate in tls.crt".
+byte order mark), blocks may be indented or joined without a line end, and the result is re-encoded,
+so that OpenSSL sees only what was parsed here. A problem is the end of a sentence whose subject is
+the object: "Secret mail/cert" + "has no PEM certificate in tls.crt".
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-#: Curves that TLS clients offer (RFC 8446 section 4.2.7); a certificate on another is shown to
-#: nobody's satisfaction.
+#: Curves that TLS clients support (RFC 8446 section 4.2.7).
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
-#: What OpenSSL asks of a server at its security level 2: 112 bits.
+#: OpenSSL's minimum for a server at security level 2: 112 bits.
 RSA_BITS = 2048
 WEAK_HASHES = ("md5", "sha1")
 
@@ -62,7 +61,7 @@ class PemProblem(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """Certificates that were read, and the same written anew."""
+    """Parsed certificates, and their re-encoded PEM."""
 
     certificates: tuple[x509.Certificate, ...]
     pem: str
@@ -70,8 +69,8 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A server's chain, its own certificate first, with that one's key; the names and addresses
-    that it is for. `pem` and `key_pem` were written anew.
+    """A server's chain, its own certificate first, with its key; the names and addresses that it is
+    valid for. `pem` and `key_pem` are re-encoded.
     """
 
     certificate: x509.Certificate
@@ -82,15 +81,15 @@ class Pair:
 
 
 def read_bundle(text: str, *, field: str) -> Bundle:
-    """The certificates of a bundle, each once, such as the CAs to trust; PemProblem."""
+    """The certificates of a bundle of CAs, without duplicates; raises PemProblem."""
     found = tuple(dict.fromkeys(_certificates(text, field)))
     return Bundle(certificates=found, pem=_write(found))
 
 
 def read_pair(chain: str, key: str, *, chain_field: str, key_field: str) -> Pair:
-    """A chain and its key, fit to be shown to clients; PemProblem.
+    """A chain and its key, usable by clients; raises PemProblem.
 
-    What depends on the time of day is `serving_problem`'s.
+    `serving_problem` checks what depends on the time.
     """
     certificates = _certificates(chain, chain_field)
     for number, certificate in enumerate(certificates, 1):
@@ -100,7 +99,7 @@ def read_pair(chain: str, key: str, *, chain_field: str, key_field: str) -> Pair
     wanted = _public_octets(private.public_key())
     if _public_octets(certificates[0].public_key()) != wanted:
         raise PemProblem(
-            f"has a key in {key_field} that is not that of the first certificate in {chain_field}"
+            f"has a key in {key_field} that does not match the first certificate in {chain_field}"
         )
     dns_names, addresses = names_of(certificates[0], field=chain_field)
     return Pair(
@@ -113,11 +112,10 @@ def read_pair(chain: str, key: str, *, chain_field: str, key_field: str) -> Pair
 
 
 def serving_problem(pair: Pair, *, now: datetime) -> str:
-    """Why clients will refuse a certificate that can be read, as the end of a sentence; "": they
-    will not.
+    """Why clients will refuse a valid certificate, as the end of a sentence; "" if they will not.
 
-    The operator refuses such a one; a gateway that is given it serves it and says so, since a
-    date that has passed must not stop the mail of clients that do not look.
+    The operator refuses it; a gateway uses it and logs the problem, since an expired certificate
+    must not stop the mail of clients that do not verify it.
     """
     certificate = pair.certificate
     if now > certificate.not_valid_after_utc:
@@ -129,8 +127,8 @@ def serving_problem(pair: Pair, *, now: datetime) -> str:
         )
     if not pair.dns_names and not pair.addresses:
         return (
-            "has a certificate without a host name (subjectAltName), and clients do not look at"
-            " the common name; issue it for the host that clients connect to"
+            "has a certificate without a host name (subjectAltName), and clients ignore the common"
+            " name; issue it for the host that clients connect to"
         )
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -138,25 +136,25 @@ def serving_problem(pair: Pair, *, now: datetime) -> str:
         return ""
     for_servers = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
     if not any(one in usage for one in for_servers):
-        return "has a certificate that is not for servers (extendedKeyUsage); issue one that is"
+        return (
+            "has a certificate that is not valid for servers (extendedKeyUsage); issue one that is"
+        )
     return ""
 
 
 def trust_problem(bundle: Bundle, *, now: datetime) -> str:
-    """Why nothing can be verified with a bundle of CAs that can be read, as the end of a sentence;
-    "": something can.
-    """
+    """Why a bundle of CAs cannot verify anything, as the end of a sentence; "" if it can."""
     ends = max(one.not_valid_after_utc for one in bundle.certificates)
     if now <= ends:
         return ""
-    return f"holds only certificates that have expired, the last on {ends:%Y-%m-%d}; renew it"
+    return f"has only expired certificates, the last of {ends:%Y-%m-%d}; renew it"
 
 
 def names_of(
     certificate: x509.Certificate, *, field: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The DNS names, in lower case, and the IP addresses that a certificate is for; PemProblem for
-    one that is malformed. The common name does not count (RFC 6125).
+    """The DNS names, in lower case, and the IP addresses that a certificate is valid for; raises
+    PemProblem if it is malformed. The common name does not count (RFC 6125).
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -188,8 +186,8 @@ def _certificates(text: str, field: str) -> list[x509.Certificate]:
     if found:
         return found
     if others:
-        raise PemProblem(f"holds no PEM certificate in {field}, but a block {others[0]!r}")
-    raise PemProblem(f"holds no PEM certificate in {field}{_what_else(text)}")
+        raise PemProblem(f"has no PEM certificate in {field}, but a block {others[0]!r}")
+    raise PemProblem(f"has no PEM certificate in {field}{_what_else(text)}")
 
 
 def _certificate(der: bytes, where: str) -> x509.Certificate:
@@ -203,13 +201,13 @@ def _certificate(der: bytes, where: str) -> x509.Certificate:
 
 
 def _strength_problem(certificate: x509.Certificate, *, own: bool) -> str:
-    """Why clients refuse a certificate of a server's chain, its `own` or an issuer's; "" if they do
+    """Why clients refuse a certificate of a server's chain (`own`: its first); "" if they do
     not.
     """
     try:
         key = certificate.public_key()
         hashed = certificate.signature_hash_algorithm
-    except Exception as error:  # a curve or an algorithm that the library does not know
+    except Exception as error:  # an unsupported curve or algorithm
         return f"{error}"
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < RSA_BITS:
         return f"its RSA key has {key.key_size} bits; issue it with {RSA_BITS} or more"
@@ -237,10 +235,10 @@ def _write(certificates: Iterable[x509.Certificate]) -> str:
 
 
 def _key(text: str, field: str) -> tuple[ServerKey, str]:
-    """The first private key of a text, and its block written anew."""
+    """The first private key of a text, and its re-encoded block."""
     for label, body in _blocks(text, field):
         if label == "ENCRYPTED PRIVATE KEY" or "Proc-Type:4,ENCRYPTED" in body:
-            raise PemProblem(f"has a private key in {field} that is encrypted; store it without")
+            raise PemProblem(f"has an encrypted private key in {field}; store it unencrypted")
         if label not in _KEYS:
             continue
         _decode(body, f"a private key in {field}")
@@ -255,19 +253,19 @@ def _key(text: str, field: str) -> tuple[ServerKey, str]:
         if not isinstance(key, _PRIVATE_KEYS):
             raise PemProblem(f"has a private key in {field} that is neither RSA nor elliptic")
         return key, pem
-    raise PemProblem(f"holds no readable, unencrypted private key in {field}{_what_else(text)}")
+    raise PemProblem(f"has no readable, unencrypted private key in {field}{_what_else(text)}")
 
 
 # --- blocks
 
 
 def _blocks(text: str, field: str) -> list[tuple[str, str]]:
-    """(label, body) of each block, white space dropped from the body; PemProblem where one has no
+    """(label, body without white space) of each block; raises PemProblem for one without an
     end.
     """
     found = [(label, "".join(body.split())) for label, body in _BLOCK.findall(text)]
     if len(found) < len(_BEGIN.findall(text)):
-        raise PemProblem(f"is cut short in {field}: a block that begins has no end")
+        raise PemProblem(f"is truncated in {field}: a block has no end")
     return found
 
 
@@ -275,7 +273,7 @@ def _decode(body: str, where: str) -> bytes:
     try:
         return base64.b64decode(body, validate=True)
     except ValueError:
-        hint = "; it has \\n written out where line ends belong" if "\\n" in body else ""
+        hint = "; it contains literal \\n instead of line ends" if "\\n" in body else ""
         raise PemProblem(f"has {where} that is not base64{hint}") from None
 
 

@@ -1,7 +1,7 @@
-"""The stages of an SMTP dialog, in their order: the one list for logs, metrics, couriers and the
-command line, whether we are the server or the client. Pure.
+"""The stages of an SMTP dialog, in order, for logs, metrics, couriers and the command line, on both
+the server's and the client's side. Pure.
 
-What each one means stands in docs/logs.md; a test compares the two.
+docs/logs.md says what each means; a test compares the two.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """How far a dialog got. All before MAIL concerns the client or the upstream, from MAIL on it
-    concerns the message. A later stage is greater.
+    """How far a dialog got. Stages before MAIL concern the client or the upstream, from MAIL on the
+    message. A later stage is greater.
     """
 
     TOKEN = "token"  # noqa: S105 - the access token of our login at an upstream
@@ -22,18 +22,18 @@ class Stage(StrEnum):
     EHLO = "ehlo"
     STARTTLS = "starttls"
     AUTH = "auth"
-    SESSION = "session"  # between transactions, or at no command in particular
+    SESSION = "session"  # between transactions, or at no particular command
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
-    END_OF_MESSAGE = "end-of-message"  # the final dot and its reply; Postfix's word
+    END_OF_MESSAGE = "end-of-message"  # the final dot and its reply; Postfix's term
 
     @property
     def following(self) -> Stage:
-        """The next stage; the last one is followed by itself."""
+        """The next stage; for the last one, itself."""
         return _IN_ORDER[min(_PLACES[self] + 1, len(_IN_ORDER) - 1)]
 
-    # As text they would be ordered by the alphabet.
+    # Strings would compare alphabetically.
     def __lt__(self, other: str) -> bool:
         return _PLACES[self] < _PLACES[other]
 

@@ -1,7 +1,7 @@
-"""The contract's answer: what a gateway says of itself at GET /status. Pure.
+"""The contract's status: a gateway's answer to GET /status. Pure.
 
-Here the gateway is the writer. The rule is that of `documents`: strict when written, tolerant when
-read (`GatewayStatus.read`); a state that the reader does not know is Unknown.
+Here the gateway is the writer. As in `documents`: strict when written, tolerant when read
+(`GatewayStatus.read`); an unknown state is read as Unknown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mailrelay_gateway.contract.documents import Part
 
 
 class UpstreamState(StrEnum):
-    """What we know of an upstream: nothing yet, that it takes mail, or that its mail is held."""
+    """The state of an upstream: unknown yet, accepting mail, or held."""
 
     UNKNOWN = "Unknown"
     UP = "Up"
@@ -25,8 +25,8 @@ class UpstreamState(StrEnum):
 
 
 class UpstreamStatus(Part):
-    """One upstream in `/status`; `message` is the upstream's own reply where there was one, `since`
-    when the state began (empty: not known).
+    """One upstream in `/status`; `message` is the upstream's reply, if any, `since` when the state
+    began (empty: unknown).
     """
 
     name: str
@@ -37,8 +37,8 @@ class UpstreamStatus(Part):
 
 
 class QueueStatus(Part):
-    """What waits: messages in the queue, when the oldest was accepted (empty: none), and dead
-    letters kept.
+    """The queue: number of messages, when the oldest was accepted (empty: none), and number of dead
+    letters.
     """
 
     messages: int
@@ -49,9 +49,9 @@ class QueueStatus(Part):
 class GatewayStatus(Part):
     """The answer to GET /status (bearer token).
 
-    `digest` names the configuration that runs and `files` each file of it, so that the operator
-    sees who is known without waiting for a configuration that changes all the time; `problem` says
-    why the newest one is not in force.
+    `digest` identifies the running configuration and `files` each of its files, so that the
+    operator sees which senders are known while other files change; `problem` says why the newest
+    configuration is not in effect.
     """
 
     version: str

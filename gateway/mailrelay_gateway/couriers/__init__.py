@@ -1,1 +1,1 @@
-"""The way out: upstreams, their connections, and what their replies mean."""
+"""Delivery: upstreams, their connections, and the classification of their replies."""

@@ -1,7 +1,7 @@
-"""Kind of upstream -> courier. A new kind is a folder beside this file, and a line in COURIERS.
+"""Maps kinds of upstreams to couriers. A new kind is a subpackage and a line in COURIERS.
 
-The kinds are those of the contract's `Settings`. One courier carries the attempts of all upstreams
-of its kind; what no courier knows is held by UnknownCourier.
+The kinds are those of the contract's `Settings`. One courier delivers for all upstreams of its
+kind; UnknownCourier holds the mail of unknown kinds.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ C = TypeVar("C")
 
 
 class Courier(Protocol):
-    """Carries the attempts of all upstreams of one kind. Lives in one event loop."""
+    """Delivers the attempts of all upstreams of one kind. Bound to one event loop."""
 
     def prepare(self, config: GatewayConfig) -> None:
-        """Make what `configure` will need and what may turn out to be unusable. Called in a thread;
-        ConfigError names the upstream and says what is wrong.
+        """Build what `configure` needs and what may be unusable. Called in a thread; raises
+        ConfigError that names the upstream.
         """
 
     def configure(self, config: GatewayConfig) -> None:
-        """Deliver to the upstreams of this kind in the configuration, and to no other. Called at
-        start and at each reload, before the queue gets the same configuration. Must not fail.
+        """Deliver to the upstreams of this kind in the configuration, and to no others. Called at
+        startup and at each reload, before the queue gets the same configuration. Must not fail.
         """
 
     def wake(self, lane: LaneKey) -> None:
         """An attempt may be ready in that lane. Lanes of other couriers' upstreams are ignored."""
 
     def status(self) -> Sequence[UpstreamStatus]:
-        """One for each upstream of this kind."""
+        """The status of each upstream of this kind."""
 
     async def stop(self, grace: float) -> None:
-        """Begin no new attempt; give those under way `grace` seconds, then break them off."""
+        """Start no new attempt; give those in progress `grace` seconds, then abort them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What couriers are made of. `folder` is the spool's: what a courier keeps, it keeps there;
-    `tokens` is the one with the pod's own tokens.
+    """The dependencies of couriers. `folder` is the spool's folder, for a courier's files; `tokens`
+    is the folder with the pod's ServiceAccount tokens.
     """
 
     work: Work
@@ -62,7 +62,7 @@ class Parts:
     tokens: Path
 
 
-#: What makes the courier of a kind.
+#: Creates the courier of a kind.
 COURIERS: Mapping[str, Callable[[Parts], Courier]] = {
     "smarthost": lambda parts: SmarthostCourier(
         parts.work,
@@ -78,10 +78,10 @@ COURIERS: Mapping[str, Callable[[Parts], Courier]] = {
 
 
 class Couriers:
-    """One courier of each kind. `all` names them by kind; "" is the one for unknown kinds."""
+    """One courier per kind. `all` has them by kind; "" is the one for unknown kinds."""
 
     def __init__(self, parts: Parts) -> None:
-        """Make them; none begins anything before `configure`."""
+        """Create them; none starts anything before `configure`."""
         self.all: Mapping[str, Courier] = {kind: make(parts) for kind, make in COURIERS.items()} | {
             "": UnknownCourier(parts.work, parts.metrics)
         }
@@ -89,8 +89,8 @@ class Couriers:
         self._by_upstream: Mapping[str, Courier] = {}
 
     def assign(self, config: GatewayConfig) -> Mapping[str, Courier]:
-        """Who delivers for which upstream. What another courier saw of an upstream of the same name
-        counts no more.
+        """The courier of each upstream. Forgets what another courier knew about an upstream of the
+        same name.
         """
         before = self._by_upstream
         self._by_upstream = {
@@ -103,9 +103,9 @@ class Couriers:
         return self._by_upstream
 
     def status(self) -> dict[str, UpstreamStatus]:
-        """What is known of each upstream, by name."""
+        """The status of each upstream, by name."""
         return {status.name: status for courier in self.all.values() for status in courier.status()}
 
     def find(self, kind: type[C]) -> C:
-        """The courier of this class, for what it can do besides."""
+        """The courier of this class, for its additional methods."""
         return next(courier for courier in self.all.values() if isinstance(courier, kind))

@@ -1,11 +1,10 @@
-"""Names to addresses: IP literals, localhost, /etc/hosts, then DNS. Nothing else in delivery looks
-up a name.
+"""Resolves host names: IP literals, localhost, /etc/hosts, then DNS. The only resolver used for
+delivery.
 
 libc's resolver is not used: it would append the pod's search domains to every name (ndots:5), so
-that a wildcard in one of them could take a smarthost's mail. Here a name with a dot is absolute.
-Two kinds of names that no public zone has are tried with the search domains first: those without a
-dot (`sink`) and those that end in `.svc` (`sink.mail.svc`), since that is how Services are called
-inside a cluster.
+that a wildcard in one of them could divert a smarthost's mail. Here a name with a dot is absolute.
+Only names that cannot be public are tried with the search domains first, as Services are addressed
+that way in a cluster: those without a dot (`sink`) and those that end in `.svc` (`sink.mail.svc`).
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from mailrelay_gateway.egress.names import Resolver, Unresolved
 
 __all__ = ["MAX_ADDRESSES", "Resolver", "SystemResolver", "Unresolved", "parse_hosts"]
 
-#: Addresses of one host that are worth trying; a name with more is answered in random order anyway.
+#: Addresses tried of one host; DNS answers with more are in random order anyway.
 MAX_ADDRESSES = 8
-#: Names whose answers are kept for their TTL. A relay has a handful of smarthosts.
+#: Names cached for their TTL. A relay has a handful of smarthosts.
 CACHE_SIZE = 1000
 HOSTS_FILE = Path("/etc/hosts")
 #: The kubelet writes a few lines; a hosts file beyond this is not read further.
@@ -35,7 +34,7 @@ MAX_HOSTS_OCTETS = 1024 * 1024
 
 
 class SystemResolver:
-    """IP literals, localhost, the hosts file, and DNS with a cache. One object serves all
+    """IP literals, localhost, the hosts file, and DNS with a cache. Shared by all
     upstreams.
     """
 
@@ -47,21 +46,21 @@ class SystemResolver:
         search: Sequence[str] = (),
         hosts_file: Path = HOSTS_FILE,
     ) -> None:
-        """Ask the system's name servers, or those given, with `search` domains of their own."""
+        """Use the system's name servers, or those given, with their `search` domains."""
         self._hosts_file = hosts_file
         self._hosts: dict[str, list[str]] = {}
         self._hosts_read: tuple[int, int] | None = None  # mtime in ns and size, when last read
         try:
             self._dns = dns.asyncresolver.Resolver(configure=not nameservers)
         except dns.resolver.NoResolverConfiguration:
-            # No resolv.conf: literals and the hosts file still work, a name in DNS is Unresolved.
+            # No resolv.conf: literals and the hosts file still work, other names are Unresolved.
             self._dns = dns.asyncresolver.Resolver(configure=False)
         if nameservers:
             self._dns.nameservers = list(nameservers)
             self._dns.port = port
             self._dns.search = [dns.name.from_text(domain) for domain in search]
         self._dns.cache = dns.resolver.LRUCache(CACHE_SIZE)
-        # One name server gets 2 s, so that a second one is asked within the 5 s of a look-up.
+        # One name server gets 2 s, so that a second one is tried within the 5 s of a lookup.
         self._dns.timeout, self._dns.lifetime = 2.0, 5.0
 
     async def addresses(self, host: str) -> Sequence[str]:
@@ -74,7 +73,7 @@ class SystemResolver:
         if found := self._from_hosts_file().get(name):
             return found[:MAX_ADDRESSES]
         if name == "localhost" or name.endswith(".localhost"):
-            return ("127.0.0.1", "::1")  # RFC 6761 section 6.3: never asked for
+            return ("127.0.0.1", "::1")  # RFC 6761 section 6.3: never queried
         return await self._from_dns(host, name)
 
     async def _from_dns(self, host: str, name: str) -> Sequence[str]:
@@ -94,7 +93,7 @@ class SystemResolver:
         raise Unresolved("; ".join(problems))
 
     def _candidates(self, host: str, name: str) -> list[dns.name.Name]:
-        """The absolute names to ask for, in order."""
+        """The absolute names to query, in order."""
         absolute = dns.name.from_text(name)
         if host.endswith(".") or ("." in name and not name.endswith(".svc")):
             return [absolute]
@@ -108,7 +107,7 @@ class SystemResolver:
         return [*searched, absolute]
 
     async def _ask(self, name: dns.name.Name, kind: str) -> list[str] | str:
-        """The addresses, or a sentence saying why there are none."""
+        """The addresses, or a sentence about why there are none."""
         try:
             answer = await self._dns.resolve(name, kind, search=False)
         except dns.resolver.NXDOMAIN:
@@ -129,7 +128,7 @@ class SystemResolver:
         return [record.address for record in answer]
 
     def _from_hosts_file(self) -> dict[str, list[str]]:
-        """The hosts file by name; read again when it changed."""
+        """The hosts file by name; read again when it changes."""
         try:
             stat = self._hosts_file.stat()
             if self._hosts_read != (stat.st_mtime_ns, stat.st_size):
@@ -144,13 +143,13 @@ class SystemResolver:
 
 
 def _causes(error: dns.exception.DNSException) -> list[Exception]:
-    """Why each name server failed that was asked, as far as the error tells."""
+    """Why each queried name server failed, as far as the error says."""
     return [each[3] for each in error.kwargs.get("errors", ()) if isinstance(each[3], Exception)]
 
 
 def parse_hosts(text: str) -> dict[str, list[str]]:
-    """A hosts file as lower-case names and their addresses, IPv4 first; lines that make no sense
-    are passed over.
+    """A hosts file as lower-case names and their addresses, IPv4 first; invalid lines are
+    skipped.
     """
     found: dict[str, list[str]] = {}
     for line in text.splitlines():

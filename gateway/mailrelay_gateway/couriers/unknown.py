@@ -1,5 +1,5 @@
-"""Upstreams of a kind that only a newer gateway knows: their mail is held, never dropped, until
-this gateway is updated or they are configured otherwise.
+"""Upstreams of a kind that only a newer gateway knows: their mail is held until this gateway is
+upgraded or the upstream is changed.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from mailrelay_gateway.reasons import Reason
 
 
 class UnknownCourier:
-    """Holds what it cannot carry. Its messages take the next upstream of their route, if any."""
+    """Holds upstreams of unknown kinds. Messages use the next upstream of their route, if any."""
 
     def __init__(
         self, work: Work, metrics: Metrics, *, clock: Callable[[], float] = time.time
     ) -> None:
-        """Hold nothing yet; `clock` gives Unix seconds."""
+        """Hold nothing yet; `clock` returns Unix seconds."""
         self._work = work
         self._metrics = metrics
         self._clock = clock
         self._status: dict[str, UpstreamStatus] = {}
 
     def prepare(self, config: GatewayConfig) -> None:
-        """Nothing can be wrong with what is not known."""
+        """Nothing to prepare."""
 
     def configure(self, config: GatewayConfig) -> None:
-        """Hold the upstreams of unknown kinds; call it in the event loop."""
+        """Hold the upstreams of unknown kinds; called in the event loop."""
         before, self._status = self._status, {}
         for upstream in config.relay.upstreams:
             if isinstance(upstream.settings, UnknownKind):
@@ -44,26 +44,27 @@ class UnknownCourier:
                     status = known
                 self._status[upstream.name] = status
         if self._status:
-            # The queue takes this configuration in the same turn of the loop, after the couriers.
+            # The queue gets this configuration in the same iteration of the loop, after the
+            # couriers.
             asyncio.get_running_loop().call_soon(self._hold)
 
     def wake(self, lane: LaneKey) -> None:
-        """There is nothing that could be done."""
+        """Ignored."""
 
     def status(self) -> tuple[UpstreamStatus, ...]:
         """All held."""
         return tuple(self._status.values())
 
     async def stop(self, grace: float) -> None:
-        """Nothing is under way, ever."""
+        """Nothing to stop."""
 
     def _describe(self, name: str, kind: str) -> UpstreamStatus:
         return UpstreamStatus(
             name=name,
             state=UpstreamState.HELD,
             reason=Reason.UPSTREAM_KIND_UNKNOWN,
-            message=f"this version of the gateway does not know upstreams of the kind {kind!r}:"
-            " update the gateway",
+            message=f"this version of the gateway does not support upstreams of kind {kind!r}:"
+            " upgrade the gateway",
             since=rfc3339(self._clock()),
         )
 

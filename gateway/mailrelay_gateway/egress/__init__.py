@@ -1,3 +1,3 @@
-"""Where the gateway may connect on somebody's word, and how: HTTPS requests to addresses that were
-checked. Whoever names a URL (token endpoints, webhooks, API upstreams) comes through here.
+"""HTTPS requests to URLs in resources (token endpoints, webhooks, API upstreams), restricted to
+allowed addresses.
 """

@@ -1,8 +1,7 @@
-"""Sends a request to a URL that somebody named: checked, pinned to the address that was checked,
-bounded, and never redirected.
+"""Sends requests to URLs in resources: checked, pinned to the checked address, bounded, and without
+redirects.
 
-What may be connected to is decided in `rules`. Each request has a connection of its own: those
-that come here are few.
+`rules` decides what is allowed. Each request has its own connection, since there are few.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ DEADLINE = 15.0
 
 
 class Unreachable(Exception):
-    """No answer that can be used; the message says why."""
+    """No usable answer; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back. Names of `headers` are in lower case."""
+    """An answer. Names of `headers` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -50,15 +49,15 @@ class Answer:
 
 
 class Egress:
-    """Requests to URLs that others named."""
+    """Requests to URLs in resources."""
 
     def __init__(self, resolver: Resolver, rules: Rules | None = None) -> None:
-        """Connect to nothing yet."""
+        """Open no connection yet."""
         self._resolver = resolver
         self.rules = rules or Rules()
 
     def follow(self, rules: Rules) -> None:
-        """Go by these rules from the next request on."""
+        """Use these rules from the next request on."""
         self.rules = rules
 
     async def post(
@@ -70,29 +69,28 @@ class Egress:
         tls: ssl.SSLContext | None = None,
         deadline: float = DEADLINE,
     ) -> Answer:
-        """The answer to a POST, whatever its status. `tls`: trust by this instead of the system's
-        authorities. Raises NotAllowed and Unreachable.
+        """The answer to a POST, whatever its status. `tls` replaces the system's CAs. Raises
+        NotAllowed and Unreachable.
         """
         target = parse_target(url)
-        if URL(url).host != target.host:  # two readers of one URL: only what both read alike
+        if URL(url).host != target.host:  # both URL parsers must agree
             raise NotAllowed("the URL is not of the form https://HOST/PATH")
         try:
             async with asyncio.timeout(deadline):
                 pinned, proxy = await self._route(target)
                 return await _request(target, body, headers, tls, pinned, proxy)
         except TimeoutError:
-            raise Unreachable(f"{target.shown} has not answered within {deadline:g} s") from None
+            raise Unreachable(f"{target.shown} did not answer within {deadline:g} s") from None
 
     async def _route(self, target: Target) -> tuple[Sequence[str], str]:
-        """The addresses to connect to, and the proxy that connects instead, if one does."""
+        """The addresses to connect to, and the proxy to use, if any."""
         rules = self.rules
         if not rules.proxy:
             return choose(target, await self._addresses(target.host), rules), ""
         try:
             addresses = await self._addresses(target.host)
         except Unreachable:
-            # Behind a proxy few names resolve. The proxy looks it up and decides; it can be told
-            # more names, but nothing here is nearer to it than to us.
+            # Behind a proxy few names resolve locally. The proxy resolves the name and decides.
             addresses = ()
         if addresses:
             chosen = choose(target, addresses, rules)
@@ -100,7 +98,7 @@ class Egress:
             if direct:
                 return direct, ""
         elif not target.tls:
-            raise NotAllowed(f"{target.host} does not resolve here, and is asked by https only")
+            raise NotAllowed(f"{target.host} does not resolve locally, so it requires https")
         proxy = parse_target(rules.proxy)
         return await self._addresses(proxy.host), rules.proxy
 
@@ -111,12 +109,12 @@ class Egress:
             return await self._resolver.addresses(host)
         except Unresolved as error:
             raise Unreachable(f"{host} has no address: {error}") from None
-        except OSError as error:  # for want of descriptors
-            raise Unreachable(f"DNS cannot be asked for {host}: {error.strerror}") from None
+        except OSError as error:  # no file descriptor left
+            raise Unreachable(f"DNS lookup of {host} failed: {error.strerror}") from None
 
 
 class _Pinned(AbstractResolver):
-    """Gives the addresses that were checked, whatever DNS would say by now."""
+    """Returns the checked addresses, whatever DNS answers by now."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
@@ -137,7 +135,7 @@ class _Pinned(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
 
 async def _request(
@@ -153,7 +151,7 @@ async def _request(
         resolver=_Pinned(pinned), use_dns_cache=False, force_close=True, limit=1
     )
     own: dict[str, Any] = {
-        # An answer is bounded as it comes: one that unfolds would not be.
+        # The answer is bounded as received; a compressed one would not be.
         "Accept-Encoding": "identity",
         "User-Agent": f"mailrelay/{__version__}",
     }
@@ -179,7 +177,7 @@ async def _request(
             )
     except aiohttp.ClientConnectorCertificateError as error:
         raise Unreachable(
-            f"{target.shown} shows a certificate that is not trusted"
+            f"{target.shown} has a certificate that is not trusted"
             f" ({_words(error.certificate_error)})"
         ) from None
     except aiohttp.ClientHttpProxyError as error:
@@ -188,7 +186,7 @@ async def _request(
         ) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        raise Unreachable(f"{target.shown} cannot be asked{via}: {_words(cause)}") from None
+        raise Unreachable(f"{target.shown} cannot be reached{via}: {_words(cause)}") from None
 
 
 async def _bounded(response: aiohttp.ClientResponse, target: Target) -> bytes:

@@ -1,6 +1,4 @@
-"""What egress needs of a resolver. Nothing but the Protocol and its exception; names are looked up
-where the couriers look up theirs.
-"""
+"""The resolver that egress needs: the Protocol and its exception. It is the couriers' resolver."""
 
 from __future__ import annotations
 
@@ -9,15 +7,15 @@ from typing import Protocol
 
 
 class Unresolved(Exception):
-    """A name that has no address now; the message says what was asked and what came back."""
+    """A name without an address at the moment; the message has query and answer."""
 
 
 class Resolver(Protocol):
-    """Gives the addresses of a host."""
+    """Resolves host names."""
 
     async def addresses(self, host: str) -> Sequence[str]:
-        """IP addresses as text, IPv4 first, never empty, at most MAX_ADDRESSES. Unresolved: there
-        is none now. OSError: we have no descriptors for asking.
+        """IP addresses as text, IPv4 first, never empty, at most MAX_ADDRESSES. Raises Unresolved
+        if there is none at the moment, OSError without a file descriptor.
 
         The caller sets the deadline.
         """

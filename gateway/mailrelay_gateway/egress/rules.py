@@ -1,15 +1,16 @@
-"""Which URLs and which addresses the gateway may connect to on somebody's word. Pure.
+"""Which URLs in resources, and which addresses, the gateway may connect to. Pure.
 
-A URL in a resource is written by somebody who may not reach what the gateway's pod can reach: the
-cloud's metadata service, the kubelet, another tenant's Service. So:
+The author of a resource may not have access to everything that the gateway's pod can reach: the
+cloud's metadata service, the kubelet, another tenant's Service. Therefore:
 
-- https only. Plain http is for addresses inside the allowed networks.
-- Loopback, link-local, metadata, unspecified and multicast addresses never, whatever is allowed;
-  loopback only where the whole gateway is one person's (`mailrelay up`).
-- Whatever is not a public address only inside the allowed networks.
+- https only; plain http only for addresses inside the allowed networks.
+- Never loopback, link-local, metadata, unspecified and multicast addresses, whatever is allowed;
+loopback only if the gateway has a single user (`mailrelay up`).
+- Non-public addresses only inside the allowed networks.
 
-The address counts, not the name, and the caller connects to the address that was checked: a name
-may point to another one a moment later. An IPv6 address that carries an IPv4 one is judged by that.
+The address counts, not the name, and the caller connects to the checked address, since a name may
+resolve differently a moment later. An IPv6 address with an embedded IPv4 one is judged by the
+latter.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ Address = IPv4Address | IPv6Address
 _METADATA: Final = frozenset(
     map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "fd20:ce::254"))
 )
-#: RFC 6052: in networks that have IPv6 only, IPv4 addresses are reached through these.
+#: RFC 6052: the prefixes through which IPv6-only networks reach IPv4 addresses.
 _NAT64: Final = IPv6Network("64:ff9b::/96")
-#: A last label of digits, or hexadecimal, makes libraries read the whole as an IPv4 address in
-#: one of its older notations ("127.1", "0x7f.1").
+#: With a numeric or hexadecimal last label, libraries parse the name as an IPv4 address in a legacy
+#: notation ("127.1", "0x7f.1").
 _NUMERIC_END: Final = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$")
 _HOST: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
 #: Characters of a URL: webhooks have long ones, and Microsoft's token endpoints some 90.
@@ -48,14 +49,14 @@ MAX_URL: Final = 2048
 
 
 class NotAllowed(Exception):
-    """The gateway may not connect there; the message says to what, why, and what to do."""
+    """The gateway may not connect there; the message names the target, why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """`allowed`: networks inside which addresses that are not public may be connected to, and by
-    plain http. `loopback`: whether they may name loopback addresses as well. `proxy`: the HTTP
-    proxy (http://HOST:PORT) through which public addresses are reached; empty: none.
+    """`allowed`: networks with non-public addresses that may be connected to, also with plain http.
+    `loopback`: whether they may include loopback addresses. `proxy`: the HTTP proxy
+    (http://HOST:PORT) for public addresses; empty: none.
     """
 
     allowed: tuple[Network, ...] = ()
@@ -65,7 +66,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a URL names. `host` is without brackets."""
+    """The target of a URL. `host` is without brackets."""
 
     url: str
     host: str
@@ -74,36 +75,36 @@ class Target:
 
     @property
     def shown(self) -> str:
-        """For people: without path and query, which may hold a secret."""
+        """The URL for messages: without path and query, which may contain a secret."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def rules_of(config: GatewayConfig) -> Rules:
-    """The rules of a configuration; ConfigError names what cannot be used."""
+    """The rules of a configuration; raises ConfigError if they are invalid."""
     egress = config.relay.egress
     try:
         allowed = tuple(ip_network(text) for text in egress.allowed_cidrs)
         if egress.proxy and parse_target(egress.proxy).tls:
-            raise NotAllowed("the proxy itself is spoken to by http: write http://HOST:PORT")
+            raise NotAllowed("the proxy itself must be reached with http: write http://HOST:PORT")
     except (ValueError, NotAllowed) as error:
         raise ConfigError(RELAY_FILE, f"field egress: {error}") from None
     return Rules(allowed=allowed, loopback=egress.loopback, proxy=egress.proxy)
 
 
 def parse_target(url: str) -> Target:
-    """What a URL names, if it is one that can be connected to at all; else NotAllowed."""
+    """The target of a URL; raises NotAllowed if it is malformed."""
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
-        raise NotAllowed(f"the URL is not one of at most {MAX_URL} printable ASCII characters")
+        raise NotAllowed(f"the URL must be at most {MAX_URL} printable ASCII characters")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise NotAllowed("the URL cannot be read: write https://HOST/PATH") from None
+        raise NotAllowed("the URL is malformed: write https://HOST/PATH") from None
     host = parts.hostname or ""
     if parts.scheme not in ("https", "http") or not host or port == 0:
         raise NotAllowed("the URL is not of the form https://HOST/PATH")
     if parts.username is not None or parts.password is not None:
-        raise NotAllowed("the URL has a login in it: remove what stands before the @")
+        raise NotAllowed("the URL contains a login: remove everything before the @")
     if literal(host) is None and (_HOST.fullmatch(host) is None or _NUMERIC_END.search(host)):
         raise NotAllowed(f"{host!r} is neither a host name nor an IP address")
     tls = parts.scheme == "https"
@@ -111,7 +112,7 @@ def parse_target(url: str) -> Target:
 
 
 def literal(host: str) -> Address | None:
-    """The address, where the host is one and not a name."""
+    """The address, if the host is one rather than a name."""
     try:
         return ip_address(host)
     except ValueError:
@@ -119,8 +120,8 @@ def literal(host: str) -> Address | None:
 
 
 def choose(target: Target, addresses: Iterable[str], rules: Rules) -> tuple[str, ...]:
-    """Those of the addresses that may be connected to; NotAllowed says what is wrong with the
-    first one, if there is none.
+    """The allowed ones of the addresses; if there is none, raises NotAllowed with the problem of
+    the first.
     """
     problems: list[str] = []
     chosen: list[str] = []
@@ -137,29 +138,29 @@ def choose(target: Target, addresses: Iterable[str], rules: Rules) -> tuple[str,
 
 
 def is_allowed(address: str, rules: Rules) -> bool:
-    """Whether the address lies inside the allowed networks."""
+    """Whether the address is inside the allowed networks."""
     return _inside(_carried(ip_address(address)), rules)
 
 
 def _problem(target: Target, address: Address, rules: Rules) -> str:
-    """What is wrong with an address, as the end of a sentence; "" if nothing is."""
+    """Why an address is not allowed, as the end of a sentence; "" if it is."""
     found = _carried(address)
     if found.is_loopback and not rules.loopback:
-        return "a loopback address, to which nobody may send the gateway"
+        return "a loopback address, which is never allowed"
     if found.is_link_local or found in _METADATA:
-        return "a link-local or metadata address, to which nobody may send the gateway"
+        return "a link-local or metadata address, which is never allowed"
     if found.is_unspecified or found.is_multicast:
         return "not the address of a host"
     if _inside(found, rules):
         return ""
     if not found.is_global:
         return (
-            "not a public address: to allow it, have its network put into allowedEgressCIDRs of"
-            " the chart (--allow-egress of mailrelay up)"
+            "not a public address: to allow it, add its network to the chart's allowedEgressCIDRs"
+            " (--allow-egress of mailrelay up)"
         )
     if not target.tls:
         return (
-            "a public address, which is asked by https only: plain http is for networks in"
+            "a public address, which requires https: plain http is only for networks in"
             " allowedEgressCIDRs"
         )
     return ""
@@ -172,7 +173,8 @@ def _inside(address: Address, rules: Rules) -> bool:
 
 
 def _carried(address: Address) -> Address:
-    """The IPv4 address within an IPv6 one, by which it is routed; else the address itself."""
+    """The IPv4 address embedded in an IPv6 one, which determines its route; otherwise the address
+    itself."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped

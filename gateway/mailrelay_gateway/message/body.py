@@ -1,7 +1,6 @@
-"""A message's body as whoever sends it sees it: octets in memory, or something to read chunk by
-chunk. Pure.
+"""A message's body, as seen by its sender: octets in memory, or an object to read in chunks. Pure.
 
-Where a large body lies (a file, a database) is its store's business alone.
+The store decides where a large body is (a file, a database).
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ class StoredBody(Protocol):
 
     @property
     def size(self) -> int:
-        """Its octets."""
+        """Its size in octets."""
         ...
 
     def chunks(self, octets: int) -> Iterator[bytes]:
-        """The body in pieces of at most so many octets. Blocks: call it off the loop.
+        """The body in pieces of at most `octets`. Blocks: call it in a thread.
 
-        Raises OSError where the store cannot read it.
+        Raises OSError if it cannot be read.
         """
         ...
 
@@ -35,12 +34,12 @@ Body = bytes | StoredBody
 
 
 def first_octets(body: Body, octets: int) -> bytes:
-    """The beginning of a body. Blocks where it is stored; raises OSError."""
+    """The beginning of a body. Blocks for a stored body; raises OSError."""
     if isinstance(body, bytes):
         return body[:octets]
     return next(body.chunks(octets), b"")
 
 
 def whole(body: Body) -> bytes:
-    """All octets of a body. Blocks where it is stored; raises OSError."""
+    """All octets of a body. Blocks for a stored body; raises OSError."""
     return body if isinstance(body, bytes) else b"".join(body.chunks(INLINE_BODY_LIMIT))

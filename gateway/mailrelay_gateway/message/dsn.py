@@ -1,11 +1,10 @@
 """Delivery status notifications (RFC 3464, RFC 6522): the message that tells a sender what failed,
-and whose fault it is said to be. Pure.
+and why. Pure.
 
-One notice has a block for each recipient that failed together. All of it is ASCII in 7 bits,
-whatever addresses and replies hold (RFC 6533 section 3 has a form for that), so that no server on
-the way can refuse it for its octets; only an envelope sender that is itself not ASCII makes its
-`To` an exception. It quotes little, and folds what it quotes: a line that made the message fail
-must not fail the notice.
+One notice has a block for each recipient that failed at the same time. It is 7-bit ASCII, whatever
+addresses and replies contain (RFC 6533 section 3 defines an encoding), so that no server can refuse
+it for its octets; the only exception is its `To` if the envelope sender is not ASCII. Quoted text
+is short and folded: a line that made the message fail must not make the notice fail.
 """
 
 from __future__ import annotations
@@ -19,30 +18,30 @@ from mailrelay_gateway.message.trace import format_date, message_id
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
 
-#: Characters of a reply that are shown, and how many all recipients share: a notice about 1,000
-#: recipients stays small enough to be kept in a row of the spool.
+#: Characters shown of a reply, and their total for all recipients: a notice about 1,000 recipients
+#: stays small enough for a row of the spool.
 MAX_REPLY = 900
 REPLIES_ROOM = 100_000
 LEAST_REPLY = 80
-#: Recipients in the part for people; the machine-readable part has them all.
+#: Recipients in the human-readable part; the machine-readable part has them all.
 MAX_LISTED = 50
 #: RFC 5322 section 2.1.1: a line has at most 998 octets, and should have 78.
 LINE = 78
 MAX_LINE = 998
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
-#: Octets that may stand in no content of 7 bits (RFC 2045 section 2.7): NUL, and CR by itself.
+#: Octets that are not allowed in 7bit content (RFC 2045 section 2.7): NUL, and bare CR.
 _NO_CONTENT = bytes.maketrans(b"\0\r", b"??")
-#: RFC 6533 section 3: utf-8-addr-xtext, for what is not ASCII or would be read as an escape.
+#: RFC 6533 section 3: utf-8-addr-xtext, for non-ASCII characters and escapes.
 _XTEXT = re.compile(r"[^\x21-\x7e]|[\\+=]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedRecipient:
-    """Who did not get the message and why.
+    """A recipient that did not get the message, and why.
 
-    `reply` is the last one that spoke of this recipient, as `host` gave it ("host:port" or "");
-    `detail` says in words what came where there was none.
+    `reply` is the last one about this recipient, from `host` ("host:port" or ""); `detail`
+    describes the failure if there was none.
     """
 
     address: str
@@ -50,7 +49,7 @@ class FailedRecipient:
     reply: Reply | None = None
     host: str = ""
     detail: str = ""
-    uncertain: bool = False  # it may have been delivered all the same
+    uncertain: bool = False  # it may have been delivered nevertheless
 
 
 def build_notice(
@@ -65,7 +64,7 @@ def build_notice(
     failed: Sequence[FailedRecipient],
 ) -> bytes:
     """The notification as a message with CRLF line ends; `header` is the header of the original,
-    without its blank line, cut where it is long.
+    without its blank line, truncated if it is long.
     """
     boundary = f"mailrelay-{queue_id}"
     date = format_date(int(now))
@@ -109,13 +108,13 @@ def build_notice(
     )
 
 
-# --- for people
+# --- the human-readable part
 
 
 def _for_people(
     failed: Sequence[FailedRecipient], room: int, hostname: str, original_id: str, age: float
 ) -> str:
-    """What happened, the essence of it in the first two lines."""
+    """The human-readable part, with a summary in the first two lines."""
     first = failed[0]
     if len(failed) == 1:
         lines = [f"Your message to {_line(first.address)} could not be delivered."]
@@ -123,7 +122,7 @@ def _for_people(
     else:
         lines = [
             f"Your message could not be delivered to {len(failed)} of its recipients.",
-            "Who they are and what their servers said:",
+            "The recipients and the replies of their servers:",
         ]
         for recipient in failed[:MAX_LISTED]:
             lines += ["", _line(recipient.address)]
@@ -132,15 +131,15 @@ def _for_people(
             lines += ["", f"... and {len(failed) - MAX_LISTED} more, listed in the report below."]
     lines += [
         "",
-        f"This is the mail gateway {hostname}. It will not try again.",
-        f"Its id of your message is {original_id}.",
+        f"This is the mail gateway {hostname}. It will not retry the delivery.",
+        f"The queue id of your message is {original_id}.",
         "",
     ]
     return "\n".join(lines)
 
 
 def _why(recipient: FailedRecipient, room: int, age: float) -> list[str]:
-    """What the server said, and how long it was tried for where that is what ended it."""
+    """The server's reply, and for how long delivery was retried if that is the reason."""
     host = _host(recipient.host)
     if recipient.reply is None and not recipient.detail:
         said = recipient.reason.sentence
@@ -149,12 +148,12 @@ def _why(recipient: FailedRecipient, room: int, age: float) -> list[str]:
     elif recipient.reply is not None:
         said = f"The server {host} answered: {_words(recipient, room)}"
     else:
-        said = f"The last trouble with the server {host}: {_words(recipient, room)}"
+        said = f"The last error from the server {host}: {_words(recipient, room)}"
     lines = [said]
     if recipient.reason is Reason.GAVE_UP:
-        lines.append(f"It was tried for {_duration(age)}.")
+        lines.append(f"Delivery was retried for {_duration(age)}.")
     if recipient.uncertain:
-        lines.append("It may have arrived all the same: an answer of the server was lost.")
+        lines.append("It may have been delivered nevertheless: a reply of the server was lost.")
     return lines
 
 
@@ -167,7 +166,7 @@ def _duration(seconds: float) -> str:
 
 
 def _text_part(text: str) -> bytes:
-    """In 7 bits, as it is where it is ASCII."""
+    """The text part, in 7bit if it is ASCII."""
     if text.isascii():
         kind = "Content-Type: text/plain; charset=us-ascii\r\nContent-Transfer-Encoding: 7bit\r\n"
         body = text.replace("\n", "\r\n").encode()
@@ -180,7 +179,7 @@ def _text_part(text: str) -> bytes:
     return f"Content-Description: What happened\r\n{kind}\r\n".encode() + body + b"\r\n"
 
 
-# --- for programs
+# --- the machine-readable part
 
 
 def _block(recipient: FailedRecipient, date: str, room: int) -> str:
@@ -202,10 +201,10 @@ def _block(recipient: FailedRecipient, date: str, room: int) -> str:
 
 
 def _status(recipient: FailedRecipient) -> str:
-    """The enhanced code that stood directly after the reply's code (RFC 2034 section 4), and never
-    one from its text: "Your IP 5.1.1.20 is listed" is not 5.1.1, after which bounce processors
-    never write to that recipient again. Given up after a 4xx, it stays the 4.x.x of the trouble at
-    hand (RFC 3463 section 3.5, of X.4.7).
+    """The enhanced code directly after the reply's code (RFC 2034 section 4), never one from its
+    text: "Your IP 5.1.1.20 is listed" is not 5.1.1, after which bounce processors suppress the
+    recipient. After giving up on a 4xx, it stays the 4.x.x of that reply (RFC 3463 section 3.5, of
+    X.4.7).
     """
     reply = recipient.reply
     if reply is not None and reply.code >= 400:
@@ -230,17 +229,17 @@ def _host(host: str) -> str:
 
 
 def _words(recipient: FailedRecipient, room: int) -> str:
-    """The reply, or what came instead, on one line."""
+    """The reply, or the error, on one line."""
     words = _line(str(recipient.reply) if recipient.reply is not None else recipient.detail)
     return words if len(words) <= room else f"{words[: room - 3]}..."
 
 
-# --- what is quoted
+# --- quoted text
 
 
 def _header_part(header: bytes) -> bytes:
-    """The original's header. Lines beyond what RFC 5322 allows are folded; octets above 127 make it
-    quoted-printable, as RFC 6522 section 4 provides.
+    """The original's header. Overlong lines are folded; with octets above 127 it is
+    quoted-printable, as RFC 6522 section 4 allows.
     """
     lines = [line.rstrip(b"\r").translate(_NO_CONTENT) for line in header.split(b"\n")]
     body = b"\n".join(part for line in lines for part in _fold(line))
@@ -253,7 +252,7 @@ def _header_part(header: bytes) -> bytes:
 
 def _fold(line: bytes) -> list[bytes]:
     """A header line as lines of at most MAX_LINE octets: folded at white space (RFC 5322 section
-    2.2.3), cut where there is none.
+    2.2.3), split where there is none.
     """
     parts = []
     while len(line) > MAX_LINE:
@@ -267,7 +266,7 @@ def _fold(line: bytes) -> list[bytes]:
 
 
 def _folded(field: str) -> str:
-    """A field of ours, folded at spaces to lines of LINE octets where there are any."""
+    """A generated field, folded at spaces to lines of LINE octets."""
     lines = [""]
     for word in field.split(" "):
         if lines[-1] and len(lines[-1]) + len(word) >= LINE:
@@ -277,17 +276,17 @@ def _folded(field: str) -> str:
 
 
 def _quoted_printable(octets: bytes) -> bytes:
-    """Lines end in CRLF, the last one as it came."""
+    """Quoted-printable text with CRLF line ends; the last line end is kept as it was."""
     return quopri.encodestring(octets).replace(b"\n", b"\r\n")
 
 
 def _line(text: str) -> str:
-    """Foreign text as one line: no control character of a reply or an address may start a field
-    of its own.
+    """Foreign text as one line, so that control characters in a reply or an address cannot inject
+    a field.
     """
     return _CONTROL.sub(" ", text)
 
 
 def _ascii(text: str) -> str:
-    """Text for a field that has no form for anything else."""
+    """ASCII text for a field that allows nothing else."""
     return text.encode("ascii", "backslashreplace").decode()

@@ -1,7 +1,6 @@
-"""The values that cross the walls between intake, queue and couriers: identity, message, attempt,
-outcome. Pure.
+"""The values passed between intake, queue and couriers: identity, message, attempt, outcome. Pure.
 
-Only values live here: no behaviour, no I/O. They are made once and shared, never copied per
+Values only, without behaviour or I/O. They are created once and shared, never copied per
 recipient.
 """
 
@@ -21,7 +20,7 @@ from mailrelay_gateway.smtp.reply import Reply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Whose mail it is: the MailSender that logged in. Kept with the message for its whole life."""
+    """The MailSender that logged in. Kept with the message until it is removed."""
 
     namespace: str
     name: str
@@ -29,33 +28,33 @@ class Identity:
     username: str
 
     def __str__(self) -> str:
-        """As the log names it: the MailSender, never its username, which its owner may have
-        brought along."""
+        """The name for the log: the MailSender, not its username, which its owner may have
+        chosen."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 #: The identity of listeners with `authentication.mode: None`.
 ANONYMOUS = Identity(namespace="", name="anonymous", uid="anonymous", username="anonymous")
 
-#: The identity of what the gateway itself sends: delivery status notifications.
+#: The identity of the gateway's own messages: delivery status notifications.
 POSTMASTER = Identity(namespace="", name="postmaster", uid="postmaster", username="postmaster")
 
 
 @message_value(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """From whom and to whom, whatever the message's header says."""
+    """The SMTP envelope, which is independent of the message's header."""
 
     envelope_sender: str  # reverse-path without angle brackets; "" is the null sender
-    recipients: Sequence[str]  # each once, at least one
+    recipients: Sequence[str]  # without duplicates, at least one
 
 
 @message_value(frozen=True, slots=True, kw_only=True)
 class Message:
     """A message as accepted: what is stored before 250 and what each attempt sends.
 
-    `prelude` is what we put in front (trace header fields), `body` the client's header and body;
-    both with CRLF line ends, not dot-stuffed. They are kept apart because a DKIM signature has to
-    stand in front of what it signs. A stored body belongs to the queue once it took the message.
+    `prelude` is what the gateway prepends (trace header fields), `body` the client's header and
+    body; both with CRLF line ends, not dot-stuffed. They are separate because a DKIM signature has
+    to precede what it signs. A stored body belongs to the queue once it has accepted the message.
     """
 
     queue_id: str  # 26 characters, time-ordered, unique over replicas
@@ -67,7 +66,7 @@ class Message:
     size: int  # octets of `prelude` and `body` together
     prelude: bytes = b""
     body: Body
-    eight_bit: bool  # an octet above 127 stands in it: BODY=8BITMIME towards upstreams that know it
+    eight_bit: bool  # has an octet above 127: BODY=8BITMIME for upstreams that offer it
     smtputf8: bool = False
     message_id: str = ""  # for logs; with angle brackets
 
@@ -85,7 +84,7 @@ class AttemptRecipient:
 
 @message_value(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try to hand a message over: leased on disk before anyone sees it, ended by exactly one
+    """One attempt to deliver a message: leased on disk before it starts, ended by exactly one
     `finish`.
     """
 
@@ -102,24 +101,24 @@ class Attempt:
 
 
 class Result(StrEnum):
-    """What became of one recipient in one attempt; the label `result` of
+    """The result of one recipient in one attempt; the label `result` of
     delivery_attempts_total.
     """
 
-    DELIVERED = "delivered"  # gone
+    DELIVERED = "delivered"
     DEFERRED = "deferred"  # try again later; counts as an attempt
     FAILED = "failed"  # permanent: DSN and dead letter
-    HELD = "held"  # the upstream's trouble, not the message's: nothing counts
-    UNCERTAIN = "uncertain"  # perhaps delivered: slowly again at the same upstream
+    HELD = "held"  # the upstream's fault, not the message's: does not count
+    UNCERTAIN = "uncertain"  # possibly delivered: retried slowly at the same upstream
 
 
 @message_value(frozen=True, slots=True)
 class Outcome:
-    """What one recipient's attempt came to.
+    """The outcome of one recipient's attempt.
 
-    `reply` is the upstream's, verbatim; None when there was none, and then `detail` says in words
-    what came instead. `effect` and `retry_after` are what the upstream's words mean for what comes
-    next; `scope` counts for HELD only.
+    `reply` is the upstream's, verbatim; None if there was none, and then `detail` describes the
+    error. `effect` and `retry_after` are the consequences of the reply; `scope` applies to HELD
+    only.
     """
 
     index: int
@@ -128,6 +127,6 @@ class Outcome:
     reply: Reply | None = None
     host: str = ""  # "host:port" that answered
     effect: Effect | None = None
-    retry_after: float | None = None  # seconds, as the upstream named them; None: by our schedule
+    retry_after: float | None = None  # seconds, from the reply; None: by the retry schedule
     scope: Scope = Scope.UPSTREAM
     detail: str = ""

@@ -1,4 +1,4 @@
-"""What a lane is called: the words in which queue and couriers speak of it. Pure: a value only."""
+"""The key of a lane, shared by queue and couriers. Pure: a value only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class LaneKey(NamedTuple):
-    """A way out and where it leads. `destination` is "" where the upstream is the destination (a
+    """An upstream and a destination. `destination` is "" if the upstream is the destination (a
     smarthost, the sandbox); for direct delivery it is the MX site.
     """
 

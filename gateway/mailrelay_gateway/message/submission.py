@@ -1,10 +1,10 @@
-"""What a submission server mends in a header (RFC 6409 section 8), so that a message leaves with
-each field once and without those that are nobody's business. Pure.
+"""Corrections of a submission's header (RFC 6409 section 8), so that a message has each field once
+and no private fields. Pure.
 
-Rule 1: what can be mended without changing what a reader sees is mended; what cannot is refused in
-        words (docs/adr/0025).
-Rule 2: a header in which nothing has to be mended is not touched, octet for octet; whether there is
-        something is seen by headers.py in its one pass.
+Rule 1: what can be corrected without changing what a reader sees is corrected; anything else is
+refused with an explanation (docs/adr/0025).
+Rule 2: a header that needs no correction is not changed by a single octet; headers.py detects this
+in its one pass.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from mailrelay_gateway.message.headers import (
 
 #: RFC 5322 section 2.1.1: octets of a line without its CRLF.
 MAX_LINE = 998
-#: Where a longer line of a header is folded: below the limit by what careless programs count in.
+#: Where an overlong header line is folded: with a margin for programs that count CRLF or more.
 FOLD_AT = 900
 
-# Fields that may be combined, since they are lists of addresses (RFC 5322 section 4.5.3).
+# Fields that can be merged, since they are lists of addresses (RFC 5322 section 4.5.3).
 _COMBINED = frozenset({b"to", b"cc"})
 # Fields that hold addresses.
 _ADDRESSES = frozenset(
     b"from to cc reply-to sender resent-from resent-to resent-cc resent-sender".split()
 )
 _BLANK = re.compile(rb"[ \t]")
-# Fields of which we keep one that says something.
+# Fields of which one non-empty one is kept.
 _DATED = frozenset({b"date", b"message-id"})
 # A field with its folded lines, without the last line end.
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)\r\n")
 
 
 def mend(content: bytes, header: Header, *, without_sender: bool) -> bytes | str:
-    """The message with its header mended, or why it cannot be, as a sentence.
+    """The message with its header corrected, or why that is not possible, as a sentence.
 
-    `content` begins with the whole header and was read without a fault; `without_sender` takes the
-    Sender fields out.
+    `content` begins with the whole header, which is well-formed; `without_sender` removes the
+    Sender fields.
     """
     fields: list[tuple[bytes, bytes]] = []  # kind and octets without the last line end
     first: dict[bytes, int] = {}  # where the first of a kind stands
@@ -75,13 +75,12 @@ def mend(content: bytes, header: Header, *, without_sender: bool) -> bytes | str
 
 
 def fold(line: bytes, *, at_commas: bool = False) -> list[bytes] | None:
-    """A long line of a header in pieces of legal length, cut before a blank: unfolded it reads as
-    before. `at_commas`: a list of addresses, where a blank may be put after a comma. None: there is
-    no place to cut it.
+    """An overlong header line folded before blanks, so that it unfolds unchanged. `at_commas`: a
+    list of addresses, where a blank may be inserted after a comma. None if it cannot be folded.
     """
     if len(line) <= MAX_LINE:
         return [line]
-    # Blanks at the ends mean nothing, and a piece of nothing else would end the header for some.
+    # Outer blanks are insignificant, and a blank line would end the header for some readers.
     line = b" " + line.strip(b" \t") if line[:1] in b" \t" else line.rstrip(b" \t")
     if line == b" ":
         return []
@@ -111,7 +110,7 @@ def _says_nothing(kind: bytes, body: bytes) -> bool:
 
 
 def _combine(field: bytes, body: bytes) -> bytes:
-    """A field with another's list of addresses added."""
+    """A field with another's list of addresses appended."""
     more = body.strip(b" \t\r\n")
     if not more:
         return field

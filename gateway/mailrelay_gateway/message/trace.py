@@ -1,7 +1,7 @@
-"""Trace headers: Received (RFC 5321 section 4.4), and Date and Message-ID where a submission lacks
+"""Trace headers: Received (RFC 5321 section 4.4), and Date and Message-ID if a submission lacks
 them (RFC 6409, 8).
 
-Pure: time, ids and names are arguments. Nothing else of a message is changed, added or removed.
+Pure: time, ids and names are arguments.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import lru_cache
 
-#: No trace that is made here is longer: HELO name, host name and recipient are bounded (255, 253,
-#: 320 octets).
+#: Upper bound of a trace: HELO name, host name and recipient are bounded (255, 253, 320 octets).
 MAX_TRACE = 4096
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -37,11 +36,11 @@ def received(
     recipients: tuple[str, ...],
     at: int,
 ) -> bytes:
-    """The Received field of a message that came over SMTP.
+    """The Received field of a message received over SMTP.
 
-    `client` is the address as an RFC 5321 literal's inside (`192.0.2.1`, `IPv6:2001:db8::1`),
-    `protocol` a word of RFC 3848. The recipient is named only when there is one: a list would show
-    blind copies to each other.
+    `client` is the content of an RFC 5321 address literal (`192.0.2.1`, `IPv6:2001:db8::1`),
+    `protocol` a keyword of RFC 3848. The recipient is included only if there is one: a list would
+    disclose blind copies.
     """
     one = f"\r\n\tfor <{recipients[0]}>" if len(recipients) == 1 else ""
     return (
@@ -52,7 +51,7 @@ def received(
 
 
 def transmission(*, extended: bool, tls: bool, authenticated: bool) -> str:
-    """The word after `with` (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA or ESMTPSA."""
+    """The keyword after `with` (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA or ESMTPSA."""
     if not extended:
         return "SMTP"
     return "ESMTP" + ("S" if tls else "") + ("A" if authenticated else "")
@@ -64,14 +63,14 @@ def date(at: int) -> bytes:
 
 
 def message_id(queue_id: str, hostname: str) -> str:
-    """The id of a submission without one, with its angle brackets: unique because the
+    """A Message-ID for a submission without one, with angle brackets: unique because the
     queue id is.
     """
     return f"<{queue_id}@{hostname}>"
 
 
 def client_literal(ip: str) -> str:
-    """An IP address as it stands between the brackets of an address literal (RFC 5321 section
+    """An IP address as in an address literal, without the brackets (RFC 5321 section
     4.1.3).
     """
     return f"IPv6:{ip}" if ":" in ip else ip

@@ -1,1 +1,1 @@
-"""Who may send what, and how fast: plain functions over facts. Pure: no I/O, no clock."""
+"""Who may send what, and how fast: functions of facts. Pure: no I/O, no clock."""

@@ -1,5 +1,4 @@
-"""What is checked of a submission, in order: lists of small functions `(facts) -> None | Problem`.
-Pure.
+"""The checks of a submission, in order: lists of small functions `(facts) -> None | Problem`. Pure.
 
 Each stage has its facts and its chain; the first problem ends it. Syntax is checked before
 (smtp/commands.py), limits are charged after (limits.py), since a refused message costs nothing.
@@ -38,7 +37,7 @@ class MailFacts(NamedTuple):
     logged_in: bool
     sender: (
         SenderEntry | None
-    )  # who logged in, as the present configuration has it; None: revoked or nobody
+    )  # the logged-in sender in the current configuration; None: revoked or no login
     reverse_path: str
     size: int  # as declared; 0: not declared
     max_size: int
@@ -53,10 +52,10 @@ class RcptFacts(NamedTuple):
 
 
 class ContentFacts(NamedTuple):
-    """What is known when a message's header has come."""
+    """What is known when a message's header has been received."""
 
     header: Header
-    sender: SenderEntry | None  # None: an anonymous listener, whose header is nobody's to claim
+    sender: SenderEntry | None  # None: an anonymous listener, which does not restrict From
 
 
 def decide(chain: Sequence[Check[F]], facts: F) -> Problem | None:
@@ -69,7 +68,7 @@ def decide(chain: Sequence[Check[F]], facts: F) -> Problem | None:
 
 
 def check_tls(facts: MailFacts) -> Problem | None:
-    """Refuse plain text where the listener insists on TLS (RFC 3207 section 4)."""
+    """Refuse cleartext if the listener requires TLS (RFC 3207 section 4)."""
     if facts.tls or not facts.tls_required:
         return None
     return refuse(Reason.TLS_REQUIRED)
@@ -85,14 +84,14 @@ def check_client(facts: MailFacts) -> Problem | None:
 
 
 def check_login(facts: MailFacts) -> Problem | None:
-    """Refuse who has not logged in (RFC 4954 section 6)."""
+    """Refuse clients that have not logged in (RFC 4954 section 6)."""
     if facts.logged_in or not facts.auth_required:
         return None
     return refuse(Reason.AUTH_REQUIRED)
 
 
 def check_revoked(facts: MailFacts) -> Problem | None:
-    """Refuse a login that no longer stands. 421, since the session is closed: the client may log in
+    """Refuse a revoked login. 421, since the session is closed: the client may log in
     again.
     """
     if facts.sender is not None or not facts.auth_required:
@@ -121,15 +120,15 @@ def check_reverse_path(facts: MailFacts) -> Problem | None:
 
 
 def check_size(facts: MailFacts) -> Problem | None:
-    """Refuse at once what SIZE= declares to be too big (RFC 1870 section 6.1)."""
+    """Refuse a message at once if SIZE= exceeds the limit (RFC 1870 section 6.1)."""
     if facts.size <= facts.max_size:
         return None
     return too_big(facts.max_size)
 
 
 def check_recipients(facts: RcptFacts) -> Problem | None:
-    """Refuse recipients beyond the limit: for now where the client sends the rest in another
-    transaction (RFC 5321, 4.5.3.1.10), for good where it would take the message for sent.
+    """Refuse recipients above the limit: temporarily if the client sends the rest in another
+    transaction (RFC 5321, 4.5.3.1.10), permanently if it would consider the message sent.
     """
     if facts.accepted < facts.max_recipients:
         return None
@@ -143,22 +142,22 @@ def too_many_recipients(surplus: int, max_recipients: int) -> Problem:
 
 
 def check_form(facts: ContentFacts) -> Problem | None:
-    """Refuse a header that is clearly broken: readers would disagree where it ends."""
+    """Refuse a malformed header: readers would disagree about where it ends."""
     if not facts.header.fault:
         return None
     return refuse(Reason.MALFORMED_MESSAGE, fault=facts.header.fault)
 
 
 def check_loop(facts: ContentFacts) -> Problem | None:
-    """Refuse what goes round in circles."""
+    """Refuse mail loops."""
     if facts.header.received <= MAX_RECEIVED:
         return None
     return refuse(Reason.MAIL_LOOP, hops=facts.header.received, most=MAX_RECEIVED)
 
 
 def check_header_from(facts: ContentFacts) -> Problem | None:
-    """Refuse unless there is exactly one From, readable for certain, and each mailbox in it may be
-    sent as.
+    """Refuse unless there is exactly one unambiguous From, and the sender may send as each mailbox
+    in it.
     """
     sender = facts.sender
     if sender is None:
@@ -176,8 +175,8 @@ def check_header_from(facts: ContentFacts) -> Problem | None:
 
 
 def claims_to_be_another(header: Header, sender: SenderEntry | None) -> bool:
-    """Whether a Sender field names somebody that the sender may not send as: some readers show the
-    message as sent by that one on behalf of the author. The field is taken out then.
+    """Whether a Sender field has an address that the sender may not send as: some mail clients show
+    the message as sent by it on behalf of the author. The field is then removed.
     """
     if sender is None:
         return False
@@ -188,32 +187,32 @@ def claims_to_be_another(header: Header, sender: SenderEntry | None) -> bool:
     return False
 
 
-#: Asked at MAIL.
+#: Checked at MAIL.
 MAIL_CHAIN: tuple[Check[MailFacts], ...] = (
-    check_tls,  # make sure no address crosses the wire in plain text where the listener forbids it
-    check_client,  # make sure nobody relays from outside the networks of an anonymous listener
-    check_login,  # make sure we know whose mail it is
+    check_tls,  # make sure nothing is sent in cleartext if the listener forbids it
+    check_client,  # make sure only the networks of an anonymous listener can relay
+    check_login,  # make sure the sender is known
     check_revoked,  # make sure a revoked login ends within one transaction
-    check_suspended,  # make sure suspension acts on open sessions too
-    check_size,  # make sure nobody sends octets in vain
-    check_reverse_path,  # make sure the envelope sender is the sender's own
+    check_suspended,  # make sure suspension also applies to open sessions
+    check_size,  # make sure a too large message is not transferred first
+    check_reverse_path,  # make sure the sender may use the envelope sender
 )
 
-#: Asked at RCPT.
+#: Checked at RCPT.
 RCPT_CHAIN: tuple[Check[RcptFacts], ...] = (
     check_recipients,  # make sure a message stays of bounded size in the spool
 )
 
-#: Asked when the header has come.
+#: Checked when the header has been received.
 CONTENT_CHAIN: tuple[Check[ContentFacts], ...] = (
-    check_form,  # make sure that the checks below see the header that others will see
+    check_form,  # make sure that the checks below see the header as other readers do
     check_loop,  # make sure that two relays pointing at each other stop
-    check_header_from,  # make sure that the author shown to people is the sender's own
+    check_header_from,  # make sure that the sender may use the author's address
 )
 
 
 def name_of(sender: SenderEntry) -> str:
-    """How a sender is called towards people: `namespace/name`."""
+    """A sender's name in messages: `namespace/name`."""
     return f"{sender.identity.namespace}/{sender.identity.name}"
 
 
@@ -228,7 +227,7 @@ _ADDRESS_IN_BRACKETS = re.compile(r"([^<>]*)<[ \t]*([^<>@ \t]+@[^<>@ \t]+)[ \t]*
 
 
 def _unreadable(value: bytes) -> str:
-    """Why a From cannot be read for certain: the value as seen, and how it should be written."""
+    """Why a From is ambiguous: its value, and how to write it."""
     text = value.decode("ascii", "replace").replace("\ufffd", "?")
     seen = "".join(each if each.isprintable() else "?" for each in text)
     if not seen:
@@ -240,4 +239,4 @@ def _unreadable(value: bytes) -> str:
     if match is not None and is_address(match[2]) and len(name) <= SHOWN and "\\" not in name:
         name = name.replace('"', "'")
         remedy = f'"{name}" <{match[2]}>' if name else f"<{match[2]}>"
-    return f"The header From cannot be read for certain: {shown} -- write {remedy}"
+    return f"The header From is ambiguous: {shown} -- write {remedy}"

@@ -5,14 +5,14 @@ A bucket is one number: the time at which it will be full again ("theoretical ar
 moves it forward by one interval; it may not lie more than `burst` intervals ahead. So in any span
 of t seconds at most rate * t + burst units pass.
 
-More units at once than `burst` (a message with 50 recipients, a burst of 10) could never pass. They
-pass when the bucket is full, and move it forward by all of them: the debt delays what comes after,
-and the rate holds over time.
+More units at once than `burst` (a message with 50 recipients, a burst of 10) could never pass.
+Therefore they pass when the bucket is full, and move it forward by all of them: the debt delays
+later messages, and the rate holds over time.
 """
 
 from __future__ import annotations
 
-#: Seconds by which floats may be off: who waited as long as told is not told again.
+#: Tolerance for floating point, in seconds: a client that waited as told must not be refused again.
 ROUNDING = 1e-6
 
 
@@ -32,7 +32,7 @@ class Gcra:
         """
         ahead = full_at - now
         if ahead <= 0.0:
-            return 0.0  # full: whatever comes may pass
+            return 0.0  # full: any number may pass
         # More than the burst: wait until it is full.
         room = max(0.0, self.room - units * self.interval)
         return ahead - room if ahead > room + ROUNDING else 0.0
@@ -42,7 +42,7 @@ class Gcra:
         return max(full_at, now) + units * self.interval
 
     def usage(self, full_at: float, now: float) -> float:
-        """How much of the burst is used up: 0 for a full bucket, 1 and more for one
-        that is empty.
+        """The used fraction of the burst: 0 for a full bucket, 1 and more for an
+        empty one.
         """
         return max(0.0, (full_at - now) / self.room)

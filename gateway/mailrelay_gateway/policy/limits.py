@@ -1,9 +1,9 @@
-"""Rates of messages and recipients, per relay, namespace and sender: charged all or none, once a
-message. Pure.
+"""Rates of messages and recipients, per relay, namespace and sender: charged once per message, all
+or none. Pure.
 
-All limits that a message falls under are asked first and charged only when each has room, so that a
-refusal costs nothing. Each of N replicas has 1/N of the rate. Buckets live as long as they are not
-full: a full bucket is the same as none, so memory is bounded by who sent lately.
+All limits that apply to a message are checked first and charged only if each has room, so that a
+refusal is not charged. Each of N replicas has 1/N of the rate. A full bucket is the same as none
+and is dropped, so memory is bounded by the recent senders.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class Limit:
             self._sweep_above = max(SWEEP_ABOVE, 2 * len(buckets))
 
     def sweep(self, now: float) -> None:
-        """Forget the buckets that are full again."""
+        """Drop the buckets that are full again."""
         for bucket in [bucket for bucket, at in self.buckets.items() if at <= now]:
             del self.buckets[bucket]
 
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """A message that has to wait: the problem to answer, and the scope whose limit it was."""
+    """A refused message: the problem to answer, and the scope of the exceeded limit."""
 
     problem: Problem
     scope: Scope
@@ -73,7 +73,7 @@ class Limits:
         self._limits: tuple[Limit, ...] = ()
 
     def configure(self, rates: tuple[Rate, ...], *, replicas: int) -> None:
-        """Take the rates of a configuration; those that were there before keep their buckets."""
+        """Apply the rates of a configuration; unchanged ones keep their buckets."""
         before = {_key(limit.rate): limit.buckets for limit in self._limits}
         self._limits = tuple(
             Limit(rate, replicas=replicas, buckets=before.get(key, {}))
@@ -81,7 +81,7 @@ class Limits:
         )
 
     def charge(self, identity: Identity, *, recipients: int, now: float) -> Limited | None:
-        """Charge one message of `identity` to every limit, or to none and say until when. `now` in
+        """Charge one message of `identity` to every limit, or to none if one is exceeded. `now` in
         seconds.
         """
         limits = self._limits
@@ -93,7 +93,7 @@ class Limits:
                 wait = limit.gcra.wait(full_at, recipients if limit.counts_recipients else 1, now)
                 if wait > 0.0:
                     longest = max(longest, wait)
-                    # A Reject is the owner's explicit wish, and outranks a Defer.
+                    # An explicit Reject takes precedence over Defer.
                     if refusing is None or limit.rate.on_limit is OnLimit.REJECT:
                         refusing = limit
         if refusing is not None:
@@ -106,8 +106,8 @@ class Limits:
     def usage(
         self, now: float, namespaces: Mapping[str, str]
     ) -> Iterator[tuple[Scope, str, float]]:
-        """(scope, sender namespace, use of its fullest bucket) of every bucket in use; `namespaces`
-        by sender UID.
+        """(scope, sender namespace, highest usage of its buckets) for all buckets in use;
+        `namespaces` by sender UID.
         """
         for limit in self._limits:
             limit.sweep(now)

@@ -1,6 +1,6 @@
-"""Which upstreams may take a recipient's mail, in fail-over order. Pure.
+"""Chooses the upstreams for a recipient's mail, in fail-over order. Pure.
 
-No routes means all upstreams in order; `routes` of the MailRelay will narrow it here.
+Currently all upstreams in order; `routes` of the MailRelay will be evaluated here.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from mailrelay_gateway.message.route import Choose, Route, Sketch
 
 
 def all_routes(config: GatewayConfig) -> frozenset[Route]:
-    """Every route that this configuration can give."""
+    """Every route that this configuration can choose."""
     return frozenset({Route(tuple(upstream.name for upstream in config.relay.upstreams))})
 
 
 def chooser(config: GatewayConfig) -> Choose:
-    """How this configuration chooses the route for a recipient."""
+    """The function that chooses the route for a recipient."""
     route = Route(tuple(upstream.name for upstream in config.relay.upstreams))
 
     def choose(sketch: Sketch) -> Route:
@@ -26,8 +26,8 @@ def chooser(config: GatewayConfig) -> Choose:
 
 
 def changed_upstreams(before: GatewayConfig | None, after: GatewayConfig) -> list[str]:
-    """The upstreams that lead elsewhere, or whose login is another one, than under the same name
-    before: what they said then counts no more.
+    """The upstreams whose target or login has changed: what is known about them under the same name
+    is obsolete.
     """
     if before is None:
         return []
@@ -38,6 +38,6 @@ def changed_upstreams(before: GatewayConfig | None, after: GatewayConfig) -> lis
 
 
 def single_route(config: GatewayConfig) -> Route | None:
-    """The route of all mail, if this configuration has only one: then nobody need be asked."""
+    """The route of all mail, if this configuration has only one."""
     routes = all_routes(config)
     return next(iter(routes)) if len(routes) == 1 else None

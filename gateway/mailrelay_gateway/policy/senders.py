@@ -1,8 +1,8 @@
-"""Whose mail it is and as what it may send: the directory of senders, compiled when a configuration
-is loaded. Pure.
+"""The directory of senders and the addresses they may send as, compiled when a configuration is
+loaded. Pure.
 
-Addresses match without regard to case, domain and local part alike: RFC 5321 lets a host tell `Bob`
-from `bob`, no provider does, and a mismatch here would be a refusal that nobody understands.
+Addresses match case-insensitively, both domain and local part: RFC 5321 allows a host to
+distinguish `Bob` from `bob`, but no provider does, and such a refusal would be surprising.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from mailrelay_gateway.message.envelope import Identity
 
 
 class AddressMatcher:
-    """The addresses of a MailSender's `from`: `a@b`, `*@b` (any local part, that very domain) and
-    `*` (any).
+    """The addresses in a MailSender's `from`: `a@b`, `*@b` (any local part of exactly that domain)
+    and `*` (any).
     """
 
     __slots__ = ("_addresses", "_any", "_domains")
@@ -51,12 +51,12 @@ def _a_label(domain: str) -> str:
     try:
         return domain.encode("idna").decode("ascii")
     except UnicodeError:
-        return domain  # matches nothing that SMTP can say
+        return domain  # cannot match any SMTP address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderEntry:
-    """A MailSender as the gateway needs it."""
+    """A MailSender, compiled for the gateway."""
 
     identity: Identity
     verifiers: tuple[Verifier, ...]

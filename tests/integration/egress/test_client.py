@@ -167,7 +167,7 @@ async def test_an_answer_is_bounded_and_nothing_unfolds(
 async def test_silence_has_an_end() -> None:
     async with SilentServer() as silent:
         egress = Egress(Names(["127.0.0.1"]), ANYWHERE)
-        with pytest.raises(Unreachable, match=r"has not answered within 0.2 s"):
+        with pytest.raises(Unreachable, match=r"did not answer within 0.2 s"):
             await egress.post(f"https://{NAME}:{silent.port}/", b"", headers={}, deadline=0.2)
 
 
@@ -181,7 +181,7 @@ async def test_a_certificate_of_another_name_is_not_trusted(
             return ["127.0.0.1"]
 
     egress = Egress(Elsewhere(), ANYWHERE)
-    with pytest.raises(Unreachable, match="shows a certificate that is not trusted"):
+    with pytest.raises(Unreachable, match=" has a certificate that"):
         await egress.post(f"https://other.example.com:{port}/", b"", headers={}, tls=trust)
 
 
@@ -190,7 +190,7 @@ async def test_plain_http_only_inside_the_allowed_networks(serve: Serve) -> None
     egress = Egress(Names(["127.0.0.1"]), ANYWHERE)
     assert (await egress.post(f"http://{NAME}:{port}/", b"", headers={})).status == 200
     egress = Egress(Names(["93.184.216.34"]), ANYWHERE)
-    with pytest.raises(NotAllowed, match="by https only"):
+    with pytest.raises(NotAllowed, match="a public address, which requires"):
         await egress.post(f"http://{NAME}:{port}/", b"", headers={})
 
 

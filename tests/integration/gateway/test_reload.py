@@ -57,14 +57,14 @@ def unusable(port: int, other: int) -> Sequence[tuple[RelayDocument, str]]:
     """Documents that can be read and not be used, and what is said of them."""
     plain, (chain, _) = plain_listener(port), make()
     return [
-        (relay([plain], [trusting("not PEM")]), "upstream smart: tls.caRef holds no PEM"),
+        (relay([plain], [trusting("not PEM")]), "upstream smart: tls.caRef has no PEM"),
         (
             relay([plain], [sandbox(), trusting(chain[:-40])]),
-            "upstream smart: tls.caRef is cut short in ca.crt",
+            "upstream smart: tls.caRef is truncated in ca.crt",
         ),
         (
             relay([plain, showing(other, chain, make(RSA_1024)[1])], [trusting(chain)]),
-            "listener submission has a key in tls.key that is not that of the first",
+            "listener submission has a key in tls.key that does not match the first",
         ),
         (
             relay([plain, showing(other, *make(RSA_1024))], [trusting(chain)]),

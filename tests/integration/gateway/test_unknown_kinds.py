@@ -52,7 +52,7 @@ async def test_mail_waits_for_an_upstream_of_an_unknown_kind(gateway: GatewayPro
     await gateway.start()
     status = await held(gateway, "out")
     assert status["reason"] == "UpstreamKindUnknown"
-    assert "'pigeon'" in status["message"] and "update the gateway" in status["message"]
+    assert "'pigeon'" in status["message"] and ": upgrade the gateway" in status["message"]
     assert await gateway.metric("mailrelay_upstream_up", upstream="out") == 0
     (unknown,) = gateway.log_lines("config_field_unknown")
     assert unknown["field"] == "relay: upstreams[0].settings.kind=pigeon"

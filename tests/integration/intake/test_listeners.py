@@ -195,11 +195,11 @@ async def test_a_listener_without_a_usable_certificate_is_named(gate: Gate) -> N
         ((), "listener submission has TLS but no certificate"),
         (
             (bad,),
-            "listener submission has a key in tls.key that is not that of the first certificate",
+            "listener submission has a key in tls.key that does not match the first certificate",
         ),
         (
             (certificate("localhost").model_copy(update={"chain": "x"}),),
-            "listener submission holds no PEM certificate in tls.crt",
+            "listener submission has no PEM certificate in tls.crt",
         ),
     ):
         first, *others = listeners()

@@ -125,7 +125,7 @@ async def test_a_gateway_that_refuses_the_configuration_says_why(world: World) -
     world.cluster.put(relay())
     await world.settle()
     world.kubelet.slow.add("out-0")
-    world.kubelet.problem = "relay: has schema 2, and this gateway reads up to 1"
+    world.kubelet.problem = "relay: has schema 2, but this gateway reads only up to 1"
     world.edit("MailRelay", "out", hostname="other.example.com")
     await world.round()
     await world.round()

@@ -29,14 +29,14 @@ def test_the_first_page_shows_them() -> None:
 mailrelay gateway, admin port
 
 /metrics                   metrics for Prometheus
-/livez                     probe: is it alive
-/readyz                    probe: may mail be sent here
+/livez                     liveness probe
+/readyz                    readiness probe
 
 With the relay's token (Authorization: Bearer TOKEN):
 
 /status                    queue, listeners and upstreams; also: mailrelay status
 /sandbox/messages          captured mail; also: mailrelay inbox list
 /sandbox/messages/ID       one message; also: mailrelay inbox show ID
-/sandbox/messages/ID/raw   the same, octet for octet
+/sandbox/messages/ID/raw   the raw message
 """
     )

@@ -168,16 +168,16 @@ def test_the_first_two_lines_say_what_happened() -> None:
     text, _, _ = parts(octets(failed("450 4.2.2 full", reason=Reason.GAVE_UP)))
     assert text.splitlines()[1:3] == [
         "The server mx.example.net answered: 450 4.2.2 full",
-        "It was tried for 5 days.",
+        "Delivery was retried for 5 days.",
     ]
     text, _, _ = parts(octets(failed(None, detail="was silent for 300 s")))
     assert text.splitlines()[1] == (
-        "The last trouble with the server mx.example.net: was silent for 300 s"
+        "The last error from the server mx.example.net: was silent for 300 s"
     )
     lost = failed(None, detail="closed the connection", reason=Reason.GAVE_UP)
     text, _, _ = parts(octets(replace(lost, uncertain=True)))
     assert text.splitlines()[3] == (
-        "It may have arrived all the same: an answer of the server was lost."
+        "It may have been delivered nevertheless: a reply of the server was lost."
     )
     text, _, _ = parts(octets(failed(None, host="", reason=Reason.GAVE_UP)))
     assert text.splitlines()[1] == Reason.GAVE_UP.sentence

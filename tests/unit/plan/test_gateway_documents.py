@@ -193,7 +193,7 @@ def test_a_private_ca_never_leaves_its_secret() -> None:
                     "cert", type_="kubernetes.io/tls", **{"tls.crt": "junk", "tls.key": GIVEN.key}
                 )
             ],
-            "holds no PEM certificate in tls.crt.",
+            "has no PEM certificate in tls.crt.",
         ),
         (
             [
@@ -203,7 +203,7 @@ def test_a_private_ca_never_leaves_its_secret() -> None:
                     **{"tls.crt": GIVEN.chain, "tls.key": AUTHORITY.key},
                 )
             ],
-            "has a key in tls.key that is not that of the first certificate in tls.crt.",
+            "has a key in tls.key that does not match the first certificate in tls.crt.",
         ),
     ],
 )
@@ -311,7 +311,7 @@ def test_authorities_and_certificates_reach_the_gateway_written_anew() -> None:
         (make(names=(), extensions=[MALFORMED_SAN], now=NOW)[0], "whose extensions are malformed"),
         (make(names=(), now=NOW)[0], "without a host name (subjectAltName)"),
         (make(starts=timedelta(days=1), now=NOW)[0], "is valid only from "),
-        (make(extensions=[client_only()], now=NOW)[0], "is not for servers"),
+        (make(extensions=[client_only()], now=NOW)[0], "has a certificate that is"),
     ],
 )
 def test_a_certificate_that_clients_would_refuse_is_refused_here(chain: str, words: str) -> None:
@@ -329,8 +329,8 @@ def test_a_certificate_that_clients_would_refuse_is_refused_here(chain: str, wor
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("junk", "holds no PEM certificate in ca.crt"),
-        (make(ends=timedelta(hours=-0.5), now=NOW)[0], "only certificates that have expired"),
+        ("junk", "has no PEM certificate in ca.crt"),
+        (make(ends=timedelta(hours=-0.5), now=NOW)[0], "has only expired certificates, the"),
     ],
 )
 def test_authorities_that_verify_nothing_are_refused_here(text: str, words: str) -> None:

@@ -1,3 +1,3 @@
-"""Access tokens for upstreams that log us in by OAuth2: what is posted, what an answer means, when
-to fetch (pure), and the source that does it.
+"""Access tokens for upstreams with an OAuth2 login: requests, answers and the schedule (pure), and
+the source that fetches them.
 """

@@ -1,8 +1,7 @@
-"""How the answer of a token endpoint is read: a token, or why there is none (RFC 6749 section 5).
-Pure.
+"""Parses the answer of a token endpoint: a token, or why there is none (RFC 6749 section 5). Pure.
 
-Of an error only `error`, `error_codes` and the beginning of the description are shown: the rest of
-an answer is nobody's business, and an endpoint may repeat what it was given.
+Of an error only `error`, `error_codes` and the beginning of the description are shown, since an
+endpoint may repeat the secrets it was sent.
 """
 
 from __future__ import annotations
@@ -16,30 +15,30 @@ from typing import Any
 
 from mailrelay_gateway.reasons import Reason
 
-#: Characters of a description that are shown, and of `error` itself.
+#: Characters shown of a description, and of `error` itself.
 MAX_DESCRIPTION = 200
 MAX_ERROR = 64
 MAX_CODES = 4
 #: Characters of a token. Microsoft's have 1.5 to 3 KiB, with many groups 6; AUTH lines end at 12288
 #: octets of base64 (RFC 4954 section 4).
 MAX_TOKEN = 8192
-#: Seconds. Where the endpoint names no life; and what is believed of what it names.
+#: Seconds. The lifetime if the endpoint gives none, and the bounds on the one it gives.
 USUAL_LIFE = 600.0
 SHORTEST_LIFE = 3.0
 LONGEST_LIFE = 86400.0
-#: Seconds that an endpoint may tell us to wait, at most.
+#: Maximum of Retry-After, in seconds.
 LONGEST_WAIT = 3600.0
 
 #: RFC 6750 section 2.1.
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-#: Says that the endpoint, not what was posted, is in trouble.
+#: Errors of the endpoint itself rather than of the request.
 _PASSING_ERRORS = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """An access token, for how many seconds it is good, and the refresh token that replaces the
-    one that was posted (empty: none does).
+    """An access token, its lifetime in seconds, and the refresh token that replaces the posted one
+    (empty: none).
     """
 
     access_token: str = field(repr=False)
@@ -49,8 +48,8 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoToken:
-    """Why there is none. `refused`: the endpoint does not take what was posted; else it is in
-    trouble, or cannot be asked. `error` is its word; `wait`: seconds that it told us to.
+    """Why there is no token. `refused`: the endpoint rejects the request; otherwise it fails or
+    cannot be reached. `error` is its error code; `wait` is its Retry-After in seconds.
     """
 
     reason: Reason
@@ -60,15 +59,15 @@ class NoToken:
 
     @property
     def refused(self) -> bool:
-        """Whether it will say the same again."""
+        """Whether a retry would fail the same way."""
         return self.reason is Reason.UPSTREAM_TOKEN_REFUSED
 
 
 def read_answer(
     status: int, headers: Mapping[str, str], body: bytes, *, secrets: Iterable[str] = ()
 ) -> Grant | NoToken:
-    """What the endpoint answered. Names of `headers` are in lower case; `secrets` are never
-    shown.
+    """Parse the answer. Names of `headers` are in lower case; `secrets` are removed from
+    messages.
     """
     document = _document(body)
     if status == 200:
@@ -78,7 +77,7 @@ def read_answer(
     detail = _hide(_described(status, word, document), secrets)
     passing = status in (408, 425, 429) or status >= 500 or word in _PASSING_ERRORS
     if passing or not word:
-        # Without a word of OAuth2's it is somebody else who answers: a proxy, a portal, a redirect.
+        # Without an OAuth2 error the answer is not the endpoint's: a proxy, a portal, a redirect.
         return NoToken(
             reason=Reason.UPSTREAM_TOKEN_UNAVAILABLE,
             detail=detail,
@@ -89,7 +88,7 @@ def read_answer(
 
 
 def clock_skew(headers: Mapping[str, str], now: float) -> float:
-    """By how many seconds the endpoint's clock is ahead of `now`; 0 if it does not say."""
+    """By how many seconds the endpoint's clock is ahead of `now`; 0 without a Date header."""
     try:
         return parsedate_to_datetime(headers.get("date", "")).timestamp() - now
     except (ValueError, OverflowError, OSError):
@@ -125,7 +124,7 @@ def _grant(document: Mapping[str, Any]) -> Grant | NoToken:
 
 
 def _life(given: object) -> float:
-    """Microsoft's older endpoint gives the number as text."""
+    """The lifetime in seconds; Microsoft's older endpoint sends it as a string."""
     try:
         seconds = float(given) if isinstance(given, int | float | str) else USUAL_LIFE
     except ValueError:
@@ -148,14 +147,14 @@ def _described(status: int, word: str, document: Mapping[str, Any]) -> str:
 
 
 def _printable(text: str, most: int) -> str:
-    """One line, without anything that a terminal or a log could take for something else."""
+    """One line without control characters."""
     line = " ".join(text.split())
     return "".join(one if one.isprintable() else "?" for one in line)[:most]
 
 
 def _hide(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
-        # Of a long one its beginning may be all that fits.
+        # The text may contain only the beginning of a long one.
         text = text.replace(secret, "[...]")
         if len(secret) > 16:
             text = text.replace(secret[:16], "[...]")
@@ -163,7 +162,7 @@ def _hide(text: str, secrets: Iterable[str]) -> str:
 
 
 def _wait(retry_after: str) -> float | None:
-    """Retry-After in seconds; a date there is not worth its reading."""
+    """Retry-After in seconds; a date is ignored."""
     if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 9:
         return min(float(retry_after), LONGEST_WAIT)
     return None

@@ -1,8 +1,7 @@
-"""Refresh tokens that an endpoint gave in place of the one that was posted, kept over restarts: a
-file for each upstream in the spool's folder, 0600. Called in a thread.
+"""Persists refresh tokens that replaced the configured one: one file per upstream in the spool's
+folder, 0600. Called in a thread.
 
-Each is bound to what the configuration gave: with another refresh token, client or endpoint there,
-what was kept is worth nothing.
+Each is bound to the configuration: with another refresh token, client or endpoint it is invalid.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ MAX_OCTETS = 32 * 1024
 
 
 class KeptTokens:
-    """The folder. Its methods may raise OSError where something cannot be written."""
+    """The folder. Methods that write may raise OSError."""
 
     def __init__(self, spool: Path) -> None:
-        """Nothing is made before something is kept."""
+        """Creates nothing until the first token is stored."""
         self._folder = spool / FOLDER
 
     def read(self, upstream: str, settings: OAuth2) -> str:
-        """The newest refresh token that came of what the configuration gives; empty: none."""
+        """The newest refresh token derived from the configured one; empty if there is none."""
         try:
             with self._path(upstream).open("rb") as file:
                 found = json.loads(file.read(MAX_OCTETS))
             if found["binding"] == binding(settings) and isinstance(found["refreshToken"], str):
                 return str(found["refreshToken"])
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # none is there, or none that is of use: what the configuration gives is
+            pass  # missing or unusable: the configured one is used
         return ""
 
     def keep(self, upstream: str, settings: OAuth2, refresh_token: str) -> None:
-        """Write it, durably, before the one that it replaces is forgotten."""
+        """Write it durably, before the one that it replaces is discarded."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         path = self._path(upstream)
         fresh = path.with_suffix(".new")
@@ -54,11 +53,11 @@ class KeptTokens:
         _sync(self._folder)
 
     def forget(self, upstream: str) -> None:
-        """It is worth nothing any more."""
+        """Remove an invalid token."""
         self._path(upstream).unlink(missing_ok=True)
 
     def forget_all_but(self, upstreams: Collection[str]) -> None:
-        """Of upstreams that are no longer configured nothing stays behind."""
+        """Remove the tokens of upstreams that are no longer configured."""
         wanted = {self._path(upstream).stem for upstream in upstreams}
         if self._folder.is_dir():
             for path in self._folder.iterdir():
@@ -66,12 +65,12 @@ class KeptTokens:
                     path.unlink(missing_ok=True)
 
     def _path(self, upstream: str) -> Path:
-        # A name is no path, whatever it may be one day.
+        # Never use a name as a path.
         return self._folder / f"{hashlib.sha256(upstream.encode()).hexdigest()[:32]}.json"
 
 
 def binding(settings: OAuth2) -> str:
-    """What a refresh token belongs to: a digest of the one that was given, its client and its
+    """What a refresh token is bound to: a digest of the configured one, its client and its
     endpoint.
     """
     grant = settings.grant

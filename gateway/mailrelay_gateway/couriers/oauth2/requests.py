@@ -1,4 +1,4 @@
-"""What is posted to a token endpoint, by kind of grant. Pure: time, ids and the pod's own token are
+"""Builds the request to a token endpoint, by kind of grant. Pure: time, ids and the pod's token are
 arguments.
 """
 
@@ -26,8 +26,8 @@ from mailrelay_gateway.contract.oauth2 import (
 #: RFC 7523 section 2.2 and 2.1.
 CLIENT_ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-#: Seconds. Google takes assertions of an hour at most, and none from the future: ours begins a
-#: little before our clock says so.
+#: Seconds. Google accepts assertions of at most an hour, and none from the future, so `iat` is
+#: slightly in the past.
 ASSERTION_LIFE = 3000
 ASSERTION_BACKDATED = 60
 
@@ -38,20 +38,20 @@ HEADERS: Mapping[str, str] = {
 
 
 class UnusableGrant(ValueError):
-    """What the configuration gives cannot be posted; the message says why, without a secret."""
+    """The configured grant is unusable; the message says why, without secrets."""
 
 
 def request_body(
     settings: OAuth2, *, now: float, refresh_token: str = "", own_token: str = ""
 ) -> bytes:
-    """The form to post. `refresh_token` is the newest one, `own_token` the pod's, each for its kind
-    of grant; `now` is Unix seconds by the endpoint's clock as far as it is known.
+    """The form to post. `refresh_token` is the newest one and `own_token` the pod's, each for its
+    kind of grant; `now` is Unix seconds by the endpoint's clock, as far as known.
     """
     return urlencode(_fields(settings, now, refresh_token, own_token)).encode()
 
 
 def secrets_of(settings: OAuth2, *others: str) -> tuple[str, ...]:
-    """What must never be shown, should an endpoint repeat it."""
+    """The secrets to remove from messages, in case the endpoint repeats them."""
     grant = settings.grant
     match grant:
         case ClientCredentials():
@@ -99,7 +99,7 @@ def _fields(settings: OAuth2, now: float, refresh_token: str, own_token: str) ->
 
 
 def _assertion(settings: OAuth2, grant: ServiceAccountKey, now: float) -> str:
-    """A JWT (RFC 7519) in the name of the user, signed with RS256."""
+    """A JWT (RFC 7519) on behalf of the user, signed with RS256."""
     issued = int(now) - ASSERTION_BACKDATED
     header = {"alg": "RS256", "typ": "JWT"} | ({"kid": grant.key_id} if grant.key_id else {})
     claims = {

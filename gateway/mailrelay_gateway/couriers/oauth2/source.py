@@ -1,8 +1,7 @@
-"""The access tokens of one upstream: fetched ahead of their end, one fetch at a time, kept in
-memory. What is posted, read and decided is in the modules beside this one; here it is carried out.
+"""The access tokens of one upstream: fetched before they expire, one fetch at a time, kept in
+memory. The other modules of this package decide; this one acts.
 
-Nothing here ever shows a token: not in a log line, not in a `repr`. There is no other login to fall
-back to.
+Tokens never appear in a log line or a `repr`. There is no fallback to another login.
 """
 
 from __future__ import annotations
@@ -45,15 +44,15 @@ _T = TypeVar("_T")
 
 #: Octets of such a token: they have 1 to 2 KiB.
 MAX_OWN_TOKEN = 16 * 1024
-#: Seconds for which a failure is the answer to all who ask: what several openings of one moment
-#: want to know is asked once.
+#: Seconds for which a failure is the answer to all callers, so that concurrent connections cause
+#: one request.
 REMEMBERED = 1.0
-#: Seconds of difference between the clocks that are not worth a word.
+#: Seconds of clock difference that are not reported.
 USUAL_SKEW = 30.0
 
 
 class Post(Protocol):
-    """How an endpoint is asked: `Egress`, as far as it is needed here."""
+    """How requests are sent: the part of `Egress` that is needed here."""
 
     async def post(
         self,
@@ -69,7 +68,7 @@ class Post(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSurroundings:
-    """What all sources share. `clock` gives Unix seconds."""
+    """What all sources share. `clock` returns Unix seconds."""
 
     egress: Post
     metrics: Metrics
@@ -92,9 +91,9 @@ class TokenSource:
         on_failure: Callable[[NoToken], None],
         on_token: Callable[[], None],
     ) -> None:
-        """Fetch a first token at once, and a new one before each ends. `context`: to trust at the
-        endpoint instead of the system's authorities. `on_failure` is told when there is no token
-        and none was to be had, asked for or not, and `on_token` when there is one again.
+        """Fetch a first token at once, and a new one before each expires. `context` replaces the
+        system's CAs for the endpoint. `on_failure` is called when there is no token and a fetch has
+        failed, `on_token` when there is one again.
         """
         self.settings = settings
         self._upstream = upstream
@@ -106,24 +105,24 @@ class TokenSource:
         self._held: Held | None = None
         self._fetching: asyncio.Task[NoToken | None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._failure: NoToken | None = None  # what came of the last fetch
+        self._failure: NoToken | None = None  # of the last fetch
         self._failed_at = 0.0
         self._failures = 0  # in a row
-        self._refresh_token = ""  # newer than the configuration's
+        self._refresh_token = ""  # newer than the configured one
         self._kept_read = False
-        self._skew = 0.0  # the endpoint's clock less ours
-        self._learnt = False  # by a refusal, what to show instead
+        self._skew = 0.0  # the endpoint's clock minus the local one
+        self._learnt = False  # from a refusal, what to send instead
         self._stopped = False
         around.metrics.oauth_token_expiry_seconds(upstream).ends_at = 0.0
         self._begin()
 
     def __repr__(self) -> str:
-        """Whose, and whether there is one."""
+        """The upstream, and whether there is a usable token."""
         return f"<TokenSource {self._upstream} usable={usable(self._held, self._loop.time())}>"
 
     async def token(self) -> str | NoToken:
-        """A token that is good for a login now, or why there is none. Several callers share one
-        fetch; each waits no longer than a request may take.
+        """A token that is usable now, or why there is none. Concurrent callers share one fetch;
+        each waits no longer than a request may take.
         """
         held = self._held
         if held is not None and usable(held, self._loop.time()):
@@ -136,7 +135,7 @@ class TokenSource:
         failure = await asyncio.shield(task)
         held = self._held
         if failure is None and held is not None:
-            return held.access_token  # just fetched: however short its life, now it lives
+            return held.access_token  # just fetched: valid now, however short its lifetime
         return (
             failure
             or self._failure
@@ -147,20 +146,20 @@ class TokenSource:
         )
 
     def rejected(self, token: str) -> None:
-        """The upstream does not take this token: it is shown to nobody any more."""
+        """The upstream rejected this token: do not use it again."""
         if self._held is not None and self._held.access_token == token:
             log.warning("oauth_token_rejected", upstream=self._upstream)
             self._held = None
             self._show()
 
     def reject_present(self) -> None:
-        """The upstream no longer takes what it took: the present token is shown to nobody more."""
+        """The upstream no longer accepts the current token: do not use it again."""
         if self._held is not None:
             self.rejected(self._held.access_token)
 
     def replaced(self, token: str) -> bool:
-        """Whether there is another token than this one, so that a session that was logged in with
-        it should give way: its end is near, or it was rejected. Asked for every message.
+        """Whether this token is no longer the current one (it is about to expire, or was rejected),
+        so that a session logged in with it should be closed. Called for every message.
         """
         held = self._held
         if held is None or held.access_token == token:
@@ -169,11 +168,11 @@ class TokenSource:
 
     @property
     def expires_at(self) -> float:
-        """When the present token ends, by the loop's clock; 0 without one."""
+        """When the current token expires, by the loop's clock; 0 without one."""
         return self._held.expires_at if self._held is not None else 0.0
 
     def stop(self) -> None:
-        """Fetch nothing more."""
+        """Stop fetching."""
         self._stopped = True
         self._held = None
         if self._timer is not None:
@@ -193,7 +192,7 @@ class TokenSource:
         return self._fetching
 
     def _remembered(self) -> NoToken | None:
-        """The last failure, as long as it is not worth asking again."""
+        """The last failure, while it is too early for another request."""
         failure = self._failure
         if failure is None:
             return None
@@ -201,7 +200,7 @@ class TokenSource:
         return failure if self._loop.time() < self._failed_at + rest else None
 
     async def _fetch(self) -> NoToken | None:
-        """None: there is a new token."""
+        """Fetch a token; None on success."""
         try:
             self._learnt = False
             found = await self._ask()
@@ -209,7 +208,7 @@ class TokenSource:
                 found = await self._ask()
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # a defect of ours must not leave an upstream without a word
+        except Exception as error:  # report internal errors on the upstream, too
             log.exception("internal_error", upstream=self._upstream)
             found = NoToken(reason=Reason.INTERNAL_ERROR, detail=f"{type(error).__name__}")
         if isinstance(found, NoToken):
@@ -259,14 +258,14 @@ class TokenSource:
             self._begin()
 
     def _show(self) -> None:
-        if not self._stopped:  # the name may be another source's by now
+        if not self._stopped:  # the name may belong to another source by now
             gauge = self._around.metrics.oauth_token_expiry_seconds(self._upstream)
             gauge.ends_at = self.expires_at
 
     # --- one request
 
     async def _ask(self) -> Grant | NoToken:
-        """Post what the grant wants, and read what comes."""
+        """Post the grant's request, and read the answer."""
         settings, around = self.settings, self._around
         refresh_token = await self._newest_refresh_token()
         own_token = ""
@@ -277,7 +276,7 @@ class TokenSource:
             own_token = found
         now = around.clock() + self._skew
         try:
-            # In a thread: a key is loaded and a signature made.
+            # In a thread, since it loads a key and signs.
             body = await self._in_thread(
                 lambda: request_body(
                     settings, now=now, refresh_token=refresh_token, own_token=own_token
@@ -303,7 +302,7 @@ class TokenSource:
         secrets = secrets_of(settings, refresh_token, own_token)
         found = read_answer(answer.status, answer.headers, answer.body, secrets=secrets)
         skew = clock_skew(answer.headers, self._around.clock())
-        # Assertions are dated by the endpoint's clock.
+        # Assertions use the endpoint's clock.
         self._learnt = abs(skew - self._skew) > USUAL_SKEW
         self._skew = skew if abs(skew) > USUAL_SKEW else 0.0
         if isinstance(found, Grant):
@@ -311,17 +310,17 @@ class TokenSource:
                 await self._rotated(found.refresh_token, refresh_token)
             return found
         if refresh_token and found.error == "invalid_grant":
-            # The one that we kept has been revoked or overtaken: now for the one that was given.
+            # The stored one has been revoked or superseded: try the configured one.
             self._refresh_token = ""
             self._learnt = True
             await self._on_disk(lambda kept: kept.forget(self._upstream))
         told = f"token endpoint {found.detail}"
         if self._skew:
-            told += f"; its clock is {self._skew:+.0f} s from ours"
+            told += f"; its clock differs by {self._skew:+.0f} s"
         return NoToken(reason=found.reason, detail=told, error=found.error, wait=found.wait)
 
     async def _own_token(self, audience: str) -> str | NoToken:
-        """The pod's own token, which the kubelet renews in place."""
+        """The pod's ServiceAccount token, which the kubelet renews."""
         path = self._around.tokens / token_file_name(audience)
         try:
             octets = await self._in_thread(lambda: _read_bounded(path))
@@ -342,7 +341,7 @@ class TokenSource:
     # --- refresh tokens
 
     async def _newest_refresh_token(self) -> str:
-        """The one that replaced the configuration's; empty: none did."""
+        """The one that replaced the configured one; empty if none did."""
         if not isinstance(self.settings.grant, RefreshToken):
             return ""
         kept = self._around.kept
@@ -362,7 +361,7 @@ class TokenSource:
         await self._on_disk(lambda kept: kept.keep(self._upstream, self.settings, fresh))
 
     async def _on_disk(self, act: Callable[[KeptTokens], None]) -> None:
-        """What cannot be written costs no mail now; after a restart it may."""
+        """Write to disk; a failure matters only after a restart, so it is only logged."""
         kept = self._around.kept
         if kept is None:
             return

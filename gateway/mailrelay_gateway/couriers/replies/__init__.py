@@ -1,1 +1,1 @@
-"""What an upstream's replies mean: one table of rules, and how a rule is found. Pure."""
+"""Classifies an upstream's replies: one table of rules, and its lookup. Pure."""

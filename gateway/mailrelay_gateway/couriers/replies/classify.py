@@ -1,9 +1,8 @@
-"""What an upstream's replies, or their absence, mean for messages and for the upstream. Pure.
+"""Classifies an upstream's replies, or their absence, for messages and for the upstream. Pure.
 
-What happens before MAIL, whatever its code, is the upstream's trouble and never counts against a
-message. From MAIL on the rules decide (`rules`, `reply_rules`), and the same refusal may mean more
-when the rest of its transaction is looked at. Once the final dot has left, silence is neither
-success nor failure but uncertain.
+A failure before MAIL, whatever its code, is the upstream's and never counts against a message. From
+MAIL on the rules decide (`rules`, `reply_rules`), together with the rest of the transaction. Once
+the final dot has been sent, a missing reply is neither success nor failure but uncertain.
 """
 
 from __future__ import annotations
@@ -40,15 +39,14 @@ from mailrelay_gateway.smtp.reply import Reply
 _DEFERRED = (Result.DEFERRED, Reason.UPSTREAM_DEFERRED)
 _OUT_OF_STEP = (Result.DEFERRED, Reason.UPSTREAM_PROTOCOL_ERROR)
 
-#: How the end of a session in the middle of a transaction ends the transaction; else PROTOCOL.
+#: How the end of a session within a transaction ends the transaction; otherwise PROTOCOL.
 ENDING_OF = {Trouble.CLOSING: Ending.CLOSING, Trouble.REFUSED: Ending.REFUSED}
 
-#: How a transaction without its last reply ended -> (before the final dot left, after it). COMPLETE
-#: stands here for a conversation that ended without the reply that matters: the server skipped a
-#: step.
+#: The ending of a transaction without its last reply -> (before the final dot, after it). COMPLETE
+#: means a dialog that ended without the decisive reply: the server skipped a step.
 ENDINGS: dict[Ending, tuple[tuple[Result, Reason], tuple[Result, Reason]]] = {
     Ending.COMPLETE: (_OUT_OF_STEP, (Result.UNCERTAIN, Reason.REPLY_LOST)),
-    Ending.CLOSING: (_DEFERRED, _DEFERRED),  # 421 to the final dot is a clear no
+    Ending.CLOSING: (_DEFERRED, _DEFERRED),  # 421 to the final dot is a definite refusal
     Ending.REFUSED: (_DEFERRED, _DEFERRED),
     Ending.LOST: (
         (Result.DEFERRED, Reason.CONNECTION_LOST),
@@ -90,12 +88,12 @@ SESSION_REFUSALS: dict[tuple[Stage, int], Reason] = {
     (Stage.AUTH, 5): Reason.UPSTREAM_AUTH_FAILED,
 }
 
-#: Of several effects of one transaction the strongest is the pool's.
+#: Of several effects of one transaction the pool gets the strongest.
 _STRENGTH: dict[type, int] = {Reconnect: 1, Slow: 2, Cap: 3, PauseUntil: 4}
 
 
 def classify_session(event: SessionEnded, rules: RuleBook = RULES) -> Failure:
-    """What the end of a session before its first MAIL says of the upstream."""
+    """Classify the end of a session before its first MAIL."""
     reply = event.reply
     reason = SESSION_TROUBLES.get(event.trouble)
     detail = event.detail or f"answered {reply}"
@@ -112,22 +110,20 @@ def classify_session(event: SessionEnded, rules: RuleBook = RULES) -> Failure:
 
 
 def classify_reply(stage: Stage, reply: Reply, rules: RuleBook = RULES) -> Meaning:
-    """What a refusal (4xx, 5xx) at MAIL or later means for those whom it concerns, taken by
-    itself.
-    """
+    """Classify a refusal (4xx, 5xx) at MAIL or later, regardless of the rest of its transaction."""
     return _meaning(_ruling(stage, reply, rules), reply)
 
 
 @lru_cache(maxsize=512)
 def _ruling(stage: Stage, reply: Reply, rules: RuleBook) -> Ruling:
-    """A throttled or greylisted queue gets the same words again and again."""
+    """Cached, since a throttled or greylisted queue gets the same reply again and again."""
     rule = rules.find(stage, reply)
     assert rule is not None, (stage, reply)  # the rows for classes of codes come last
     return rule.ruling
 
 
 def _meaning(ruling: Ruling, reply: Reply) -> Meaning:
-    """The ruling, with the time that the reply names in place of our own."""
+    """The ruling, with the time in the reply instead of the default."""
     effect, after = ruling.effect, ruling.retry_after
     if ruling.result in (Result.DEFERRED, Result.HELD):
         words = spoken(reply)
@@ -161,12 +157,12 @@ def classify_transaction(
     detail: str = "",
     rules: RuleBook = RULES,
 ) -> Verdict:
-    """What a transaction came to, recipient by recipient.
+    """The result of a transaction, for each recipient.
 
-    `attempts`: how often each recipient was tried before. `reused`: an earlier transaction of this
-    connection had been completed, so that a silent end of it is the server's idle timeout or its
-    limit per connection, not an answer to this message. `closing` is the server's 421; `detail`
-    says in words how a transaction without its last reply ended.
+    `attempts`: the previous attempts of each recipient. `reused`: an earlier transaction on this
+    connection was completed, so that a close without a reply is the server's idle timeout or its
+    limit per connection, not a refusal of this message. `closing` is the server's 421; `detail`
+    describes how a transaction without its last reply ended.
     """
     mail = transcript.mail
     unheard = transcript.answered == 0 or (ending is Ending.CLOSING and mail is closing)
@@ -216,8 +212,8 @@ def classify_transaction(
 
 
 def _given_back(closing: Reply | None, rules: RuleBook) -> Verdict:
-    """The message was not looked at: another connection takes it. If the 421 speaks of rates or
-    connections, the lane has to know.
+    """The message was not processed: another connection takes it. If the 421 is about rates or
+    connections, it affects the lane.
     """
     if closing is None:
         return Verdict(give_back=True)
@@ -234,7 +230,7 @@ def _common(
     detail: str,
     rules: RuleBook,
 ) -> tuple[Stage, Meaning]:
-    """The meaning for all recipients that were not refused themselves, and the stage it comes
+    """The meaning for all recipients that were not refused individually, and the stage it comes
     from.
     """
     final, data = transcript.final, transcript.data
@@ -252,10 +248,10 @@ def _common(
 
 
 def _at_rcpt(meaning: Meaning, taken: bool) -> Meaning:
-    """A refusal at RCPT, knowing whether another recipient was `taken` in the same transaction.
+    """A refusal at RCPT, given whether another recipient was `taken` in the same transaction.
 
-    If so, what reads like a refusal of us is about this recipient, and "too many recipients" leaves
-    a next transaction something to do. If not, splitting would never end.
+    If so, an apparent refusal of the relay is about this recipient, and "too many recipients"
+    splits the message. If not, splitting would never end.
     """
     if taken:
         result = Result.DEFERRED if meaning.result is Result.HELD else meaning.result
@@ -266,8 +262,8 @@ def _at_rcpt(meaning: Meaning, taken: bool) -> Meaning:
 
 
 def _once(meaning: Meaning, attempts: int) -> Meaning:
-    """An unknown 5xx to MAIL speaks of the sender, of us, or of a bad day: it is tried once more
-    before it costs a message.
+    """An unknown 5xx to MAIL may be about the sender, the relay, or a temporary problem: it is
+    retried once before the message fails.
     """
     if meaning.once and attempts == 0:
         return replace(meaning, result=Result.DEFERRED, reason=Reason.UPSTREAM_DOUBTED)
@@ -275,8 +271,8 @@ def _once(meaning: Meaning, attempts: int) -> Meaning:
 
 
 def _refusal(stage: Stage, meanings: Sequence[Meaning]) -> Refusal | None:
-    """The refusal of a whole stage that may be the upstream's own fault: one that is known to be,
-    before a 5xx that nothing is known of.
+    """The refusal of a whole stage that may be the upstream's own fault: preferably a known one,
+    otherwise an unclassified 5xx.
     """
     for meaning in meanings:
         if meaning.result is Result.HELD and meaning.reply is not None:
@@ -288,7 +284,7 @@ def _refusal(stage: Stage, meanings: Sequence[Meaning]) -> Refusal | None:
 
 
 def _failure(refusal: Refusal | None, meanings: Iterable[Meaning]) -> Failure | None:
-    """Why the upstream is held, if the refusal says so by itself."""
+    """Why the upstream is held, if the refusal alone is enough."""
     if refusal is None or not refusal.sure:
         return None
     held = next(meaning for meaning in meanings if meaning.result is Result.HELD)
@@ -304,7 +300,7 @@ def _failure(refusal: Refusal | None, meanings: Iterable[Meaning]) -> Failure | 
 
 
 def _passed(transcript: Transcript) -> Stage | None:
-    """The furthest stage that somebody got past."""
+    """The last stage that accepted a recipient."""
     mail, data, final = transcript.mail, transcript.data, transcript.final
     if mail is None or mail.code >= 400:
         return None
@@ -316,7 +312,7 @@ def _passed(transcript: Transcript) -> Stage | None:
 
 
 def _strongest(effects: Iterable[Effect | None]) -> Effect | None:
-    """The effect that the lane goes by."""
+    """The effect that applies to the lane."""
     found: Effect | None = None
     for effect in effects:
         if _STRENGTH.get(type(effect), 0) > _STRENGTH.get(type(found), 0):

@@ -1,11 +1,10 @@
 """The rules for replies at MAIL and later, for any upstream, and for refusals at AUTH and before
-that say more than their code. Data: the order is the meaning, the first row that matches wins.
-Pure.
+whose text is more specific than the code. Ordered data: the first row that matches wins. Pure.
 
-Three thoughts shape the order. A refusal of *us* (login, relaying, client, HELO, account, quota)
-holds the upstream, whatever its code and wherever it comes. A refusal of a recipient, a sender or a
-message fails what it is about. And what nobody knows is classified by its first digit (RFC 5321
-section 4.2.1), and shown to the breaker.
+The order follows three principles. A refusal of the *relay* (login, relaying, client, HELO,
+account, quota) holds the upstream, whatever its code and stage. A refusal of a recipient, a sender
+or a message fails what it is about. Anything else is classified by its first digit (RFC 5321
+section 4.2.1), and passed to the breaker.
 """
 
 from __future__ import annotations
@@ -46,12 +45,12 @@ REFUSED = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_REFUSED)
 LOGIN = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_AUTH_FAILED)
 TLS = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_TLS_REQUIRED)
 ACCOUNT = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_ACCOUNT_BLOCKED)
-#: A quota frees by itself, some of it all the time (SES counts a rolling 24 hours): ask every ten
-#: minutes.
+#: A quota is replenished over time, often continuously (SES counts a rolling 24 hours): retry every
+#: ten minutes.
 QUOTA = Ruling(
     result=Result.HELD, reason=Reason.UPSTREAM_QUOTA_EXCEEDED, effect=PauseUntil(seconds=600.0)
 )
-#: A quota of one sender at a shared upstream: it waits, the others go on.
+#: A quota of one sender at a shared upstream: only its mail is held.
 SENDER_QUOTA = Ruling(
     result=Result.DEFERRED, reason=Reason.UPSTREAM_QUOTA_EXCEEDED, retry_after=3600.0
 )
@@ -61,7 +60,7 @@ def _t(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-#: Not to be taken for a refusal of us, although it reads like one.
+#: Looks like a refusal of the relay, but is not.
 _NOT_US = (
     Rule(ANY, _4, DEFERRED, text=_t(r"gr[ae]y-?list")),
     # The sender's domain: SPF, DKIM, DMARC, reverse DNS as Gmail and Outlook number them.
@@ -108,7 +107,7 @@ _LOGIN = (
     ),
 )
 
-#: The account: blocked by a person or a program of the provider's.
+#: The account: blocked by the provider.
 _ACCOUNT = (
     Rule(ANY | SESSION, _5, ACCOUNT, enhanced=("5.7.13",)),
     Rule(ANY | SESSION, _45, ACCOUNT, text=_t(r"not allowed to send.*activate|not subscribed to")),
@@ -139,7 +138,7 @@ _ACCOUNT = (
     ),
 )
 
-#: Quotas: some are 4xx, some 5xx, and all of them heal.
+#: Quotas: some are 4xx, some 5xx, and all are temporary.
 _QUOTA = (
     Rule(ANY, _45, SENDER_QUOTA, text=_t(r"daily smtp relay limit exceeded for user")),
     Rule(
@@ -163,7 +162,7 @@ _QUOTA = (
     ),
 )
 
-#: How much at once: recipients, connections, messages a connection, and the rate.
+#: Concurrency and rates: recipients, connections, messages per connection, throttling.
 _TOO_MUCH = (
     Rule(
         ANY,
@@ -209,7 +208,7 @@ _TOO_MUCH = (
             r"|(messages|mails|transactions) per (connection|session)"
         ),
     ),
-    # Postfix's smtpd_hard_error_limit: so many recipients were refused, each in its own words.
+    # Postfix's smtpd_hard_error_limit: too many recipients were refused individually.
     Rule(RCPT | DATA, frozenset({421}), RECONNECT, text=_t(r"too many errors")),
     Rule(
         ANY | SESSION,
@@ -223,7 +222,7 @@ _TOO_MUCH = (
     ),
 )
 
-#: Relaying, our address, our name.
+#: Relaying, the relay's address and name.
 _REFUSED = (
     Rule(ENVELOPE, _5, REFUSED, enhanced=("5.7.54", "5.7.64")),
     Rule(
@@ -275,7 +274,7 @@ _REFUSED = (
     Rule(ENVELOPE, _45, REFUSED, text=_t(r"\b(helo|ehlo)\b|need fully-qualified hostname")),
 )
 
-#: What a code says for certain: the recipient's, whatever the rest of the text says, or the host's.
+#: Unambiguous codes: of the recipient, whatever the text says, or of the host.
 _BY_CODE = (
     Rule(RCPT, _5, FAILED, enhanced=("5.1.", "5.2.")),
     Rule(MAIL | FINAL, _5, FAILED, enhanced=("5.1.",)),
@@ -283,7 +282,7 @@ _BY_CODE = (
     Rule(ANY, frozenset({521}), REFUSED),  # RFC 7504: the host takes no mail at all
 )
 
-#: Block lists. After DATA it may be an address or a link within the message that is listed.
+#: Block lists. After DATA, an address or a link within the message may be what is listed.
 _LISTED = (
     Rule(
         ENVELOPE,
@@ -317,7 +316,7 @@ _ADDRESS = (
             r"|invalid (mail from|sender)|need fully-qualified address"
         ),
     ),
-    # Any word for a mailbox, but for those that go with ours or the sender's address.
+    # Any word for a mailbox, except with the relay's or the sender's address.
     Rule(
         RCPT,
         _5,
@@ -350,7 +349,7 @@ _MESSAGE = (
     ),
 )
 
-#: The conversation. What the two of us do not understand is no reason to bounce someone's mail.
+#: The protocol. A misunderstanding between the servers must not bounce mail.
 _CONVERSATION = (
     Rule(MAIL, frozenset({504}), REFUSED),
     Rule(FINAL, frozenset({500, 502}), REFUSED),

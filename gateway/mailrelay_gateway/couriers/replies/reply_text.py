@@ -1,8 +1,8 @@
-"""What a reply says once everything is taken out of it that a sender could have put there, and the
-times that it names. Pure.
+"""Normalizes the text of a reply: removes everything that a sender could have put there, and
+extracts times. Pure.
 
-Servers echo addresses, ids and links. A recipient called `"relay access denied"@example.net` must
-not hold an upstream, and the same refusal of a hundred messages must be seen as one.
+Servers echo addresses, ids and links. A recipient `"relay access denied"@example.net` must not hold
+an upstream, and the same refusal of a hundred messages must be recognized as one.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from email.utils import parsedate_to_datetime
 
 from mailrelay_gateway.smtp.reply import Reply
 
-#: Characters of a reply that rules look at: enough for any provider's sentence, and a bound on what
-#: a pattern can cost.
+#: Characters of a reply that rules match: enough for any provider's text, and a bound on the cost
+#: of a pattern.
 MAX_SPOKEN = 600
-#: Characters of a signature. Two refusals that differ only later are the same one.
+#: Characters of a signature; later differences are ignored.
 MAX_SIGNATURE = 200
-#: A provider's "try again in" is believed up to a day; what is longer is a misreading or a mistake.
+#: A provider's "try again in" is accepted up to a day; anything longer is an error.
 LONGEST = 24 * 3600.0
 
-#: `<a@b>`, `<"a b"@c>`, and `"a b"@c` without brackets. Words with an @ and links go one by one.
+#: `<a@b>`, `<"a b"@c>`, and `"a b"@c` without brackets. Words with an @ and links are removed
+#: separately.
 _ECHOED = re.compile(r'<[^<>]*>|"[^"]*"@\S*')
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]")
 _DIGIT = re.compile(r"\d")
-#: A word of more letters is an id.
+#: A longer word is an id.
 LONGEST_WORD = 24
 
 _SECONDS = re.compile(
@@ -43,14 +44,14 @@ _AFTER = re.compile(
 
 
 def spoken(reply: Reply) -> str:
-    """The server's own words in lower case on one line, without addresses and links."""
+    """The text in lower case on one line, without addresses and links."""
     words = _ECHOED.sub(" ", reply.text[:MAX_SPOKEN]).lower().split()
     return " ".join(word for word in words if "@" not in word and "://" not in word)
 
 
 def signature(reply: Reply) -> str:
-    """What the same refusal of other messages has in common: code, enhanced code and words, without
-    addresses, ids and digits.
+    """The common part of the same refusal of different messages: code, enhanced code and words,
+    without addresses, ids and digits.
     """
     words = _QUOTED.sub("#", spoken(reply)).split()
     plain = ("#" if len(w) > LONGEST_WORD or _DIGIT.search(w) else w for w in words)
@@ -58,7 +59,7 @@ def signature(reply: Reply) -> str:
 
 
 def named_seconds(text: str) -> float | None:
-    """The seconds of "try again in 92 seconds"; None: no such words, or more than a day."""
+    """The seconds in "try again in 92 seconds"; None if there are none, or more than a day."""
     found = _SECONDS.search(text)
     if found is None:
         return None
@@ -67,8 +68,8 @@ def named_seconds(text: str) -> float | None:
 
 
 def named_moment(text: str) -> float | None:
-    """The Unix time of "try again after 2026-05-01 10:00:00 UTC"; None: no such words. A time
-    without a zone is nobody's.
+    """The Unix time in "try again after 2026-05-01 10:00:00 UTC"; None if there is none. A time
+    without a zone is ignored.
     """
     found = _AFTER.search(text)
     if found is None:

@@ -1,8 +1,8 @@
-"""Rules: which reply at which stage means what. Pure: the form of a rule and how one is found; the
-rules themselves are data, in `reply_rules`.
+"""Rules for classifying replies: their type and lookup; the rules themselves are data in
+`reply_rules`. Pure.
 
-Rules are ordered and the first that matches wins, so a set of rules is extended by putting others
-in front: a provider's, and before those the owner's.
+Rules are ordered and the first match wins, so a set of rules is extended by prepending others: a
+provider's, and before those the user's.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from mailrelay_gateway.smtp.reply import Reply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What a rule decides.
+    """The decision of a rule.
 
-    `sure`: the rule knows what the refusal is about. What none is sure of goes to the breaker: if
-    everybody gets it, it is the upstream's. `once`: a first attempt is only deferred by it.
+    `sure`: the rule identifies what the refusal is about. Other refusals go to the breaker: if all
+    messages get one, it is the upstream's. `once`: a first attempt is only deferred.
     """
 
     result: Result
     reason: Reason
     effect: Effect | None = None
-    retry_after: float | None = None  # seconds, unless the reply names another time
+    retry_after: float | None = None  # seconds, unless the reply has another time
     scope: Scope = Scope.UPSTREAM
     sure: bool = True
     once: bool = False
@@ -37,11 +37,11 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row: where, which reply, and what it means.
+    """One row: stages, criteria for the reply, and the ruling.
 
-    `codes` holds codes (530) and classes of codes (5); `enhanced` holds enhanced codes ("5.7.30")
-    and beginnings of them ("5.1."), "" is a reply without one, empty is any; `text` is looked for
-    in the server's words (`reply_text.spoken`: lower case, without addresses); None is any.
+    `codes` are codes (530) and classes of codes (5); `enhanced` are enhanced codes ("5.7.30") and
+    prefixes ("5.1."), "" means a reply without one, empty means any; `text` is searched in the
+    normalized text (`reply_text.spoken`: lower case, without addresses); None means any.
     """
 
     stages: frozenset[Stage]
@@ -51,7 +51,7 @@ class Rule:
     text: re.Pattern[str] | None = None
 
     def matches(self, stage: Stage, reply: Reply, words: str) -> bool:
-        """Whether the row is about that reply, whose words are given."""
+        """Whether the row matches the reply with these normalized words."""
         return (
             stage in self.stages
             and (reply.code in self.codes or reply.code // 100 in self.codes)
@@ -62,14 +62,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleBook:
-    """Rules in their order. Compared by identity: it is made once a configuration, and is a key of
-    caches.
-    """
+    """Ordered rules. Compared by identity: one per configuration, used as a cache key."""
 
     rows: tuple[Rule, ...]
 
     def find(self, stage: Stage, reply: Reply) -> Rule | None:
-        """The first row that is about the reply."""
+        """The first row that matches the reply."""
         words = spoken(reply)
         for row in self.rows:
             if row.matches(stage, reply, words):

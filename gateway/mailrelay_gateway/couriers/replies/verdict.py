@@ -15,7 +15,7 @@ from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
 
-#: What was refused, for sentences.
+#: What was refused, for messages.
 COMMANDS = {
     Stage.MAIL: "MAIL",
     Stage.RCPT: "RCPT",
@@ -23,7 +23,7 @@ COMMANDS = {
     Stage.END_OF_MESSAGE: "the final dot",
 }
 
-#: What a server owes us at each stage, for sentences about its silence.
+#: The reply due at each stage, for messages about timeouts.
 AWAITED = {
     Stage.TLS: "the TLS handshake",
     Stage.GREETING: "its greeting",
@@ -33,21 +33,21 @@ AWAITED = {
 
 
 class Ending(Enum):
-    """How a transaction came to its end."""
+    """How a transaction ended."""
 
-    COMPLETE = auto()  # all replies came
-    CLOSING = auto()  # 421: the server took its leave
-    REFUSED = auto()  # the server refused amid the body
+    COMPLETE = auto()  # all replies received
+    CLOSING = auto()  # 421: the server closes the connection
+    REFUSED = auto()  # the server refused within the body
     LOST = auto()  # the connection broke
-    TIMEOUT = auto()  # the server was silent past a deadline
-    PROTOCOL = auto()  # the server said something that is no answer
-    STOPPED = auto()  # we are stopping and could wait no longer
+    TIMEOUT = auto()  # the server did not answer within a deadline
+    PROTOCOL = auto()  # the server sent an invalid reply
+    STOPPED = auto()  # the gateway stopped before the end
     OUR_FAULT = auto()  # the body could not be read from the spool
 
 
 @message_value(frozen=True, slots=True)
 class Meaning:
-    """What one recipient's attempt came to: an Outcome that knows no recipient and no host yet."""
+    """The result of one recipient's attempt: an Outcome without recipient and host."""
 
     result: Result
     reason: Reason
@@ -56,11 +56,11 @@ class Meaning:
     retry_after: float | None = None
     scope: Scope = Scope.UPSTREAM
     detail: str = ""
-    sure: bool = True  # False: only its class is known, and the breaker counts it
-    once: bool = False  # a first attempt is only deferred by it
+    sure: bool = True  # False: only the class of the code is known, and the breaker counts it
+    once: bool = False  # a first attempt is only deferred
 
     def outcome(self, index: int, host: str) -> Outcome:
-        """The same for the recipient `index`, as `host` said it."""
+        """The outcome for the recipient `index`, with the reply of `host`."""
         return Outcome(
             index,
             self.result,
@@ -76,21 +76,21 @@ class Meaning:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an upstream cannot be used. `reason` and `detail` are for the person who runs it."""
+    """Why an upstream is unusable. `reason` and `detail` are for its operator."""
 
     stage: Stage
     reason: Reason
     detail: str
     reply: Reply | None = None
     effect: Effect | None = None
-    retry_after: float | None = None  # seconds, as the upstream named them
+    retry_after: float | None = None  # seconds, from the upstream's reply
     scope: Scope = Scope.UPSTREAM
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refusal that may be the upstream's own fault, for the breaker: no recipient of the
-    transaction got past it. `sure`: a rule says so.
+    """A refusal that may be the upstream's own fault, for the breaker: it stopped all recipients of
+    the transaction. `sure`: a rule says so.
     """
 
     stage: Stage
@@ -100,12 +100,12 @@ class Refusal:
 
 @message_value(frozen=True, slots=True)
 class Verdict:
-    """What a transaction came to: one meaning per recipient. `give_back`: the upstream never saw
+    """The result of a transaction: one meaning per recipient. `give_back`: the upstream never saw
     it; no meanings.
 
-    `failure`: the upstream itself is in trouble and must be held. `effect`: what the whole
-    transaction means for its lane and connection, for the pool. `refusal` and `passed`, the
-    furthest stage that let somebody through, are for the breaker.
+    `failure`: the upstream itself fails and must be held. `effect`: the consequence of the whole
+    transaction for its lane and connection, for the pool. `refusal` and `passed`, the last stage
+    that accepted a recipient, are for the breaker.
     """
 
     meanings: tuple[Meaning, ...] = ()

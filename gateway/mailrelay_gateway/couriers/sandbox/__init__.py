@@ -1,1 +1,1 @@
-"""The upstream that keeps what it is given, for people to look at: nothing leaves."""
+"""The sandbox upstream: captures mail instead of sending it."""

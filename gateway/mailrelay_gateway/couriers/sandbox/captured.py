@@ -1,4 +1,4 @@
-"""Captured mail as the admin port asks for it: each question is put to the store's own thread."""
+"""Captured mail for the admin port; each query runs in the store's own thread."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
 
 
 class CapturedMail:
-    """What the sandbox lets people see."""
+    """The sandbox's captured mail."""
 
     def __init__(self, sandbox: SandboxCourier) -> None:
-        """Ask this one's store."""
+        """Read from this courier's store."""
         self._sandbox = sandbox
 
     async def newest(self, limit: int) -> list[dict[str, Any]]:
@@ -27,5 +27,5 @@ class CapturedMail:
         return await self._sandbox.run(lambda store: store.raw(number))
 
     async def clear(self) -> int:
-        """Forget all."""
+        """Delete all messages; returns their number."""
         return await self._sandbox.run(lambda store: store.clear())

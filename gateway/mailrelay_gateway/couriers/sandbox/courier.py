@@ -1,5 +1,5 @@
-"""Delivers to the sandbox: takes attempts like any courier, and captures them instead of
-sending.
+"""The courier of sandbox upstreams: takes attempts like any courier, and stores the messages
+instead of sending them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 #: Attempts captured in one transaction.
 BATCH = 64
-#: Seconds until a store that failed is tried again.
+#: Seconds until a failed store is retried.
 RETRY_AFTER = 5.0
 #: Seconds for closing the store.
 CLOSING = 2.0
@@ -40,16 +40,16 @@ CAPTURED = Reply(250, "2.0.0", "Captured")
 
 
 class Work(Protocol):
-    """The queue, as far as the sandbox needs it."""
+    """The part of the queue's interface that the sandbox needs."""
 
     def take(self, lane: LaneKey) -> Attempt | None:
         """The next attempt."""
 
     def finish(self, attempt: Attempt, outcomes: Sequence[Outcome]) -> None:
-        """What came of it."""
+        """Report the outcomes."""
 
     def give_back(self, attempt: Attempt) -> None:
-        """Nothing was done with it."""
+        """Return an attempt that was not started."""
 
 
 class SandboxCourier:
@@ -58,13 +58,13 @@ class SandboxCourier:
     def __init__(
         self, work: Work, open_store: Callable[[], SandboxStore], metrics: Metrics
     ) -> None:
-        """Take from `work`, capture into the store, which is opened when it is first of use: a file
-        that cannot be opened must not end a gateway that captures nothing.
+        """Take from `work` and capture into the store. The store is opened when first needed: a
+        damaged file must not end a gateway that captures nothing.
         """
         self._work = work
         self._open_store = open_store
-        self._store: SandboxStore | None = None  # touched by the sandbox's thread only
-        self._trouble: dict[str, tuple[str, float]] = {}  # what failed last and since when
+        self._store: SandboxStore | None = None  # used by the sandbox's thread only
+        self._trouble: dict[str, tuple[str, float]] = {}  # the last failure and its start
         self._metrics = metrics
         self._keep: dict[str, int] = {}
         self._busy: dict[str, asyncio.Task[None]] = {}
@@ -73,7 +73,7 @@ class SandboxCourier:
         self._stop = asyncio.Event()
 
     def prepare(self, config: GatewayConfig) -> None:
-        """Nothing can be wrong with a sandbox."""
+        """Nothing to prepare."""
 
     def configure(self, config: GatewayConfig) -> None:
         """Capture for the sandbox upstreams of this configuration."""
@@ -92,7 +92,7 @@ class SandboxCourier:
             )
 
     def status(self) -> list[UpstreamStatus]:
-        """A sandbox takes mail, unless its file cannot be used."""
+        """A sandbox accepts mail unless its file is unusable."""
         return [self._status(name) for name in self._keep]
 
     def _status(self, name: str) -> UpstreamStatus:
@@ -119,9 +119,7 @@ class SandboxCourier:
         return read(self._store)
 
     async def stop(self, grace: float) -> None:
-        """Finish what is being captured, and close the store; `run` would open it again, as long as
-        people look at it.
-        """
+        """Finish the current batch and close the store; `run` opens it again if needed."""
         self._stopping = True
         self._stop.set()
         async with asyncio.timeout(grace + CLOSING):
@@ -138,7 +136,7 @@ class SandboxCourier:
             while attempts := self._take(upstream):
                 try:
                     await self.run(partial(_capture, attempts, self._keep.get(upstream, 1)))
-                except UnreadableBody as error:  # one message's own trouble: it alone waits
+                except UnreadableBody as error:  # affects only this message, which is deferred
                     for attempt in attempts:
                         if attempt.number == error.number:
                             queue_id = attempt.message.queue_id
@@ -147,7 +145,7 @@ class SandboxCourier:
                         else:
                             self._work.give_back(attempt)
                     continue
-                except Exception as error:  # disk full, say: the mail stays in the queue
+                except Exception as error:  # such as a full disk: the mail stays queued
                     log.error("sandbox_failed", upstream=upstream, error=str(error))
                     self._trouble.setdefault(upstream, (str(error), time.time()))
                     for attempt in attempts:
@@ -163,7 +161,7 @@ class SandboxCourier:
             del self._busy[upstream]
 
     def _take(self, upstream: str) -> list[Attempt]:
-        """The next batch; nothing of an upstream that is a sandbox no more."""
+        """The next batch; empty for an upstream that is no longer a sandbox."""
         attempts: list[Attempt] = []
         lane = LaneKey(upstream)
         while upstream in self._keep and not self._stopping and len(attempts) < BATCH:

@@ -1,8 +1,8 @@
-"""Captured mail on disk: the newest messages of each sandbox upstream, in a SQLite file beside the
+"""Captured mail on disk: the newest messages of each sandbox upstream, in a SQLite file next to the
 queue.
 
-Captured means delivered: the queue forgets a message once it is committed here. Everything blocks;
-the sandbox calls it in a thread of its own.
+Captured means delivered: the queue removes a message once it is committed here. All methods block;
+the sandbox calls them in its own thread.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.message.body import whole
 from mailrelay_gateway.message.envelope import Attempt
 
-#: Octets of captured mail kept in all, whatever `keep` says: a sandbox is no archive.
+#: Maximum octets of captured mail, whatever `keep` is: a sandbox is not an archive.
 MAX_OCTETS = 512 * 1024 * 1024
-#: Octets of a text part that the page shows.
+#: Octets shown of a text part.
 MAX_TEXT = 256 * 1024
 
 
@@ -45,7 +45,7 @@ class SandboxStore:
         self._connection.set_busy_timeout(10_000)
         try:
             self._connection.pragma("journal_mode", "wal")
-        except (apsw.NotADBError, apsw.CorruptError):  # no reason to stop the mail
+        except (apsw.NotADBError, apsw.CorruptError):  # must not stop delivery
             self._connection.close()
             path.rename(path.with_suffix(".damaged"))
             self._connection = apsw.Connection(str(path))
@@ -61,8 +61,8 @@ class SandboxStore:
         )
 
     def capture(self, attempts: Sequence[Attempt], keep: int) -> None:
-        """Store what the attempts carry, in one transaction, and drop all but the newest `keep`
-        of the upstream.
+        """Store the messages of the attempts in one transaction, and delete all but the newest
+        `keep` of the upstream.
         """
         with self._connection:
             for attempt in attempts:
@@ -124,12 +124,12 @@ class SandboxStore:
         return _summary(columns) | {"headers": _headers(body), "text": _text(body)}
 
     def raw(self, number: int) -> bytes | None:
-        """One message as it was captured, octet for octet."""
+        """One message's octets."""
         row = self._connection.execute("SELECT body FROM captured WHERE id=?", (number,)).fetchone()
         return None if row is None else row[0]
 
     def clear(self) -> int:
-        """Forget all; says how many there were."""
+        """Delete all messages; returns their number."""
         self._connection.execute("DELETE FROM captured")
         return self._connection.changes()
 
@@ -160,16 +160,14 @@ def _summary(row: Sequence[Any]) -> dict[str, Any]:
 
 
 def subject_of(body: bytes) -> str:
-    """The decoded Subject, at most 998 characters; "" without one or with one that cannot be
-    read.
-    """
+    """The decoded Subject, at most 998 characters; "" if it is missing or invalid."""
     header = body.partition(b"\r\n\r\n")[0][: 64 * 1024]
     if not re.search(rb"(?mi)^subject:", header):
         return ""
     try:
         message = BytesHeaderParser(policy=policy.default).parsebytes(header + b"\r\n\r\n")
         return str(message["subject"] or "")[:998]
-    except Exception:  # the parser of the standard library fails on some of what people send
+    except Exception:  # the standard library's parser fails on some real-world input
         return ""
 
 
@@ -184,11 +182,11 @@ def _headers(body: bytes) -> list[tuple[str, str]]:
 
 
 def _text(body: bytes) -> str:
-    """What a person would read: the plain text part, else the HTML part's source, else the raw
+    """The text to show: the plain text part, otherwise the HTML part's source, otherwise the raw
     body.
     """
     part = None
-    with contextlib.suppress(Exception):  # as above: what cannot be parsed is shown as it is
+    with contextlib.suppress(Exception):  # as above: unparsable text is shown unchanged
         part = BytesParser(policy=policy.default).parsebytes(body).get_body(("plain", "html"))
         return str(part.get_content() if part is not None else "")[:MAX_TEXT]
     return body.partition(b"\r\n\r\n")[2][:MAX_TEXT].decode("utf-8", "replace")

@@ -1,1 +1,1 @@
-"""The courier of smarthosts: a pool of connections for each."""
+"""The courier of smarthosts, with a pool of connections for each."""

@@ -1,7 +1,7 @@
-"""The courier: the one face of delivery towards the rest of the gateway. Owns a pool per smarthost
-upstream.
+"""The courier of smarthosts: the interface between SMTP delivery and the rest of the gateway. Owns
+a pool per smarthost upstream.
 
-It follows the configuration and passes calls on; it decides nothing about messages or replies.
+It follows the configuration and passes calls on; it makes no decisions about messages or replies.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ log = structlog.get_logger()
 
 
 class SmarthostCourier:
-    """Delivers attempts of the queue to smarthosts. Upstreams of other kinds are other parts' and
-    ignored here.
-    """
+    """Delivers attempts of the queue to smarthosts. Upstreams of other kinds are ignored."""
 
     def __init__(
         self,
@@ -53,9 +51,9 @@ class SmarthostCourier:
         kept: KeptTokens | None = None,
         tokens: Path = Path(TOKENS_FOLDER),
     ) -> None:
-        """Connect nothing yet; without a resolver the system's is asked. `egress` is how token
-        endpoints are asked, `kept` where refresh tokens are kept, `tokens` the folder with the
-        pod's own.
+        """Open no connection yet; without a resolver the system's is used. `egress` connects to
+        token endpoints, `kept` stores refresh tokens, `tokens` is the folder with the pod's
+        ServiceAccount tokens.
         """
         resolver = resolver or SystemResolver()
         rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
@@ -83,8 +81,8 @@ class SmarthostCourier:
 
     @staticmethod
     def prepare(config: GatewayConfig) -> None:
-        """Make what `configure` will need and what may turn out to be unusable: TLS contexts. May
-        be called in any thread; ConfigError names the upstream and says what is wrong.
+        """Build the TLS contexts that `configure` needs and that may be unusable. May be called in
+        any thread; raises ConfigError that names the upstream.
         """
         for upstream in config.relay.upstreams:
             settings = upstream.settings
@@ -99,10 +97,10 @@ class SmarthostCourier:
                 raise ConfigError(RELAY_FILE, f"upstream {upstream.name}: {error}") from None
 
     def configure(self, config: GatewayConfig) -> None:
-        """Make the pools what the configuration says; call it in the event loop, at start and at
-        every reload.
+        """Create, update and remove pools for the configuration; called in the event loop at
+        startup and at every reload.
 
-        An upstream that is gone finishes the messages it is sending.
+        A removed upstream finishes the messages that it is sending.
         """
         if self._stopped:
             return
@@ -127,7 +125,7 @@ class SmarthostCourier:
                 known.configure(upstream, config.relay.hostname)
 
     def _forget_tokens(self, smarthosts: Mapping[str, Upstream]) -> None:
-        """Refresh tokens of logins that are no longer configured."""
+        """Remove refresh tokens of logins that are no longer configured."""
         kept = self._kept
         if kept is None:
             return
@@ -142,9 +140,7 @@ class SmarthostCourier:
         asyncio.get_running_loop().run_in_executor(None, forget)
 
     def wake(self, lane: LaneKey) -> None:
-        """An attempt is ready in that lane. Unknown upstreams are ignored: they are another
-        part's.
-        """
+        """An attempt is ready in that lane. Upstreams of other couriers are ignored."""
         pool = self._pools.get(lane.upstream)
         if pool is not None:
             pool.wake()
@@ -154,11 +150,11 @@ class SmarthostCourier:
         return tuple(pool.status() for pool in self._pools.values())
 
     async def stop(self, grace: float) -> None:
-        """Begin no new attempt; wait up to `grace` seconds for the final dots under way, then break
-        the rest.
+        """Start no new attempt; wait up to `grace` seconds for outstanding final replies, then
+        abort the rest.
 
-        What was broken before its final dot is given back, after it it is uncertain. Takes at most
-        `grace` plus two seconds.
+        An attempt aborted before its final dot is given back; after it, it is uncertain. Takes at
+        most `grace` plus two seconds.
         """
         self._stopped = True
         leaving = dict(self._leaving)
