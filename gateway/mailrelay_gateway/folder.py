@@ -14,6 +14,10 @@ from mailrelay_gateway.contract.files import FILE_NAME, MAX_FILE_OCTETS, ConfigE
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
+class Unreadable(ConfigError):
+    """A file that cannot be read, perhaps only now: for want of descriptors, on a slow mount."""
+
+
 class ConfigFolder:
     """The folder `--config`: `relay/v1.json.gz` and up to 16 `senders-NN/v1.json.gz`."""
 
@@ -33,8 +37,8 @@ class ConfigFolder:
         return tuple(seen)
 
     def read(self) -> dict[str, bytes]:
-        """The octets of the existing files; raises ConfigError for one that is unreadable or too
-        large.
+        """The octets of the existing files; raises ConfigError for one that is too large,
+        Unreadable for one that cannot be read.
         """
         files = {}
         for name in file_names():
@@ -45,7 +49,7 @@ class ConfigFolder:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise ConfigError(name, f"{path} cannot be read: {error.strerror}") from None
+                raise Unreadable(name, f"{path} cannot be read: {error.strerror}") from None
             if len(octets) > MAX_FILE_OCTETS:
                 raise ConfigError(name, f"{path} is larger than {MAX_FILE_OCTETS} octets")
             files[name] = octets

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from mailrelay_gateway.contract.files import ConfigError, GatewayConfig, load
-from mailrelay_gateway.folder import ConfigFolder
+from mailrelay_gateway.folder import ConfigFolder, Unreadable
 from mailrelay_gateway.metrics import Metrics
 
 log = structlog.get_logger()
@@ -66,6 +66,7 @@ class Reload(Generic[P]):
         self._joined = joined
         self._metrics = metrics
         self._torn = False  # applying a configuration failed half-way
+        self._unreadable = False  # the last one could not be read
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="config")
         self._asked = asyncio.Event()
 
@@ -82,7 +83,7 @@ class Reload(Generic[P]):
         while True:
             # in a thread: a folder that does not answer must not block mail
             fingerprint = await loop.run_in_executor(self._preparing, self._folder.fingerprint)
-            if fingerprint != seen or self._asked.is_set():
+            if fingerprint != seen or self._unreadable or self._asked.is_set():
                 self._asked.clear()
                 seen = fingerprint
                 await self._read()
@@ -95,8 +96,14 @@ class Reload(Generic[P]):
     async def _read(self) -> None:
         """Apply the newest configuration as a whole, or not at all."""
         loop = asyncio.get_running_loop()
+        again, self._unreadable = self._unreadable, False
         try:
             ready = await loop.run_in_executor(self._preparing, self._prepare)
+        except Unreadable as error:
+            self._unreadable = True  # nothing would tell that it can be read
+            if not again or str(error) != self.problem:
+                self._refuse(str(error))
+            return
         except ConfigError as error:
             self._refuse(str(error))
             return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.integration.couriers.scripted_server import ScriptedServer, polite
 from tests.peers.descriptors import none_left
-from tests.peers.gateway import GatewayProcess, plain_listener, relay, smarthost
+from tests.peers.gateway import GatewayProcess, plain_listener, relay, sandbox, smarthost
 from tests.ports import free_port
 from tests.waiting import PATIENCE, until
 
@@ -53,3 +53,31 @@ async def test_a_shortage_of_ours_holds_no_upstream(tmp_path: Path) -> None:
         await gateway.kill()
         await first.stop()
         await second.stop()
+
+
+async def test_a_configuration_that_could_not_be_read_comes_into_force_later(
+    tmp_path: Path,
+) -> None:
+    """No file changes then, and a login that was revoked would stay good."""
+    port = free_port()
+    gateway = GatewayProcess(tmp_path)
+    gateway.write(relay([plain_listener(port)], [sandbox("before")]))
+    await gateway.start()
+    assert gateway.process is not None
+
+    async def refused() -> bool:
+        return bool(gateway.log_lines("config_refused"))
+
+    async def loaded() -> bool:
+        return len(gateway.log_lines("config_loaded")) == 2
+
+    try:
+        with none_left(gateway.process.pid):
+            gateway.write(relay([plain_listener(port)], [sandbox("after")]))
+            await until(refused)
+        await until(loaded)
+        [line] = gateway.log_lines("config_refused")
+        assert "Too many open files" in line["error"]
+        assert await gateway.stop() == 0
+    finally:
+        await gateway.kill()
