@@ -4,8 +4,8 @@ upstream is held.
 Whether there is work is asked of the queue at each decision and never remembered: whatever happens
 to a connection, the next decision sees what is ready. What follows from what is known is decided
 elsewhere, purely: when to open in `openings`, what health is in `health`, when silence is a stall
-in `stalls`, whose fault a refusal is in `breaker` and `barren`. One timer makes the pool look again
-at the earliest moment that one of them named.
+in `stall_watch`, whose fault a refusal is in `breaker` and `barren`. One timer makes the pool look
+again at the earliest moment that one of them named.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from mailrelay_gateway.couriers.replies.verdict import Failure, Verdict
 from mailrelay_gateway.couriers.smtp import barren, telling
 from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.connection import Connection
-from mailrelay_gateway.couriers.smtp.deadlines import READ_FIRST
 from mailrelay_gateway.couriers.smtp.former import Former
 from mailrelay_gateway.couriers.smtp.health import Action, Happening, Health, pause, rest, step
 from mailrelay_gateway.couriers.smtp.opener import Opener
@@ -29,7 +28,8 @@ from mailrelay_gateway.couriers.smtp.openings import Plan, Scene, plan_opening
 from mailrelay_gateway.couriers.smtp.restraint import Restraint
 from mailrelay_gateway.couriers.smtp.shortage import Shortage
 from mailrelay_gateway.couriers.smtp.slowing import Slowing
-from mailrelay_gateway.couriers.smtp.stalls import Waiting, describe, more_patience, stalled_at
+from mailrelay_gateway.couriers.smtp.stall_watch import StallWatch
+from mailrelay_gateway.couriers.smtp.stalls import Waiting
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
 from mailrelay_gateway.couriers.smtp.transport import Opened, Opening
 from mailrelay_gateway.message.effect import Cap, Effect, Split
@@ -39,11 +39,6 @@ from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import Transcript
 
 log = structlog.get_logger()
-
-#: So often we look whether anything moves before silence counts as a stall.
-LOOKS = 4
-#: Seconds between two looks at an upstream that has stalled: whether one of its connections got on.
-LISTEN_INTERVAL = 0.25
 
 _LOST_AT_ONCE = Failure(
     Stage.EHLO, Reason.UPSTREAM_REFUSED, "closed the connection as soon as it was ready"
@@ -83,10 +78,7 @@ class Pool:
         self._empty.set()
         self._probe_at = 0.0  # while held, in the loop's time
         self._failed_at = 0.0  # when an opening last failed
-        self._stalled_at = 0.0
-        self._suspected = False  # of having stalled
-        self._watched_at = 0.0  # when to look whether anything moves
-        self._patience = surroundings.deadlines.stall
+        self._stall_watch = StallWatch(surroundings.deadlines.stall)
         self._alarm: asyncio.TimerHandle | None = None
         self._decision_due = False
         self._stopping = False
@@ -119,7 +111,7 @@ class Pool:
             self._barren = barren.Barren()
             self._restraint.forget()
             self._slowing = Slowing()
-            self._patience = self._around.deadlines.stall
+            self._stall_watch.expect(self._around.deadlines.stall)
             for opening in self._openings:
                 opening.cancel()
             self._happened(Happening.CHANGED)
@@ -312,42 +304,18 @@ class Pool:
 
     def _watch(self, now: float) -> None:
         """Work waits, and no connection is free: if none gets on, the upstream has stalled."""
-        if now < self._watched_at:
-            self._look_again(self._watched_at, now)
-            return
-        busy, openings = self._waiting()
-        if not busy and not openings:
-            return
-        at = stalled_at(busy, openings, self._patience)
-        if now < at - 0.001:  # timers may ring a clock tick early
-            # Octets on their way out are only seen to move when looked at.
-            self._suspected = False
-            self._watched_at = min(at, now + self._patience / LOOKS)
-            self._look_again(self._watched_at, now)
-            return
-        if not self._suspected:
-            # It may be we who were busy: what has come meanwhile is read first.
-            self._suspected = True
-            self._look_again(now + READ_FIRST, now)
-            return
-        self._suspected = False
-        self._stalled_at = now
-        silence = now - at + self._patience
-        # The newest one, too, has had its moment by now.
-        self._happened(Happening.STALLED, describe(busy + openings, silence))
+        found = self._stall_watch.watch(self._waiting, now)
+        if isinstance(found, Failure):
+            self._happened(Happening.STALLED, found)
+        else:
+            self._look_again(found, now)
 
     def _listen(self, now: float) -> None:
-        """It has stalled: one that gets on is enough to go on with all."""
-        busy, openings = self._waiting()
-        # What is opened meanwhile may get as far as the others did: only if it opens is it news.
-        old = [one for one in openings if one.since <= self._stalled_at]
-        heard = [one for one in busy + old if one.heard > self._stalled_at]
-        if not heard:
-            self._look_again(now + LISTEN_INTERVAL, now)
+        """It has stalled: has one got on?"""
+        again = self._stall_watch.listen(self._waiting(), now)
+        if again is not None:
+            self._look_again(again, now)
             return
-        if any(one.stage >= Stage.MAIL for one in heard):
-            silence = now - self._stalled_at + self._patience
-            self._patience = more_patience(self._patience, silence)
         self._happened(Happening.HEARD)
         self._decide_soon()
 
