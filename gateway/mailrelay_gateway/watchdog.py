@@ -19,7 +19,7 @@ LAST_LINE_FOR = 0.5
 
 
 def end_after(seconds: float) -> None:
-    """End the process in so many seconds if it has not ended by itself."""
+    """End the process in so many seconds unless it has ended."""
     timer = threading.Timer(seconds, _end, args=(seconds,))
     timer.daemon = True
     timer.start()

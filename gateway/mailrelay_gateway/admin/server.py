@@ -115,7 +115,7 @@ class AdminServer:
                 victim.transport.abort()
                 return True
         oldest = next(iter(self._connecting), None)
-        if oldest is not None:  # amid its handshake
+        if oldest is not None:  # during its handshake
             del self._connecting[oldest]
             oldest.cancel()
         return oldest is not None

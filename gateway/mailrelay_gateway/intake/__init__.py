@@ -1,3 +1,3 @@
-"""The way in: listeners, sessions, authentication, TLS. Stores nothing and delivers
-nothing itself.
+"""Intake: listeners, sessions, authentication, TLS. It neither stores nor delivers
+messages itself.
 """

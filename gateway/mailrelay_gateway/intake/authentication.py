@@ -1,5 +1,4 @@
-"""Whether a password is right: verifiers, scrypt in one bounded pool, successes remembered for a
-while.
+"""Checks passwords: verifiers, scrypt in one bounded pool, and a cache of successes.
 
 Sessions ask, and get the verdict by callback, at once where no scrypt has to be computed. A
 password is never kept: what is remembered is a keyed hash of it together with the verifier it
@@ -44,7 +43,7 @@ REMEMBER_COUNT = 4096
 
 
 class Verdict(StrEnum):
-    """What became of a login; the label `result` of auth_attempts_total."""
+    """The result of a login; the label `result` of auth_attempts_total."""
 
     OK = "ok"
     FAILED = "failed"

@@ -2,7 +2,7 @@
 sender's part of them.
 
 Nobody may have more than is left free (dynamic thresholds, Choudhury and Hahne): one alone gets
-half, two get a third each, and there is always something for whoever comes next.
+half, two get a third each, and something is always left for the next.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class InFlightBudget:
 
 
 def too_much_in_flight() -> Problem:
-    """The refusal of a message for which no memory is left."""
+    """The refusal of a message for lack of memory."""
     return refuse(Reason.TOO_MUCH_IN_FLIGHT)
 
 
 def too_much_kept() -> Problem:
-    """The refusal of input before a login that nobody asked for."""
+    """The refusal of too much pipelined input before a login."""
     return refuse(Reason.TOO_MUCH_IN_FLIGHT, "login")

@@ -45,7 +45,7 @@ class Timeouts:
     content_rate: int = 4096
     failure: float = 1.0  # from a failed login to its answer
     linger: float = 2.0  # between our last reply and the end, so that the client can read it
-    drain: float = 30.0  # the same where the client is amid a message that is refused
+    drain: float = 30.0  # the same while the client is sending a refused message
 
     def content_seconds(self, octets: int) -> float:
         """How long a message may take of which `octets` have come: slow clients may, stalling ones

@@ -24,7 +24,7 @@ class Intake(Protocol):
         """A queue id: 26 characters, unique over replicas."""
 
     def body_path(self, queue_id: str) -> Path:
-        """Where the body of a message above INLINE_BODY_LIMIT is to be written, by us."""
+        """Where intake writes the body of a message above INLINE_BODY_LIMIT."""
 
     def accept(
         self, message: Message, addresses: Sequence[str], done: Callable[[Problem | None], None]

@@ -33,13 +33,13 @@ class Guest(Protocol):
     place: Place | None
 
     def make_room(self) -> None:
-        """Go: the place is needed by somebody else."""
+        """End, to make room for another session."""
 
     def say_goodbye(self) -> None:
-        """Go as soon as nothing is under way: the gateway stops."""
+        """End as soon as the session is idle: the gateway is stopping."""
 
     def abort(self) -> None:
-        """Go at once."""
+        """End at once."""
 
 
 class OpenListener(Generic[S]):

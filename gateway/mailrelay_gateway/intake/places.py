@@ -1,7 +1,7 @@
 """Who has a place at a listener: so many in all and from one client address, counted from the
 moment a connection is accepted, before any handshake.
 
-On a listener that requires a login, whoever has none yet is a stranger. Strangers have half of the
+On a listener that requires a login, a client without one is a stranger. Strangers have half of the
 places, and no right to one: when those are taken, the one that came first goes (OpenSSH's
 MaxStartups, without the dice), so that silence cannot shut others out.
 """
@@ -15,7 +15,7 @@ from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem, refuse
 
 #: Why a stranger goes.
-MAKE_ROOM = "Your place is needed, and you have not logged in"
+MAKE_ROOM = "Too many sessions without a login"
 
 #: How many times what is left free the sessions of one login may be: one login alone gets three
 #: quarters of the places, two get three sevenths each, and there is always one for another.
@@ -55,7 +55,7 @@ class Caps:
 
 
 class Place:
-    """One connection's place: given back once, whoever does it."""
+    """One connection's place; returned only once."""
 
     __slots__ = ("_places", "client", "evict", "login")
 
@@ -142,7 +142,7 @@ class Places:
         has = self._by_login.get(login, 0)
         free = min(self._caps.connections - self._taken, self._caps.total - self._all.taken)
         if has > LOGIN_SHARE * max(free, 0):
-            return f"Your login has {has} sessions open, and others need the rest"
+            return f"Your login has {has} sessions open, its share of the limit"
         self.strangers.pop(place, None)
         self._by_login[login] = has + 1
         place.login = login

@@ -1,1 +1,1 @@
-"""The durable queue: what a stored message is, where it lies, and when it is tried next."""
+"""The durable queue: stored messages, their storage, and their retry schedule."""

@@ -1,4 +1,4 @@
-"""Looks for what waits for a time, when its time has come.
+"""Makes recipients READY when their time has come.
 
 Level-triggered: each answer of the store says when to look again, and one timer is set from all
 that is known.
@@ -22,7 +22,7 @@ _NEVER = float("inf")
 
 
 class DueTimes:
-    """When the store is to be asked what is due."""
+    """Decides when to query the store for due recipients."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class DueTimes:
             self._set_timer()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop."""
         self._stopped = True
         self._set_timer()
 

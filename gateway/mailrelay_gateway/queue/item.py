@@ -22,7 +22,9 @@ from mailrelay_gateway.reasons import Reason
 
 
 class State(IntEnum):
-    """What a recipient waits for. The numbers stand in the spool and never change their meaning."""
+    """The state of a recipient. The numbers are stored in the spool and never change their
+    meaning.
+    """
 
     READY = 0  # to be tried as soon as there is room
     LEASED = 1  # an attempt may be under way

@@ -28,7 +28,7 @@ class Pauses:
             self._timers[lane.key] = self._loop.call_at(lane.not_before, self._ring, lane)
 
     def stop(self) -> None:
-        """Wake nobody."""
+        """Cancel all timers."""
         self._stopped = True
         for timer in self._timers.values():
             timer.cancel()

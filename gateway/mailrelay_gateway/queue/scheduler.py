@@ -1,5 +1,5 @@
-"""Drives the queue: stores what was accepted, hands attempts to couriers, writes down what came of
-them.
+"""Drives the queue: stores accepted messages, passes attempts to couriers, and records their
+outcomes.
 
 It decides nothing: whose turn it is stands in `turns`, what an outcome makes of a recipient in
 `item`, and what is durable is the store's business. It joins them with the clock. An attempt is
@@ -88,7 +88,7 @@ PUT_OFF = 3600.0
 
 
 class Courier(Protocol):
-    """What delivers: told that there is work, it comes and takes it."""
+    """A courier, which takes attempts when it is woken."""
 
     def wake(self, lane: LaneKey) -> None:
         """Work may be ready in `lane`."""
@@ -139,7 +139,7 @@ class Scheduler:
     # --- life
 
     def start(self, loop: asyncio.AbstractEventLoop, config: GatewayConfig, opened: Opened) -> None:
-        """Begin with what the store holds; couriers are to be there already (`attach`)."""
+        """Start with the store's contents; couriers must be attached already (`attach`)."""
         self._loop = loop
         self._started = True
         self._next_seq = opened.next_seq

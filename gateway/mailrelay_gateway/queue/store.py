@@ -151,7 +151,7 @@ class FoundLease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantine:
-    """What lies apart because it was damaged or belongs to nothing: see `mailrelay queue
+    """What is in quarantine because it is damaged or unreferenced: see `mailrelay queue
     salvage`.
     """
 
@@ -216,7 +216,7 @@ class QueueStore(Protocol):
 
     @property
     def failed(self) -> bool:
-        """Whether it can go on no more: the process is to end. No new attempt may begin."""
+        """Whether it cannot continue, so that the process must end. No new attempt may start."""
         ...
 
     # --- accepting

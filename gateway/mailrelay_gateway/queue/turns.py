@@ -1,6 +1,6 @@
 """Decides whose turn it is: what to lease next for which lane, and which lanes may start. Pure.
 
-The queue lies on disk by route and sender, and only the counts of what is READY there are known
+The queue is on disk by route and sender, and only the counts of what is READY there are known
 here. A lane serves a route if it is the first of the route's lanes that works: an upstream that is
 held or released changes nothing on disk. Each lane keeps a few jobs leased ahead; who gets the next
 lease goes by turns between senders, so a sender with one message is not kept waiting by one with a
@@ -45,10 +45,10 @@ class RouteBacklog:
 
 
 class Turns:
-    """The queue as far as it is known in memory."""
+    """The in-memory view of the queue."""
 
     def __init__(self, *, window: int = WINDOW, window_octets: int = WINDOW_OCTETS) -> None:
-        """Know of nothing yet."""
+        """Start empty."""
         self._window = window
         self._window_octets = window_octets
         self._depths: dict[str, int] = {}  # by upstream
@@ -86,7 +86,7 @@ class Turns:
         return orphans
 
     def hold(self, upstream: str, now: float) -> list[Job]:
-        """The upstream can take nothing. Returns the jobs whose leases are to be given back."""
+        """Hold the upstream. Returns the jobs whose leases must be returned."""
         self._held.add(upstream)
         jobs: list[Job] = []
         for key, lane in self.lanes.items():
@@ -119,7 +119,7 @@ class Turns:
                 lane.not_before = lane.pause = 0.0
 
     def release(self, upstream: str, now: float) -> None:
-        """The upstream works again."""
+        """Release the upstream."""
         self._held.discard(upstream)
         self.assign(now)
 
@@ -428,7 +428,7 @@ class Turns:
         return job
 
     def stop(self) -> list[Job]:
-        """Nothing may start from now on. Returns the jobs whose leases are to be given back."""
+        """Start nothing from now on. Returns the jobs whose leases must be returned."""
         self.stopped = True
         return [job for lane in self.lanes.values() for job in self._empty(lane)]
 

@@ -1,5 +1,5 @@
 """A refusal as a value, and how it is worded: one function, so that every reply ends in its reason
-word (maddy's exterrors, slimta's Reply). What is said for a reason stands in reasons.py. Pure.
+word (maddy's exterrors, slimta's Reply). The texts are in reasons.py. Pure.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ async def test_a_broken_transaction_and_a_good_one_after(
         (no_space_after_the_code, "no space after the reply code: '250OK'"),
         (garbage_after_mail, "not an SMTP reply: 'HTTP/1.0 400 Bad Request'"),
         (garbage_after_dot, "not an SMTP reply: '??? what'"),
-        (data_answered_with_250, "an answer that does not fit (DATA): 250 ok"),
+        (data_answered_with_250, "an unexpected reply (DATA): 250 ok"),
         (drop_after_mail, "closed the connection when we awaited its answer to MAIL"),
         (drop_after_dot, "closed the connection when we awaited its answer to the final dot"),
     ],

@@ -112,7 +112,7 @@ async def test_what_no_rule_knows_holds_once_three_senders_got_it(rig: Rig) -> N
     ]
     [(reason, detail)] = rig.work.holds
     assert reason is Reason.UPSTREAM_REFUSED
-    assert detail.endswith("answered 550 go away to RCPT, and nobody gets past it")
+    assert detail.endswith("answered 550 go away to RCPT, for all senders")
 
 
 async def test_a_message_that_alone_is_refused_holds_twice_and_is_then_deferred(rig: Rig) -> None:

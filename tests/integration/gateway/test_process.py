@@ -124,7 +124,7 @@ async def test_a_port_in_use_is_said_with_the_listener(gateway: GatewayProcess) 
         gateway.write(relay([plain_listener(port)], [sandbox()]))
         code, said = await run_to_end(gateway)
     assert code == 3
-    assert f"Listener plain cannot listen on 127.0.0.1:{port}: another program has the port" in said
+    assert f"Listener plain cannot listen on 127.0.0.1:{port}: another program uses" in said
 
 
 async def test_an_admin_address_in_use_is_said(gateway: GatewayProcess) -> None:

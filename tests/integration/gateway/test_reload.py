@@ -176,7 +176,7 @@ async def test_a_port_that_is_taken_holds_up_nothing_else(gateway: GatewayProces
             ),
             [sender()],
         )
-        await until(lambda: _does_not_serve(gateway, "another program has the port"))
+        await until(lambda: _does_not_serve(gateway, "another program uses the port. Stop"))
         status = await gateway.status()
         assert status["problem"] == ""
         assert status["listeners"] == ["submission", "plain"]

@@ -19,6 +19,6 @@ async def test_a_volume_that_can_never_take_a_message_is_not_ready(tmp_path: Pat
                 await asyncio.sleep(0.02)
         code, text = answer
         assert code == 503
-        assert b"the queue's volume has 64 MiB, and below 128 MiB of free space" in text
+        assert b"the queue's volume has 64 MiB, but below 128 MiB of free space" in text
     finally:
         await gateway.kill()

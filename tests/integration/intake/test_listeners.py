@@ -70,7 +70,7 @@ async def test_a_listener_whose_new_port_is_taken_stays_on_the_old_one_until_it_
             await gate.configure(configuration(on=moved(("open", port))))
         (problem,) = gate.listeners.problems()
         assert problem == (
-            f"Listener open cannot listen on 127.0.0.1:{port}: another program has the port."
+            f"Listener open cannot listen on 127.0.0.1:{port}: another program uses the port."
             " Stop it, or give the listener another port."
             f" Until then it stays on port {before['open']}."
         )
@@ -488,6 +488,6 @@ async def test_a_network_that_is_none_is_named(gate: Gate) -> None:
     *_, closed = listeners()
     authentication = closed.authentication.model_copy(update={"client_cidrs": ("10.0.0.0/99",)})
     broken = closed.model_copy(update={"authentication": authentication})
-    with pytest.raises(ConfigError, match=r"listener closed .* clientCIDRs .*10\.0\.0\.0/99"):
+    with pytest.raises(ConfigError, match=r"listener closed .* clientCIDRs.*10\.0\.0\.0/99"):
         gate.listeners.prepare(configuration(on=[broken]))
     assert set(gate.listeners.ports()) == {"submission", "implicit", "open", "closed"}

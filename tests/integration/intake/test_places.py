@@ -37,8 +37,7 @@ def taken(gate: Gate, listener: str) -> int:
 
 
 MAKE_ROOM_SAID = (
-    b"421 4.7.0 Your place is needed, and you have not logged in: try again later"
-    b" (TooManyConnections)\r\n"
+    b"421 4.7.0 Too many sessions without a login: try again later (TooManyConnections)\r\n"
 )
 
 

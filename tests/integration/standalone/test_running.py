@@ -74,13 +74,13 @@ def test_a_listener_that_moves_to_a_taken_port_is_said_and_send_uses_what_runs(
         port = taken.getsockname()[1]
         own_relay.edit(sandbox_yaml(port))
         said = own_relay.wait_for_line("The change is in effect. Listener submission cannot listen")
-        assert f"127.0.0.1:{port}: another program has the port." in said
+        assert f"127.0.0.1:{port}: another program uses the port." in said
         assert f"Until then it stays on port {own_relay.port}." in said
         done = mailrelay("send", "--data", own_relay.data)
         assert done.returncode == 0, done.stderr
         assert f"Submitting to 127.0.0.1:{own_relay.port} " in done.stdout
         status = mailrelay("status", "--data", own_relay.data)
-        assert "another program has the port" in " ".join(status.stdout.split())
+        assert "another program uses the port. Stop" in " ".join(status.stdout.split())
     wait_until(lambda: is_listening(port), "the port that is free now")
     done = mailrelay("send", "--data", own_relay.data)
     assert done.returncode == 0, done.stderr

@@ -363,4 +363,4 @@ async def test_the_command_finds_the_queue_of_a_data_folder(
     empty = tmp_path / "empty"
     empty.mkdir()
     done = mailrelay(str(empty))
-    assert (done.returncode, done.stderr) == (4, f"mailrelay: {empty} holds no queue.\n")
+    assert (done.returncode, done.stderr) == (4, f"mailrelay: {empty} contains no queue.\n")

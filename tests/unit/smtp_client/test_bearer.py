@@ -113,7 +113,7 @@ def test_a_server_that_does_not_offer_it_gets_no_other_login() -> None:
     assert conversation.sent() == b""
     event = ended(conversation)
     assert event.trouble is Trouble.NO_AUTH
-    assert event.detail == "of AUTH it offers LOGIN PLAIN; we speak XOAUTH2 here"
+    assert event.detail == "it offers AUTH LOGIN PLAIN; the gateway supports XOAUTH2 here"
 
 
 def test_a_refusal_is_not_followed_by_another_mechanism() -> None:

@@ -41,7 +41,7 @@ def test_capabilities(text: str, expected: Capabilities) -> None:
         ("", "pass", "username is empty"),
         ("user", "", "password is empty"),
         ("user", "pass\n", "password ends in a line break"),
-        ("us\0er", "pass", "username has a control character"),
+        ("us\0er", "pass", "username contains a control character"),
         ("user", "p" * 9000, "password has more than"),
     ],
 )

@@ -74,7 +74,7 @@ def blame(barren: Barren, verdict: Verdict) -> Verdict:
     failure = Failure(
         stage,
         Reason.UPSTREAM_REFUSED,
-        f"answered {reply} to {COMMANDS[stage]}, on one new connection after the other",
+        f"answered {reply} to {COMMANDS[stage]}, on consecutive new connections",
         reply,
         verdict.effect,
         verdict.retry_after,

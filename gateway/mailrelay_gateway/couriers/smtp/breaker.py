@@ -156,7 +156,7 @@ def judge(
         failure = Failure(
             refusal.stage,
             Reason.UPSTREAM_REFUSED,
-            f"answered {refusal.reply} to {COMMANDS[refusal.stage]}, and nobody gets past it",
+            f"answered {refusal.reply} to {COMMANDS[refusal.stage]}, for all senders",
             refusal.reply,
         )
         meanings = tuple([_held(meaning) for meaning in verdict.meanings])

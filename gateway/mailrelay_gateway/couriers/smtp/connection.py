@@ -509,13 +509,13 @@ class Connection(asyncio.Protocol):
     # --- TLS
 
     def _start_handshake(self) -> None:
-        """Read nothing more in the clear, and shake hands in a task."""
+        """Read nothing more in cleartext, and shake hands in a task."""
         assert self._transport is not None
         self._transport.pause_reading()
         self._task = self._loop.create_task(self._shake_hands())
 
     def _spoke_before_tls(self) -> bool:
-        """Octets in the clear before the handshake's task had its first step, which it must not
+        """Octets in cleartext before the handshake's task had its first step, which it must not
         have any more. Whether that is all there is to do."""
         if self._task is not None:
             self._task.cancel()

@@ -73,16 +73,16 @@ def _context(ca: str | None, field: str) -> ssl.SSLContext:
 def describe_tls_error(error: Exception | None, server_name: str) -> str:
     """What went wrong in a handshake, as a sentence for the person who set it up."""
     if error is None:
-        return "closed the connection amid the TLS handshake"
+        return "closed the connection during the TLS handshake"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate does not verify for {server_name}: {error.verify_message}"
+        return f"its certificate is not valid for {server_name}: {error.verify_message}"
     no_tls = isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER"
     if no_tls or isinstance(error, NoTls):
         return "it does not speak TLS on this port; for a submission port tls.mode is StartTLS"
     if isinstance(error, ssl.SSLError):
         return f"TLS handshake failed: {error.reason or error}"
     if isinstance(error, ConnectionAbortedError | TimeoutError):  # asyncio says it with the former
-        return "the TLS handshake was not done in time"
+        return "the TLS handshake timed out"
     return f"TLS handshake failed: {str(error) or type(error).__name__}"
 
 

@@ -334,5 +334,5 @@ def _compile(
     except ValueError as error:  # of ipaddress, which names what it saw
         raise ConfigError(
             RELAY_FILE,
-            f"listener {listener.name} has an entry in clientCIDRs that is no network: {error}",
+            f"listener {listener.name} has an invalid network in clientCIDRs: {error}",
         ) from None

@@ -80,7 +80,7 @@ class Port:
         return self._listener.settings.tls_mode is TlsMode.IMPLICIT
 
     def close(self) -> None:
-        """Take no further connections; sessions go on."""
+        """Accept no further connections; sessions continue."""
         self._closed = True
         self._pause()
         self._socket.close()
@@ -88,7 +88,7 @@ class Port:
             handshake.cancel()
 
     def _pause(self) -> None:
-        """Stop taking connections; the kernel keeps a few for whoever serves next."""
+        """Stop accepting connections; the kernel queues a few for the next process."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -150,7 +150,7 @@ class Port:
         try:
             client.setblocking(False)
             if tls is None:  # it became a listener of another mode meanwhile
-                raise ConnectionAbortedError("the listener has no TLS any more")
+                raise ConnectionAbortedError("the listener no longer has TLS")
             if not await self._hears_from(client):
                 client.close()  # a probe, or nobody: no octet, no failure
                 place.give_back()
@@ -225,9 +225,9 @@ def explain(error: Exception) -> str:
     if not isinstance(error, OSError):
         return f"{type(error).__name__}: {error}."
     if error.errno == errno.EADDRINUSE:
-        return "another program has the port. Stop it, or give the listener another port."
+        return "another program uses the port. Stop it, or give the listener another port."
     if error.errno == errno.EACCES:
-        return "ports below 1024 need privileges. Give the listener a port from 1024 up."
+        return "ports below 1024 need privileges. Give the listener a port of 1024 or above."
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address. Bind to another."
     if error.errno:

@@ -49,7 +49,7 @@ _OK = Reply(250, "2.0.0", "OK").encode()
 _GO_AHEAD = Reply(354, "", "End with CRLF . CRLF").encode()
 _READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS").encode()
 _BYE = Reply(221, "2.0.0", "Bye").encode()
-_CANNOT_VERIFY = Reply(252, "2.5.0", "Not verified; send it and see").encode()
+_CANNOT_VERIFY = Reply(252, "2.5.0", "Cannot VRFY; send the message to find out").encode()
 _RESET = Reply(250, "2.0.0", "Reset").encode()
 
 
@@ -162,7 +162,7 @@ class Session(EnvelopeDialog):
         self.refuse(Stage.SESSION, refuse(Reason.SYNTAX, remedy=f"{verb} has no argument"))
 
     def _junk(self, reply: bytes) -> None:
-        """Answer a command that does nothing, though not for ever."""
+        """Answer a command without effect, up to a limit."""
         if self.count_junk():
             self.reply(reply)
 

@@ -172,7 +172,7 @@ def _load(tables: Tables, seq: int) -> Message:
         (seq,),
     ).get
     if row is None:
-        raise BodyDamaged("the message is not there")
+        raise BodyDamaged("the message does not exist")
     message = read_message(row, tables.names.identity_of(row[2]), tables.bodies)
     check_body(message)
     return message

@@ -101,7 +101,7 @@ def quarantine_marked(layout: Layout) -> None:
         "spool_quarantined",
         database=str(target / name),
         error=why,
-        hint=f"New mail is accepted. To send what can still be read: {command(layout)}",
+        hint=f"New mail is accepted. To recover readable messages: {command(layout)}",
     )
 
 
@@ -144,7 +144,7 @@ def put_away_strays(
             "spool_bodies_quarantined",
             body_count=moved,
             folder=str(layout.quarantined_bodies),
-            hint="The database names no message for these bodies. To look into them:"
+            hint="No message in the database refers to these bodies. To inspect them:"
             f" {command(layout)}",
         )
     if removed:
@@ -152,7 +152,7 @@ def put_away_strays(
 
 
 def survey(layout: Layout) -> Quarantine:
-    """What lies in quarantine/."""
+    """The contents of quarantine/."""
     databases = bodies = octets = 0
     for folder in _entries(layout.quarantine):
         if folder.is_dir() and folder != layout.quarantined_bodies:
@@ -175,7 +175,7 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 
 def _free_name(path: Path) -> Path:
-    """`path`, or with a number where something lies there already."""
+    """`path`, with a number if it already exists."""
     free, n = path, 1
     while free.exists():
         n += 1

@@ -162,7 +162,7 @@ class DeadLetters:
             sum(messages for messages, _ in held.values()) > self._total_messages
             or sum(octets for _, octets in held.values()) > self._total_octets
         ):
-            # whoever has most gives way
+            # the namespace with the most loses its oldest
             self._drop_oldest(max(held, key=lambda name: held[name][1]))
 
     def _drop_oldest(self, namespace: str) -> None:

@@ -1,4 +1,4 @@
-"""The folder of the disk store: what lies in it under which name, and that it is ours alone."""
+"""The folder of the disk store: the names of its files, and its lock."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def take(layout: Layout) -> int:
         lock = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(
-            f"{root} cannot be written ({error.strerror}): give this user a folder it may write"
+            f"{root} cannot be written ({error.strerror}): choose a folder that this user can write"
         ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -88,7 +88,8 @@ class Group:
     def submit(self, operation: Operation) -> None:
         """Have an operation done in the next transaction; its `done` is called exactly once.
 
-        What nobody waits for (the end of an attempt) gives others LINGER seconds to join it.
+        An operation without a waiting client (the end of an attempt) lets others join for LINGER
+        seconds.
         """
         loop, writer = self._loop, self._writer
         assert loop is not None
@@ -113,7 +114,9 @@ class Group:
                 loop.call_later(SIBLING_WAIT, self._hand_over)
 
     def waiting_seconds(self) -> float:
-        """For how long the commit that runs now has been running, but for somebody's lock."""
+        """For how long the commit that runs now has been running, but for another program's
+        lock.
+        """
         if not self._committing or (self._writer is not None and self._writer.busy):
             return 0.0
         return time.monotonic() - self._committing_since

@@ -31,7 +31,7 @@ from mailrelay_gateway.queue.store import FoundLease, Opened, StoreError
 
 log = structlog.get_logger()
 
-#: Seconds for which somebody's lock is waited for at the start.
+#: Seconds to wait for another program's lock at startup.
 LOCK_PATIENCE = 10.0
 #: Tombstones: how long, and how many.
 TOMBSTONE_SECONDS = 7 * 86400.0
@@ -66,7 +66,7 @@ def open_store(
         try:
             if not path.exists() and _size(Path(f"{path}-wal")):
                 # SQLite would delete the log, which may hold mail of a database that was moved
-                damage.mark_damaged(layout, path, "its log was left behind", now=now)
+                damage.mark_damaged(layout, path, "its log remains", now=now)
             damage.quarantine_marked(layout)
             return _open(
                 layout,

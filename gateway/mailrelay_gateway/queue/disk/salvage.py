@@ -223,7 +223,7 @@ def main(arguments: list[str]) -> int:
         return 2
     root = queue_folder(Path(arguments[0]))
     if root is None:
-        sys.stderr.write(f"mailrelay: {arguments[0]} holds no queue.\n")
+        sys.stderr.write(f"mailrelay: {arguments[0]} contains no queue.\n")
         return 4
     try:
         reports = salvage(root, now=time.time())

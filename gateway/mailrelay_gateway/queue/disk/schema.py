@@ -7,7 +7,7 @@ import apsw
 #: Stored as SQLite's user_version. Schema 1 was another file (queue.db): see migration.py.
 VERSION = 2
 
-#: Stored as SQLite's application_id ("MRLQ"): a database of somebody else is never taken for ours.
+#: Stored as SQLite's application_id ("MRLQ"): a foreign database is never used.
 APPLICATION_ID = 0x4D524C51
 
 DATABASE = "queue2.db"
@@ -27,7 +27,7 @@ READER_CACHE = 2 * 1024
 FLAG_EIGHT_BIT = 1
 FLAG_SMTPUTF8 = 2
 
-#: In front of a file's name in `messages.place`: the body lies in bodies/.
+#: In front of a file's name in `messages.place`: the body is in bodies/.
 IN_FILE = "file:"
 
 #: A class of mail (Transactional before Bulk) will be a column with a default, which SQLite adds

@@ -1,6 +1,6 @@
 """Other databases that held mail, read message by message: schema 1, and schema 2 from elsewhere.
 
-Reading goes on past damage: what cannot be read is counted. Nothing here writes.
+Reading continues past damage: what cannot be read is counted. Read-only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORMER_MAX_INTERVAL = 3600.0
 class _Sqlite:
     """What both schemas share."""
 
-    #: Columns of `messages` without what may lie in overflow pages.
+    #: Columns of `messages` without those that may be in overflow pages.
     columns: str
 
     def __init__(self, connection: apsw.Connection, *, strict: bool) -> None:
@@ -118,7 +118,7 @@ class _Sqlite:
         return True
 
     def _large(self, columns: str, seq: int) -> Any:
-        """Columns that may lie in overflow pages; None where they cannot be read."""
+        """Columns that may be in overflow pages; None if they cannot be read."""
         try:
             return self.connection.execute(
                 f"SELECT {columns} FROM messages WHERE seq=?", (seq,)

@@ -83,8 +83,8 @@ class Space:
         if total > self.low_water:
             return ""
         return (
-            f"the queue's volume has {total >> 20} MiB, and below {self.low_water >> 20} MiB of"
-            " free space nothing is taken: make it larger"
+            f"the queue's volume has {total >> 20} MiB, but below {self.low_water >> 20} MiB of"
+            " free space no mail is accepted: enlarge it"
         )
 
     def note_full(self, now: float) -> None:

@@ -76,7 +76,7 @@ class DiskStore:
     ) -> None:
         """Prepare; `open` does the work.
 
-        `on_failure` is called in the loop, once, when the store can go on no more. `size` are the
+        `on_failure` is called in the loop, once, when the store cannot continue. `size` are the
         octets that the folder may hold, where the volume is larger. `vfs` (SQLite's
         name of a file system) and `sync_bodies` are for tests of power loss.
         """
@@ -365,5 +365,5 @@ class DiskStore:
                 database_count=found.databases,
                 body_count=found.bodies,
                 size=found.octets,
-                hint=f"To send what can still be read: {damage.command(self._layout)}",
+                hint=f"To recover readable messages: {damage.command(self._layout)}",
             )

@@ -47,7 +47,7 @@ class Bodies:
         if isinstance(body, bytes):
             return None
         if not isinstance(body, FileBody) or body.path.parent != self.path:
-            raise ValueError(f"{body!r} does not lie in {self.path}")
+            raise ValueError(f"{body!r} is not in {self.path}")
         return IN_FILE + body.path.name
 
     def file(self, place: str) -> Path:
@@ -59,7 +59,7 @@ class Bodies:
 
 @dataclass(slots=True)
 class Effects:
-    """What is to be done once the transaction is committed, and not otherwise."""
+    """What to do after the transaction has been committed."""
 
     unlink: list[Path] = field(default_factory=list)
     sync_folder: bool = False  # before the commit

@@ -195,7 +195,7 @@ def store_foreign(tables: Tables, seq: int, batch: Sequence[ForeignMessage]) -> 
 
 
 def _fetch_body(layout: Layout, name: str) -> None:
-    """Have a body's file in its place, if it lies in quarantine."""
+    """Move a body's file to its place if it is in quarantine."""
     place, apart = layout.bodies / name, layout.quarantined_bodies / name
     if not place.exists() and apart.exists():
         apart.rename(place)

@@ -28,7 +28,7 @@ from mailrelay_gateway.smtp.refusal import refuse
 
 log = structlog.get_logger()
 
-#: Seconds that a new message waits for somebody's lock before it is answered 451.
+#: Seconds that a new message waits for another program's lock before it is answered 451.
 BUSY_PATIENCE = 5.0
 #: Seconds between two tries where descriptors are short.
 _PAUSE = 0.2
@@ -45,12 +45,12 @@ Answers = list[tuple[Operation, Any]]
 
 
 class WriterDead(Exception):
-    """The writer can go on no more; the text says why. `answers` are those of the operations that
+    """The writer cannot continue; the text says why. `answers` are those of the operations that
     were carried out before, `left` is what was not.
     """
 
     def __init__(self, why: str, answers: Answers, left: Sequence[Operation]) -> None:
-        """Say why, and what is to be answered."""
+        """Set the reason and the answers."""
         super().__init__(why)
         self.answers = answers
         self.left = left
@@ -89,7 +89,7 @@ class Writer:
         self.stopping = False
 
     def carry_out(self, batch: Sequence[Operation]) -> Answers:
-        """Commit a batch, however long somebody's lock lasts; raises WriterDead."""
+        """Commit a batch, however long another program's lock lasts; raises WriterDead."""
         started = time.monotonic()
         try:
             while True:
@@ -174,7 +174,7 @@ class Writer:
                 hint="Not sent; tried again later. Restore the body, or drop the message.",
             )
 
-    # --- somebody else's lock
+    # --- another program's lock
 
     def _wait_out(self, batch: Sequence[Operation], started: float) -> Sequence[Operation]:
         """SQLite has waited a second: what to try again."""

@@ -1,7 +1,7 @@
 """The SMTP client as a state machine without I/O: octets in, events and octets out (in the manner
 of h11). Pure.
 
-Here stands what is said when; which move is legal stands in `client_states`, how a line looks in
+This module defines the dialog; the legal moves are in `client_states`, the form of lines in
 `client_commands`. No socket, clock or task may come in here. The owner carries octets both ways and
 follows one rule: `receive` works through all octets before it returns, so an event is history, and
 `state` says what may be done now.
@@ -138,9 +138,9 @@ class SmtpClient:
         if self.state is State.CLOSED:
             return events
         if self.state is State.TLS and (behind or error is not None):
-            # What stands in the clear behind the 220 would be taken for the server's first words
+            # What stands in cleartext behind the 220 would be taken for the server's first words
             # under TLS.
-            events.append(self._end(Trouble.PROTOCOL, detail="octets in the clear after STARTTLS"))
+            events.append(self._end(Trouble.PROTOCOL, detail="octets in cleartext after STARTTLS"))
         elif error is not None:
             events.append(self._end(Trouble.PROTOCOL, detail=str(error)))
         return events
@@ -242,7 +242,7 @@ class SmtpClient:
             self._record(state, reply)
             events.append(self._end(Trouble.CLOSING, reply=reply))
         elif reply.code // 100 not in REPLIES[state]:
-            detail = f"an answer that does not fit ({state.name}): {reply}"
+            detail = f"an unexpected reply ({state.name}): {reply}"
             events.append(self._end(Trouble.PROTOCOL, reply=reply, detail=detail))
         else:
             _STEPS[state](self, reply, events)
@@ -410,7 +410,7 @@ class SmtpClient:
             self._output.append(b".\r\n")
 
     def _on_early_refusal(self, reply: Reply, events: list[Event]) -> None:
-        """A refusal amid the body is as good as one after it, but the session cannot go on."""
+        """A refusal within the body counts like one after it, but the session cannot continue."""
         self._final = reply
         events.append(self._end(Trouble.REFUSED, reply=reply))
 

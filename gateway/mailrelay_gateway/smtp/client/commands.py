@@ -91,7 +91,7 @@ def check_address(address: str, *, utf8: bool) -> None:
         and (_CONTROL.search(address) is not None or _QUOTED_LOCAL_PART.fullmatch(address) is None)
     ) or len(address) > MAX_ADDRESS:
         raise UnsendableAddress(
-            Reply(553, "5.1.3", "the address cannot be sent: its syntax is bad")
+            Reply(553, "5.1.3", "the address cannot be sent: its syntax is invalid")
         )
     if not utf8 and not address.isascii():
         raise UnsendableAddress(
@@ -141,7 +141,7 @@ def credential_defect(username: str, password: str) -> str:
                 f"the {name} ends in a line break: write the Secret without it (printf, not echo)"
             )
         if _CONTROL.search(value):
-            return f"the {name} has a control character in it"
+            return f"the {name} contains a control character"
         if len(value) > MAX_CREDENTIAL:
             return f"the {name} has more than {MAX_CREDENTIAL} characters"
     return ""
@@ -153,7 +153,7 @@ def auth_plain_command(username: str, password: str) -> bytes:
 
 
 def auth_plain_line(username: str, password: str) -> bytes:
-    """The same response by itself, for a server that asks for it."""
+    """The response without the command, for a server that prompts for it."""
     return b64encode(f"\0{username}\0{password}".encode()) + b"\r\n"
 
 

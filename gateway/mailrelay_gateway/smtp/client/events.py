@@ -28,7 +28,7 @@ class SessionReady:
 
 @dataclass(frozen=True, slots=True)
 class StartTls:
-    """The owner must shake hands now, read nothing in the clear, then call `tls_established`."""
+    """The owner must shake hands now, read nothing in cleartext, then call `tls_established`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class Login:
             return _AUTH_LOGIN
         names = " ".join(sorted(self._offered)) or "nothing"
         ours = "PLAIN and LOGIN" if bearer is None else f"{bearer.mechanism} here"
-        return f"of AUTH it offers {names}; we speak {ours}"
+        return f"it offers AUTH {names}; the gateway supports {ours}"
 
     def answered(self, state: State, reply: Reply) -> Step:
         """What follows from a reply in one of the states of AUTH."""

@@ -20,7 +20,7 @@ class State(IntEnum):
     EHLO = auto()
     HELO = auto()
     STARTTLS = auto()
-    TLS = auto()  # the owner shakes hands; the server may not say anything in the clear
+    TLS = auto()  # the owner shakes hands; the server may not say anything in cleartext
     AUTH_PLAIN = auto()
     AUTH_PLAIN_ASKED = auto()  # it asked for what it had been given
     AUTH_LOGIN = auto()

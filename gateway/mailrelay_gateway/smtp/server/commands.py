@@ -3,7 +3,7 @@ Pure.
 
 Rule 1: a line ends in CRLF and nothing else; a bare LF is an error, not an end (SMTP smuggling
         begins there).
-Rule 2: every legal move of a session stands in MOVES; an illegal one raises and changes nothing.
+Rule 2: every legal move of a session is in MOVES; an illegal one raises and changes nothing.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def read_helo(argument: bytes) -> str | Problem:
     """
     words = argument.split(None, 1)
     if not words:
-        return refuse(Reason.SYNTAX, remedy="Say who you are, such as EHLO host.example.com")
+        return refuse(Reason.SYNTAX, remedy="Argument required, such as EHLO host.example.com")
     return words[0].decode("ascii") if _HELO.fullmatch(words[0]) else "unknown"
 
 
@@ -198,7 +198,7 @@ _HINTS: dict[State, str] = {
     State.MAIL: "Send RCPT first: no recipient was accepted yet",
     State.RECIPIENTS: "A transaction is open: RSET ends it",
     State.CHUNKS: "A message is being sent with BDAT: RSET ends it",
-    State.REFUSED_CHUNKS: "The message was refused: RSET begins anew",
+    State.REFUSED_CHUNKS: "The message was refused: send RSET first",
 }
 
 
