@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.peers.gateway import GatewayProcess, plain_listener, relay, sandbox
 from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 
 async def test_a_volume_that_can_never_take_a_message_is_not_ready(tmp_path: Path) -> None:
@@ -14,7 +15,7 @@ async def test_a_volume_that_can_never_take_a_message_is_not_ready(tmp_path: Pat
     gateway.write(relay([plain_listener(free_port())], [sandbox()]))
     try:
         await gateway.start(wait=False)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while b"MiB" not in (answer := await gateway.get("/readyz"))[1]:
                 await asyncio.sleep(0.02)
         code, text = answer
