@@ -207,6 +207,7 @@ async def stop(process: asyncio.subprocess.Process) -> list[dict[str, Any]]:
 
 
 STATUS = "PATCH apis/mailrelay.dev/v1alpha1/namespaces/mail/maildomains/example/status"
+EVENT = "POST apis/events.k8s.io/v1/namespaces/mail/events"
 
 
 @pytest.mark.parametrize("namespaces", ["", "mail"])
@@ -224,12 +225,10 @@ async def test_it_watches_acts_on_an_event_answers_and_stops(
             return wanted in await text_of(metrics)
 
         await until(is_counted)
+        await until(lambda: EVENT in api.writes)  # it is posted beside the rounds
         lines = await stop(process)
     # Its status and an Event are all that it writes; kopf writes nothing.
-    assert set(api.writes) == {
-        STATUS,
-        "POST apis/events.k8s.io/v1/namespaces/mail/events",
-    }
+    assert set(api.writes) == {STATUS, EVENT}
     assert lines[0]["event"] == "starting"
     assert [one for one in lines if one["level"] not in ("info", "debug")] == []
     assert ("namespaces" in api.watched) is not bool(namespaces)
