@@ -121,20 +121,26 @@ def decide_moves(
 
 
 def stand_in_moves(job: Job, outcomes: Sequence[Outcome], *, next_at: float) -> list[Move]:
-    """The moves of a job where deciding them failed by a defect of ours: who was delivered goes,
-    and everybody else waits until `next_at`, at no charge.
+    """The moves of a job if deciding them raised an internal error: a delivered recipient is
+    removed, one that was perhaps delivered stays with its upstream, and all but the delivered ones
+    wait until `next_at`, at no charge.
     """
-    delivered = {each.index for each in outcomes if each.result is Result.DELIVERED}
-    return [
-        Move(
-            recipient=recipient,
-            state=None if recipient.index in delivered else State.DEFERRED,
-            route=job.route,
-            reason=Reason.DELIVERED if recipient.index in delivered else Reason.INTERNAL_ERROR,
-            next_at=None if recipient.index in delivered else next_at,
-        )
-        for recipient in job.recipients
-    ]
+    results = {outcome.index: outcome.result for outcome in outcomes}
+    return [_stand_in(each, results.get(each.index), job, next_at) for each in job.recipients]
+
+
+def _stand_in(recipient: Recipient, result: Result | None, job: Job, next_at: float) -> Move:
+    if result is Result.DELIVERED:
+        return Move(recipient=recipient, state=None, route=job.route, reason=Reason.DELIVERED)
+    if result is Result.UNCERTAIN:
+        recipient = replace(recipient, pinned=True)
+    return Move(
+        recipient=recipient,
+        state=State.UNCERTAIN if result is Result.UNCERTAIN else State.DEFERRED,
+        route=job.route.pinned_to(job.upstream) if recipient.pinned else job.route,
+        reason=Reason.INTERNAL_ERROR,
+        next_at=next_at,
+    )
 
 
 def _decide(

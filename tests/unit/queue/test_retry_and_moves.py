@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from mailrelay_gateway.message.effect import Split
 from mailrelay_gateway.message.envelope import Outcome, Result
 from mailrelay_gateway.message.route import Route
-from mailrelay_gateway.queue.item import IllegalMove, Move, Recipient, State, decide_moves
+from mailrelay_gateway.queue.item import (
+    IllegalMove,
+    Move,
+    Recipient,
+    State,
+    decide_moves,
+    stand_in_moves,
+)
 from mailrelay_gateway.queue.retry import FIRST_DELAY, UNCERTAIN_DELAY, RetryPolicy
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
@@ -173,3 +180,20 @@ def test_the_pause_is_bounded(attempts: int, jitter: float, max_interval: float)
     for pause in (policy.delay(attempts, jitter), policy.uncertain_delay(attempts, jitter)):
         assert 0 < pause <= 1.4 * max_interval
     assert policy.uncertain_delay(attempts, jitter) >= policy.delay(attempts, jitter)
+
+
+def test_what_we_failed_to_judge_is_neither_lost_nor_delivered_twice() -> None:
+    ended = job(1, "u", *(Recipient(n, f"r{n}@b") for n in range(4)))
+    results = (Result.DELIVERED, Result.FAILED, Result.DEFERRED, Result.UNCERTAIN)
+    outcomes = [outcome(result, n) for n, result in enumerate(results)]
+    gone, failed, deferred, uncertain = stand_in_moves(ended, outcomes, next_at=60.0)
+    assert (gone.state, gone.failed, gone.reason) == (None, False, Reason.DELIVERED)
+    for put_off in (failed, deferred):
+        assert (put_off.state, put_off.next_at) == (State.DEFERRED, 60.0)
+        assert (put_off.reason, put_off.route) == (Reason.INTERNAL_ERROR, ended.route)
+    # perhaps delivered: at the same upstream only, whatever its route says
+    assert (uncertain.state, uncertain.next_at) == (State.UNCERTAIN, 60.0)
+    assert uncertain.recipient.pinned
+    assert uncertain.route == ended.route.pinned_to(ended.upstream)
+    for move in (failed, deferred, uncertain):
+        assert (move.recipient.attempts, move.recipient.waited) == (0, 0.0), "at no charge"
