@@ -128,8 +128,8 @@ def choose(target: Target, addresses: Iterable[str], rules: Rules) -> tuple[str,
     for text in addresses:
         problem = _problem(target, ip_address(text), rules)
         if problem:
-            problems.append(f"{target.host} is {text}, {problem}" if text != target.host else "")
-            problems[-1] = problems[-1] or f"{text} is {problem}"
+            name = f"{text} is" if text == target.host else f"{target.host} is {text},"
+            problems.append(f"{name} {problem}")
         else:
             chosen.append(text)
     if not chosen:

@@ -1,13 +1,14 @@
-"""Resolves references: to a bundle of certificates, or to the reason why they cannot be. Pure."""
+"""Checks references: to Secrets with credentials, and to bundles of certificates. Pure."""
 
 from __future__ import annotations
 
 from mailrelay_gateway.contract.pem import PemProblem
 from mailrelay_operator.api.metadata import TrustRef
+from mailrelay_operator.api.names import LABEL_CREDENTIALS
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.plan.certificates import given_bundle
 from mailrelay_operator.plan.facts import Absence, RelayFacts
-from mailrelay_operator.plan.objects import config_map_data, secret_data
+from mailrelay_operator.plan.objects import Manifest, config_map_data, labels_of, secret_data
 from mailrelay_operator.plan.verdicts import Trouble
 
 
@@ -20,6 +21,18 @@ def absent(absence: Absence, what: str, *, kind: str = "Secret") -> Trouble:
         reason=Reason.FORBIDDEN,
         message=f"The operator may not read {what}: it needs a Role in that namespace (the chart's"
         " watchNamespaces).",
+    )
+
+
+def unmarked(secret: Manifest, what: str) -> Trouble | None:
+    """The trouble with a Secret that its owner has not marked as credentials; `what` names it."""
+    # The type alone would let any Git credential of the namespace be sent to any smarthost.
+    if labels_of(secret).get(LABEL_CREDENTIALS) == "true":
+        return None
+    return Trouble(
+        reason=Reason.SECRET_NOT_PERMITTED,
+        message=f"{what} is not marked as credentials for mailrelay: add the label"
+        f' {LABEL_CREDENTIALS}: "true".',
     )
 
 

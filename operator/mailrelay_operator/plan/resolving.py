@@ -21,13 +21,12 @@ from mailrelay_gateway.contract.oauth2 import OAuth2
 from mailrelay_gateway.contract.pem import PemProblem, read_bundle
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
-from mailrelay_operator.api.names import LABEL_CREDENTIALS
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.upstreams import Upstream
 from mailrelay_operator.plan.certificates import given_certificate
 from mailrelay_operator.plan.facts import Absence, ObjectKey, RelayFacts
-from mailrelay_operator.plan.objects import Manifest, labels_of, secret_data
-from mailrelay_operator.plan.referred import absent, trusted_bundle
+from mailrelay_operator.plan.objects import Manifest, secret_data
+from mailrelay_operator.plan.referred import absent, trusted_bundle, unmarked
 from mailrelay_operator.plan.token_logins import oauth2_of, token_login, token_references
 from mailrelay_operator.plan.verdicts import Trouble
 
@@ -149,13 +148,9 @@ def login_in(secret: Manifest, *, what: str) -> Login | Trouble:
 
     White space around both is stripped: `echo password | base64` adds a newline.
     """
-    # The type alone would let any Git credential of the namespace be sent to any smarthost.
-    if labels_of(secret).get(LABEL_CREDENTIALS) != "true":
-        return Trouble(
-            reason=Reason.SECRET_NOT_PERMITTED,
-            message=f"{what} is not marked as credentials for mailrelay: add the label"
-            f' {LABEL_CREDENTIALS}: "true".',
-        )
+    trouble = unmarked(secret, what)
+    if trouble is not None:
+        return trouble
     data = secret_data(secret)
     found: dict[str, str] = {}
     for key in ("username", "password"):

@@ -13,13 +13,12 @@ from dataclasses import replace
 from mailrelay_gateway.contract import oauth2 as contract
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.metadata import SecretKeyRef
-from mailrelay_operator.api.names import LABEL_CREDENTIALS
 from mailrelay_operator.api.oauth2 import OAuth2
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.upstreams import Upstream
 from mailrelay_operator.plan.facts import Absence, ObjectKey, RelayFacts
-from mailrelay_operator.plan.objects import labels_of, secret_data
-from mailrelay_operator.plan.referred import absent, trusted_bundle
+from mailrelay_operator.plan.objects import secret_data
+from mailrelay_operator.plan.referred import absent, trusted_bundle, unmarked
 from mailrelay_operator.plan.verdicts import Trouble
 
 
@@ -141,12 +140,9 @@ def _value(facts: RelayFacts, name: str, reference: SecretKeyRef | None) -> str 
     found = facts.find("Secret", facts.namespace, reference.name)
     if isinstance(found, Absence):
         return absent(found, what)
-    if labels_of(found).get(LABEL_CREDENTIALS) != "true":
-        return Trouble(
-            reason=Reason.SECRET_NOT_PERMITTED,
-            message=f"{what} is not marked as credentials for mailrelay: add the label"
-            f' {LABEL_CREDENTIALS}: "true".',
-        )
+    trouble = unmarked(found, what)
+    if trouble is not None:
+        return trouble
     try:
         text = secret_data(found).get(reference.key, b"").decode().strip()
     except UnicodeDecodeError:

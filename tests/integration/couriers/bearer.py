@@ -1,10 +1,17 @@
-"""An SMTP server that takes mail of those only to whom a token endpoint gave a token."""
+"""A provider: a token endpoint, and an SMTP server that takes mail of those only to whom it gave a
+token.
+"""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
-from tests.integration.couriers.scripted_server import Peer, Script, take_all
+from tests.integration.couriers.certificates import Authority, make_authority
+from tests.integration.couriers.scripted_server import Peer, Script, ScriptedServer, take_all
 from tests.peers.token_endpoint import TokenEndpoint
 
 USER = "robot@example.com"
@@ -36,3 +43,28 @@ def asks_for(endpoint: TokenEndpoint, *mechanisms: str) -> Script:
         await take_all(peer)
 
     return script
+
+
+@dataclass
+class Provider:
+    """A token endpoint, a server that takes its tokens, and the CA of the endpoint."""
+
+    endpoint: TokenEndpoint
+    server: ScriptedServer
+    authority: Authority
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """What was sent to the server."""
+        return [body for peer in self.server.peers for body in peer.bodies]
+
+
+@asynccontextmanager
+async def a_provider(folder: Path) -> AsyncIterator[Provider]:
+    """A provider that asks for XOAUTH2, on loopback."""
+    authority = make_authority(folder)
+    async with TokenEndpoint(authority.server_context("127.0.0.1")) as endpoint:
+        server = ScriptedServer([asks_for(endpoint, "XOAUTH2")])
+        await server.start()
+        yield Provider(endpoint, server, authority)
+        await server.stop()

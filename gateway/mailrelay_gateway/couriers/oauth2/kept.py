@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection
 from pathlib import Path
 
 from mailrelay_gateway.contract.oauth2 import OAuth2, RefreshToken
+from mailrelay_gateway.durable import write_durably
 
 FOLDER = "oauth2"
 #: Octets of a file: a token has 8 KiB at most.
@@ -40,17 +40,8 @@ class KeptTokens:
     def keep(self, upstream: str, settings: OAuth2, refresh_token: str) -> None:
         """Write it durably, before the one that it replaces is discarded."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        path = self._path(upstream)
-        fresh = path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
         document = {"binding": binding(settings), "refreshToken": refresh_token}
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(document, file)
-            file.flush()
-            os.fsync(descriptor)
-        fresh.replace(path)
-        _sync(self._folder)
+        write_durably(self._path(upstream), json.dumps(document), mode=0o600)
 
     def forget(self, upstream: str) -> None:
         """Remove an invalid token."""
@@ -58,15 +49,20 @@ class KeptTokens:
 
     def forget_all_but(self, upstreams: Collection[str]) -> None:
         """Remove the tokens of upstreams that are no longer configured."""
-        wanted = {self._path(upstream).stem for upstream in upstreams}
+        wanted = {_stem(self._path(upstream)) for upstream in upstreams}
         if self._folder.is_dir():
             for path in self._folder.iterdir():
-                if path.stem not in wanted:
+                if _stem(path) not in wanted:
                     path.unlink(missing_ok=True)
 
     def _path(self, upstream: str) -> Path:
         # Never use a name as a path.
         return self._folder / f"{hashlib.sha256(upstream.encode()).hexdigest()[:32]}.json"
+
+
+def _stem(path: Path) -> str:
+    """The upstream's part of the name, also of a file that is still being written."""
+    return path.name.partition(".")[0]
 
 
 def binding(settings: OAuth2) -> str:
@@ -77,11 +73,3 @@ def binding(settings: OAuth2) -> str:
     assert isinstance(grant, RefreshToken)
     parts = (settings.token_url, grant.client_id, grant.refresh_token)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,7 +21,8 @@ from typing import Any
 import structlog
 
 from mailrelay_gateway.contract.moments import stamp
-from mailrelay_gateway.queue.disk.folder import SIDE_FILES, Layout, sync, write_durably
+from mailrelay_gateway.durable import sync, write_durably
+from mailrelay_gateway.queue.disk.folder import SIDE_FILES, Layout
 from mailrelay_gateway.queue.store import Quarantine
 
 log = structlog.get_logger()

@@ -17,11 +17,12 @@ from typing import Any
 import apsw
 import structlog
 
+from mailrelay_gateway.durable import sync
 from mailrelay_gateway.queue.disk import damage, waiting
 from mailrelay_gateway.queue.disk.damage import Run
 from mailrelay_gateway.queue.disk.dead_letters import DeadLetters
 from mailrelay_gateway.queue.disk.finishing import remove_empty
-from mailrelay_gateway.queue.disk.folder import Layout, sync
+from mailrelay_gateway.queue.disk.folder import Layout
 from mailrelay_gateway.queue.disk.names import Names
 from mailrelay_gateway.queue.disk.schema import IN_FILE, ForeignDatabase, SchemaTooNew, connect
 from mailrelay_gateway.queue.disk.space import Space

@@ -19,8 +19,9 @@ from pathlib import Path
 import apsw
 
 from mailrelay_gateway.contract.moments import stamp
+from mailrelay_gateway.durable import sync
 from mailrelay_gateway.queue.disk.dead_letters import DeadLetters
-from mailrelay_gateway.queue.disk.folder import SIDE_FILES, Layout, sync
+from mailrelay_gateway.queue.disk.folder import SIDE_FILES, Layout
 from mailrelay_gateway.queue.disk.foreign import ForeignMessage, Source
 from mailrelay_gateway.queue.disk.names import Names
 from mailrelay_gateway.queue.disk.schema import DATABASE, PAGE_SIZE, TABLES

@@ -16,6 +16,7 @@ from typing import Any
 import apsw
 import structlog
 
+from mailrelay_gateway.durable import sync
 from mailrelay_gateway.queue.disk import damage
 from mailrelay_gateway.queue.disk.accepting import (
     MESSAGE_COLUMNS,
@@ -23,7 +24,7 @@ from mailrelay_gateway.queue.disk.accepting import (
     bury_name,
     is_known,
 )
-from mailrelay_gateway.queue.disk.folder import SIDE_FILES, Layout, sync
+from mailrelay_gateway.queue.disk.folder import SIDE_FILES, Layout
 from mailrelay_gateway.queue.disk.foreign import ForeignMessage, Source
 from mailrelay_gateway.queue.disk.schema import IN_FILE
 from mailrelay_gateway.queue.disk.sources import SchemaOne, SchemaTwo, open_for_reading

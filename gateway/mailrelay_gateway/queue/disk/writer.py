@@ -18,9 +18,10 @@ from typing import Any
 import apsw
 import structlog
 
+from mailrelay_gateway.durable import write_durably
 from mailrelay_gateway.queue.disk.batch import Finish, Operation, added, run_batch
 from mailrelay_gateway.queue.disk.damage import mark_damaged
-from mailrelay_gateway.queue.disk.folder import Layout, write_durably
+from mailrelay_gateway.queue.disk.folder import Layout
 from mailrelay_gateway.queue.disk.space import FULL, Space
 from mailrelay_gateway.queue.disk.tables import Effects, Tables
 from mailrelay_gateway.reasons import Reason
