@@ -60,11 +60,12 @@ class Provider:
 
 
 @asynccontextmanager
-async def a_provider(folder: Path) -> AsyncIterator[Provider]:
-    """A provider that asks for XOAUTH2, on loopback."""
+async def a_provider(folder: Path, *, tls: bool = False) -> AsyncIterator[Provider]:
+    """A provider that asks for XOAUTH2, on loopback; `tls`: from the first octet."""
     authority = make_authority(folder)
     async with TokenEndpoint(authority.server_context("127.0.0.1")) as endpoint:
-        server = ScriptedServer([asks_for(endpoint, "XOAUTH2")])
+        context = authority.server_context("127.0.0.1") if tls else None
+        server = ScriptedServer([asks_for(endpoint, "XOAUTH2")], tls=context)
         await server.start()
         yield Provider(endpoint, server, authority)
         await server.stop()

@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -20,6 +21,7 @@ from mailrelay_gateway.contract.documents import (
     Upstream,
 )
 from mailrelay_gateway.contract.files import GatewayConfig
+from mailrelay_gateway.contract.oauth2 import OAuth2
 from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_gateway.couriers.resolver import Unresolved
 from mailrelay_gateway.couriers.smarthost.courier import SmarthostCourier
@@ -95,7 +97,7 @@ class Rig:
         host: str = "127.0.0.1",
         server_name: str | None = None,
         ca: str | None = None,
-        login: Login | None = None,
+        login: Login | OAuth2 | None = None,
         connections: int = 1,
         messages: int = 100,
     ) -> GatewayConfig:
@@ -136,9 +138,16 @@ class Rig:
         )
 
     def run(
-        self, config: GatewayConfig, *, deadlines: Deadlines = DEADLINES, probing: Probing = PROBING
+        self,
+        config: GatewayConfig,
+        *,
+        deadlines: Deadlines = DEADLINES,
+        probing: Probing = PROBING,
+        **parts: Any,
     ) -> SmarthostCourier:
-        """A courier for this configuration, joined with the queue."""
+        """A courier for this configuration, joined with the queue; `parts` are more of what it is
+        made of.
+        """
         self.courier = SmarthostCourier(
             self.work,
             self.metrics,
@@ -146,6 +155,7 @@ class Rig:
             deadlines=deadlines,
             probing=probing,
             rng=random.Random(0),
+            **parts,
         )
         self.courier.configure(config)
         self.work.wake = self.courier.wake

@@ -130,7 +130,7 @@ class ScriptedServer:
 
     def __init__(self, scripts: Sequence[Script], *, tls: ssl.SSLContext | None = None) -> None:
         self._scripts = scripts
-        self._tls = tls
+        self.tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -139,7 +139,7 @@ class ScriptedServer:
 
     async def start(self, host: str = "127.0.0.1") -> None:
         self._server = await asyncio.start_server(
-            self._play, host, 0, ssl=self._tls, limit=LONGEST_BODY
+            self._play, host, 0, ssl=self.tls, limit=LONGEST_BODY
         )
 
     @property

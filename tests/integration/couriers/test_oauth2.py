@@ -15,7 +15,6 @@ import pytest
 from aiohttp import web
 
 from mailrelay_gateway.contract import oauth2
-from mailrelay_gateway.contract.documents import HostPort, TlsMode
 from mailrelay_gateway.contract.oauth2 import OAuth2, SaslMechanism, token_file_name
 from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_gateway.couriers.oauth2.kept import KeptTokens
@@ -26,9 +25,8 @@ from mailrelay_gateway.egress.rules import Rules
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from tests.integration.couriers.bearer import USER, asks_for
-from tests.integration.couriers.conftest import DEADLINES, PROBING, Rig
+from tests.integration.couriers.conftest import PROBING, Rig
 from tests.integration.couriers.memory_work import UPSTREAM, attempt
-from tests.models import made
 from tests.peers.certificates import RSA_2048
 from tests.peers.token_endpoint import (
     CLIENT_ID,
@@ -80,32 +78,17 @@ def run(
     probing: Probing = PROBING,
 ) -> SmarthostCourier:
     """A courier for one server at this port, with this login."""
-    rig.courier = SmarthostCourier(
-        rig.work,
-        rig.metrics,
-        resolver=rig.names,
-        deadlines=DEADLINES,
-        probing=probing,
-        egress=Egress(rig.names, rules),
-        kept=kept,
-        tokens=tokens,
+    config = rig.config(port, login=auth, messages=messages)
+    rig.metrics.configure(config)
+    return rig.run(
+        config, probing=probing, egress=Egress(rig.names, rules), kept=kept, tokens=tokens
     )
-    configure(rig, port, auth, messages=messages)
-    rig.work.wake = rig.courier.wake
-    return rig.courier
 
 
 def configure(rig: Rig, port: int, auth: OAuth2, *, messages: int = 100) -> None:
+    """Another login, or the same anew."""
     assert rig.courier is not None
-    smarthost = made.smarthost(
-        hosts=(HostPort(host="127.0.0.1", port=port),),
-        tls=made.upstream_tls(mode=TlsMode.NONE),  # at a loopback address a login may go without
-        auth=auth,
-    )
-    upstream = made.upstream(
-        name=UPSTREAM, settings=smarthost, connections=1, messages_per_connection=messages
-    )
-    config = rig.config_of(upstream)
+    config = rig.config(port, login=auth, messages=messages)
     rig.metrics.configure(config)
     rig.courier.configure(config)
 

@@ -6,39 +6,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.integration.couriers.bearer import asks_for
-from tests.integration.couriers.certificates import Authority, make_authority
-from tests.integration.couriers.scripted_server import ScriptedServer
+from tests.integration.couriers.bearer import Provider, a_provider
 from tests.integration.standalone.conftest import ROOT, Relay, mailrelay
-from tests.peers.token_endpoint import CLIENT_ID, CLIENT_SECRET, TokenEndpoint
+from tests.peers.token_endpoint import CLIENT_ID, CLIENT_SECRET
 from tests.ports import free_port
 from tests.waiting import until
 
 
-@dataclass
-class Microsoft:
-    """The token endpoint, the server, and the CA of the former."""
-
-    endpoint: TokenEndpoint
-    server: ScriptedServer
-    authority: Authority
-
-
 @pytest.fixture
-async def microsoft(tmp_path: Path) -> AsyncIterator[Microsoft]:
-    authority = make_authority(tmp_path)
-    async with TokenEndpoint(authority.server_context("127.0.0.1")) as endpoint:
-        server = ScriptedServer([asks_for(endpoint, "XOAUTH2")])
-        await server.start()
-        yield Microsoft(endpoint, server, authority)
-        await server.stop()
+async def microsoft(tmp_path: Path) -> AsyncIterator[Provider]:
+    async with a_provider(tmp_path) as provider:
+        yield provider
 
 
 @pytest.fixture
@@ -50,7 +34,7 @@ def running() -> Iterator[list[Relay]]:
         one.kill()
 
 
-def brought_here(microsoft: Microsoft, **login: Any) -> str:
+def brought_here(microsoft: Provider, **login: Any) -> str:
     """The example with this machine's addresses."""
     objects = list(yaml.safe_load_all((ROOT / "examples" / "5-office365.yaml").read_text()))
     for one in objects:
@@ -84,14 +68,14 @@ async def start(text: str, folder: Path, running: list[Relay], *extra: str) -> R
 
 
 async def test_the_example_delivers_with_a_token(
-    microsoft: Microsoft, running: list[Relay], tmp_path: Path
+    microsoft: Provider, running: list[Relay], tmp_path: Path
 ) -> None:
     relay = await start(brought_here(microsoft), tmp_path, running, "--allow-egress", "127.0.0.0/8")
     sent = await asyncio.to_thread(
         mailrelay, "send", "--data", relay.data, "--to", "someone@example.net"
     )
     assert sent.returncode == 0, sent.stderr
-    await until(lambda: any(peer.bodies for peer in microsoft.server.peers), "the mail")
+    await until(lambda: bool(microsoft.bodies), "the mail")
     log = (relay.data / "gateway.log").read_text()
     assert "oauth_token_fetched" in log
     assert CLIENT_SECRET not in log
@@ -101,7 +85,7 @@ async def test_the_example_delivers_with_a_token(
 
 
 async def test_what_is_wrong_is_seen_without_a_mail(
-    microsoft: Microsoft, running: list[Relay], tmp_path: Path
+    microsoft: Provider, running: list[Relay], tmp_path: Path
 ) -> None:
     microsoft.endpoint.client_secret = "another"
     relay = await start(brought_here(microsoft), tmp_path, running, "--allow-egress", "127.0.0.0/8")
@@ -114,7 +98,7 @@ async def test_what_is_wrong_is_seen_without_a_mail(
 
 
 async def test_loopback_is_no_place_for_a_url_unless_it_is_allowed(
-    microsoft: Microsoft, running: list[Relay], tmp_path: Path
+    microsoft: Provider, running: list[Relay], tmp_path: Path
 ) -> None:
     relay = await start(brought_here(microsoft), tmp_path, running)
 
@@ -127,7 +111,7 @@ async def test_loopback_is_no_place_for_a_url_unless_it_is_allowed(
 
 
 async def test_a_federated_login_names_the_file_that_it_lacks(
-    microsoft: Microsoft, running: list[Relay], tmp_path: Path
+    microsoft: Provider, running: list[Relay], tmp_path: Path
 ) -> None:
     objects = list(yaml.safe_load_all(brought_here(microsoft, flow="Federated")))
     for one in objects:
