@@ -106,11 +106,24 @@ def test_what_cannot_be_printed_is_not() -> None:
     assert found.detail == "answered 400 invalid_grant: a?[31m?b?c"
 
 
+@pytest.mark.parametrize("before", ["", "x" * 120 + " "], ids=["whole", "cut"])
+@pytest.mark.parametrize("secret", ["hunter2!", "0123456789abcdef" + "Zz9_" * 100])
+def test_nothing_of_a_secret_is_shown_wherever_the_description_is_cut(
+    before: str, secret: str
+) -> None:
+    said = {"error": "invalid_client", "error_description": f"{before}not {secret} nor {secret}"}
+    found = refused(401, said, secrets=(secret,))
+    shown = found.detail.removeprefix("answered 401 invalid_client: ")
+    assert shown == f"{before}not [...] nor [...]"
+    assert refused(401, {"error": f"bad {secret}"}, secrets=(secret,)).detail.endswith("bad [...]")
+
+
 def test_a_secret_that_is_repeated_is_hidden() -> None:
     secret = "0123456789abcdef-and-more"
     said = f"no such secret: {secret}; nor {secret[:18]}"
     found = refused(401, {"error": "invalid_client", "error_description": said}, secrets=(secret,))
     assert "0123456789" not in found.detail
+    assert found.detail.endswith("no such secret: [...]; nor [...]")
 
 
 @pytest.mark.parametrize(

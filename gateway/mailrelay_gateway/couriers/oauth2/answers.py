@@ -73,8 +73,9 @@ def read_answer(
     if status == 200:
         return _grant(document)
     error = document.get("error")
-    word = _printable(error, MAX_ERROR) if isinstance(error, str) else ""
-    detail = _hide(_described(status, word, document), secrets)
+    secrets = tuple(secrets)
+    word = _printable(_hide(error, secrets), MAX_ERROR) if isinstance(error, str) else ""
+    detail = _described(status, word, document, secrets)
     passing = status in (408, 425, 429) or status >= 500 or word in _PASSING_ERRORS
     if passing or not word:
         # Without an OAuth2 error the answer is not the endpoint's: a proxy, a portal, a redirect.
@@ -134,7 +135,7 @@ def _life(given: object) -> float:
     return max(SHORTEST_LIFE, min(seconds, LONGEST_LIFE))
 
 
-def _described(status: int, word: str, document: Mapping[str, Any]) -> str:
+def _described(status: int, word: str, document: Mapping[str, Any], secrets: Iterable[str]) -> str:
     if not word:
         return f"answered {status}, and nothing that a token endpoint says"
     codes = document.get("error_codes")
@@ -142,7 +143,9 @@ def _described(status: int, word: str, document: Mapping[str, Any]) -> str:
     numbers = [str(code) for code in listed if isinstance(code, int)]
     shown = f" ({', '.join(numbers[:MAX_CODES])})" if numbers else ""
     description = document.get("error_description")
-    words = _printable(description, MAX_DESCRIPTION) if isinstance(description, str) else ""
+    words = ""
+    if isinstance(description, str):  # hidden before it is cut: a part of a secret is hard to find
+        words = _printable(_hide(description, secrets), MAX_DESCRIPTION)
     return f"answered {status} {word}{shown}" + (f": {words}" if words else "")
 
 
@@ -154,10 +157,9 @@ def _printable(text: str, most: int) -> str:
 
 def _hide(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
-        # The text may contain only the beginning of a long one.
         text = text.replace(secret, "[...]")
-        if len(secret) > 16:
-            text = text.replace(secret[:16], "[...]")
+        if len(secret) > 16:  # the endpoint may repeat only the beginning of a long one
+            text = re.sub(re.escape(secret[:16]) + r"\S*", "[...]", text)
     return text
 
 
