@@ -108,6 +108,15 @@ class Reason(StrEnum):
     DELIVERED = "Delivered", "The upstream answered 250 to the final dot."
     UPSTREAM_DEFERRED = "UpstreamDeferred", "The upstream answered 4xx; delivery is retried."
     UPSTREAM_REJECTED = "UpstreamRejected", "The upstream answered 5xx; the message has failed."
+    SENDER_DOMAIN_REJECTED = (
+        "SenderDomainRejected",
+        "The sender's domain was refused, not a recipient: SPF, DKIM, DMARC, reverse DNS, TLS or"
+        " the receiver's rules for bulk mail.",
+    )
+    SENDER_NOT_VERIFIED = (
+        "SenderNotVerified",
+        "The upstream's account may not send as this address or domain: verify it at the provider.",
+    )
     UPSTREAM_DOUBTED = (
         "UpstreamDoubted",
         "The upstream answered 5xx to MAIL without a recognized cause; delivery is retried once.",

@@ -45,7 +45,21 @@ def smarthost(**given: Any) -> documents.Smarthost:
 
 def upstream(**given: Any) -> documents.Upstream:
     """Ten connections; needs name and settings."""
-    return documents.Upstream(**{"connections": 10, "messages_per_connection": 100} | given)
+    usual = {"connections": 10, "messages_per_connection": 100, "replies": ()}
+    return documents.Upstream(**usual | given)
+
+
+def reply_rule(**given: Any) -> documents.ReplyRule:
+    """Of any reply to MAIL or later; needs name and outcome."""
+    usual = {
+        "stage": None,
+        "code": None,
+        "enhanced": None,
+        "text": None,
+        "after": None,
+        "reason": "",
+    }
+    return documents.ReplyRule(**usual | given)
 
 
 def rate(**given: Any) -> documents.Rate:
@@ -104,7 +118,13 @@ def sender(**given: Any) -> documents.Sender:
 
 def upstream_status(**given: Any) -> status.UpstreamStatus:
     """Nothing is known of it; needs name."""
-    usual = {"state": status.UpstreamState.UNKNOWN, "reason": "", "message": "", "since": ""}
+    usual = {
+        "state": status.UpstreamState.UNKNOWN,
+        "reason": "",
+        "message": "",
+        "since": "",
+        "senders": (),
+    }
     return status.UpstreamStatus(**usual | given)
 
 

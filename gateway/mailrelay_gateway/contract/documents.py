@@ -33,6 +33,7 @@ from mailrelay_gateway.contract.part import READING as READING  # noqa: PLC0414 
 from mailrelay_gateway.contract.part import ByKind
 from mailrelay_gateway.contract.part import Part as Part  # noqa: PLC0414
 from mailrelay_gateway.contract.part import UnknownKind as UnknownKind  # noqa: PLC0414
+from mailrelay_gateway.contract.replies import ReplyRule as ReplyRule  # noqa: PLC0414
 
 #: Raised only if a reader that ignores the new field would do harm.
 SCHEMA = 1
@@ -173,6 +174,15 @@ class Upstream(Part):
     settings: Settings
     connections: int = Field(ge=1)
     messages_per_connection: int = Field(ge=1)
+    replies: tuple[ReplyRule, ...]  # before the gateway's own rules; the first match wins
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
+        """An older writer had no rules of its own."""
+        if info.context == READING and isinstance(given, dict):
+            return {"replies": []} | given
+        return given
 
     @property
     def kind(self) -> str:

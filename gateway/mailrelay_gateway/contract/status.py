@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
-from mailrelay_gateway.contract.documents import Part
+from pydantic import ValidationInfo, model_validator
+
+from mailrelay_gateway.contract.documents import READING, Part
 
 
 class UpstreamState(StrEnum):
@@ -24,9 +27,20 @@ class UpstreamState(StrEnum):
         return cls.UNKNOWN
 
 
+class SenderFault(Part):
+    """What is refused about a MailSender's domain or address, and not about a recipient: the
+    sender's UID, and when the refusals began.
+    """
+
+    uid: str
+    reason: str
+    message: str
+    since: str
+
+
 class UpstreamStatus(Part):
     """One upstream in `/status`; `message` is the upstream's reply, if any, `since` when the state
-    began (empty: unknown).
+    began (empty: unknown). `senders` are those whose domain or address was refused lately.
     """
 
     name: str
@@ -34,6 +48,15 @@ class UpstreamStatus(Part):
     reason: str
     message: str
     since: str
+    senders: tuple[SenderFault, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
+        """An older gateway did not tell of senders."""
+        if info.context == READING and isinstance(given, dict):
+            return {"senders": []} | given
+        return given
 
 
 class QueueStatus(Part):

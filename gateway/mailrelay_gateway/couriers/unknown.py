@@ -66,6 +66,7 @@ class UnknownCourier:
             message=f"this version of the gateway does not support upstreams of kind {kind!r}:"
             " upgrade the gateway",
             since=rfc3339(self._clock()),
+            senders=(),
         )
 
     def _hold(self) -> None:

@@ -27,7 +27,7 @@ RELAY_CONDITIONS = (
     "UpstreamReachable",
     "Ready",
 )
-SENDER_CONDITIONS = ("Accepted", "ResolvedRefs", "Programmed", "Ready")
+SENDER_CONDITIONS = ("Accepted", "ResolvedRefs", "Programmed", "Deliverable", "Ready")
 DOMAIN_CONDITIONS = ("Accepted", "KeysReady", "DNSVerified", "Ready")
 
 CONDITION_TYPES: Mapping[str, tuple[str, ...]] = {

@@ -146,7 +146,8 @@ class MailSenderStatus(Observed):
         max_length=16,
         description="Accepted: the relay admits the sender. ResolvedRefs: its Secret is"
         " usable, and the relay's certificate is valid for the host's name. Programmed:"
-        " every replica of the relay has it. Ready: all of these, and the Secret is"
+        " every replica of the relay has it. Deliverable: nobody refuses the sender's domain"
+        " or address; it never takes part in Ready. Ready: the first three, and the Secret is"
         " written.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

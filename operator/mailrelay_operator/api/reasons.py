@@ -29,7 +29,8 @@ class Reason(StrEnum):
     # --- any condition
     PENDING = (
         "Pending",
-        "Accepted ResolvedRefs Programmed Durable UpstreamReachable KeysReady DNSVerified Ready",
+        "Accepted ResolvedRefs Programmed Durable UpstreamReachable Deliverable KeysReady"
+        " DNSVerified Ready",
         (
             "The operator has not seen the object yet. If this persists, the operator is not"
             " running"
@@ -428,6 +429,31 @@ class Reason(StrEnum):
         (
             "Connections to an upstream's port are blocked, as clouds do with port 25: use 587,"
             " 465 or 2525."
+        ),
+    )
+
+    # --- Deliverable
+    DELIVERABLE = (
+        "Deliverable",
+        "Deliverable",
+        "No upstream or receiver has refused the sender's domain or address lately.",
+    )
+    SENDER_DOMAIN_REJECTED = (
+        "SenderDomainRejected",
+        "Deliverable",
+        (
+            "A receiver refuses the sender's domain: SPF, DKIM, DMARC, reverse DNS, TLS or its"
+            " rules for bulk mail. The message quotes the reply: mend the domain's DNS records. It"
+            " ends with the next message that is accepted, or after a day."
+        ),
+    )
+    SENDER_NOT_VERIFIED = (
+        "SenderNotVerified",
+        "Deliverable",
+        (
+            "The account at the upstream may not send as the sender's address or domain. The"
+            " message quotes the reply: verify the address or domain at the provider, or change the"
+            " MailSender's from. It ends with the next message that is accepted, or after a day."
         ),
     )
 

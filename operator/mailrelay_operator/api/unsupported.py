@@ -49,6 +49,7 @@ ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
         "spec.upstreams[].sandbox": _always,
         "spec.upstreams[].connections": _always,
         "spec.upstreams[].messagesPerConnection": _always,
+        "spec.upstreams[].replies": _always,
         "spec.limits.message": _always,
         "spec.limits.rates[].name": _always,
         "spec.limits.rates[].scope": _always,

@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from mailrelay_gateway.contract import documents
 from mailrelay_gateway.contract.documents import RelayDocument
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig, encode, load
+from mailrelay_gateway.contract.replies import ReplyOutcome
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
+from mailrelay_operator.api.replies import ReplyRule
 from mailrelay_operator.api.upstreams import Smarthost, Upstream
 from mailrelay_operator.plan.facts import Place
 from mailrelay_operator.plan.resolving import Resolved
@@ -126,6 +129,24 @@ def _upstream(upstream: Upstream, resolved: Resolved) -> documents.Upstream:
         settings=_settings(upstream, resolved),
         connections=upstream.effective_connections,
         messages_per_connection=upstream.effective_messages_per_connection,
+        replies=tuple(_reply_rule(one) for one in upstream.replies),
+    )
+
+
+#: The stages of the API by their names there.
+_STAGES = {stage.name.replace("_", "").lower(): stage for stage in Stage}
+
+
+def _reply_rule(given: ReplyRule) -> documents.ReplyRule:
+    return documents.ReplyRule(
+        name=given.name,
+        stage=_STAGES[given.stage.lower()] if given.stage is not None else None,
+        code=given.code,
+        enhanced=given.enhanced,
+        text=given.text,
+        outcome=ReplyOutcome(given.outcome),
+        after=given.after.seconds if given.after is not None else None,
+        reason="",
     )
 
 

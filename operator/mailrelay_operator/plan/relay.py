@@ -26,7 +26,7 @@ from mailrelay_operator.plan.ownership import adoption, is_ours
 from mailrelay_operator.plan.relay_status import RelaySituation, report
 from mailrelay_operator.plan.remembered import OWN_AUTHORITY, RememberedRelay, encode_relay
 from mailrelay_operator.plan.rollout import is_postponed
-from mailrelay_operator.plan.running import everybody_runs, known_senders, stamps
+from mailrelay_operator.plan.running import everybody_runs, known_senders, sender_faults, stamps
 from mailrelay_operator.plan.senders import sender_uid
 from mailrelay_operator.plan.shares import Encodings, pack
 from mailrelay_operator.plan.survey import InForce, Survey
@@ -87,6 +87,7 @@ def plan_relay(
         unusable=endpoint_trouble(endpoint, found.in_force.resolved) if found.in_force else None,
         admissions={one.uid: one.admission for one in candidates},
         known=_known(found, configuration, versions),
+        faults=sender_faults(facts.pods),
     )
     reported = report(
         RelaySituation(

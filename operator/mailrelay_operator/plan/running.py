@@ -9,7 +9,7 @@ from datetime import timedelta
 from mailrelay_gateway.contract.documents import Sender
 from mailrelay_gateway.contract.files import RELAY_FILE, share_name
 from mailrelay_gateway.contract.moments import rfc3339
-from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
+from mailrelay_gateway.contract.status import SenderFault, UpstreamState, UpstreamStatus
 from mailrelay_operator.api.conditions import Verdict
 from mailrelay_operator.api.names import ANNOTATION_DIGEST
 from mailrelay_operator.api.reasons import Reason
@@ -60,6 +60,23 @@ def known_senders(
             if all(one.get(uid) == entry for one in older)
         )
     return frozenset(known)
+
+
+def sender_faults(pods: Sequence[PodFacts]) -> Mapping[str, SenderFault]:
+    """By UID what was refused about a sender's domain or address; of several faults the one that
+    began last."""
+    found = (
+        fault
+        for pod in pods
+        if pod.status is not None
+        for upstream in pod.status.upstreams
+        for fault in upstream.senders
+    )
+    return {fault.uid: fault for fault in sorted(found, key=_began)}
+
+
+def _began(fault: SenderFault) -> tuple[str, str]:
+    return fault.since, fault.message  # RFC 3339 in UTC sorts as text
 
 
 def everybody_runs(pods: Sequence[PodFacts], digest: str) -> bool:

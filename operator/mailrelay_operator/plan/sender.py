@@ -118,6 +118,7 @@ def plan_sender(facts: SenderFacts, found: Credentials, material: SenderMaterial
         admission=facts.admission,
         credentials=found,
         is_known=sender_uid(facts.manifest) in facts.view.known,
+        fault=facts.view.faults.get(sender_uid(facts.manifest)),
         failure=_failure(facts, found),
         last_rotated=_minted_at(found),
         is_new=facts.is_new,

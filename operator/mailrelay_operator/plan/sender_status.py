@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from mailrelay_gateway.contract.status import SenderFault
 from mailrelay_operator.api.conditions import Verdict, find_condition
 from mailrelay_operator.api.mailsender import MailSender, MailSenderStatus
 from mailrelay_operator.api.reasons import Reason
@@ -22,8 +23,9 @@ from mailrelay_operator.plan.view import Admission, RelayView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """The input of a sender's conditions. `failure` is why its Secret could not be written last
-    time; `is_new`: it was first seen a few seconds ago."""
+    """The input of a sender's conditions. `fault` is what was refused about its domain or address;
+    `failure` is why its Secret could not be written last time; `is_new`: it was first seen a few
+    seconds ago."""
 
     manifest: Manifest
     model: MailSender | Trouble
@@ -31,6 +33,7 @@ class Situation:
     admission: Admission
     credentials: Credentials
     is_known: bool
+    fault: SenderFault | None
     failure: Failure | None
     last_rotated: str | None
     is_new: bool
@@ -51,8 +54,10 @@ def report(at: Situation) -> tuple[ApplyStatus | Announce, ...]:
     fine = all(verdicts[one].status == "True" for one in ("Accepted", "ResolvedRefs"))
     if at.is_new and fine and _is_on_its_way(at, verdicts["Programmed"], old):
         return ()
+    needed = tuple(verdicts)
+    verdicts["Deliverable"] = _judge(at, DELIVERABLE, Reason.DELIVERABLE)
     verdicts["Ready"] = ready(
-        verdicts, tuple(verdicts), otherwise=_judge(at, READY, Reason.READY, _usable(at))
+        verdicts, needed, otherwise=_judge(at, READY, Reason.READY, _usable(at))
     )
     generation = generation_of(at.manifest)
     conditions = judged("MailSender", old.conditions, verdicts, generation=generation, now=at.now)
@@ -193,6 +198,26 @@ def _ran_already(at: Situation) -> bool:
     was = find_condition(sender_status_of(at.manifest).conditions, "Programmed")
     same = was is not None and was.observed_generation == generation_of(at.manifest)
     return same and was is not None and was.status == "True"
+
+
+# --- Deliverable
+
+
+def _nobody_refuses_it(at: Situation) -> Verdict | None:
+    fault = at.fault
+    if fault is None:
+        return None
+    words = {one.value: one for one in Reason if "Deliverable" in one.conditions}
+    return Verdict(
+        status="False",
+        reason=words.get(fault.reason, Reason.SENDER_DOMAIN_REJECTED),
+        message=f"Refused since {fault.since}: {fault.message}",
+    )
+
+
+DELIVERABLE: Sequence[Check] = (
+    _nobody_refuses_it,  # make sure that the owner of the domain sees what receivers say of it
+)
 
 
 # --- Ready

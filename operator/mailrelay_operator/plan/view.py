@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mailrelay_gateway.contract import documents
+from mailrelay_gateway.contract.status import SenderFault
 from mailrelay_operator.plan.endpoint import Endpoint
 from mailrelay_operator.plan.verdicts import Trouble
 
@@ -38,7 +39,8 @@ class Admission:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayView:
     """A relay as seen by its senders. `trouble` is why it admits none at all; `unusable` why
-    clients could not connect; `known` are the UIDs of those whose entry every ready pod has."""
+    clients could not connect; `known` are the UIDs of those whose entry every ready pod has;
+    `faults` are by UID what was refused about a sender's domain or address."""
 
     namespace: str
     name: str
@@ -47,6 +49,7 @@ class RelayView:
     unusable: Trouble | None = None
     admissions: Mapping[str, Admission] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
+    faults: Mapping[str, SenderFault] = field(default_factory=dict)
 
 
 def changed_for(old: RelayView | None, new: RelayView) -> frozenset[str]:
@@ -56,7 +59,9 @@ def changed_for(old: RelayView | None, new: RelayView) -> frozenset[str]:
     return frozenset(
         uid
         for uid, admission in new.admissions.items()
-        if (uid in new.known) != (uid in old.known) or old.admissions.get(uid) != admission
+        if (uid in new.known) != (uid in old.known)
+        or old.admissions.get(uid) != admission
+        or old.faults.get(uid) != new.faults.get(uid)
     )
 
 

@@ -126,6 +126,12 @@ class Rig:
             made.upstream(name=UPSTREAM, settings=smarthost, connections=connections)
         )
 
+    def with_replies(self, config: GatewayConfig, **rule: Any) -> GatewayConfig:
+        """The same with one rule of its owner's for what replies mean."""
+        [upstream] = config.relay.upstreams
+        own = made.reply_rule(**{"name": "own"} | rule)
+        return self.config_of(upstream.model_copy(update={"replies": (own,)}))
+
     def config_of(self, *upstreams: Upstream) -> GatewayConfig:
         return GatewayConfig(
             relay=made.relay_document(

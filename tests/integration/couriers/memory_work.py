@@ -41,8 +41,11 @@ def attempt(
     eight_bit: bool = False,
     smtputf8: bool = False,
     uid: str = "uid",
+    attempts: int = 0,
 ) -> Attempt:
-    """A first attempt for a message with these recipients, of the MailSender with that uid."""
+    """An attempt for a message with these recipients, of the MailSender with that uid, after so
+    many others.
+    """
     if isinstance(body, bytes):
         octets = len(body)
     else:
@@ -64,7 +67,7 @@ def attempt(
         message=message,
         upstream=UPSTREAM,
         recipients=tuple(
-            AttemptRecipient(index, address, 0) for index, address in enumerate(recipients)
+            AttemptRecipient(index, address, attempts) for index, address in enumerate(recipients)
         ),
     )
 

@@ -12,6 +12,7 @@ import pytest
 
 from mailrelay_gateway.contract.documents import Login, TlsMode
 from mailrelay_gateway.contract.status import UpstreamState
+from mailrelay_gateway.couriers.replies.reply_rules import RULES
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.couriers.smtp.connection_settings import ConnectionSettings
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
@@ -199,6 +200,7 @@ async def test_words_that_arrive_before_the_handshake_begins_are_no_error_of_our
         tls_context=ssl.create_default_context(),
         server_name="mx.example",
         deadlines=Deadlines(),
+        rules=RULES,
         messages=1,
     )
     _, connection = await loop.create_connection(

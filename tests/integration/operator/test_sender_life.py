@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from mailrelay_gateway.contract.documents import ScryptVerifier
+from mailrelay_gateway.contract.status import SenderFault, UpstreamState
 from mailrelay_operator.cluster.port import (
     Forbidden,
 )
@@ -222,6 +223,37 @@ async def test_a_suspended_sender_is_known_but_not_ready(world: World) -> None:
 
 
 BROUGHT = {"existingSecretRef": {"name": "legacy"}}
+
+
+async def test_what_receivers_say_of_a_senders_domain_is_its_condition(world: World) -> None:
+    world.cluster.put(relay())
+    world.cluster.put(sender())
+    world.cluster.put(sender("other"))
+    await world.settle()
+    assert world.condition("Deliverable", "MailSender", "app") == ("True", "Deliverable")
+    uid = world.cluster.objects["MailSender", "mail", "app"]["metadata"]["uid"]
+    fault = SenderFault(
+        uid=uid,
+        reason="SenderDomainRejected",
+        message="550 5.7.26 unauthenticated (sender app@example.com)",
+        since="2026-01-01T00:00:00Z",
+    )
+    world.kubelet.upstreams = (
+        made.upstream_status(name="box", state=UpstreamState.UP, senders=(fault,)),
+    )
+    world.pass_time(61)
+    await world.settle()
+    assert world.condition("Deliverable", "MailSender", "app") == ("False", "SenderDomainRejected")
+    message = world.cluster.message("MailSender", "mail", "app", "Deliverable")
+    assert message == (
+        "Refused since 2026-01-01T00:00:00Z: 550 5.7.26 unauthenticated (sender app@example.com)"
+    )
+    assert world.condition("Ready", "MailSender", "app") == ("True", "Ready")
+    assert world.condition("Deliverable", "MailSender", "other") == ("True", "Deliverable")
+    world.kubelet.upstreams = (made.upstream_status(name="box", state=UpstreamState.UP),)
+    world.pass_time(61)
+    await world.settle()
+    assert world.condition("Deliverable", "MailSender", "app") == ("True", "Deliverable")
 
 
 async def test_a_brought_password_becomes_a_scrypt_verifier_that_stays(world: World) -> None:

@@ -103,6 +103,9 @@ GOOD: Mapping[str, Document] = {
                 "after": "10m",
             },
             {"name": "policy", "enhanced": "5.7.1", "outcome": "Failed"},
+            {"name": "busy", "stage": "AUTH", "code": 454, "outcome": "Held", "after": "24h"},
+            {"name": "parts", "stage": "RCPT", "text": "50 only", "outcome": "Split"},
+            {"name": "anew", "stage": "EndOfMessage", "code": 421, "outcome": "Reconnect"},
         ],
     ),
     "routes": relay(

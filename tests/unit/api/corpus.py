@@ -15,10 +15,11 @@ from tests.unit.api.documents import (
 from tests.unit.api.refused import Bad, Change
 from tests.unit.api.refused_others import BAD_OTHERS
 from tests.unit.api.refused_relays import BAD_RELAYS
+from tests.unit.api.refused_replies import BAD_REPLIES
 
 __all__ = ["BAD", "CHANGES", "GOOD", "Bad", "Change"]
 
-BAD: tuple[Bad, ...] = (*BAD_RELAYS, *BAD_OTHERS)
+BAD: tuple[Bad, ...] = (*BAD_RELAYS, *BAD_REPLIES, *BAD_OTHERS)
 
 CHANGES: tuple[Change, ...] = (
     Change(

@@ -439,32 +439,6 @@ BAD_RELAYS: tuple[Bad, ...] = (
         "at least 1s",
     ),
     broken(
-        "reply rule for all replies",
-        sending_by(sandbox={}, replies=[{"name": "one", "outcome": "Failed"}]),
-        "spec.upstreams[one].replies[0]",
-        "Set at least one of code,",
-    ),
-    broken(
-        "waiting after a failure",
-        sending_by(
-            sandbox={}, replies=[{"name": "one", "code": 550, "outcome": "Failed", "after": "1m"}]
-        ),
-        "spec.upstreams[one].replies[0].after",
-        "Deferred and Held",
-    ),
-    broken(
-        "strange enhanced code",
-        sending_by(sandbox={}, replies=[{"name": "one", "enhanced": "9.9.9", "outcome": "Failed"}]),
-        "spec.upstreams[one].replies[0].enhanced",
-        "Write an enhanced status code as",
-    ),
-    broken(
-        "same reply rule twice",
-        sending_by(sandbox={}, replies=[{"name": "a", "code": 550, "outcome": "Failed"}] * 2),
-        "spec.upstreams[one].replies",
-        "Two reply rules have the same name",
-    ),
-    broken(
         "same route twice",
         relay(routes=[{"name": "a", "upstreams": [{"name": "box"}]}] * 2),
         "spec.routes",

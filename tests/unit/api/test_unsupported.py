@@ -98,9 +98,8 @@ def test_what_acts_is_not_named(name: str) -> None:
             sending_by(
                 sandbox={},
                 pace=[{"name": "p", "messages": 1, "per": "1s"}],
-                replies=[{"name": "r", "code": 550, "outcome": "Held"}],
             ),
-            ["spec.upstreams[one].pace", "spec.upstreams[one].replies"],
+            ["spec.upstreams[one].pace"],
         ),
         (relay(routes=[{"name": "all", "upstreams": [{"name": "box"}]}]), ["spec.routes"]),
         (limited_by(messages=3, per="61s"), ["spec.limits.rates[one].per"]),

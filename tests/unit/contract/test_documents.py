@@ -62,6 +62,17 @@ RELAY = made.relay_document(
                 tls=made.upstream_tls(ca="BUNDLE", server_name="mx.example.net"),
                 auth=Login(username="u", password="p"),
             ),
+            replies=(
+                made.reply_rule(
+                    name="busy",
+                    stage="end-of-message",
+                    code=550,
+                    enhanced="5.7.1",
+                    text="too many",
+                    outcome="Deferred",
+                    after=600.0,
+                ),
+            ),
         ),
         made.upstream(name="box", settings=Sandbox(keep=100)),
     ),

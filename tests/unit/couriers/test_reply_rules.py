@@ -172,6 +172,10 @@ SENDER = [
     (M, "553 5.1.7 bad sender"),
     (M, "501 Invalid MAIL FROM address provided"),
     (R, "504 5.5.2 <s@localhost>: Sender address rejected: need fully-qualified address"),
+    (M, "554 5.7.1 <s@x.example>: Sender address rejected: Access denied"),
+    (F, "554 5.7.1 Service unavailable; link listed by uribl"),
+]
+NOT_VERIFIED = [
     (R, "550 5.7.1 <s@x.example>: Sender address rejected: not owned by user bob"),
     (M, "550 5.7.60 SMTP; Client does not have permissions to send as this sender"),
     (F, "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException"),
@@ -181,16 +185,24 @@ SENDER = [
         " check in region EU-WEST-1: s@x.example",
     ),
     (F, "554 identities failed the check"),
-    (M, "554 5.7.1 <s@x.example>: Sender address rejected: Access denied"),
     (F, "554 Sender not verified"),
+    (M, "553 Relaying disallowed as s@x.example"),
+    (R, "552 Relaying disallowed as s@x.example"),
+    (M, "554 5.1.0 The Sender's Address Was Not Allowed"),
+]
+DOMAIN = [
     (R, "554 5.7.1 Service unavailable; Sender address [x] blocked using dbl.spamhaus.org"),
     (F, "554 Sender domain listed at lists.example"),
-    (M, "553 Relaying disallowed as s@x.example"),
+    (M, "550 5.7.1 x.example blocked using rhsbl.example"),
     (F, "550 5.7.25 the sending address does not have a PTR record"),
     (F, "550 5.7.26 Unauthenticated email from x.example is not accepted due to domain's policy"),
+    (F, "550 5.7.28 an unusual rate of mail from your domain"),
+    (F, "550 5.7.29 sent without TLS"),
     (F, "550 5.7.515 Access denied, sending domain doesn't meet the required level"),
     (F, "550 5.7.1 Rejected: SPF authentication failed and not authenticated by DKIM"),
+    (F, "550 5.7.1 this message does not meet IPv6 sending guidelines regarding PTR records"),
 ]
+EXPANSION = [(R, "550 5.7.2 mailing list expansion prohibited")]
 MESSAGE = [
     (M, "552 5.3.4 too big"),
     (F, "552 5.7.0 illegal attachment"),
@@ -230,10 +242,26 @@ UNKNOWN = [
         (QUOTA, Result.HELD, Reason.UPSTREAM_QUOTA_EXCEEDED, True),
         (RECIPIENT, Result.FAILED, Reason.UPSTREAM_REJECTED, True),
         (SENDER, Result.FAILED, Reason.UPSTREAM_REJECTED, True),
+        (NOT_VERIFIED, Result.FAILED, Reason.SENDER_NOT_VERIFIED, True),
+        (DOMAIN, Result.FAILED, Reason.SENDER_DOMAIN_REJECTED, True),
+        (EXPANSION, Result.FAILED, Reason.UPSTREAM_REJECTED, True),
         (MESSAGE, Result.FAILED, Reason.UPSTREAM_REJECTED, True),
         (UNKNOWN, Result.FAILED, Reason.UPSTREAM_REJECTED, False),
     ],
-    ids=["login", "tls", "us", "account", "quota", "recipient", "sender", "message", "unknown"],
+    ids=[
+        "login",
+        "tls",
+        "us",
+        "account",
+        "quota",
+        "recipient",
+        "sender",
+        "not-verified",
+        "domain",
+        "expansion",
+        "message",
+        "unknown",
+    ],
 )
 def test_what_a_refusal_is_about(
     rows: list[tuple[Stage, str]], result: Result, reason: Reason, sure: bool
@@ -251,6 +279,8 @@ _PLAIN = (Result.DEFERRED, Reason.UPSTREAM_DEFERRED)
 _THROTTLED = (Result.DEFERRED, Reason.UPSTREAM_THROTTLED)
 _SPLIT = (Result.DEFERRED, Reason.UPSTREAM_TOO_MANY_RECIPIENTS)
 _STEP = (Result.DEFERRED, Reason.UPSTREAM_PROTOCOL_ERROR)
+_DOMAIN = (Result.DEFERRED, Reason.SENDER_DOMAIN_REJECTED)
+_NEVER = (Result.FAILED, Reason.UPSTREAM_REJECTED)
 _USED_UP = (Result.HELD, Reason.UPSTREAM_QUOTA_EXCEEDED)
 
 DEFERRALS: list[tuple[Stage, str, tuple[Result, Reason], Effect | None, float | None]] = [
@@ -267,6 +297,8 @@ DEFERRALS: list[tuple[Stage, str, tuple[Result, Reason], Effect | None, float | 
     (F, "450 4.2.1 The user is receiving mail at a rate that prevents", _PLAIN, None, None),
     (R, "421 4.3.2 shutting down", _PLAIN, Slow(), None),
     (D, "451 4.3.0 disk", _PLAIN, Slow(), None),
+    (F, "421 4.7.26 this mail is unauthenticated and rate limited", _DOMAIN, None, None),
+    (F, "450 The given data was invalid. The subject is required.", _NEVER, None, None),
     (F, "451 4.3.0 Temporary service failure", _PLAIN, Slow(), None),
     (F, "451 Timeout waiting for data from client", _PLAIN, Slow(), None),
     (F, "451 4.6.0 later", _PLAIN, None, None),
@@ -337,6 +369,9 @@ def test_every_row_is_reached() -> None:
         *QUOTA,
         *RECIPIENT,
         *SENDER,
+        *NOT_VERIFIED,
+        *DOMAIN,
+        *EXPANSION,
         *MESSAGE,
         *UNKNOWN,
         (M, "550 5.7.1 no"),

@@ -15,6 +15,7 @@ from mailrelay_operator.plan.actions import Create
 from mailrelay_operator.plan.certificates import LEAF_LIFE, carries, why_leaf_is_due
 from mailrelay_operator.plan.facts import LeafWanted, Place
 from mailrelay_operator.plan.gateway_config import is_placeholder, read_back, token_hash
+from tests.models import made
 from tests.peers.certificates import (
     MALFORMED_SAN,
     P256,
@@ -90,6 +91,15 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
                 },
                 "connections": 3,
                 "messagesPerConnection": 7,
+                "replies": [
+                    {"name": "a", "code": 450, "text": "no", "outcome": "Held", "after": "2m"},
+                    {
+                        "name": "b",
+                        "stage": "EndOfMessage",
+                        "enhanced": "5.7.1",
+                        "outcome": "Failed",
+                    },
+                ],
             },
             {"name": "box", "sandbox": {"keep": 5}},
         ],
@@ -131,6 +141,10 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
         auth=documents.Login(username="u", password="p"),
     )
     assert (out.connections, out.messages_per_connection) == (3, 7)
+    assert out.replies == (
+        made.reply_rule(name="a", code=450, text="no", outcome="Held", after=120.0),
+        made.reply_rule(name="b", stage="end-of-message", enhanced="5.7.1", outcome="Failed"),
+    )
     assert box.settings == documents.Sandbox(keep=5)
     assert (found.limits.max_size, found.limits.max_recipients) == (1 << 20, 9)
     assert found.limits.on_too_many_recipients == "DeferRecipients"

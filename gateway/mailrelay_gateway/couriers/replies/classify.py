@@ -13,7 +13,12 @@ from functools import lru_cache
 
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.reply_rules import RULES
-from mailrelay_gateway.couriers.replies.reply_text import named_moment, named_seconds, spoken
+from mailrelay_gateway.couriers.replies.reply_text import (
+    LONGEST,
+    named_moment,
+    named_seconds,
+    spoken,
+)
 from mailrelay_gateway.couriers.replies.rules import RuleBook, Ruling
 from mailrelay_gateway.couriers.replies.verdict import (
     COMMANDS,
@@ -92,8 +97,12 @@ SESSION_REFUSALS: dict[tuple[Stage, int], Reason] = {
 _STRENGTH: dict[type, int] = {Reconnect: 1, Slow: 2, Cap: 3, PauseUntil: 4}
 
 
-def classify_session(event: SessionEnded, rules: RuleBook = RULES) -> Failure:
-    """Classify the end of a session before its first MAIL."""
+def classify_session(
+    event: SessionEnded, rules: RuleBook = RULES, *, now: float | None = None
+) -> Failure:
+    """Classify the end of a session before its first MAIL. `now` is Unix seconds; without it a
+    moment that the reply names is not heeded.
+    """
     reply = event.reply
     reason = SESSION_TROUBLES.get(event.trouble)
     detail = event.detail or f"answered {reply}"
@@ -103,15 +112,19 @@ def classify_session(event: SessionEnded, rules: RuleBook = RULES) -> Failure:
     rule = rules.find(event.stage, reply)
     if rule is None:
         return Failure(event.stage, reason, detail, reply)
-    meaning = _meaning(rule.ruling, reply)
+    meaning = _meaning(rule.ruling, reply, now)
     if meaning.result is Result.HELD:
         reason = meaning.reason
     return Failure(event.stage, reason, detail, reply, meaning.effect, meaning.retry_after)
 
 
-def classify_reply(stage: Stage, reply: Reply, rules: RuleBook = RULES) -> Meaning:
-    """Classify a refusal (4xx, 5xx) at MAIL or later, regardless of the rest of its transaction."""
-    return _meaning(_ruling(stage, reply, rules), reply)
+def classify_reply(
+    stage: Stage, reply: Reply, rules: RuleBook = RULES, *, now: float | None = None
+) -> Meaning:
+    """Classify a refusal (4xx, 5xx) at MAIL or later, regardless of the rest of its transaction.
+    `now` as in `classify_session`.
+    """
+    return _meaning(_ruling(stage, reply, rules), reply, now)
 
 
 @lru_cache(maxsize=512)
@@ -122,19 +135,20 @@ def _ruling(stage: Stage, reply: Reply, rules: RuleBook) -> Ruling:
     return rule.ruling
 
 
-def _meaning(ruling: Ruling, reply: Reply) -> Meaning:
+def _meaning(ruling: Ruling, reply: Reply, now: float | None) -> Meaning:
     """The ruling, with the time in the reply instead of the default."""
     effect, after = ruling.effect, ruling.retry_after
     if ruling.result in (Result.DEFERRED, Result.HELD):
-        words = spoken(reply)
-        seconds = named_seconds(words)
-        after = seconds or after
+        words, least = spoken(reply), ruling.at_least
+        seconds, at = named_seconds(words), named_moment(words)
+        if seconds is None and at is not None and now is not None and at > now:
+            seconds = min(at - now, LONGEST)
         if isinstance(effect, PauseUntil):
-            at = named_moment(words)
-            if at is not None:
+            if at is not None and not least:
                 effect = PauseUntil(at=at)
             elif seconds is not None:
-                effect = PauseUntil(seconds=seconds)
+                effect = PauseUntil(seconds=max(seconds, least))
+        after = max(seconds or after or 0.0, least) or None
     return Meaning(
         ruling.result,
         ruling.reason,
@@ -143,7 +157,7 @@ def _meaning(ruling: Ruling, reply: Reply) -> Meaning:
         after,
         ruling.scope,
         sure=ruling.sure,
-        once=ruling.once,
+        patience=ruling.patience,
     )
 
 
@@ -156,18 +170,19 @@ def classify_transaction(
     closing: Reply | None = None,
     detail: str = "",
     rules: RuleBook = RULES,
+    now: float | None = None,
 ) -> Verdict:
     """The result of a transaction, for each recipient.
 
     `attempts`: the previous attempts of each recipient. `reused`: an earlier transaction on this
     connection was completed, so that a close without a reply is the server's idle timeout or its
     limit per connection, not a refusal of this message. `closing` is the server's 421; `detail`
-    describes how a transaction without its last reply ended.
+    describes how a transaction without its last reply ended; `now` as in `classify_session`.
     """
     mail = transcript.mail
     unheard = transcript.answered == 0 or (ending is Ending.CLOSING and mail is closing)
     if reused and unheard and ending in (Ending.LOST, Ending.CLOSING):
-        return _given_back(closing, rules)
+        return _given_back(closing, rules, now)
     if ending is Ending.STOPPED and not transcript.dot_sent:
         return Verdict(give_back=True)
 
@@ -183,14 +198,14 @@ def classify_transaction(
         return Verdict((delivered,) * len(attempts), passed=Stage.END_OF_MESSAGE)
 
     if mail is not None and mail.code >= 400:
-        common = classify_reply(Stage.MAIL, mail, rules)
+        common = classify_reply(Stage.MAIL, mail, rules, now=now)
         meanings = [common] * len(transcript.recipients)
         refusal = _refusal(Stage.MAIL, [common])
     else:
         taken = any(reply is not None and reply.code < 400 for reply in transcript.recipients)
-        stage, common = _common(transcript, ending, closing, detail, rules)
+        stage, common = _common(transcript, ending, closing, detail, rules, now)
         meanings = [
-            _at_rcpt(classify_reply(Stage.RCPT, reply, rules), taken)
+            _at_rcpt(classify_reply(Stage.RCPT, reply, rules, now=now), taken)
             if reply is not None and reply.code >= 400
             else common
             for reply in transcript.recipients
@@ -198,7 +213,7 @@ def classify_transaction(
         refusal = _refusal(stage, [common]) if taken else _refusal(Stage.RCPT, meanings)
     return Verdict(
         meanings=tuple(
-            [_once(meaning, tried) for meaning, tried in zip(meanings, attempts, strict=True)]
+            [_patient(meaning, tried) for meaning, tried in zip(meanings, attempts, strict=True)]
         ),
         failure=_failure(refusal, meanings),
         effect=_strongest(meaning.effect for meaning in meanings),
@@ -211,13 +226,13 @@ def classify_transaction(
     )
 
 
-def _given_back(closing: Reply | None, rules: RuleBook) -> Verdict:
+def _given_back(closing: Reply | None, rules: RuleBook, now: float | None) -> Verdict:
     """The message was not processed: another connection takes it. If the 421 is about rates or
     connections, it affects the lane.
     """
     if closing is None:
         return Verdict(give_back=True)
-    meaning = classify_reply(Stage.MAIL, closing, rules)
+    meaning = classify_reply(Stage.MAIL, closing, rules, now=now)
     spoke = meaning.reason is not Reason.UPSTREAM_DEFERRED or meaning.retry_after is not None
     effect = meaning.effect if spoke else Reconnect()
     return Verdict(give_back=True, effect=effect, retry_after=meaning.retry_after)
@@ -229,6 +244,7 @@ def _common(
     closing: Reply | None,
     detail: str,
     rules: RuleBook,
+    now: float | None,
 ) -> tuple[Stage, Meaning]:
     """The meaning for all recipients that were not refused individually, and the stage it comes
     from.
@@ -237,12 +253,12 @@ def _common(
     if final is not None and final.code < 400:
         return Stage.END_OF_MESSAGE, Meaning(Result.DELIVERED, Reason.DELIVERED, final)
     if final is not None:
-        return Stage.END_OF_MESSAGE, classify_reply(Stage.END_OF_MESSAGE, final, rules)
+        return Stage.END_OF_MESSAGE, classify_reply(Stage.END_OF_MESSAGE, final, rules, now=now)
     if data is not None and data.code >= 400:
-        return Stage.DATA, classify_reply(Stage.DATA, data, rules)
+        return Stage.DATA, classify_reply(Stage.DATA, data, rules, now=now)
     stage = Stage.END_OF_MESSAGE if transcript.dot_sent else Stage.DATA
     if closing is not None:
-        return stage, classify_reply(stage, closing, rules)
+        return stage, classify_reply(stage, closing, rules, now=now)
     result, reason = ENDINGS[ending][transcript.dot_sent]
     return stage, Meaning(result, reason, detail=detail)
 
@@ -261,13 +277,16 @@ def _at_rcpt(meaning: Meaning, taken: bool) -> Meaning:
     return meaning
 
 
-def _once(meaning: Meaning, attempts: int) -> Meaning:
-    """An unknown 5xx to MAIL may be about the sender, the relay, or a temporary problem: it is
-    retried once before the message fails.
+def _patient(meaning: Meaning, attempts: int) -> Meaning:
+    """What may be about the sender, the relay, or a temporary problem is tried again before the
+    message fails.
     """
-    if meaning.once and attempts == 0:
-        return replace(meaning, result=Result.DEFERRED, reason=Reason.UPSTREAM_DOUBTED)
-    return meaning
+    if attempts >= meaning.patience:
+        return meaning
+    assert meaning.reply is not None  # only rules are patient
+    unknown = meaning.reply.code >= 500
+    reason = Reason.UPSTREAM_DOUBTED if unknown else Reason.UPSTREAM_DEFERRED
+    return replace(meaning, result=Result.DEFERRED, reason=reason)
 
 
 def _refusal(stage: Stage, meanings: Sequence[Meaning]) -> Refusal | None:

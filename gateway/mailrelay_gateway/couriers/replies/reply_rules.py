@@ -12,10 +12,29 @@ from __future__ import annotations
 import re
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.couriers.replies.rules import Rule, RuleBook, Ruling
-from mailrelay_gateway.message.effect import Cap, PauseUntil, Reconnect, Slow, Split
-from mailrelay_gateway.message.envelope import Result
-from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.couriers.replies.rules import Rule, RuleBook
+from mailrelay_gateway.couriers.replies.rulings import (
+    ACCOUNT,
+    CAPPED,
+    DEFERRED,
+    DOMAIN,
+    DOMAIN_DEFERRED,
+    FAILED,
+    LOGIN,
+    NEVER_HEALS,
+    NOT_VERIFIED,
+    OUT_OF_STEP,
+    QUOTA,
+    RECONNECT,
+    REFUSED,
+    SENDER_QUOTA,
+    SLOW,
+    SPLIT,
+    THROTTLED,
+    TLS,
+    UNKNOWN,
+    UNKNOWN_SENDER,
+)
 
 MAIL, RCPT, DATA, FINAL = (
     frozenset({stage}) for stage in (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.END_OF_MESSAGE)
@@ -29,32 +48,6 @@ _4 = frozenset({4})
 _5 = frozenset({5})
 _45 = frozenset({4, 5})
 
-DEFERRED = Ruling(result=Result.DEFERRED, reason=Reason.UPSTREAM_DEFERRED)
-SLOW = Ruling(result=Result.DEFERRED, reason=Reason.UPSTREAM_DEFERRED, effect=Slow())
-THROTTLED = Ruling(result=Result.DEFERRED, reason=Reason.UPSTREAM_THROTTLED, effect=Slow())
-CAPPED = Ruling(result=Result.DEFERRED, reason=Reason.UPSTREAM_THROTTLED, effect=Cap())
-SPLIT = Ruling(result=Result.DEFERRED, reason=Reason.UPSTREAM_TOO_MANY_RECIPIENTS, effect=Split())
-RECONNECT = Ruling(result=Result.DEFERRED, reason=Reason.UPSTREAM_DEFERRED, effect=Reconnect())
-FAILED = Ruling(result=Result.FAILED, reason=Reason.UPSTREAM_REJECTED)
-UNKNOWN = Ruling(result=Result.FAILED, reason=Reason.UPSTREAM_REJECTED, sure=False)
-UNKNOWN_SENDER = Ruling(
-    result=Result.FAILED, reason=Reason.UPSTREAM_REJECTED, sure=False, once=True
-)
-OUT_OF_STEP = Ruling(result=Result.DEFERRED, reason=Reason.UPSTREAM_PROTOCOL_ERROR, sure=False)
-REFUSED = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_REFUSED)
-LOGIN = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_AUTH_FAILED)
-TLS = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_TLS_REQUIRED)
-ACCOUNT = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_ACCOUNT_BLOCKED)
-#: A quota is replenished over time, often continuously (SES counts a rolling 24 hours): retry every
-#: ten minutes.
-QUOTA = Ruling(
-    result=Result.HELD, reason=Reason.UPSTREAM_QUOTA_EXCEEDED, effect=PauseUntil(seconds=600.0)
-)
-#: A quota of one sender at a shared upstream: only its mail is held.
-SENDER_QUOTA = Ruling(
-    result=Result.DEFERRED, reason=Reason.UPSTREAM_QUOTA_EXCEEDED, retry_after=3600.0
-)
-
 
 def _t(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
@@ -63,24 +56,37 @@ def _t(pattern: str) -> re.Pattern[str]:
 #: Looks like a refusal of the relay, but is not.
 _NOT_US = (
     Rule(ANY, _4, DEFERRED, text=_t(r"gr[ae]y-?list")),
-    # The sender's domain: SPF, DKIM, DMARC, reverse DNS as Gmail and Outlook number them.
-    Rule(ANY, _5, FAILED, enhanced=("5.7.2", *(f"5.7.{n}" for n in range(20, 30)))),
-    Rule(ANY, _5, FAILED, enhanced=("5.7.509", "5.7.515")),
-    Rule(ANY, _5, FAILED, text=_t(r"\b(spf|dkim|dmarc)\b")),
+    # RFC 3463 section 3.8: an expansion of a mailing list is not allowed.
+    Rule(ANY, _5, FAILED, enhanced=("5.7.2",)),
+    # The sender's domain: SPF, DKIM, DMARC, reverse DNS, bulk rules as RFC 7372, Gmail and Outlook
+    # number them. Gmail's 4.7.28 is about a rate, of an address or of a domain.
+    Rule(ANY, _5, DOMAIN, enhanced=tuple(f"5.7.{n}" for n in range(20, 30))),
+    Rule(ANY, _5, DOMAIN, enhanced=("5.7.509", "5.7.515")),
+    Rule(ANY, _4, DOMAIN_DEFERRED, enhanced=(*(f"4.7.{n}" for n in range(20, 28)), "4.7.29")),
+    Rule(ANY, _5, DOMAIN, text=_t(r"\b(spf|dkim|dmarc)\b|ipv6 sending guidelines")),
+    Rule(
+        ANY,
+        _5,
+        DOMAIN,
+        text=_t(
+            r"\b(sender|sending|from|mailfrom) (address|domain)\b.{0,40}\b(listed|blocked)"
+            r"|\brhsbl\b"
+        ),
+    ),
     Rule(
         ANY,
         _5,
         FAILED,
-        text=_t(
-            r"\b(dbl|surbl|uribl|rhsbl)\b|\b(urls?|links?)\b.{0,40}\blist"
-            r"|\b(sender|sending|from|mailfrom) (address|domain)\b.{0,40}\b(listed|blocked)"
-        ),
+        text=_t(r"\b(dbl|surbl|uribl)\b|\b(urls?|links?)\b.{0,40}\blist"),
     ),
-    # The login may not send as this address (ZeptoMail, Postfix, SES, Exchange Online).
-    Rule(ANY, _5, FAILED, text=_t(r"relaying disallowed as\b")),
-    Rule(ANY, _5, FAILED, text=_t(r"not owned by user|identit(y|ies) failed the check")),
-    Rule(ANY, _5, FAILED, text=_t(r"(address|identity|sender) (is )?not verified")),
-    Rule(ANY, _5, FAILED, text=_t(r"send ?as ?denied|permissions? to send as")),
+    # The login may not send as this address (ZeptoMail, Postfix, SES, SocketLabs, Exchange Online).
+    Rule(ANY, _5, NOT_VERIFIED, text=_t(r"relaying disallowed as\b")),
+    Rule(ANY, _5, NOT_VERIFIED, text=_t(r"not owned by user|identit(y|ies) failed the check")),
+    Rule(ANY, _5, NOT_VERIFIED, text=_t(r"(address|identity|sender|domain) (is )?not verified")),
+    Rule(ANY, _5, NOT_VERIFIED, text=_t(r"sender'?s address was not allowed")),
+    Rule(ANY, _5, NOT_VERIFIED, text=_t(r"send ?as ?denied|permissions? to send as")),
+    # A validation that fails each time (MailerSend).
+    Rule(ANY, _4, NEVER_HEALS, text=_t(r"the given data was invalid")),
 )
 
 #: The login, and the TLS that it needs (RFC 4954 section 6). Some servers say 503 or 550 for 530.

@@ -23,7 +23,8 @@ class Ruling:
     """The decision of a rule.
 
     `sure`: the rule identifies what the refusal is about. Other refusals go to the breaker: if all
-    messages get one, it is the upstream's. `once`: a first attempt is only deferred.
+    messages get one, it is the upstream's. `patience`: so many attempts are only deferred before
+    the message fails. `at_least`: the pause has at least so many seconds, whatever the reply says.
     """
 
     result: Result
@@ -32,7 +33,8 @@ class Ruling:
     retry_after: float | None = None  # seconds, unless the reply has another time
     scope: Scope = Scope.UPSTREAM
     sure: bool = True
-    once: bool = False
+    patience: int = 0
+    at_least: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class Meaning:
     scope: Scope = Scope.UPSTREAM
     detail: str = ""
     sure: bool = True  # False: only the class of the code is known, and the breaker counts it
-    once: bool = False  # a first attempt is only deferred
+    patience: int = 0  # so many attempts are only deferred
 
     def outcome(self, index: int, host: str) -> Outcome:
         """The outcome for the recipient `index`, with the reply of `host`."""

@@ -98,7 +98,7 @@ class SandboxCourier:
     def _status(self, name: str) -> UpstreamStatus:
         if name not in self._trouble:
             return UpstreamStatus(
-                name=name, state=UpstreamState.UP, reason="", message="", since=""
+                name=name, state=UpstreamState.UP, reason="", message="", since="", senders=()
             )
         error, since = self._trouble[name]
         return UpstreamStatus(
@@ -107,6 +107,7 @@ class SandboxCourier:
             reason=Reason.INTERNAL_ERROR,
             message=f"captured mail cannot be stored: {error}",
             since=rfc3339(since),
+            senders=(),
         )
 
     async def run(self, read: Callable[[SandboxStore], T]) -> T:

@@ -267,7 +267,7 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
             return
         if not self.ready.done():
-            self.ready.set_result(classify_session(event))
+            self.ready.set_result(classify_session(event, self._settings.rules, now=self._clock()))
         elif event.trouble is not Trouble.CLOSING:
             log.warning(
                 "upstream_protocol_error",
@@ -415,6 +415,8 @@ class Connection(asyncio.Protocol):
             reused=self.completed > 0,
             closing=closing,
             detail=detail,
+            rules=self._settings.rules,
+            now=self._clock(),
         )
         if verdict.give_back:
             self._heed(verdict, transcript)

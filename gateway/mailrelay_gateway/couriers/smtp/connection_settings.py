@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mailrelay_gateway.couriers.replies.rules import RuleBook
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.smtp.client.client import ClientSettings
@@ -21,6 +22,7 @@ class ConnectionSettings:
     tls_context: ssl.SSLContext | None
     server_name: str
     deadlines: Deadlines
+    rules: RuleBook  # by which its replies are classified
     messages: int  # after so many it leaves
     #: Whether its login is over, so that it leaves before its next message; None: it lasts.
     login_over: Callable[[], bool] | None = None

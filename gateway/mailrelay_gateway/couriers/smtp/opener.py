@@ -22,6 +22,7 @@ from mailrelay_gateway.contract.oauth2 import OAuth2, SaslMechanism
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.oauth2.answers import NoToken
 from mailrelay_gateway.couriers.oauth2.source import TokenSource
+from mailrelay_gateway.couriers.replies.overrides import rule_book
 from mailrelay_gateway.couriers.replies.verdict import Failure
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.couriers.smtp.connection_settings import ConnectionSettings
@@ -71,12 +72,15 @@ class Opener:
         self._on_no_token = on_no_token
         self._on_token = on_token
         self._tokens: TokenSource | None = None
+        self._replies = upstream.replies
         self._take(upstream, hostname)
 
     def configure(self, upstream: Upstream, hostname: str) -> bool:
-        """Go by new settings; True: they say something new about how to reach the upstream."""
-        before = (self._smarthost, self._hostname)
-        if (upstream.settings, hostname) == before:
+        """Go by new settings; True: they say something new about how to reach the upstream, or
+        about what its replies mean.
+        """
+        before = (self._smarthost, self._hostname, self._replies)
+        if (upstream.settings, hostname, upstream.replies) == before:
             self._messages = upstream.messages_per_connection
             return False
         self._shunned.clear()
@@ -118,6 +122,8 @@ class Opener:
         self._smarthost: Smarthost = upstream.settings
         self._hostname = hostname
         self._messages = upstream.messages_per_connection
+        self._replies = upstream.replies
+        self._rules = rule_book(upstream.replies)
         self._tls_context = None
         self.defect = None
         auth = self._smarthost.auth
@@ -188,6 +194,7 @@ class Opener:
             tls_context=self._tls_context,
             server_name=(smarthost.tls.server_name or host.host).rstrip("."),
             deadlines=self._around.deadlines,
+            rules=self._rules,
             messages=self._messages,
             login_over=partial(self._tokens.replaced, token) if bearer and self._tokens else None,
         )

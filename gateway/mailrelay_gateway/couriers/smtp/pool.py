@@ -26,6 +26,7 @@ from mailrelay_gateway.couriers.smtp.health import Action, Happening, Health, pa
 from mailrelay_gateway.couriers.smtp.opener import Opener
 from mailrelay_gateway.couriers.smtp.openings import Plan, Scene, plan_opening
 from mailrelay_gateway.couriers.smtp.restraint import Restraint
+from mailrelay_gateway.couriers.smtp.sender_faults import SenderFaults
 from mailrelay_gateway.couriers.smtp.shortage import Shortage
 from mailrelay_gateway.couriers.smtp.slowing import Slowing
 from mailrelay_gateway.couriers.smtp.stall_watch import StallWatch
@@ -69,6 +70,7 @@ class Pool:
         self._restraint = Restraint(self._lane, surroundings)
         self._shortage = Shortage()
         self._slowing = Slowing()
+        self._sender_faults = SenderFaults()
         #: Opened and not yet closed: with the openings under way, at most `connections`.
         self._connections: set[Connection] = set()
         self._former = Former(self._count)  # they count no more
@@ -111,6 +113,7 @@ class Pool:
             self._barren = barren.Barren()
             self._restraint.forget()
             self._slowing = Slowing()
+            self._sender_faults.forget()
             self._stall_watch.expect(self._around.deadlines.stall)
             for opening in self._openings:
                 opening.cancel()
@@ -119,7 +122,8 @@ class Pool:
 
     def status(self) -> UpstreamStatus:
         """What `/status` says."""
-        return telling.status(self.name, self._health)
+        faults = self._sender_faults.told(self._around.clock())
+        return telling.status(self.name, self._health, faults)
 
     async def stop(self, grace: float) -> None:
         """Begin nothing new, give running transactions `grace` seconds, then break what is left."""
@@ -179,6 +183,7 @@ class Pool:
             self._breaker, verdict, sender=message.identity.uid, message=message.queue_id
         )
         judged = self._slowing.judge(judged, message.identity.uid, self._breaker.seen)
+        self._sender_faults.note(judged, message, self._around.clock())
         if not connection.completed:
             if barren.fruitful(judged):
                 connection.fruitful = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 import structlog
 
 from mailrelay_gateway.contract.moments import rfc3339
-from mailrelay_gateway.contract.status import UpstreamStatus
+from mailrelay_gateway.contract.status import SenderFault, UpstreamStatus
 from mailrelay_gateway.couriers.replies.verdict import Failure
 from mailrelay_gateway.couriers.smtp.health import Health
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 MAX_DETAIL = 1000
 
 
-def status(name: str, health: Health) -> UpstreamStatus:
+def status(name: str, health: Health, faults: tuple[SenderFault, ...]) -> UpstreamStatus:
     """What `/status` says."""
     return UpstreamStatus(
         name=name,
@@ -27,6 +27,7 @@ def status(name: str, health: Health) -> UpstreamStatus:
         reason=health.reason or "",
         message=health.detail[:MAX_DETAIL],
         since=rfc3339(health.since),
+        senders=faults,
     )
 
 

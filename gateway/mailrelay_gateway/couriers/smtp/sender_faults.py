@@ -1,0 +1,83 @@
+"""Remembers which senders' domains or addresses one upstream refuses, for `/status`. Decides
+nothing about messages, and is pure but for what it remembers.
+
+A fault ends when a message from the same domain gets through, or after a day without another one:
+the owner may have mended the domain's DNS and send nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailrelay_gateway.contract.moments import rfc3339
+from mailrelay_gateway.contract.stage import Stage
+from mailrelay_gateway.contract.status import SenderFault
+from mailrelay_gateway.couriers.replies.verdict import Verdict
+from mailrelay_gateway.message.envelope import Message
+from mailrelay_gateway.reasons import Reason
+
+#: Reasons that concern the sender's domain or address.
+REASONS = frozenset({Reason.SENDER_DOMAIN_REJECTED, Reason.SENDER_NOT_VERIFIED})
+#: Faults that are remembered, the oldest forgotten first: `/status` is read every minute.
+MAX_FAULTS = 50
+#: Characters of a reply, which ends up in a condition.
+MAX_MESSAGE = 500
+#: Seconds for which a fault is shown after the last refusal.
+LASTS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    reason: Reason
+    message: str
+    since: float
+    last: float
+
+
+class SenderFaults:
+    """The faults at one upstream. Times are Unix seconds."""
+
+    __slots__ = ("_faults",)
+
+    def __init__(self) -> None:
+        """None are known."""
+        self._faults: dict[tuple[str, str], _Fault] = {}  # by the sender's UID and domain
+
+    def note(self, verdict: Verdict, message: Message, now: float) -> None:
+        """Take in what became of a transaction. Cheap where the message got through and no fault
+        is known.
+        """
+        if verdict.passed is Stage.END_OF_MESSAGE:
+            if self._faults:
+                self._faults.pop(_key(message), None)
+            return
+        for meaning in verdict.meanings:
+            if meaning.reason in REASONS:
+                key = _key(message)
+                before = self._faults.pop(key, None)
+                since = before.since if before is not None else now
+                words = f"{meaning.reply} (sender {message.envelope_sender or '<>'})"
+                self._faults[key] = _Fault(meaning.reason, words[:MAX_MESSAGE], since, now)
+                while len(self._faults) > MAX_FAULTS:
+                    del self._faults[next(iter(self._faults))]
+                return
+
+    def forget(self) -> None:
+        """It may be another upstream by now."""
+        self._faults.clear()
+
+    def told(self, now: float) -> tuple[SenderFault, ...]:
+        """What `/status` says: one fault a sender, its newest."""
+        newest = {
+            uid: fault for (uid, _), fault in self._faults.items() if fault.last > now - LASTS
+        }
+        return tuple(
+            SenderFault(
+                uid=uid, reason=fault.reason, message=fault.message, since=rfc3339(fault.since)
+            )
+            for uid, fault in newest.items()
+        )
+
+
+def _key(message: Message) -> tuple[str, str]:
+    return message.identity.uid, message.envelope_sender.rpartition("@")[2].lower()
