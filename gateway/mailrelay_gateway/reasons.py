@@ -133,6 +133,14 @@ class Reason(StrEnum):
         "AddressUnsendable",
         "The address cannot be put into an SMTP command of this upstream (RFC 5321, RFC 6531).",
     )
+    SIGNATURE_WOULD_BREAK = (
+        "SignatureWouldBreak",
+        "No upstream of the route takes 8-bit mail, and re-encoding would break a signature.",
+    )
+    CONVERSION_IMPOSSIBLE = (
+        "ConversionImpossible",
+        "No upstream of the route takes 8-bit mail, and the message cannot be re-encoded.",
+    )
     GAVE_UP = "GaveUp", "Delivery was retried for `retry.giveUpAfter` without success."
     REPLY_LOST = "ReplyLost", "The final reply never arrived: the message may have been delivered."
     LEASE_FOUND = (

@@ -156,6 +156,11 @@ class Postfix:
                 damaged.append(name)
         return delivered, damaged
 
+    def contents(self) -> list[bytes]:
+        """What was delivered, with CRLF line ends."""
+        files = (self._mail / "all" / "new").glob("*")
+        return [path.read_bytes().replace(b"\n", b"\r\n") for path in files]
+
     def queue_files(self) -> int:
         """How many messages it took: transactions that ended with 250."""
         return self.log.read_text(errors="replace").count("message-id=")

@@ -28,6 +28,10 @@ MAX_LISTED = 50
 #: RFC 5322 section 2.1.1: a line has at most 998 octets, and should have 78.
 LINE = 78
 MAX_LINE = 998
+#: Reasons for which no server was asked: the reply is ours.
+OUR_WORDS = frozenset(
+    {Reason.ADDRESS_UNSENDABLE, Reason.SIGNATURE_WOULD_BREAK, Reason.CONVERSION_IMPOSSIBLE}
+)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 #: Octets that are not allowed in 7bit content (RFC 2045 section 2.7): NUL, and bare CR.
@@ -143,7 +147,7 @@ def _why(recipient: FailedRecipient, room: int, age: float) -> list[str]:
     host = _host(recipient.host)
     if recipient.reply is None and not recipient.detail:
         said = recipient.reason.sentence
-    elif not host or recipient.reason is Reason.ADDRESS_UNSENDABLE:
+    elif not host or recipient.reason in OUR_WORDS:
         said = f"{recipient.reason.sentence} ({_words(recipient, room)})"
     elif recipient.reply is not None:
         said = f"The server {host} answered: {_words(recipient, room)}"
@@ -190,7 +194,7 @@ def _block(recipient: FailedRecipient, date: str, room: int) -> str:
         "Action: failed",
         f"Status: {_status(recipient)}",
     ]
-    if reply is not None and host and recipient.reason is not Reason.ADDRESS_UNSENDABLE:
+    if reply is not None and host and recipient.reason not in OUR_WORDS:
         fields.append(f"Remote-MTA: dns; {host}")
     if reply is not None:
         fields.append(_folded(f"Diagnostic-Code: smtp; {_ascii(_words(recipient, room))}"))

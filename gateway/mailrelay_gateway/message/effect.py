@@ -71,7 +71,14 @@ class Reconnect:
     """
 
 
-Effect = Slow | PauseUntil | Cap | Split | Reconnect
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """This upstream cannot be given the message as it is (it lacks an extension): the others of its
+    route are tried at once, and it does not count as an attempt. Without another it has failed.
+    """
+
+
+Effect = Slow | PauseUntil | Cap | Split | Reconnect | Elsewhere
 
 
 class Scope(StrEnum):

@@ -15,8 +15,8 @@ class Route:
     that holding or releasing an upstream changes nothing on disk: the lane of the first usable
     upstream of the route serves them.
 
-    A recipient that was possibly delivered is `pinned`: its route is the upstream where it was
-    tried, whatever the configuration says.
+    A `pinned` route stays, whatever the configuration says: the one upstream at which a recipient
+    was possibly delivered, or those that are left of a route of which one cannot take the message.
     """
 
     upstreams: tuple[str, ...]
@@ -29,6 +29,13 @@ class Route:
         """Compute the lanes."""
         lanes = tuple([LaneKey(name, self.destination) for name in self.upstreams])
         object.__setattr__(self, "lanes", lanes)
+
+    def without(self, upstream: str) -> Route | None:
+        """The route of a message that `upstream` cannot take, until its next attempt elsewhere;
+        None: there is no other upstream. It stays as it is until then, like a pinned one.
+        """
+        rest = tuple([name for name in self.upstreams if name != upstream])
+        return Route(rest, self.destination, pinned=True) if rest else None
 
     def pinned_to(self, upstream: str) -> Route:
         """The route of a recipient that was possibly delivered at `upstream`."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from mailrelay_gateway.message.effect import Split
+from mailrelay_gateway.message.effect import Elsewhere, Split
 from mailrelay_gateway.message.envelope import Message, Outcome, Result
 from mailrelay_gateway.message.route import Route
 from mailrelay_gateway.message_value import message_value
@@ -159,8 +159,12 @@ def _decide(
         state = State.READY  # too many for one transaction: in the next, and not counted
     reply = str(outcome.reply) if outcome.reply else outcome.detail
     reason = outcome.reason
+    if state is State.DEFERRED and isinstance(outcome.effect, Elsewhere):
+        rest = None if recipient.pinned else job.route.without(job.upstream)
+        state = None if rest is None else State.READY
+        route = route if rest is None else rest
     if state is None:
-        failed = outcome.result is Result.FAILED
+        failed = outcome.result is not Result.DELIVERED
         return Move(
             recipient=recipient,
             state=None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailrelay_gateway.message.effect import Split
+from mailrelay_gateway.message.effect import Elsewhere, Split
 from mailrelay_gateway.message.envelope import Outcome, Result
 from mailrelay_gateway.message.route import Route
 from mailrelay_gateway.queue.item import (
@@ -83,6 +85,36 @@ def test_too_many_recipients_go_at_once_in_the_next_transaction() -> None:
     [found] = moves([Recipient(0, "a@b")], [split])
     assert found.state is State.READY
     assert found.recipient == Recipient(0, "a@b")
+
+
+ELSEWHERE = Outcome(
+    0, Result.DEFERRED, Reason.SIGNATURE_WOULD_BREAK, Reply(554, "5.6.3", "no"), effect=Elsewhere()
+)
+
+
+def test_what_one_upstream_cannot_take_goes_to_the_others_at_once_and_uncounted() -> None:
+    """And to none twice, whatever the configuration says."""
+    here = replace(job(1, "u", Recipient(0, "a@b")), route=Route(("first", "second", "third")))
+    for upstream, rest in (("first", ("second", "third")), ("second", ("first", "third"))):
+        tried = replace(here, upstream=upstream)
+        [found] = decide_moves(
+            tried, [ELSEWHERE], route=NEW_ROUTE, now=0.0, policy=POLICY, jitter=0.5
+        )
+        assert (found.state, found.failed) == (State.READY, False)
+        assert found.route == Route(rest, pinned=True)
+        assert found.recipient == Recipient(0, "a@b"), "it is bound to nothing that it was sent to"
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_the_last_upstream_cannot_take_has_failed_with_its_reason(pinned: bool) -> None:
+    only = ("first", "second") if pinned else ("first",)
+    last = replace(
+        job(1, "u", Recipient(0, "a@b", pinned=pinned)), route=Route(only), upstream="first"
+    )
+    [found] = decide_moves(last, [ELSEWHERE], route=NEW_ROUTE, now=0.0, policy=POLICY, jitter=0.5)
+    assert (found.state, found.failed) == (None, True)
+    assert found.reason is Reason.SIGNATURE_WOULD_BREAK
+    assert found.reply == "554 5.6.3 no"
 
 
 def test_uncertain_is_bound_to_its_upstream_and_waits_longer() -> None:

@@ -30,6 +30,7 @@ from mailrelay_gateway.couriers.smtp import parting
 from mailrelay_gateway.couriers.smtp.addressing import set_apart
 from mailrelay_gateway.couriers.smtp.body_stream import UnreadableBody, stream_body
 from mailrelay_gateway.couriers.smtp.connection_settings import ConnectionSettings
+from mailrelay_gateway.couriers.smtp.conversion import convert, needs_conversion, refused
 from mailrelay_gateway.couriers.smtp.deadlines import Watchdog
 from mailrelay_gateway.couriers.smtp.owner import Owner
 from mailrelay_gateway.couriers.smtp.report import Delays, Reporter
@@ -44,7 +45,14 @@ from mailrelay_gateway.couriers.smtp.tls import (
 )
 from mailrelay_gateway.couriers.work import Work
 from mailrelay_gateway.message.effect import Reconnect
-from mailrelay_gateway.message.envelope import Attempt, AttemptRecipient, Message, Outcome
+from mailrelay_gateway.message.envelope import (
+    Attempt,
+    AttemptRecipient,
+    Message,
+    Outcome,
+    Result,
+)
+from mailrelay_gateway.message.mime.seven_bit import Unconvertible
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.client import SmtpClient
 from mailrelay_gateway.smtp.client.commands import UnsendableAddress
@@ -94,6 +102,8 @@ class Connection(asyncio.Protocol):
         self._paused = False  # octets wait in our own buffer
         self._drained: asyncio.Future[None] | None = None  # someone waits until they do not
         self._attempt: Attempt | None = None
+        self._converting: Attempt | None = None  # taken, and nothing said of it yet
+        self._message: Message  # of the attempt, as this server gets it
         self._targets: Sequence[AttemptRecipient] = ()
         self._refused_here: list[Outcome] = []  # recipients that could not even be named
         self._began_at = 0.0
@@ -120,7 +130,8 @@ class Connection(asyncio.Protocol):
     def usable(self) -> bool:
         """Whether `next` may be called: the session is up and no transaction is under way."""
         over = self._closed or self.retired
-        return not over and self._attempt is None and self._client.state is State.READY
+        busy = self._attempt is not None or self._converting is not None
+        return not over and not busy and self._client.state is State.READY
 
     @property
     def connected(self) -> bool:
@@ -228,6 +239,7 @@ class Connection(asyncio.Protocol):
             self._broken(Ending.LOST, parting.lost(self._client.state, exc))
         if self._task is not None:
             self._task.cancel()
+        self._give_back_converting()
         self._owner.connection_closed(self)
 
     # --- events
@@ -282,6 +294,9 @@ class Connection(asyncio.Protocol):
     def _expired(self) -> None:
         """The server was silent past its deadline."""
         state = self._client.state
+        if self._converting is not None:
+            self._give_time()  # it waits for us
+            return
         if state is State.READY and self.ready.done():
             self._leave()
             self._flush()
@@ -341,12 +356,51 @@ class Connection(asyncio.Protocol):
     def _begin(self, attempt: Attempt) -> bool:
         """Begin a transaction; False: there was nobody to send it to, and it has ended."""
         self._began_at = self._loop.time()
+        if needs_conversion(attempt.message, self._client.capabilities):
+            self._converting = attempt
+            self._task = self._loop.create_task(self._convert(attempt))
+            return True
+        return self._begin_with(attempt, attempt.message)
+
+    async def _convert(self, attempt: Attempt) -> None:
+        """Re-encode a message in a thread, then begin its transaction."""
+        message: Message | None = None
+        outcomes: Sequence[Outcome] = ()
+        try:
+            message = await asyncio.to_thread(convert, attempt.message)
+        except Unconvertible as error:
+            outcomes = refused(error, attempt.recipients, self._settings.host)
+        except Exception as error:  # the body cannot be read, or a defect of ours
+            log.error("internal_error", queue_id=attempt.message.queue_id, exc_info=error)
+            outcomes = [
+                Outcome(each.index, Result.DEFERRED, Reason.INTERNAL_ERROR)
+                for each in attempt.recipients
+            ]
+        if self._converting is None or self._client.state is not State.READY:
+            self._give_back_converting()  # meanwhile the server has ended the session
+            return
+        self._task = self._converting = None
+        try:
+            if message is None:
+                self._finish(attempt, outcomes)
+            if message is None or not self._begin_with(attempt, message):
+                self._next()
+            self._flush()
+        except Exception as error:
+            self._fail(error)
+
+    def _give_back_converting(self) -> None:
+        attempt, self._converting = self._converting, None
+        if attempt is not None:
+            self._work.give_back(attempt)
+
+    def _begin_with(self, attempt: Attempt, message: Message) -> bool:
         self._attempt = attempt
+        self._message = message
         self._targets = attempt.recipients
         try:
             self._begin_transaction()
         except UnsendableAddress:
-            message = attempt.message
             utf8 = message.smtputf8 and self._client.capabilities.smtputf8
             self._targets, self._refused_here = set_apart(
                 message, attempt.recipients, utf8=utf8, host=self._settings.host
@@ -358,8 +412,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _begin_transaction(self) -> None:
-        assert self._attempt is not None
-        message = self._attempt.message
+        message = self._message
         self._client.begin(
             message.envelope_sender,
             [recipient.address for recipient in self._targets],
@@ -472,7 +525,7 @@ class Connection(asyncio.Protocol):
     def _send_body(self) -> None:
         if self._attempt is None or self._client.state is not State.BODY:
             return
-        message = self._attempt.message
+        message = self._message
         if isinstance(message.body, bytes):
             octets = len(message.prelude) + len(message.body)
             if octets != message.size:  # a defect of ours must never go out as mail

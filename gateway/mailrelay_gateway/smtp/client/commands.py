@@ -105,8 +105,7 @@ def mail_command(
     """MAIL with the parameters that the server offered: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8
     (RFC 6531).
 
-    An 8-bit message goes to a server without 8BITMIME all the same: rewriting it would break its
-    signatures, and servers have let eight bits through for decades. A message above the server's
+    A message above the server's
     SIZE is announced, not judged: the refusal is the server's to make, in its own words, and costs
     no body.
     """
