@@ -135,11 +135,11 @@ class Reason(StrEnum):
     )
     SIGNATURE_WOULD_BREAK = (
         "SignatureWouldBreak",
-        "No upstream of the route takes 8-bit mail, and re-encoding would break a signature.",
+        "No upstream takes the message as it is, and re-encoding would break a signature.",
     )
     CONVERSION_IMPOSSIBLE = (
         "ConversionImpossible",
-        "No upstream of the route takes 8-bit mail, and the message cannot be re-encoded.",
+        "No upstream takes the message as it is, and it cannot be re-encoded.",
     )
     GAVE_UP = "GaveUp", "Delivery was retried for `retry.giveUpAfter` without success."
     REPLY_LOST = "ReplyLost", "The final reply never arrived: the message may have been delivered."
@@ -338,6 +338,12 @@ REPLIES: Mapping[Reason, Mapping[str, Wording]] = {
             "5.6.0",
             "A line of the body is longer than {octets} octets (RFC 5322 section 2.1.1):"
             " encode it as quoted-printable or base64",
+        ),
+        "signed": Wording(
+            550,
+            "5.6.0",
+            "A line of the body is longer than {octets} octets (RFC 5322 section 2.1.1), and the"
+            " message is signed: encode it before it is signed",
         ),
     },
     _R.BARE_NEWLINE: {

@@ -75,6 +75,7 @@ def limits(**given: Any) -> documents.Limits:
         "max_size": 25 * 1024 * 1024,
         "max_recipients": 1000,
         "on_too_many_recipients": OnTooManyRecipients.REJECT_MESSAGE,
+        "long_lines": documents.LongLines.ENCODE,
         "rates": (),
     }
     return documents.Limits(**usual | given)

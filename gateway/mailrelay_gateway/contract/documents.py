@@ -85,6 +85,13 @@ class OnTooManyRecipients(StrEnum):
     DEFER_RECIPIENTS = "DeferRecipients"
 
 
+class LongLines(StrEnum):
+    """What happens to a message with overlong body lines: it is re-encoded, or gets 550."""
+
+    ENCODE = "Encode"
+    REJECT = "Reject"
+
+
 class Certificate(Part):
     """A certificate chain and its private key, both PEM."""
 
@@ -209,7 +216,16 @@ class Limits(Part):
     max_size: int = Field(ge=1)
     max_recipients: int = Field(ge=1)
     on_too_many_recipients: OnTooManyRecipients
+    long_lines: LongLines
     rates: tuple[Rate, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
+        """An older writer knew gateways that refuse overlong lines."""
+        if info.context == READING and isinstance(given, dict):
+            return {"longLines": LongLines.REJECT.value} | given
+        return given
 
 
 class Retry(Part):

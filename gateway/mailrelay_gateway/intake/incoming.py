@@ -1,7 +1,7 @@
 """One message on its way in, whatever brings it: its envelope, whose it is and where it comes from,
 then its octets, then what became of it: stored, or refused.
 
-Every way in asks here, in this order: `judge_sender`, `judge_recipient` for each recipient, then
+Every way in asks, in this order: `judge_sender`, `judge_recipient` for each recipient, then
 `Incoming.begin` (room, limits), `take` for the octets, `finish`. None knows more than what it hands
 over. From the last octet on nobody is needed: the commit goes on whatever the client does, and the
 message is stored whole or not at all.
@@ -11,28 +11,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
 
 import structlog
 
 from mailrelay_gateway.intake.authentication import Login
 from mailrelay_gateway.intake.body_file import BodyFile
 from mailrelay_gateway.intake.commons import Commons
-from mailrelay_gateway.intake.content import Content
+from mailrelay_gateway.intake.content import SPILL_ABOVE, Content
+from mailrelay_gateway.intake.judges import AnyListener, Origin, judge_sender
 from mailrelay_gateway.intake.ledger import Account
 from mailrelay_gateway.intake.settings import ListenerSettings
 from mailrelay_gateway.message import trace
 from mailrelay_gateway.message.body import Body
 from mailrelay_gateway.message.envelope import ANONYMOUS, Envelope, Identity, Message
-from mailrelay_gateway.message.headers import Header, read_header
+from mailrelay_gateway.message.headers import Header, is_signed, read_header
 from mailrelay_gateway.message.submission import mend
 from mailrelay_gateway.policy.chain import (
     CONTENT_CHAIN,
-    MAIL_CHAIN,
-    RCPT_CHAIN,
     ContentFacts,
-    MailFacts,
-    RcptFacts,
     claims_to_be_another,
     decide,
     too_many_recipients,
@@ -58,65 +54,6 @@ Reader = DataReader | ChunkReader
 Stored = Callable[[str, Problem | None], None]
 
 
-class Origin(NamedTuple):
-    """Where a message comes from, as its trace header and the log tell it."""
-
-    client: str  # its IP address
-    tls: str  # version and cipher; "": in plain text
-    helo: str  # what the client calls itself
-    protocol: str  # as Received names it (RFC 3848)
-
-
-#: Nobody has said anything yet.
-UNKNOWN = Origin("", "", "", "")
-
-
-class AnyListener(Protocol):
-    """A listener, whatever it speaks: see OpenListener."""
-
-    @property
-    def settings(self) -> ListenerSettings:
-        """Those in force now."""
-        ...
-
-    def admits(self, client: str) -> bool:
-        """Whether a client's address may use it."""
-        ...
-
-
-def judge_sender(
-    listener: AnyListener,
-    origin: Origin,
-    login: Login | None,
-    entry: SenderEntry | None,
-    reverse_path: str,
-    size: int,
-) -> Problem | None:
-    """Whether that client may send as that address now. `entry` is who logged in, as the present
-    configuration has it; `size` what the message is said to have (0: nothing was said).
-    """
-    settings = listener.settings
-    return decide(
-        MAIL_CHAIN,
-        MailFacts(
-            bool(origin.tls),
-            settings.tls is not None,
-            settings.auth_required,
-            listener.admits(origin.client),
-            login is not None,
-            entry,
-            reverse_path,
-            size,
-            settings.max_size,
-        ),
-    )
-
-
-def judge_recipient(settings: ListenerSettings, accepted: int) -> Problem | None:
-    """Whether a message that has so many recipients may have another one."""
-    return decide(RCPT_CHAIN, RcptFacts(accepted, settings.max_recipients, settings.defers_surplus))
-
-
 class Incoming:
     """A message with its envelope complete, until it is stored or refused."""
 
@@ -132,12 +69,14 @@ class Incoming:
         "_identity",
         "_listener",
         "_login",
+        "_long_lines",
         "_message_id",
         "_origin",
         "_progressed",
         "_queue_id",
         "_reader",
         "_settings",
+        "_signed",
     )
 
     def __init__(
@@ -171,6 +110,8 @@ class Incoming:
         self._content: Content | None = None
         self._header: Header | None = None
         self._message_id = ""
+        self._signed = False  # looked at where lines are long, or may be
+        self._long_lines = False
         self._complete = False
         self._done: Stored | None = None
 
@@ -231,8 +172,23 @@ class Incoming:
         """Refuse what the reader noticed. A long line may stand in the header, which is mended; it
         is looked at when the header is.
         """
-        if self._reader.bare_newline or self._reader.nul or content.spilled:
-            content.refuse(_malformed(self._reader))
+        reader = self._reader
+        if reader.bare_newline or reader.nul:
+            content.refuse(_malformed(reader))
+        elif content.spilled:
+            problem = self._judge_long_line()
+            if problem is not None:
+                content.refuse(problem)
+
+    def _judge_long_line(self) -> Problem | None:
+        """There is a long line in the body: it will be encoded, or why it is refused."""
+        if not self._settings.encodes_long_lines:
+            return refuse(Reason.MALFORMED_MESSAGE, "line", octets=MAX_TEXT_LINE)
+        if self._signed:
+            return refuse(Reason.MALFORMED_MESSAGE, "signed", octets=MAX_TEXT_LINE)
+        self._long_lines = True
+        self._reader.long_line = False  # what there is to say of it is said
+        return None
 
     @property
     def octets(self) -> int:
@@ -315,6 +271,7 @@ class Incoming:
             prelude=prelude,
             body=body,
             eight_bit=self._reader.eight_bit,
+            long_lines=self._long_lines,
             message_id=self._message_id,
         )
         self._commons.intake.accept(
@@ -371,10 +328,15 @@ class Incoming:
         problem = decide(CONTENT_CHAIN, ContentFacts(header=header, sender=entry))
         if problem is not None:
             return problem
-        if reader.long_line and has_long_line(octets, header.end):
-            return _malformed(reader)
+        long_line = reader.long_line
+        if long_line or len(octets) > SPILL_ABOVE:
+            self._signed = is_signed(octets[: header.end])
+        if long_line and has_long_line(octets, header.end):
+            problem = self._judge_long_line()
+            if problem is not None:
+                return problem
         claims = bool(header.senders) and claims_to_be_another(header, entry)
-        if header.mend or claims or reader.long_line:
+        if header.mend or claims or long_line:
             mended = mend(octets, header, without_sender=claims)
             if isinstance(mended, str):
                 return refuse(Reason.MALFORMED_MESSAGE, fault=mended)
@@ -419,6 +381,4 @@ class Incoming:
 def _malformed(reader: Reader) -> Problem:
     if reader.bare_newline:
         return refuse(Reason.BARE_NEWLINE)
-    if reader.nul:
-        return refuse(Reason.MALFORMED_MESSAGE, "nul")
-    return refuse(Reason.MALFORMED_MESSAGE, "line", octets=MAX_TEXT_LINE)
+    return refuse(Reason.MALFORMED_MESSAGE, "nul")

@@ -30,6 +30,7 @@ class ListenerSettings:
     max_size: int
     max_recipients: int
     defers_surplus: bool  # DeferRecipients: recipients beyond them are deferred, not the message
+    encodes_long_lines: bool  # of bodies; else their message is refused
     directory: Directory
 
     def admits(self, client: str) -> bool:

@@ -68,6 +68,7 @@ class Message:
     body: Body
     eight_bit: bool  # has an octet above 127: BODY=8BITMIME for upstreams that offer it
     smtputf8: bool = False
+    long_lines: bool = False  # has body lines over 998 octets: never sent as it is
     message_id: str = ""  # for logs; with angle brackets
 
 

@@ -45,6 +45,10 @@ _OTHERS = re.compile(rb"\r\n(?:to|cc|subject|reply-to|in-reply-to|references)(?=
 # RFC 5322 section 3.6.4: msg-id, perhaps with a comment after it. Lenient inside the brackets, as
 # ids in the wild are.
 _MESSAGE_ID = re.compile(rb"<[^<>]*[^<> \t][^<>]*>[ \t]*(?:\(.*\))?")
+_SIGNED = re.compile(
+    rb"\r\n(?:dkim-signature[ \t]*:|content-type[ \t]*:\s*multipart/(?:signed|encrypted)\b)",
+    re.IGNORECASE,
+)
 # What a mailbox file has in front of each message, as Postfix knows it. "From :" is a field.
 _MAILBOX_LINE = re.compile(rb">?From [ \t]*(?![ \t:])[^\r]*\r\n")
 
@@ -146,6 +150,13 @@ def is_message_id(value: bytes) -> bool:
     if value[:1] == b"<" and value.find(b">") == len(value) - 1 and value.find(b"<", 1) < 0:
         return value[1:-1].strip(b" \t") != b""
     return _MESSAGE_ID.fullmatch(value) is not None
+
+
+def is_signed(header: bytes) -> bool:
+    """Whether re-encoding the body would break a signature that the header announces: DKIM, or a
+    signed or encrypted multipart. `header` are whole lines.
+    """
+    return _SIGNED.search(b"\r\n" + header) is not None
 
 
 def unfold(value: bytes) -> bytes:

@@ -54,6 +54,12 @@ class MessageLimits(Struct):
         " 452 4.5.3 for the surplus, and the others get the message; only for clients that send"
         " the rest in another message, as mail servers do and most libraries do not.",
     )
+    long_lines: Literal["Encode", "Reject"] = Field(
+        "Encode",
+        description="What happens to a message with a body line over 998 octets (RFC 5322 section"
+        " 2.1.1). Encode: it is taken, and sent as quoted-printable or base64; a signed one, which"
+        " that would break, gets 550 5.6.0. Reject: 550 5.6.0.",
+    )
 
 
 class _Amount(Struct):

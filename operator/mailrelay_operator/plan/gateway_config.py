@@ -177,6 +177,7 @@ def _limits(spec: MailRelaySpec) -> documents.Limits:
         on_too_many_recipients=documents.OnTooManyRecipients(
             spec.limits.message.on_too_many_recipients
         ),
+        long_lines=documents.LongLines(spec.limits.message.long_lines),
         rates=tuple(
             documents.Rate(
                 scope=documents.Scope(rate.scope),

@@ -81,6 +81,28 @@ async def test_it_arrives_with_the_same_content(gateway: GatewayProcess, open_fo
         await postfix.stop()
 
 
+async def test_long_lines_arrive_re_encoded_wherever_they_go(
+    gateway: GatewayProcess, open_folder: Path
+) -> None:
+    postfix = Postfix(open_folder)  # it offers 8BITMIME, and cuts lines when it sends them on
+    await postfix.start()
+    try:
+        port = free_port()
+        await start(gateway, port, smarthost("postfix", postfix.port))
+        header = b"From: app@example.net\r\nContent-Type: text/html\r\n\r\n"
+        sent = [header + b"<p>" * 2000 + b"\r\n", header + b"<div>words " * 100_000 + b"\r\n"]
+        for message in sent:
+            await send_plain(
+                port, message, sender="app@example.net", recipients=["one@example.net"]
+            )
+        await until(lambda: postfix.arrived() == len(sent), seconds=120)
+        received = postfix.contents()
+        assert all(len(line) <= 998 for one in received for line in one.split(b"\r\n"))
+        assert sorted(map(leaves, received)) == sorted(map(leaves, sent))
+    finally:
+        await postfix.stop()
+
+
 async def test_a_signed_one_takes_another_upstream_or_fails_with_its_reason(
     gateway: GatewayProcess, open_folder: Path
 ) -> None:

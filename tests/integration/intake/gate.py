@@ -185,6 +185,7 @@ def configuration(
     max_size: int = 1024 * 1024,
     max_recipients: int = 3,
     defers_surplus: bool = False,
+    rejects_long_lines: bool = False,
     rates: Sequence[Rate] = (),
 ) -> GatewayConfig:
     """A configuration of our listeners and senders."""
@@ -197,6 +198,7 @@ def configuration(
                 max_size=max_size,
                 max_recipients=max_recipients,
                 on_too_many_recipients="DeferRecipients" if defers_surplus else "RejectMessage",
+                long_lines="Reject" if rejects_long_lines else "Encode",
                 rates=tuple(rates),
             ),
         ),

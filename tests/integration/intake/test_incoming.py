@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from mailrelay_gateway.intake.authentication import Login
-from mailrelay_gateway.intake.incoming import Incoming, Origin, judge_recipient, judge_sender
+from mailrelay_gateway.intake.incoming import Incoming
+from mailrelay_gateway.intake.judges import Origin, judge_recipient, judge_sender
 from mailrelay_gateway.message.envelope import Envelope
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem
@@ -120,7 +121,6 @@ async def test_a_large_one_goes_through_a_file(gate: Gate) -> None:
         (b"From: boss@example.com\r\n\r\n", Reason.HEADER_FROM_NOT_ALLOWED),
         (b"From: billing@example.com\r\n\r\na\nb\r\n", Reason.BARE_NEWLINE),
         (b"From: billing@example.com\r\n\r\na\0b\r\n", Reason.MALFORMED_MESSAGE),
-        (b"From: billing@example.com\r\n\r\n" + b"x" * 999, Reason.MALFORMED_MESSAGE),
         (b"Received: x\r\n" * 101 + MESSAGE, Reason.MAIL_LOOP),
         (MESSAGE + b"x\r\n" * 400_000, Reason.MESSAGE_TOO_BIG),
     ],
@@ -128,6 +128,51 @@ async def test_a_large_one_goes_through_a_file(gate: Gate) -> None:
 async def test_the_content_is_judged(gate: Gate, octets: bytes, expected: Reason) -> None:
     assert reason(await Way(gate).submit(octets)) is expected
     assert gate.intake.messages == []
+    assert gate.listeners._commons.budget.used == 0
+
+
+LONG = b"x" * 999 + b"\r\n"
+PLAIN_HEADER = b"From: billing@example.com\r\nX-Signed: no\r\n"
+SIGNED_HEADERS = [
+    PLAIN_HEADER + b"DKIM-Signature: v=1; b=x\r\n",
+    PLAIN_HEADER + b"content-type:\r\n Multipart/Signed; boundary=b\r\n",
+]
+
+
+@pytest.mark.parametrize("before", [0, 8000], ids=["inline", "in a file"])
+@pytest.mark.parametrize("after", [0, 8000])
+async def test_a_body_with_a_long_line_is_taken_and_marked(
+    gate: Gate, before: int, after: int
+) -> None:
+    content = PLAIN_HEADER + b"\r\n" + b"%076d\r\n" * before % tuple(range(before)) + LONG
+    outcome = await Way(gate).submit(content + b"short\r\n" * after)
+    assert outcome[1] is None
+    (message,) = gate.intake.messages
+    assert message.long_lines
+    assert gate.intake.body().endswith(content + b"short\r\n" * after)
+
+
+async def test_no_other_is_marked(gate: Gate) -> None:
+    await Way(gate).submit(PLAIN_HEADER + b"X: " + b"y " * 600 + b"\r\n\r\n" + b"x" * 998)
+    (message,) = gate.intake.messages
+    assert not message.long_lines
+
+
+@pytest.mark.parametrize("header", SIGNED_HEADERS, ids=["DKIM", "multipart"])
+@pytest.mark.parametrize("before", [0, 8000], ids=["inline", "in a file"])
+async def test_a_signed_one_is_refused(gate: Gate, header: bytes, before: int) -> None:
+    content = header + b"\r\n" + b"%076d\r\n" * before % tuple(range(before)) + LONG
+    _, problem = await Way(gate).submit(content)
+    assert problem is not None
+    assert "and the message is signed: encode it before it is signed" in str(problem.reply)
+    assert gate.intake.messages == []
+
+
+@pytest.mark.parametrize("before", [0, 8000], ids=["inline", "in a file"])
+async def test_it_is_refused_where_the_relay_says_so(gate: Gate, before: int) -> None:
+    await gate.configure(configuration(rejects_long_lines=True))
+    content = PLAIN_HEADER + b"\r\n" + b"%076d\r\n" * before % tuple(range(before)) + LONG
+    assert reason(await Way(gate).submit(content)) is Reason.MALFORMED_MESSAGE
     assert gate.listeners._commons.budget.used == 0
 
 

@@ -168,12 +168,18 @@ async def test_uploads_that_stall_leave_room_for_other_clients(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("octets", "reason"),
-    [(b"x" * 65536, "MalformedMessage"), ((b"x" * 62 + b"\r\n") * 1024, "MessageTooBig")],
+    ("octets", "rejects", "reason"),
+    [
+        (b"x" * 65536, True, "MalformedMessage"),
+        (b"x" * 65536, False, "MessageTooBig"),
+        ((b"x" * 62 + b"\r\n") * 1024, False, "MessageTooBig"),
+    ],
 )
-async def test_a_message_without_end_is_cut_off(tmp_path: Path, octets: bytes, reason: str) -> None:
+async def test_a_message_without_end_is_cut_off(
+    tmp_path: Path, octets: bytes, rejects: bool, reason: str
+) -> None:
     """Stock aiosmtpd keeps 200 MB in memory of one without line ends, and answers nothing."""
-    config = configuration(max_size=1 << 20)
+    config = configuration(max_size=1 << 20, rejects_long_lines=rejects)
     async with open_gate(tmp_path, config, caps=Caps(drain=1 << 20)) as gate:
         client = await Client.connect(gate.ports["open"])
         await to_data(client)

@@ -71,6 +71,7 @@ def message(
         body=body,
         eight_bit=number % 2 == 0,
         smtputf8=number % 3 == 0,
+        long_lines=number % 5 == 0,
         message_id=f"<{number}@example.org>",
     )
 

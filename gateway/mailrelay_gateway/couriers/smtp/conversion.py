@@ -25,8 +25,10 @@ from mailrelay_gateway.smtp.reply import Reply
 
 
 def needs_conversion(message: Message, offered: Capabilities) -> bool:
-    """Whether the server cannot take the message as it is (RFC 6152 section 3)."""
-    return message.eight_bit and not offered.eight_bit
+    """Whether the server cannot take the message as it is (RFC 6152 section 3; RFC 5321 section
+    4.5.3.1.6).
+    """
+    return (message.eight_bit and not offered.eight_bit) or message.long_lines
 
 
 def convert(message: Message) -> Message:
@@ -35,11 +37,16 @@ def convert(message: Message) -> Message:
         found = survey(_octets(message, message.body))
         if found.keep:
             return message
+        body: bytes | ConvertedBody
         if isinstance(message.body, bytes):
             body = b"".join(seven_bit(_octets(message, message.body), found))
-            return replace(message, prelude=b"", body=body, size=len(body), eight_bit=False)
-        stored = ConvertedBody(message, message.body, found)
-        return replace(message, prelude=b"", body=stored, size=stored.size, eight_bit=False)
+            size = len(body)
+        else:
+            body = ConvertedBody(message, message.body, found)
+            size = body.size
+        return replace(
+            message, prelude=b"", body=body, size=size, eight_bit=False, long_lines=False
+        )
     except OSError as error:
         raise UnreadableBody(str(error)) from None
 
@@ -51,7 +58,7 @@ def refused(
     broken = isinstance(error, SignatureWouldBreak)
     reason = Reason.SIGNATURE_WOULD_BREAK if broken else Reason.CONVERSION_IMPOSSIBLE
     # RFC 3463 section 3.7, X.6.3: conversion required but not supported
-    reply = Reply(554, "5.6.3", f"the upstream takes 7-bit mail only, and {error}")
+    reply = Reply(554, "5.6.3", f"it has to be re-encoded for this upstream, and {error}")
     return [
         Outcome(each.index, Result.DEFERRED, reason, reply, host, Elsewhere())
         for each in recipients

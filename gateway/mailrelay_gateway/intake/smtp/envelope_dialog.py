@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.intake.incoming import judge_recipient, judge_sender
+from mailrelay_gateway.intake.judges import judge_recipient, judge_sender
 from mailrelay_gateway.intake.smtp.login_dialog import LoginDialog
 from mailrelay_gateway.intake.smtp.transaction import Transaction
 from mailrelay_gateway.reasons import Reason

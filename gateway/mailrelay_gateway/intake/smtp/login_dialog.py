@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.intake.authentication import Login, Verdict
-from mailrelay_gateway.intake.incoming import UNKNOWN, Origin
+from mailrelay_gateway.intake.judges import UNKNOWN, Origin
 from mailrelay_gateway.intake.places import too_many
 from mailrelay_gateway.intake.smtp.connection import Connection
 from mailrelay_gateway.intake.smtp.mode import WAITING

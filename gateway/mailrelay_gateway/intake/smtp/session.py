@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.intake.incoming import UNKNOWN, Reader
+from mailrelay_gateway.intake.incoming import Reader
+from mailrelay_gateway.intake.judges import UNKNOWN
 from mailrelay_gateway.intake.smtp.envelope_dialog import EnvelopeDialog
 from mailrelay_gateway.intake.smtp.mode import LINES, WAITING
 from mailrelay_gateway.intake.smtp.transaction import Transaction

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mailrelay_gateway.contract.documents import (
     AuthenticationMode,
     Listener,
+    LongLines,
     OnTooManyRecipients,
     RelayDocument,
     TlsMode,
@@ -63,6 +64,7 @@ def compile_settings(
         defers_surplus=(
             relay.limits.on_too_many_recipients is OnTooManyRecipients.DEFER_RECIPIENTS
         ),
+        encodes_long_lines=relay.limits.long_lines is LongLines.ENCODE,
         directory=directory,
         banner=Reply(220, "", f"{hostname} ESMTP mailrelay").encode(),
         helo_reply=Reply(250, "", hostname).encode(),

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from mailrelay_gateway.intake.authentication import Login
 from mailrelay_gateway.intake.commons import Commons
-from mailrelay_gateway.intake.incoming import Incoming, Origin, Reader, Stored
+from mailrelay_gateway.intake.incoming import Incoming, Reader, Stored
+from mailrelay_gateway.intake.judges import Origin
 from mailrelay_gateway.intake.smtp.settings import SmtpListener, SmtpSettings
 from mailrelay_gateway.message.envelope import Envelope
 from mailrelay_gateway.policy.senders import SenderEntry

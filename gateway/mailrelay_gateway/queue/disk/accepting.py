@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mailrelay_gateway.message.envelope import Message
-from mailrelay_gateway.queue.disk.schema import FLAG_EIGHT_BIT, FLAG_SMTPUTF8
+from mailrelay_gateway.queue.disk.schema import FLAG_EIGHT_BIT, FLAG_LONG_LINES, FLAG_SMTPUTF8
 from mailrelay_gateway.queue.disk.tables import Effects, Tables
 from mailrelay_gateway.queue.item import Move, State
 from mailrelay_gateway.queue.store import Entry
@@ -89,7 +89,9 @@ def message_row(
         message.listener,
         message.received_at,
         message.size,
-        FLAG_EIGHT_BIT * message.eight_bit + FLAG_SMTPUTF8 * message.smtputf8,
+        FLAG_EIGHT_BIT * message.eight_bit
+        + FLAG_SMTPUTF8 * message.smtputf8
+        + FLAG_LONG_LINES * message.long_lines,
         message.message_id,
         place,
         message.prelude,

@@ -17,7 +17,7 @@ import apsw
 from mailrelay_gateway.file_body import FileBody
 from mailrelay_gateway.message.body import Body
 from mailrelay_gateway.message.envelope import Identity, Message
-from mailrelay_gateway.queue.disk.schema import FLAG_EIGHT_BIT, FLAG_SMTPUTF8
+from mailrelay_gateway.queue.disk.schema import FLAG_EIGHT_BIT, FLAG_LONG_LINES, FLAG_SMTPUTF8
 from mailrelay_gateway.queue.disk.tables import Bodies, Effects, Tables
 from mailrelay_gateway.queue.item import Job, Recipient, State
 from mailrelay_gateway.queue.store import Want
@@ -198,6 +198,7 @@ def read_message(row: tuple[Any, ...], identity: Identity, bodies: Bodies) -> Me
         body=there,
         eight_bit=bool(flags & FLAG_EIGHT_BIT),
         smtputf8=bool(flags & FLAG_SMTPUTF8),
+        long_lines=bool(flags & FLAG_LONG_LINES),
         message_id=message_id,
     )
 

@@ -26,6 +26,7 @@ READER_CACHE = 2 * 1024
 
 FLAG_EIGHT_BIT = 1
 FLAG_SMTPUTF8 = 2
+FLAG_LONG_LINES = 4
 
 #: In front of a file's name in `messages.place`: the body is in bodies/.
 IN_FILE = "file:"
@@ -66,7 +67,7 @@ CREATE TABLE messages (
     listener TEXT NOT NULL,
     received_at REAL NOT NULL,
     size INTEGER NOT NULL,         -- octets of prelude and body
-    flags INTEGER NOT NULL,        -- 1: eight bit, 2: SMTPUTF8
+    flags INTEGER NOT NULL,        -- 1: eight bit, 2: SMTPUTF8, 4: long lines
     message_id TEXT NOT NULL,
     place TEXT,                    -- of the body; NULL: in this row; else file:NAME in bodies/
     prelude BLOB NOT NULL,         -- these two last: who asks for other columns reads no body

@@ -1,0 +1,72 @@
+"""Who may send to whom, asked by every way in before a message's octets: facts for the chains of
+policy.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from mailrelay_gateway.intake.authentication import Login
+from mailrelay_gateway.intake.settings import ListenerSettings
+from mailrelay_gateway.policy.chain import MAIL_CHAIN, RCPT_CHAIN, MailFacts, RcptFacts, decide
+from mailrelay_gateway.policy.senders import SenderEntry
+from mailrelay_gateway.smtp.refusal import Problem
+
+
+class Origin(NamedTuple):
+    """Where a message comes from, as its trace header and the log tell it."""
+
+    client: str  # its IP address
+    tls: str  # version and cipher; "": in plain text
+    helo: str  # what the client calls itself
+    protocol: str  # as Received names it (RFC 3848)
+
+
+#: Nobody has said anything yet.
+UNKNOWN = Origin("", "", "", "")
+
+
+class AnyListener(Protocol):
+    """A listener, whatever it speaks: see OpenListener."""
+
+    @property
+    def settings(self) -> ListenerSettings:
+        """Those in force now."""
+        ...
+
+    def admits(self, client: str) -> bool:
+        """Whether a client's address may use it."""
+        ...
+
+
+def judge_sender(
+    listener: AnyListener,
+    origin: Origin,
+    login: Login | None,
+    entry: SenderEntry | None,
+    reverse_path: str,
+    size: int,
+) -> Problem | None:
+    """Whether that client may send as that address now. `entry` is who logged in, as the present
+    configuration has it; `size` what the message is said to have (0: nothing was said).
+    """
+    settings = listener.settings
+    return decide(
+        MAIL_CHAIN,
+        MailFacts(
+            bool(origin.tls),
+            settings.tls is not None,
+            settings.auth_required,
+            listener.admits(origin.client),
+            login is not None,
+            entry,
+            reverse_path,
+            size,
+            settings.max_size,
+        ),
+    )
+
+
+def judge_recipient(settings: ListenerSettings, accepted: int) -> Problem | None:
+    """Whether a message that has so many recipients may have another one."""
+    return decide(RCPT_CHAIN, RcptFacts(accepted, settings.max_recipients, settings.defers_surplus))
