@@ -1,5 +1,5 @@
-"""Write docs/reference/api.md and reasons.md from the code: `python docs/reference/generate.py
-[--check]`.
+"""Write docs/reference/api.md, reasons.md and providers.md from the code: `python
+docs/reference/generate.py [--check]`.
 
 --check writes nothing, and fails where a page is not what the code says. What the pages say is made
 in mailrelay_operator.api.reference; here it only meets the gateway's reasons, which the operator
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mailrelay_gateway.reasons import REPLIES, Reason
-from mailrelay_operator.api.reference import api_page, reasons_page
+from mailrelay_operator.api.reference import api_page, providers_page, reasons_page
 
 HERE = Path(__file__).resolve().parent
 
@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 def pages() -> Iterator[tuple[Path, str]]:
     """Every generated page and its text."""
     yield HERE / "api.md", api_page()
+    yield HERE / "providers.md", providers_page()
     words = ((reason.value, reason.sentence, REPLIES.get(reason, {}).values()) for reason in Reason)
     yield HERE / "reasons.md", reasons_page(words)
 

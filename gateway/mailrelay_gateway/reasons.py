@@ -86,7 +86,10 @@ class Reason(StrEnum):
         "TooManyRecipients",
         "More recipients than `limits.message.maxRecipients`; `onTooManyRecipients` decides.",
     )
-    MESSAGE_TOO_BIG = "MessageTooBig", "More octets than `limits.message.maxSize`."
+    MESSAGE_TOO_BIG = (
+        "MessageTooBig",
+        "More octets than `limits.message.maxSize`, or than any upstream takes.",
+    )
     MALFORMED_MESSAGE = "MalformedMessage", "The message breaks RFC 5322 in a way we do not repair."
     BARE_NEWLINE = "BareNewline", "A line ends in a bare CR or LF, as in SMTP smuggling."
     MAIL_LOOP = "MailLoop", "The message has more Received headers than a loop-free path produces."

@@ -45,7 +45,13 @@ def smarthost(**given: Any) -> documents.Smarthost:
 
 def upstream(**given: Any) -> documents.Upstream:
     """Ten connections; needs name and settings."""
-    usual = {"connections": 10, "messages_per_connection": 100, "replies": ()}
+    usual = {
+        "connections": 10,
+        "messages_per_connection": 100,
+        "max_size": None,
+        "max_recipients": None,
+        "replies": (),
+    }
     return documents.Upstream(**usual | given)
 
 

@@ -313,6 +313,7 @@ class MemoryStore:
                         sender=message.envelope_sender,
                         address=row.recipient.address,
                         identity=message.identity,
+                        size=message.size,
                     )
                 )
                 if route in stale:

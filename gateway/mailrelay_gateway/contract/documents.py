@@ -181,14 +181,16 @@ class Upstream(Part):
     settings: Settings
     connections: int = Field(ge=1)
     messages_per_connection: int = Field(ge=1)
+    max_size: int | None = Field(ge=1)  # octets of a message, as sent; None: any
+    max_recipients: int | None = Field(ge=1)  # of a transaction; None: any number
     replies: tuple[ReplyRule, ...]  # before the gateway's own rules; the first match wins
 
     @model_validator(mode="before")
     @classmethod
     def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
-        """An older writer had no rules of its own."""
+        """An older writer knew no bounds, and had no rules of its own."""
         if info.context == READING and isinstance(given, dict):
-            return {"replies": []} | given
+            return {"maxSize": None, "maxRecipients": None, "replies": []} | given
         return given
 
     @property

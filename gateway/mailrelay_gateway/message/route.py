@@ -49,6 +49,7 @@ class Sketch:
     sender: str  # envelope sender
     address: str  # the recipient
     identity: Identity
+    size: int = 0  # octets, as sent
 
 
 #: The route for a recipient in the current configuration. Pure, and called in any thread.

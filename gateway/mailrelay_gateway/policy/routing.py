@@ -1,17 +1,20 @@
 """Chooses the upstreams for a recipient's mail, in fail-over order. Pure.
 
-Currently all upstreams in order; `routes` of the MailRelay will be evaluated here.
+Currently all upstreams in order, without those that are too small for the message (`sizes`);
+`routes` of the MailRelay will be evaluated here.
 """
 
 from __future__ import annotations
 
 from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.message.route import Choose, Route, Sketch
+from mailrelay_gateway.policy.sizes import all_fitting, bounds, by_size
 
 
 def all_routes(config: GatewayConfig) -> frozenset[Route]:
     """Every route that this configuration can choose."""
-    return frozenset({Route(tuple(upstream.name for upstream in config.relay.upstreams))})
+    route = Route(tuple(upstream.name for upstream in config.relay.upstreams))
+    return all_fitting([route], bounds(config.relay))
 
 
 def chooser(config: GatewayConfig) -> Choose:
@@ -22,7 +25,7 @@ def chooser(config: GatewayConfig) -> Choose:
         del sketch
         return route
 
-    return choose
+    return by_size(choose, bounds(config.relay))
 
 
 def changed_upstreams(before: GatewayConfig | None, after: GatewayConfig) -> list[str]:

@@ -27,7 +27,6 @@ from mailrelay_gateway.message.effect import Effect, HoldScope, PauseUntil, Slow
 from mailrelay_gateway.message.envelope import (
     Attempt,
     AttemptRecipient,
-    Identity,
     Message,
     Outcome,
     Result,
@@ -264,12 +263,19 @@ class Scheduler:
             return [(self._single_route, recipients)]
         by_route: dict[Route, list[Recipient]] = {}
         for recipient in recipients:
-            route = self._route(message.envelope_sender, recipient.address, message.identity)
+            route = self._route(message, recipient.address)
             by_route.setdefault(route, []).append(recipient)
         return [(route, tuple(some)) for route, some in by_route.items()]
 
-    def _route(self, sender: str, address: str, identity: Identity) -> Route:
-        return self._choose(Sketch(sender=sender, address=address, identity=identity))
+    def _route(self, message: Message, address: str) -> Route:
+        return self._choose(
+            Sketch(
+                sender=message.envelope_sender,
+                address=address,
+                identity=message.identity,
+                size=message.size,
+            )
+        )
 
     def _stored(
         self,
@@ -391,8 +397,7 @@ class Scheduler:
         """
         if self._single_route is not None and not job.route.destination:
             return self._single_route
-        message = job.message
-        return self._route(message.envelope_sender, job.recipients[0].address, message.identity)
+        return self._route(job.message, job.recipients[0].address)
 
     def give_back(self, attempt: Attempt) -> None:
         """Nothing was sent for it: it may start again, the lease it has still holds."""

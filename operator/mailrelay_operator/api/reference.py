@@ -1,5 +1,5 @@
-"""The reference pages docs/reference/api.md and reasons.md, as text, from the models and reasons.
-Pure.
+"""The reference pages docs/reference/api.md, reasons.md and providers.md, as text, from the models,
+reasons and presets. Pure.
 
 Only makes the text; docs/reference/generate.py writes the files.
 """
@@ -12,6 +12,7 @@ from typing import Any
 from mailrelay_operator.api.crd import SHORT_NAMES, definition
 from mailrelay_operator.api.metadata import API_VERSION
 from mailrelay_operator.api.parsing import KINDS
+from mailrelay_operator.api.presets import PRESETS, Preset
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.unsupported import acts
 
@@ -43,6 +44,21 @@ _REPLIES_INTRODUCTION = """\
 The reply to a client has the code, the enhanced code and the text, with the placeholders in braces
 filled in, followed by the reason in parentheses. Where there are several, the stage, a setting or
 the kind of error selects one.
+"""
+
+_PROVIDERS_INTRODUCTION = """\
+# Providers
+
+What `upstreams[].smarthost.provider` sets. A field that is set in the spec wins; `mailrelay check`
+shows what is left to the preset. Empty: the provider publishes nothing, and the usual default
+applies. `how-to/providers.md` says what to create at each of them.
+
+- **Largest message** is in octets as sent, attachments encoded. A larger one takes another upstream
+of its route, or is refused at once (552) if there is none.
+- **Connections** are the account's: the replicas share them.
+- **Allowed rate** is what the provider accepts; `upstreams[].pace` keeps to a rate.
+- **Replies** that mean something at any server are known without a preset:
+[durability.md](../durability.md#held-is-not-deferred).
 """
 
 _ACTS = {True: "yes", False: "not yet", None: "in part"}
@@ -83,6 +99,45 @@ def reasons_page(gateway: Iterable[tuple[str, str, Iterable[tuple[int, str, str]
             *_table(("Reason", "Meaning", "Code", "Enhanced code", "Reply"), replies),
             "",
         ]
+    )
+
+
+def providers_page() -> str:
+    """docs/reference/providers.md."""
+    heads = (
+        "Provider",
+        "Hosts",
+        "TLS",
+        "Login",
+        "Largest message",
+        "Recipients",
+        "Connections",
+        "Messages per connection",
+        "Allowed rate",
+        "Remarks",
+        "Source",
+    )
+    rows = [_provider_row(name, preset) for name, preset in PRESETS.items()]
+    return "\n".join([HEADER + _PROVIDERS_INTRODUCTION, *_table(heads, rows), ""])
+
+
+def _provider_row(name: str, preset: Preset) -> tuple[str, ...]:
+    remarks = [] if preset.takes_null_sender else ["takes no null sender (`<>`)"]
+    remarks += [
+        f'"{one.text}" in a reply means {one.outcome}, `{one.reason}`' for one in preset.replies
+    ]
+    return (
+        f"`{name}`",
+        "<br>".join(f"{host}:{port}" for host, port in preset.hosts) or "regional: set `hosts`",
+        preset.tls,
+        preset.login,
+        "" if preset.max_size is None else f"{preset.max_size:,}",
+        "" if preset.max_recipients is None else f"{preset.max_recipients:,}",
+        "" if preset.connections is None else f"{preset.connections:,}",
+        "" if preset.messages_per_connection is None else f"{preset.messages_per_connection:,}",
+        "<br>".join(f"{one.count:,} {one.unit} per {one.per}" for one in preset.pace),
+        "; ".join(remarks),
+        ", ".join(f"[{number}]({url})" for number, url in enumerate(preset.sources, 1)),
     )
 
 

@@ -1,7 +1,7 @@
 """Upstreams of a relay, and the routes that choose between them. Pure.
 
-An upstream is a smarthost, direct delivery to MX, or the sandbox. The contents of the provider
-presets are in the gateway; only their names are here.
+An upstream is a smarthost, direct delivery to MX, or the sandbox. Presets of providers are in
+`presets`, and `expanding` joins the two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from mailrelay_operator.api.grammar import (
 )
 from mailrelay_operator.api.metadata import LabelSelector, NamedRef, TrustRef
 from mailrelay_operator.api.oauth2 import OAuth2
-from mailrelay_operator.api.quantities import Duration
+from mailrelay_operator.api.presets import IMPLICIT, REGIONAL, Provider
+from mailrelay_operator.api.quantities import Duration, Quantity
 from mailrelay_operator.api.replies import ReplyRule
 from mailrelay_operator.api.shape import (
     ATOMIC,
@@ -36,18 +37,8 @@ DEFAULT_CONNECTIONS = 10
 #: Providers cut connections after 50 to 5,000 messages; SparkPost documents 100.
 DEFAULT_MESSAGES_PER_CONNECTION = 100
 
-Provider = Literal[
-    "SES",
-    "SendGrid",
-    "Mailgun",
-    "Postmark",
-    "Mailjet",
-    "SparkPost",
-    "Office365",
-    "GoogleWorkspace",
-    "Gmail",
-    "ZeptoMail",
-]
+#: TLS to a smarthost without a provider.
+DEFAULT_TLS = "StartTLS"
 
 
 class HostPort(Struct):
@@ -62,11 +53,12 @@ class HostPort(Struct):
 class UpstreamTls(Struct):
     """TLS to a smarthost. Certificates are always verified."""
 
-    mode: Literal["None", "StartTLS", "Implicit"] = Field(
-        "StartTLS",
+    mode: Literal["None", "StartTLS", "Implicit"] | None = Field(
+        None,
         description="StartTLS: the connection is closed unless STARTTLS succeeds."
         " Implicit: TLS from the first byte (port 465). None: mail is sent in"
-        " cleartext, and no login unless every host is a loopback address.",
+        " cleartext, and no login unless every host is a loopback address. Default: the"
+        " preset's, or StartTLS.",
     )
     ca_ref: TrustRef | None = Field(
         None,
@@ -110,8 +102,9 @@ class Smarthost(Struct):
 
     provider: Provider | None = Field(
         None,
-        description="Preset of a provider: hosts, TLS, sizes, recipients, connections and"
-        " reply rules. Fields that are set take precedence.",
+        description="Preset of a provider: hosts, TLS, sizes, recipients, connections, pace and"
+        " reply rules (see the reference of providers; mailrelay check shows what it sets)."
+        " Fields that are set take precedence.",
     )
     hosts: tuple[HostPort, ...] = Field(
         (),
@@ -125,26 +118,33 @@ class Smarthost(Struct):
     auth: UpstreamAuth | None = Field(None, description="Login. Default: none.")
 
     @rule(
-        "(has(self.hosts) && size(self.hosts) > 0) || (has(self.provider) && self.provider !="
-        " 'SES')",
-        "Set at least one host (also with provider SES, whose hosts are regional).",
+        "(has(self.hosts) && size(self.hosts) > 0) || (has(self.provider) && !(self.provider in"
+        f" {list(REGIONAL)}))",
+        f"Set at least one host (also with provider {', '.join(REGIONAL)}, whose hosts are"
+        " regional).",
         field="hosts",
     )
     def has_a_host(self) -> bool:
         """Make sure there is somewhere to connect to."""
-        return bool(self.hosts) or (self.provider is not None and self.provider != "SES")
+        return bool(self.hosts) or (self.provider is not None and self.provider not in REGIONAL)
 
     @rule(
-        "self.tls.mode == 'Implicit' || !has(self.hosts) || !self.hosts.exists(h, h.port == 465)",
+        "(has(self.tls) && has(self.tls.mode) ? self.tls.mode == 'Implicit' :"
+        f" has(self.provider) && self.provider in {list(IMPLICIT)}) || !has(self.hosts) ||"
+        " !self.hosts.exists(h, h.port == 465)",
         "Port 465 uses implicit TLS (RFC 8314): set tls.mode to Implicit.",
         field="tls.mode",
     )
     def uses_implicit_tls_on_465(self) -> bool:
         """Make sure that a connection does not wait for a greeting that never arrives."""
-        return self.tls.mode == "Implicit" or not any(host.port == 465 for host in self.hosts)
+        implicit = (
+            self.provider in IMPLICIT if self.tls.mode is None else self.tls.mode == "Implicit"
+        )
+        return implicit or not any(host.port == 465 for host in self.hosts)
 
     @rule(
-        """self.tls.mode != 'None' || !has(self.auth) || (has(self.hosts) && size(self.hosts) > 0
+        """!has(self.tls) || !has(self.tls.mode) || self.tls.mode != 'None' || !has(self.auth)
+        || (has(self.hosts) && size(self.hosts) > 0
         && self.hosts.all(h, h.host in ['localhost', '127.0.0.1', '::1']))""",
         "A login without TLS would send the password in cleartext: set tls.mode to StartTLS or"
         " Implicit.",
@@ -251,7 +251,8 @@ class Upstream(Struct):
         strict=True,
         ge=1,
         le=1000,
-        description="Concurrent connections per replica. Default: the preset's value, or 10.",
+        description="Concurrent connections per replica. Default: the preset's value, which is the"
+        " account's and divided among the replicas, or 10.",
     )
     messages_per_connection: int | None = Field(
         None,
@@ -260,6 +261,20 @@ class Upstream(Struct):
         le=100_000,
         description="Messages sent on a connection before it is closed. Default: the"
         " preset's value, or 100.",
+    )
+    max_size: Quantity | None = Field(
+        None,
+        description="Largest message that it takes. Larger ones take another upstream of their"
+        " route; those that are too large for all are refused at once. Default: the preset's"
+        " value, or any size.",
+    )
+    max_recipients: int | None = Field(
+        None,
+        strict=True,
+        ge=1,
+        le=10_000,
+        description="Recipients in one transaction; the rest follows in the next. Default: the"
+        " preset's value, or any number.",
     )
     replies: tuple[ReplyRule, ...] = Field(
         (),
@@ -286,17 +301,6 @@ class Upstream(Struct):
     def has_distinct_replies(self) -> bool:
         """Make sure a log line about a reply rule is unambiguous."""
         return are_distinct(one.name for one in self.replies)
-
-    @property
-    def effective_connections(self) -> int:
-        """The limit of connections per replica."""
-        return DEFAULT_CONNECTIONS if self.connections is None else self.connections
-
-    @property
-    def effective_messages_per_connection(self) -> int:
-        """The limit of messages per connection."""
-        given = self.messages_per_connection
-        return DEFAULT_MESSAGES_PER_CONNECTION if given is None else given
 
 
 class RouteMatch(Struct):

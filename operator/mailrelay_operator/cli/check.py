@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 
 import click
 
+from mailrelay_operator.api.mailrelay import MailRelay
 from mailrelay_operator.cli.checking import Findings, examine
 from mailrelay_operator.cli.documents import FilesUnusable, read_files, read_stdin
+from mailrelay_operator.cli.presets import preset_lines
 from mailrelay_operator.cli.reading import say_ignored
 from mailrelay_operator.cli.stop import NotUsable
 
@@ -23,6 +25,8 @@ def check(files: tuple[str, ...]) -> None:
 
     FILE is a YAML file, a folder of YAML files, or - for standard input. Each problem is a line
     on stderr that begins with FILE:LINE.
+
+    Valid files are counted on stdout, and what the preset of an upstream's provider sets is shown.
 
     Exit code 0: the files are valid. 2: they are not.
     """
@@ -36,6 +40,10 @@ def check(files: tuple[str, ...]) -> None:
     if not found:
         raise NotUsable("The files contain no MailRelay, MailSender or MailDomain.")
     click.echo(f"OK: {found}.")
+    for model in findings.inventory.models.values():
+        if isinstance(model, MailRelay):
+            for line in preset_lines(model):
+                click.echo(line)
 
 
 def _counted(findings: Findings) -> str:

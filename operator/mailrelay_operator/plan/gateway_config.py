@@ -14,8 +14,10 @@ from mailrelay_gateway.contract.documents import RelayDocument
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig, encode, load
 from mailrelay_gateway.contract.replies import ReplyOutcome
 from mailrelay_gateway.contract.stage import Stage
+from mailrelay_operator.api.expanding import Expanded, expand
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
+from mailrelay_operator.api.presets import PresetReply
 from mailrelay_operator.api.replies import ReplyRule
 from mailrelay_operator.api.upstreams import Smarthost, Upstream
 from mailrelay_operator.plan.facts import Place
@@ -44,7 +46,7 @@ def relay_document(
             for listener in spec.listeners
         ),
         upstreams=tuple(
-            _upstream(upstream, resolved)
+            _upstream(upstream, resolved, replicas)
             for upstream in spec.upstreams
             if upstream.name not in resolved.omitted
         ),
@@ -123,13 +125,19 @@ def _listener(
     )
 
 
-def _upstream(upstream: Upstream, resolved: Resolved) -> documents.Upstream:
+def _upstream(upstream: Upstream, resolved: Resolved, replicas: int) -> documents.Upstream:
+    expanded = expand(upstream, replicas=replicas)
     return documents.Upstream(
         name=upstream.name,
-        settings=_settings(upstream, resolved),
-        connections=upstream.effective_connections,
-        messages_per_connection=upstream.effective_messages_per_connection,
-        replies=tuple(_reply_rule(one) for one in upstream.replies),
+        settings=_settings(upstream, expanded, resolved),
+        connections=expanded.connections,
+        messages_per_connection=expanded.messages_per_connection,
+        max_size=expanded.max_size,
+        max_recipients=expanded.max_recipients,
+        replies=(
+            *(_reply_rule(one) for one in expanded.replies),
+            *(_preset_reply(one) for one in expanded.preset_replies),
+        ),
     )
 
 
@@ -150,19 +158,34 @@ def _reply_rule(given: ReplyRule) -> documents.ReplyRule:
     )
 
 
-def _settings(upstream: Upstream, resolved: Resolved) -> documents.Settings:
+def _preset_reply(given: PresetReply) -> documents.ReplyRule:
+    return documents.ReplyRule(
+        name=given.name,
+        stage=None,
+        code=given.code,
+        enhanced=None,
+        text=given.text,
+        outcome=ReplyOutcome(given.outcome),
+        after=None,
+        reason=given.reason,
+    )
+
+
+def _settings(upstream: Upstream, expanded: Expanded, resolved: Resolved) -> documents.Settings:
     if upstream.smarthost is not None:
-        return _smarthost(upstream.name, upstream.smarthost, resolved)
+        return _smarthost(upstream.name, upstream.smarthost, expanded, resolved)
     # Other kinds have been refused as Unsupported.
     assert upstream.sandbox is not None
     return documents.Sandbox(keep=upstream.sandbox.keep)
 
 
-def _smarthost(name: str, smarthost: Smarthost, resolved: Resolved) -> documents.Smarthost:
+def _smarthost(
+    name: str, smarthost: Smarthost, expanded: Expanded, resolved: Resolved
+) -> documents.Smarthost:
     return documents.Smarthost(
-        hosts=tuple(documents.HostPort(host=one.host, port=one.port) for one in smarthost.hosts),
+        hosts=tuple(documents.HostPort(host=one.host, port=one.port) for one in expanded.hosts),
         tls=documents.UpstreamTls(
-            mode=documents.TlsMode(smarthost.tls.mode),
+            mode=documents.TlsMode(expanded.tls_mode),
             ca=resolved.authorities.get(name),
             server_name=smarthost.tls.server_name,
         ),

@@ -217,6 +217,21 @@ async def test_how_many_recipients_a_transaction_may_have_is_remembered(rig: Rig
     assert rig.work.mosts[0] is None
 
 
+async def test_how_many_recipients_a_transaction_may_have_may_be_configured(rig: Rig) -> None:
+    server = await rig.serve(polite)
+    config = rig.config(server.port)
+    [upstream] = config.relay.upstreams
+    capped = rig.config_of(upstream.model_copy(update={"max_recipients": 3}))
+    courier = rig.run(capped)
+    rig.work.add(attempt(1))
+    await rig.work.until_finished(1)
+    assert set(rig.work.mosts) == {3}
+    courier.configure(config)
+    rig.work.add(attempt(2))
+    await rig.work.until_finished(2)
+    assert rig.work.mosts[-1] is None
+
+
 # --- every new connection is closed on us
 
 

@@ -208,3 +208,12 @@ def test_standard_input_is_a_file_too() -> None:
     done = invoke("check", "-", stdin=sandbox_yaml(2525))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "OK: 1 MailRelay, 1 MailSender.\n"
+
+
+def test_check_shows_what_a_preset_sets() -> None:
+    relay = sandbox_yaml(2525).replace("sandbox: {", "smarthost: {provider: SendGrid} #")
+    done = invoke("check", "-", stdin=relay)
+    assert done.returncode == 0, done.stderr
+    counted, preset = done.stdout.splitlines()
+    assert counted.startswith("OK: 1 MailRelay")
+    assert "provider SendGrid sets hosts smtp.sendgrid.net:587; tls.mode StartTLS" in preset

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tests.unit.api.documents import (
     GOLD,
+    HOSTS,
     LOGIN,
     NO_LOGIN,
     PLAIN,
@@ -56,6 +57,17 @@ GOOD: Mapping[str, Document] = {
     "smarthost": relaying_by(auth=LOGIN, tls={"caRef": {"name": "ca"}, "serverName": "mx.lan"}),
     "smarthost on 465": relaying_by(
         hosts=[{"host": "smtp.example.net", "port": 465}], tls={"mode": "Implicit"}
+    ),
+    "provider with hosts of its own": sending_by(smarthost={"provider": "SendGrid"}),
+    "provider with regional hosts": relaying_by(provider="SES"),
+    "provider with implicit TLS": sending_by(
+        smarthost={"provider": "Cloudflare", "hosts": [{"host": "smtp.example.net", "port": 465}]}
+    ),
+    "what the preset leaves to the spec": sending_by(
+        smarthost={"provider": "SES", "hosts": HOSTS, "tls": {"mode": "Implicit"}},
+        connections=3,
+        maxSize="1Mi",
+        maxRecipients=10,
     ),
     "smarthost without TLS or login": relaying_by(tls=PLAIN),
     "login without TLS on this machine": relaying_by(

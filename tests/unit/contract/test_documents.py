@@ -62,6 +62,8 @@ RELAY = made.relay_document(
                 tls=made.upstream_tls(ca="BUNDLE", server_name="mx.example.net"),
                 auth=Login(username="u", password="p"),
             ),
+            max_size=40_000_000,
+            max_recipients=50,
             replies=(
                 made.reply_rule(
                     name="busy",

@@ -91,6 +91,8 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
                 },
                 "connections": 3,
                 "messagesPerConnection": 7,
+                "maxSize": "1Mi",
+                "maxRecipients": 9,
                 "replies": [
                     {"name": "a", "code": 450, "text": "no", "outcome": "Held", "after": "2m"},
                     {
@@ -141,6 +143,7 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
         auth=documents.Login(username="u", password="p"),
     )
     assert (out.connections, out.messages_per_connection) == (3, 7)
+    assert (out.max_size, out.max_recipients) == (1024 * 1024, 9)
     assert out.replies == (
         made.reply_rule(name="a", code=450, text="no", outcome="Held", after=120.0),
         made.reply_rule(name="b", stage="end-of-message", enhanced="5.7.1", outcome="Failed"),
@@ -361,3 +364,34 @@ def test_a_malformed_certificate_of_our_own_is_issued_again() -> None:
     )
     assert due is not None
     assert not carries(chain, "localhost")
+
+
+def test_a_preset_reaches_the_gateway_where_the_spec_says_nothing() -> None:
+    login = brought("login", username="u", password="p")
+    auth = {"basic": {"secretRef": {"name": "login"}}}
+    found = document(
+        login,
+        replicas=2,
+        upstreams=[
+            {"name": "mail", "smarthost": {"provider": "Office365", "auth": auth}},
+            {
+                "name": "grid",
+                "smarthost": {"provider": "SendGrid", "auth": auth},
+                "replies": [{"name": "own", "code": 550, "outcome": "Held"}],
+            },
+            {"name": "cloud", "smarthost": {"provider": "Cloudflare"}, "maxSize": "25Mi"},
+        ],
+    )
+    mail, grid, cloud = found.upstreams
+    assert isinstance(mail.settings, documents.Smarthost)
+    assert mail.settings.hosts == (documents.HostPort(host="smtp.office365.com", port=587),)
+    assert mail.settings.tls.mode is documents.TlsMode.START_TLS
+    assert mail.connections == 1  # of two, shared by two replicas
+    assert grid.messages_per_connection == 5000
+    assert grid.max_size == 31_457_280
+    own, shipped = grid.replies
+    assert (own.name, own.reason) == ("own", "")
+    assert (shipped.text, shipped.reason) == ("verified sender identity", "SenderNotVerified")
+    assert isinstance(cloud.settings, documents.Smarthost)
+    assert cloud.settings.tls.mode is documents.TlsMode.IMPLICIT
+    assert (cloud.max_size, cloud.max_recipients) == (25 * 1024 * 1024, 50)

@@ -64,6 +64,7 @@ class Pool:
             on_token=self._token_again,
         )
         self._most = upstream.connections
+        self._most_recipients = upstream.max_recipients
         self._health = Health(since=surroundings.clock())
         self._breaker = Breaker()
         self._barren = barren.Barren()
@@ -104,6 +105,7 @@ class Pool:
         upstream that is held is probed.
         """
         self._most = upstream.connections
+        self._most_recipients = upstream.max_recipients
         if self._opener.configure(upstream, hostname):
             for connection in self._connections:
                 connection.retire()  # those that are idle leave at once
@@ -152,7 +154,10 @@ class Pool:
     @property
     def recipients_cap(self) -> int | None:
         """See Owner."""
-        return self._restraint.recipients(self._loop)
+        heard = self._restraint.recipients(self._loop)
+        if heard is None or self._most_recipients is None:
+            return heard or self._most_recipients
+        return min(heard, self._most_recipients)
 
     def connection_idle(self, connection: Connection) -> None:
         """See Owner."""

@@ -19,6 +19,7 @@ from mailrelay_gateway.intake.listener import OpenListener
 from mailrelay_gateway.intake.settings import ListenerSettings
 from mailrelay_gateway.intake.tls import ServerTls
 from mailrelay_gateway.policy.senders import Directory
+from mailrelay_gateway.policy.sizes import largest
 from mailrelay_gateway.smtp.reply import Reply
 from mailrelay_gateway.smtp.server.sasl import MECHANISMS
 
@@ -44,7 +45,8 @@ def compile_settings(
     """The settings of one listener; `tls` is what it shows, None when its mode is None."""
     hostname = relay.hostname
     auth_required = listener.authentication.mode is AuthenticationMode.REQUIRED
-    extensions = ["PIPELINING", f"SIZE {relay.limits.max_size}", "8BITMIME", "ENHANCEDSTATUSCODES"]
+    most = largest(relay)
+    extensions = ["PIPELINING", f"SIZE {most}", "8BITMIME", "ENHANCEDSTATUSCODES"]
     extensions.append("CHUNKING")
     plain = [*extensions, "STARTTLS"] if listener.tls.mode is TlsMode.START_TLS else extensions
     # A login is never offered in plain text (RFC 4954 section 4 forbids PLAIN there).
@@ -59,7 +61,7 @@ def compile_settings(
             ipaddress.ip_network(cidr, strict=False)
             for cidr in listener.authentication.client_cidrs
         ),
-        max_size=relay.limits.max_size,
+        max_size=most,
         max_recipients=relay.limits.max_recipients,
         defers_surplus=(
             relay.limits.on_too_many_recipients is OnTooManyRecipients.DEFER_RECIPIENTS

@@ -139,7 +139,8 @@ class Rerouting:
             (*self.after, LOOKED_AT),
         ).get
         rows = connection.execute(
-            "SELECT r.seq, r.n, r.route, r.sender, r.state, r.address, m.sender, m.identity"
+            "SELECT r.seq, r.n, r.route, r.sender, r.state, r.address, m.sender, m.identity,"
+            " m.size"
             " FROM recipients r CROSS JOIN messages m ON m.seq = r.seq"
             f" WHERE (r.seq, r.n) > (?, ?) AND (r.seq, r.n) <= (?, ?)"
             f" AND r.state <> {int(State.LEASED)}"
@@ -149,7 +150,7 @@ class Rerouting:
         moves: list[tuple[int, int, int]] = []
         ready: Counter[tuple[tuple[int, int], tuple[int, int]]] = Counter()
         previous = self.after
-        for seq, n, route, sender, state, address, envelope_sender, identity in rows:
+        for seq, n, route, sender, state, address, envelope_sender, identity, size in rows:
             if len(moves) >= most:
                 last = previous
                 break
@@ -159,6 +160,7 @@ class Rerouting:
                     sender=envelope_sender,
                     address=address,
                     identity=names.identity_of(identity),
+                    size=size,
                 )
             )
             if chosen in self.stale:
