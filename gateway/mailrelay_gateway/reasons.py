@@ -257,8 +257,11 @@ REPLIES: Mapping[Reason, Mapping[str, Wording]] = {
             555, "5.5.4", "{verb} parameter {names} is not offered; see the answer to EHLO"
         ),
         "body": Wording(555, "5.5.4", "BODY must be 7BIT or 8BITMIME"),
-        # RFC 6531 section 3.5: what a server without SMTPUTF8 answers
-        "address": Wording(553, "5.6.7", "Addresses beyond ASCII (SMTPUTF8) are not offered"),
+        # RFC 6531 section 3.5
+        "address": Wording(
+            553, "5.6.7", "An address beyond ASCII needs the parameter SMTPUTF8 of MAIL"
+        ),
+        "smtputf8": Wording(501, "5.5.4", "SMTPUTF8 has no value"),
     },
     _R.COMMAND_UNKNOWN: {
         "": Wording(500, "5.5.1", "Unknown command"),

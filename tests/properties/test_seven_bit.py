@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailrelay_gateway.message.mime.seven_bit import (
+    Needs,
     SignatureWouldBreak,
     Unconvertible,
     seven_bit,
@@ -152,9 +153,9 @@ def leaves(message: bytes) -> list[tuple[str, bytes | None]]:
     return found
 
 
-def converted(message: bytes, sizes: Sequence[int] = ()) -> bytes:
+def converted(message: bytes, sizes: Sequence[int] = (), needs: Needs | None = None) -> bytes:
     pieces = cut(message, sizes)
-    return b"".join(seven_bit(pieces, survey(pieces)))
+    return b"".join(seven_bit(pieces, survey(pieces, needs or Needs())))
 
 
 @settings(max_examples=150, suppress_health_check=list(HealthCheck), deadline=None)
@@ -166,6 +167,16 @@ def test_every_leaf_decodes_as_before(message: bytes, sizes: list[int]) -> None:
     assert leaves(after) == leaves(message)
     assert converted(message) == after, "however its octets are cut"
     assert converted(after) == after, "what is 7-bit stays as it is"
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck), deadline=None)
+@given(message=MESSAGES)
+def test_for_a_server_with_8bitmime_only_long_lines_are_encoded(message: bytes) -> None:
+    after = converted(message, needs=Needs(bodies=False))
+    assert all(len(line) <= MAX_LINE for line in after.split(b"\r\n"))
+    assert leaves(after) == leaves(message)
+    if all(len(line) <= MAX_LINE for line in message.split(b"\r\n")):
+        assert after == message
 
 
 @settings(max_examples=100, suppress_health_check=list(HealthCheck), deadline=None)

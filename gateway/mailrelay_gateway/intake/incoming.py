@@ -77,6 +77,7 @@ class Incoming:
         "_reader",
         "_settings",
         "_signed",
+        "_utf8_header",
     )
 
     def __init__(
@@ -112,6 +113,7 @@ class Incoming:
         self._message_id = ""
         self._signed = False  # looked at where lines are long, or may be
         self._long_lines = False
+        self._utf8_header = False
         self._complete = False
         self._done: Stored | None = None
 
@@ -254,7 +256,7 @@ class Incoming:
             problem = self._judge_again()
             if problem is None and self._entry is not entry:
                 assert self._header is not None  # it was read when the content began
-                facts = ContentFacts(header=self._header, sender=self._entry)
+                facts = ContentFacts(self._header, self._entry, envelope.smtputf8)
                 problem = decide(CONTENT_CHAIN, facts)
             if problem is not None:
                 content.refuse(problem)
@@ -271,11 +273,23 @@ class Incoming:
             prelude=prelude,
             body=body,
             eight_bit=self._reader.eight_bit,
+            smtputf8=envelope.smtputf8 and self._is_utf8(),
             long_lines=self._long_lines,
             message_id=self._message_id,
         )
         self._commons.intake.accept(
             message, envelope.recipients, lambda problem: self._committed(message, problem)
+        )
+
+    def _is_utf8(self) -> bool:
+        """Whether what the client said of SMTPUTF8 matters: many a client says it always, and a
+        server further on may not take it.
+        """
+        envelope = self._envelope
+        return (
+            self._utf8_header
+            or not envelope.envelope_sender.isascii()
+            or not all(address.isascii() for address in envelope.recipients)
         )
 
     def _committed(self, message: Message, problem: Problem | None) -> None:
@@ -325,7 +339,9 @@ class Incoming:
         """
         reader, entry, origin = self._reader, self._entry, self._origin
         header = self._header = read_header(octets)
-        problem = decide(CONTENT_CHAIN, ContentFacts(header=header, sender=entry))
+        utf8 = self._envelope.smtputf8
+        self._utf8_header = utf8 and not octets[: header.end].isascii()
+        problem = decide(CONTENT_CHAIN, ContentFacts(header, entry, utf8))
         if problem is not None:
             return problem
         long_line = reader.long_line
@@ -335,7 +351,7 @@ class Incoming:
             problem = self._judge_long_line()
             if problem is not None:
                 return problem
-        claims = bool(header.senders) and claims_to_be_another(header, entry)
+        claims = bool(header.senders) and claims_to_be_another(header, entry, utf8=utf8)
         if header.mend or claims or long_line:
             mended = mend(octets, header, without_sender=claims)
             if isinstance(mended, str):
@@ -348,7 +364,8 @@ class Incoming:
             helo=origin.helo,
             client=trace.client_literal(origin.client),
             hostname=hostname,
-            protocol=origin.protocol,
+            # RFC 6531 section 4.3
+            protocol=origin.protocol.replace("ESMTP", "UTF8SMTP") if utf8 else origin.protocol,
             queue_id=self._queue_id,
             recipients=tuple(self._envelope.recipients),
             at=at,

@@ -46,6 +46,7 @@ class Envelope:
 
     envelope_sender: str  # reverse-path without angle brackets; "" is the null sender
     recipients: Sequence[str]  # without duplicates, at least one
+    smtputf8: bool = False  # whether addresses and header may be UTF-8
 
 
 @message_value(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class Message:
     prelude: bytes = b""
     body: Body
     eight_bit: bool  # has an octet above 127: BODY=8BITMIME for upstreams that offer it
-    smtputf8: bool = False
+    smtputf8: bool = False  # an address or the header is UTF-8
     long_lines: bool = False  # has body lines over 998 octets: never sent as it is
     message_id: str = ""  # for logs; with angle brackets
 

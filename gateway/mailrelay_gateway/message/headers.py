@@ -12,7 +12,7 @@ import re
 from base64 import b64decode
 from typing import NamedTuple
 
-from mailrelay_gateway.smtp.address import is_address
+from mailrelay_gateway.smtp.address import is_address, utf8_address
 
 #: Octets of a header, as Gmail (500 KB) and Postfix (header_size_limit, 102400) bound it; ours may
 #: hold many Received.
@@ -195,17 +195,18 @@ _TOKENS = re.compile(
 )
 
 
-def read_mailboxes(value: bytes) -> tuple[str, ...] | None:
+def read_mailboxes(value: bytes, *, utf8: bool = False) -> tuple[str, ...] | None:
     """Every address that a reader may see in a From's body, in order; None when it cannot be read
     for certain.
 
     Display names in quotes and comments are not addresses; an address in a display name without
-    quotes counts as one, since some readers show or use it.
+    quotes counts as one, since some readers show or use it. `utf8`: addresses may be UTF-8 (RFC
+    6532); their domains come as A-labels.
     """
     simple = _SIMPLE.fullmatch(value)
     if simple is not None:
-        address = (simple[1] or simple[2]).decode("utf-8", "replace")
-        return (address,) if is_address(address) else None
+        only = _address(simple[1] or simple[2], utf8)
+        return None if only is None else (only,)
     tokens = _tokenize(value) if len(value) <= MAX_FROM else None
     if tokens is None:
         return None
@@ -218,7 +219,7 @@ def read_mailboxes(value: bytes) -> tuple[str, ...] | None:
             continue
         # What a colon ends is a group's name (`Board: a@b, c@d;`): no address has to stand in it.
         is_name = token == _COLON
-        addresses = _read_element(element, is_name=is_name)
+        addresses = _read_element(element, utf8, is_name=is_name)
         if addresses is None or len(found) + len(addresses) > MAX_MAILBOXES:
             return None
         # Groups do not nest, have a name, and end in a semicolon, after which only a comma or
@@ -237,7 +238,14 @@ def read_mailboxes(value: bytes) -> tuple[str, ...] | None:
     return tuple(found)
 
 
-def _read_element(tokens: list[_Token], *, is_name: bool) -> list[str] | None:
+def _address(octets: bytes, utf8: bool) -> str | None:
+    text = octets.decode("utf-8", "replace")
+    if utf8 and not text.isascii() and "\ufffd" not in text:
+        return utf8_address(text)
+    return text if is_address(text) else None
+
+
+def _read_element(tokens: list[_Token], utf8: bool, *, is_name: bool) -> list[str] | None:
     """The addresses in one element of the list: `local@domain` or `phrase <local@domain>`. None:
     neither.
     """
@@ -249,16 +257,17 @@ def _read_element(tokens: list[_Token], *, is_name: bool) -> list[str] | None:
         return []
     if ("special", b"<") not in tokens:
         if is_name:
-            return _read_phrase(tokens)
-        return _read_address(tokens)
+            return _read_phrase(tokens, utf8)
+        return _read_address(tokens, utf8)
     opening = tokens.index(("special", b"<"))
     if tokens[-1] != ("special", b">"):
         return None
-    phrase, address = _read_phrase(tokens[:opening]), _read_address(tokens[opening + 1 : -1])
+    phrase = _read_phrase(tokens[:opening], utf8)
+    address = _read_address(tokens[opening + 1 : -1], utf8)
     return None if phrase is None or address is None else phrase + address
 
 
-def _read_address(tokens: list[_Token]) -> list[str] | None:
+def _read_address(tokens: list[_Token], utf8: bool) -> list[str] | None:
     """Exactly one address, without blanks, routes and comments in it: readers disagree
     about those.
     """
@@ -269,16 +278,16 @@ def _read_address(tokens: list[_Token]) -> list[str] | None:
         or tokens[2][0] not in ("atom", "literal")
     ):
         return None
-    address = b"".join(octets for _, octets in tokens).decode("utf-8", "replace")
-    return [address] if is_address(address) else None
+    address = _address(b"".join(octets for _, octets in tokens), utf8)
+    return None if address is None else [address]
 
 
-def _read_phrase(tokens: list[_Token]) -> list[str] | None:
+def _read_phrase(tokens: list[_Token], utf8: bool) -> list[str] | None:
     """The addresses that stand in a display name without quotes: usually none."""
     found: list[str] = []
     for position, token in enumerate(tokens):
         if token == _AT:
-            address = _read_address(tokens[max(position - 1, 0) : position + 2])
+            address = _read_address(tokens[max(position - 1, 0) : position + 2], utf8)
             if address is None:
                 return None
             found += address

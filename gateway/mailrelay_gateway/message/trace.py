@@ -40,9 +40,10 @@ def received(
 
     `client` is the content of an RFC 5321 address literal (`192.0.2.1`, `IPv6:2001:db8::1`),
     `protocol` a keyword of RFC 3848. The recipient is included only if there is one: a list would
-    disclose blind copies.
+    disclose blind copies. Nor is one beyond ASCII, for servers that take ASCII only.
     """
-    one = f"\r\n\tfor <{recipients[0]}>" if len(recipients) == 1 else ""
+    single = len(recipients) == 1 and recipients[0].isascii()
+    one = f"\r\n\tfor <{recipients[0]}>" if single else ""
     return (
         f"Received: from {helo} ([{client}])\r\n"
         f"\tby {hostname} (mailrelay) with {protocol} id {queue_id}{one};\r\n"

@@ -56,6 +56,7 @@ class ContentFacts(NamedTuple):
 
     header: Header
     sender: SenderEntry | None  # None: an anonymous listener, which does not restrict From
+    utf8: bool = False  # whether the header may be UTF-8 (RFC 6532)
 
 
 def decide(chain: Sequence[Check[F]], facts: F) -> Problem | None:
@@ -165,7 +166,7 @@ def check_header_from(facts: ContentFacts) -> Problem | None:
     froms = facts.header.froms
     if len(froms) != 1:
         return refuse(Reason.HEADER_FROM_NOT_ALLOWED, "number", number=len(froms))
-    mailboxes = read_mailboxes(froms[0])
+    mailboxes = read_mailboxes(froms[0], utf8=facts.utf8)
     if not mailboxes:
         return refuse(Reason.HEADER_FROM_NOT_ALLOWED, "unreadable", fault=_unreadable(froms[0]))
     for address in mailboxes:
@@ -174,14 +175,14 @@ def check_header_from(facts: ContentFacts) -> Problem | None:
     return None
 
 
-def claims_to_be_another(header: Header, sender: SenderEntry | None) -> bool:
+def claims_to_be_another(header: Header, sender: SenderEntry | None, *, utf8: bool = False) -> bool:
     """Whether a Sender field has an address that the sender may not send as: some mail clients show
     the message as sent by it on behalf of the author. The field is then removed.
     """
     if sender is None:
         return False
     for value in header.senders:
-        for address in read_mailboxes(value) or ("",):
+        for address in read_mailboxes(value, utf8=utf8) or ("",):
             if not sender.addresses.matches(address):
                 return True
     return False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mailrelay_gateway.contract.documents import Sender, Verifier
 from mailrelay_gateway.message.envelope import Identity
+from mailrelay_gateway.smtp.idn import a_labels
 
 
 class AddressMatcher:
@@ -40,18 +41,16 @@ class AddressMatcher:
         """Whether `address` (not the null sender) is one of them."""
         if self._any:
             return True
-        address = address.lower()
-        return address[address.rfind("@") + 1 :] in self._domains or address in self._addresses
+        domain = address[address.rfind("@") + 1 :].lower()
+        if domain in self._domains:
+            return True
+        # A letter beyond ASCII is no other one, though it may become one in lower case: the Kelvin
+        # sign a "k".
+        return address.isascii() and address.lower() in self._addresses
 
 
 def _a_label(domain: str) -> str:
-    domain = domain.lower()
-    if domain.isascii():
-        return domain
-    try:
-        return domain.encode("idna").decode("ascii")
-    except UnicodeError:
-        return domain  # cannot match any SMTP address
+    return a_labels(domain.lower()) or domain  # which cannot match any address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

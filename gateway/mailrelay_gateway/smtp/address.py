@@ -8,7 +8,10 @@ mail in the wild is: dots anywhere in a local part (docomo.ne.jp), underscores i
 from __future__ import annotations
 
 import re
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
+
+from mailrelay_gateway.smtp.idn import a_labels
 
 #: RFC 5321 section 4.5.3.1.2.
 MAX_DOMAIN = 255
@@ -40,13 +43,37 @@ PATH = re.compile(
 _ADDRESS = re.compile(_MAILBOX)
 
 
+@cache
+def _utf8_path() -> re.Pattern[bytes]:
+    """PATH with what RFC 6531 section 3.3 adds: octets above 127 in local parts and domains, whose
+    characters are looked at afterwards. Seldom needed.
+    """
+    high = rb"\x80-\xff"
+    local = (
+        rb"(?:["
+        + high
+        + _DOT_STRING[1:]
+        + rb"|"
+        + _QUOTED.replace(rb"[\x20", rb"[" + high + rb"\x20", 1)
+        + rb")"
+    )
+    domain = (
+        rb"[" + high + rb"A-Za-z0-9](?:[" + high + rb"A-Za-z0-9._-]*[" + high + rb"A-Za-z0-9])?"
+    )
+    mailbox = local + rb"@(?:" + domain + rb"|" + _LITERAL + rb")"
+    return re.compile(
+        rb"[ \t]*(?:<(?P<boxed>" + mailbox + rb")>|(?P<bare>" + mailbox + rb"))"
+        rb"[ \t]*(?:(?<=[ \t])(?P<rest>[!-~][ -~\t]*))?"
+    )
+
+
 def split_path(argument: bytes) -> tuple[str, str] | None:
     """What follows `FROM:` or `TO:` as (address, parameters); address "" is the null path. None:
     not the grammar.
     """
     match = PATH.fullmatch(argument)
     if match is None:
-        return None
+        return None if argument.isascii() else _split_utf8_path(argument)
     boxed, bare, rest = match.groups()
     octets = boxed or bare or b""
     if len(octets) > MAX_DOMAIN and (
@@ -57,6 +84,35 @@ def split_path(argument: bytes) -> tuple[str, str] | None:
     if address[-1:] == "]" and not _ends_in_literal(address):
         return None
     return address, rest.decode("ascii") if rest else ""
+
+
+def _split_utf8_path(argument: bytes) -> tuple[str, str] | None:
+    """The same for an address that is not ASCII; its domain comes as A-labels."""
+    match = _utf8_path().fullmatch(argument)
+    if match is None:
+        return None
+    try:
+        address = utf8_address((match["boxed"] or match["bare"]).decode())
+    except UnicodeDecodeError:
+        return None
+    rest = match["rest"]
+    return None if address is None else (address, rest.decode("ascii") if rest else "")
+
+
+def utf8_address(text: str) -> str | None:
+    """An address of RFC 6531, with its domain as A-labels; None: it is none. Characters that are
+    not seen (controls, odd spaces) could make it look like another one.
+    """
+    local, at, domain = text.rpartition("@")
+    ascii_domain = a_labels(domain)
+    if not at or ascii_domain is None or not all(each.isprintable() for each in local):
+        return None
+    address = f"{local}@{ascii_domain}"
+    if address.isascii():
+        return address if is_address(address) else None
+    match = _utf8_path().fullmatch(f"<{address}>".encode())
+    too_long = len(address.encode()) > MAX_ADDRESS
+    return None if match is None or too_long or address[-1] == "]" else address
 
 
 def is_address(text: str) -> bool:

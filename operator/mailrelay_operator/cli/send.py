@@ -180,8 +180,8 @@ def _addresses(option: str, given: Iterable[str]) -> list[str]:
             raise NotUsable(f"{option} {address}: write an address as in {NOBODY}.")
         if not address.isascii():
             raise NotUsable(
-                f"{option} {address}: a non-ASCII address requires SMTPUTF8, which is not"
-                " supported in this version; write a domain as xn--..."
+                f"{option} {address}: this command sends to ASCII addresses; write a domain as"
+                " xn--..."
             )
     if not found:
         raise NotUsable(f"{option} {', '.join(given)}: write an address as in {NOBODY}.")

@@ -181,3 +181,68 @@ async def test_a_stop_meanwhile_gives_the_message_back(rig: Rig) -> None:
     await courier.stop(0.0)
     assert len(rig.work.given_back) == 1
     body.gate.set()
+
+
+UTF8 = (
+    "From: Jörg <app@example.com>\r\nTo: jörg@bücher.example, Anna <anna@bücher.example>\r\n"
+    "Subject: Grüße\r\n\r\n" + TEXT
+).encode()
+
+
+def utf8_mail(
+    number: int, *recipients: str, sender: str = "app@example.com", body: bytes = UTF8
+) -> Attempt:
+    return attempt(
+        number, sender=sender, recipients=recipients, body=body, eight_bit=True, smtputf8=True
+    )
+
+
+async def test_a_utf_8_message_goes_unchanged_with_smtputf8(rig: Rig) -> None:
+    server = await serve(rig, "PIPELINING", "8BITMIME", "SMTPUTF8")
+    rig.run(rig.config(server.port))
+    rig.work.add(utf8_mail(0, "jörg@xn--bcher-kva.example"))
+    await rig.work.until_finished(1)
+    assert received(server) == UTF8
+    assert server.peers[0].heard[1:3] == [
+        "MAIL FROM:<app@example.com> BODY=8BITMIME SMTPUTF8",
+        "RCPT TO:<jörg@xn--bcher-kva.example>",
+    ]
+
+
+async def test_without_smtputf8_its_header_becomes_ascii_and_its_body_stays(rig: Rig) -> None:
+    server = await serve(rig, "PIPELINING", "8BITMIME")
+    rig.run(rig.config(server.port))
+    rig.work.add(utf8_mail(0, "anna@xn--bcher-kva.example"))
+    await rig.work.until_finished(1)
+    assert rig.work.results == [DELIVERED]
+    header, _, body = received(server).partition(b"\r\n\r\n")
+    assert header.isascii()
+    assert body == TEXT.encode()
+    assert b"Anna <anna@xn--bcher-kva.example>" in header
+    assert server.peers[0].heard[1] == "MAIL FROM:<app@example.com> BODY=8BITMIME"
+
+
+async def test_an_address_without_an_ascii_form_goes_elsewhere_and_the_others_here(
+    rig: Rig,
+) -> None:
+    server = await serve(rig, "PIPELINING", "8BITMIME")
+    rig.run(rig.config(server.port))
+    rig.work.add(utf8_mail(0, "one@example.net", "jörg@example.net", "two@example.net"))
+    rig.work.add(utf8_mail(1, "one@example.net", sender="jörg@example.com"))
+    await rig.work.until_finished(2)
+    one, other, two, none = rig.work.outcomes
+    assert [one.result, two.result] == [Result.DELIVERED] * 2
+    for outcome in (other, none):
+        assert (outcome.result, outcome.reason) == (Result.DEFERRED, Reason.ADDRESS_UNSENDABLE)
+        assert outcome.effect == Elsewhere()
+        assert outcome.reply is not None
+        assert (outcome.reply.code, outcome.reply.enhanced) == (553, "5.6.7")
+    assert len(server.peers[0].bodies) == 1
+
+
+async def test_a_signed_utf_8_header_goes_elsewhere(rig: Rig) -> None:
+    server = await serve(rig, "PIPELINING", "8BITMIME")
+    rig.run(rig.config(server.port))
+    rig.work.add(utf8_mail(0, "one@example.net", body=SIGNED))
+    await rig.work.until_finished(1)
+    assert rig.work.results == [(Result.DEFERRED, Reason.SIGNATURE_WOULD_BREAK)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import os
+import smtplib
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tests.peers.client import send_plain
 from tests.peers.gateway import GatewayProcess, plain_listener, relay, sandbox, smarthost
 from tests.peers.postfix import Postfix
 from tests.ports import free_port
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 pytestmark = [
     pytest.mark.timeout(scale(300, 600)),
@@ -77,6 +79,55 @@ async def test_it_arrives_with_the_same_content(gateway: GatewayProcess, open_fo
         assert {
             name for one in headers for part in one.walk() if (name := part.get_filename())
         } == {"Übersicht.txt"}
+    finally:
+        await postfix.stop()
+
+
+async def test_utf_8_addresses_arrive_where_they_can(
+    gateway: GatewayProcess, open_folder: Path
+) -> None:
+    """The domain of any; a local part beyond ASCII only with SMTPUTF8, else it fails in words."""
+    postfix = Postfix(
+        open_folder,
+        {
+            "smtpd_discard_ehlo_keywords": "smtputf8",
+            "virtual_mailbox_domains": "example.net xn--bcher-kva.example",
+        },
+    )
+    await postfix.start()
+    message = (
+        "From: Jörg <app@example.net>\r\nTo: Anna <anna@bücher.example>\r\n"
+        "Subject: Grüße\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        "Content-Transfer-Encoding: 8bit\r\n\r\nGrüße\r\n"
+    ).encode()
+
+    def send(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE) as client:
+            client.ehlo("client.example")
+            client.command_encoding = "utf-8"
+            assert client.mail("app@example.net", ["SMTPUTF8", "BODY=8BITMIME"])[0] == 250
+            assert client.rcpt("anna@bücher.example")[0] == 250
+            assert client.rcpt("jörg@example.net")[0] == 250
+            assert client.data(message)[0] == 250
+
+    try:
+        port = free_port()
+        await start(gateway, port, smarthost("postfix", postfix.port))
+        await asyncio.to_thread(send, port)
+        await until(lambda: postfix.arrived() == 2)  # one, and the notice about the other
+        read = [
+            email.message_from_bytes(one, policy=email.policy.default) for one in postfix.contents()
+        ]
+        [mail_] = [one for one in read if one["Delivered-To"] == "anna@xn--bcher-kva.example"]
+        [notice] = [one for one in read if one["Delivered-To"] == "app@example.net"]
+        assert mail_["To"].addresses[0].addr_spec == "anna@xn--bcher-kva.example"
+        assert (mail_["From"].addresses[0].display_name, mail_["Subject"]) == ("Jörg", "Grüße")
+        assert "with UTF8SMTP id" in str(mail_["Received"]) + str(mail_.get_all("Received"))
+        assert mail_.get_content().strip() == "Grüße"
+        [text, report, *_] = notice.iter_parts()
+        assert "jörg@example.net could not be delivered" in text.get_content()
+        assert "utf-8; j\\x{F6}rg@example.net" in report.as_string()
+        assert "Status: 5.6.7" in report.as_string()
     finally:
         await postfix.stop()
 

@@ -38,7 +38,11 @@ class Way:
         self.stored: asyncio.Future[tuple[str, Problem | None]] = asyncio.Future()
 
     def open(
-        self, sender: str = SENDER, recipients: Sequence[str] = ("ann@example.org",)
+        self,
+        sender: str = SENDER,
+        recipients: Sequence[str] = ("ann@example.org",),
+        *,
+        smtputf8: bool = False,
     ) -> Incoming | Problem:
         """The chain at the envelope, then room and limits."""
         entry = self.login.entry_in(self.settings.directory)
@@ -49,7 +53,7 @@ class Way:
                 taken.append(recipient)
         self.reader = ChunkReader()
         incoming = Incoming(
-            Envelope(envelope_sender=sender, recipients=taken),
+            Envelope(envelope_sender=sender, recipients=taken, smtputf8=smtputf8),
             self.reader,
             listener=self.listener,
             settings=self.settings,
@@ -200,3 +204,27 @@ async def test_a_login_revoked_meanwhile_stores_nothing(gate: Gate) -> None:
     await gate.configure(replace(configuration(of=senders()[1:]), digest="other"))
     assert reason(await way.end(incoming)) is Reason.LOGIN_REVOKED
     assert gate.intake.messages == []
+
+
+async def test_smtputf8_is_kept_only_where_it_matters(gate: Gate) -> None:
+    """Many a client says it always, and a server further on may not take it."""
+    header = b"From: billing@example.com\r\n"
+    plain, subject, body = (
+        header + b"\r\n",
+        header + "Subject: Grüße\r\n\r\n".encode(),
+        header + "\r\nGrüße\r\n".encode(),
+    )
+    for octets, recipient, declared, expected in (
+        (plain, "ann@example.org", True, False),
+        (body, "ann@example.org", True, False),
+        (subject, "ann@example.org", True, True),
+        (subject, "ann@example.org", False, False),
+        (plain, "änn@example.org", True, True),
+    ):
+        way = Way(gate)
+        incoming = way.open(recipients=[recipient], smtputf8=declared)
+        assert isinstance(incoming, Incoming)
+        way.feed(incoming, octets)
+        assert (await way.end(incoming))[1] is None
+        assert gate.intake.messages[-1].smtputf8 is expected
+        assert gate.intake.messages[-1].prelude.isascii()

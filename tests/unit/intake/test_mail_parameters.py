@@ -27,6 +27,10 @@ def test_what_is_offered(text: str, size: int) -> None:
     assert read_mail_parameters(text) == MailParameters(size)
 
 
+def test_smtputf8() -> None:
+    assert read_mail_parameters("BODY=8BITMIME smtputf8") == MailParameters(smtputf8=True)
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -39,7 +43,7 @@ def test_what_is_offered(text: str, size: int) -> None:
         ("AUTH", 501),
         ("BODY=BINARYMIME", 555),
         ("BODY", 555),
-        ("SMTPUTF8", 555),
+        ("SMTPUTF8=1", 501),
         ("RET=FULL", 555),
         ("MT-PRIORITY=1", 555),
     ],

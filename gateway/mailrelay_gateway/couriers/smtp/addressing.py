@@ -6,9 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mailrelay_gateway.message.effect import Elsewhere
 from mailrelay_gateway.message.envelope import AttemptRecipient, Message, Outcome, Result
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.client.commands import UnsendableAddress, check_address
+from mailrelay_gateway.smtp.client.commands import (
+    NEEDS_SMTPUTF8,
+    UnsendableAddress,
+    check_address,
+)
 from mailrelay_gateway.smtp.reply import Reply
 
 
@@ -28,8 +33,12 @@ def set_apart(
         if reply is None:
             targets.append(recipient)
         else:
+            # Another upstream may take SMTPUTF8; nobody takes an address that is none.
+            elsewhere = reply.enhanced == NEEDS_SMTPUTF8
+            result = Result.DEFERRED if elsewhere else Result.FAILED
+            effect = Elsewhere() if elsewhere else None
             failed.append(
-                Outcome(recipient.index, Result.FAILED, Reason.ADDRESS_UNSENDABLE, reply, host)
+                Outcome(recipient.index, result, Reason.ADDRESS_UNSENDABLE, reply, host, effect)
             )
     return targets, failed
 

@@ -367,7 +367,7 @@ class Connection(asyncio.Protocol):
         message: Message | None = None
         outcomes: Sequence[Outcome] = ()
         try:
-            message = await asyncio.to_thread(convert, attempt.message)
+            message = await asyncio.to_thread(convert, attempt.message, self._client.capabilities)
         except Unconvertible as error:
             outcomes = refused(error, attempt.recipients, self._settings.host)
         except Exception as error:  # the body cannot be read, or a defect of ours

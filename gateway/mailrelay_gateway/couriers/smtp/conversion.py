@@ -13,6 +13,7 @@ from mailrelay_gateway.message.body import StoredBody
 from mailrelay_gateway.message.effect import Elsewhere
 from mailrelay_gateway.message.envelope import AttemptRecipient, Message, Outcome, Result
 from mailrelay_gateway.message.mime.seven_bit import (
+    Needs,
     SignatureWouldBreak,
     Survey,
     Unconvertible,
@@ -21,31 +22,45 @@ from mailrelay_gateway.message.mime.seven_bit import (
 )
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.commands import Capabilities
+from mailrelay_gateway.smtp.idn import a_labels
 from mailrelay_gateway.smtp.reply import Reply
 
 
 def needs_conversion(message: Message, offered: Capabilities) -> bool:
-    """Whether the server cannot take the message as it is (RFC 6152 section 3; RFC 5321 section
-    4.5.3.1.6).
+    """Whether the server cannot take the message as it is (RFC 6152 section 3; RFC 6531; RFC 5321
+    section 4.5.3.1.6).
     """
-    return (message.eight_bit and not offered.eight_bit) or message.long_lines
+    if message.eight_bit and not (offered.eight_bit and (offered.smtputf8 or not message.smtputf8)):
+        return True
+    return message.long_lines
 
 
-def convert(message: Message) -> Message:
-    """The message with 7-bit parts. Blocks. Unconvertible, UnreadableBody: it cannot be made so."""
+def convert(message: Message, offered: Capabilities) -> Message:
+    """The message as the server can take it. Blocks. Unconvertible, UnreadableBody: it cannot be
+    made so.
+    """
+    eight_bit = message.eight_bit and offered.eight_bit
+    smtputf8 = message.smtputf8 and offered.smtputf8
+    needs = Needs(bodies=not eight_bit, headers=not smtputf8, legal=message.smtputf8)
     try:
-        found = survey(_octets(message, message.body))
+        found = survey(_octets(message, message.body), needs)
         if found.keep:
             return message
         body: bytes | ConvertedBody
         if isinstance(message.body, bytes):
-            body = b"".join(seven_bit(_octets(message, message.body), found))
+            body = b"".join(seven_bit(_octets(message, message.body), found, a_labels))
             size = len(body)
         else:
             body = ConvertedBody(message, message.body, found)
             size = body.size
         return replace(
-            message, prelude=b"", body=body, size=size, eight_bit=False, long_lines=False
+            message,
+            prelude=b"",
+            body=body,
+            size=size,
+            eight_bit=eight_bit,
+            smtputf8=smtputf8,
+            long_lines=False,
         )
     except OSError as error:
         raise UnreadableBody(str(error)) from None
@@ -84,7 +99,7 @@ class ConvertedBody:
     def chunks(self, octets: int) -> Iterator[bytes]:
         """See StoredBody; pieces grow by what encoding adds, to three times `octets` at most."""
         del octets  # the pieces in which it was surveyed
-        for piece in seven_bit(_octets(self._message, self._original), self._survey):
+        for piece in seven_bit(_octets(self._message, self._original), self._survey, a_labels):
             if piece:
                 yield piece
 

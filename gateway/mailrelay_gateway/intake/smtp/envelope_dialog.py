@@ -48,6 +48,9 @@ class EnvelopeDialog(LoginDialog):
         if isinstance(parameters, Problem):
             self.refuse(Stage.MAIL, parameters)
             return
+        if not parameters.smtputf8 and not argument.isascii():
+            self.refuse(Stage.MAIL, refuse(Reason.UNSUPPORTED_PARAMETER, "address"))
+            return
         entry = self.sender_entry() if self.login is not None else None
         problem = (
             judge_sender(self.listener, self.origin, self.login, entry, path[0], parameters.size)
@@ -56,7 +59,13 @@ class EnvelopeDialog(LoginDialog):
         if problem is not None:
             self.refuse(Stage.MAIL, problem)
             return
-        self.transaction = Transaction(path[0], settings, entry, drain=self.commons.caps.drain)
+        self.transaction = Transaction(
+            path[0],
+            settings,
+            entry,
+            drain=self.commons.caps.drain,
+            smtputf8=parameters.smtputf8,
+        )
         self.state = state
         self._out.append(_SENDER_OK)
 
@@ -71,6 +80,8 @@ class EnvelopeDialog(LoginDialog):
         problem = path if isinstance(path, Problem) else None
         if not isinstance(path, Problem) and path[1]:
             problem = check_rcpt_parameters(path[1])
+        if problem is None and not transaction.smtputf8 and not argument.isascii():
+            problem = refuse(Reason.UNSUPPORTED_PARAMETER, "address")
         if isinstance(path, Problem) or problem is not None:
             assert problem is not None  # one of the two is
             self.refuse(Stage.RCPT, problem)

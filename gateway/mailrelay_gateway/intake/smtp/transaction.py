@@ -34,17 +34,25 @@ class Transaction:
         "recipients",
         "sender",
         "settings",
+        "smtputf8",
         "surplus",
         "told",
     )
 
     def __init__(
-        self, sender: str, settings: SmtpSettings, entry: SenderEntry | None, *, drain: int
+        self,
+        sender: str,
+        settings: SmtpSettings,
+        entry: SenderEntry | None,
+        *,
+        drain: int,
+        smtputf8: bool = False,
     ) -> None:
         """Begin with the reverse-path; `entry` is who sends (None: an anonymous listener). `drain`:
         see Caps.
         """
         self.sender = sender
+        self.smtputf8 = smtputf8
         self.recipients: list[str] = []
         self.surplus = 0  # recipients refused for their number
         self.doubles = 0  # recipients that were there already
@@ -104,7 +112,9 @@ class Transaction:
         """The content is about to come, or why it may not. See Incoming."""
         self._reader = reader
         incoming = Incoming(
-            Envelope(envelope_sender=self.sender, recipients=self.recipients),
+            Envelope(
+                envelope_sender=self.sender, recipients=self.recipients, smtputf8=self.smtputf8
+            ),
             reader,
             listener=listener,
             settings=self.settings,

@@ -1,5 +1,5 @@
 """A message made 7-bit with lines of legal length, for a server without 8BITMIME (RFC 6152 section
-3). Pure.
+3) or without SMTPUTF8 (RFC 6531). Pure.
 
 Read twice as it streams: once to see what each part needs, once to write it. Memory holds a
 number for each part and some lines, whatever the size. The bodies decode to what they did before;
@@ -59,6 +59,18 @@ class Change(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a server needs of a message, besides lines of legal length."""
+
+    bodies: bool = True  # 7-bit bodies: it has no 8BITMIME
+    headers: bool = True  # ASCII headers: it has no SMTPUTF8, or the message is none of that
+    legal: bool = False  # 8 bits in the header are UTF-8 by RFC 6532: they may not stay there
+
+
+ALL = Needs()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
     """What a message needs: a change for each part. `charset` is that of a message that says
     nothing of its content; "" where it does.
@@ -67,12 +79,13 @@ class Survey:
     changes: tuple[Change, ...]
     charset: str
     between: bool  # what stands before and after the parts is not 7-bit, and is left out
-    keep: bool  # it is signed, and no octet of its body has to be changed: none at all may be
+    keep: bool  # it is signed, and nothing has to be changed: then nothing may be
+    headers: bool  # make them ASCII
 
 
-def survey(chunks: Iterable[bytes]) -> Survey:
-    """Look at a message, given in pieces. Unconvertible: it cannot be made 7-bit."""
-    surveyor = _Surveyor()
+def survey(chunks: Iterable[bytes], needs: Needs = ALL) -> Survey:
+    """Look at a message, given in pieces. Unconvertible: it cannot be made what is needed."""
+    surveyor = _Surveyor(needs)
     reader = PartReader(surveyor)
     try:
         for chunk in chunks:
@@ -125,13 +138,14 @@ class _Lines:
 class _Surveyor:
     """Counts what each part has that a 7-bit one may not have."""
 
-    def __init__(self) -> None:
+    def __init__(self, needs: Needs) -> None:
+        self._needs = needs
         self._changes: list[Change] = []
         self._part = Part(0, True, Kind.LEAF, b"", b"")
         self._between = _Lines()
         self._high_between = False
         self._signed = False
-        self._headers = False  # a header inside the body is not 7-bit
+        self._headers = False  # a header that is signed has to be changed
         self._charset = ""
         self._begin(None)
 
@@ -142,7 +156,7 @@ class _Surveyor:
         self._decoder = charset
 
     def result(self) -> Survey:
-        between = self._high_between or self._between.over
+        between = (self._high_between and self._needs.bodies) or self._between.over
         changes = frozenset(self._changes) - {Change.KEEP, Change.RELABEL}
         if self._signed and (changes or between or self._headers):
             raise SignatureWouldBreak("it has a DKIM signature, which re-encoding would break")
@@ -151,21 +165,24 @@ class _Surveyor:
             charset=self._charset,
             between=between,
             keep=self._signed,
+            headers=self._needs.headers,
         )
 
     def header(self, part: Part, octets: bytes) -> None:
         self._part = part
         change = Change.KEEP
-        if part.kind in (Kind.MULTIPART, Kind.MESSAGE) and part.encoding not in (b"", b"7bit"):
+        composite = part.kind in (Kind.MULTIPART, Kind.MESSAGE)
+        if composite and self._needs.bodies and part.encoding not in (b"", b"7bit"):
             change = Change.RELABEL
         self._changes.append(change)
         decoder = None
         if part.number == 0:
             self._signed = _SIGNED.search(octets) is not None
+            self._headers = self._needs.headers and self._needs.legal and not octets.isascii()
             if not part.type:
                 decoder = codecs.getincrementaldecoder("utf-8")()
                 self._charset = "utf-8"
-        elif not octets.isascii() or _has_long_line(octets):
+        elif (self._needs.headers and not octets.isascii()) or _has_long_line(octets):
             self._headers = True
         self._begin(decoder)
 
@@ -184,8 +201,10 @@ class _Surveyor:
     def end_body(self, *, last: bool) -> None:
         del last
         part = self._part
-        if self._high or self._lines.over:
+        if (self._high and self._needs.bodies) or self._lines.over:
             self._changes[-1] = self._change(part)
+        elif not self._needs.bodies:
+            return
         elif part.encoding in (b"8bit", b"binary") and part.kind is Kind.LEAF:
             self._changes[-1] = Change.RELABEL
 
@@ -259,7 +278,8 @@ class _Writer:
             if part.number == 0 and not part.type and label != b"7bit":
                 octets += f"Content-Type: text/plain; charset={survey.charset}\r\n".encode()
             octets += b"Content-Transfer-Encoding: " + label + b"\r\n"
-        octets = ascii_header(octets, self._domains)
+        if survey.headers:
+            octets = ascii_header(octets, self._domains)
         if _has_long_line(octets):
             octets = _folded(octets)
         self._out.append(octets + b"\r\n")

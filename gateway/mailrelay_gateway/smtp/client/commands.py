@@ -22,6 +22,8 @@ _QUOTED_LOCAL_PART = re.compile(r'"(?:[^"\\]|\\.)*"@[^\s<>"]+', re.ASCII)
 #: RFC 5321 section 4.5.3.1.3 allows 256 octets for a path; internationalised ones run longer.
 #: Sendmail takes 1024.
 MAX_ADDRESS = 1024
+#: RFC 6531 section 3.7.4.2: an address beyond ASCII, and no SMTPUTF8 (RFC 3463, X.6.7).
+NEEDS_SMTPUTF8 = "5.6.7"
 #: Octets of a username or password. Access tokens used as passwords reach 4 KiB.
 MAX_CREDENTIAL = 8192
 #: Octets of a command line (RFC 5321 section 4.5.3.1.4).
@@ -95,7 +97,11 @@ def check_address(address: str, *, utf8: bool) -> None:
         )
     if not utf8 and not address.isascii():
         raise UnsendableAddress(
-            Reply(553, "5.6.7", "the address is not ASCII, and the upstream does not take SMTPUTF8")
+            Reply(
+                553,
+                NEEDS_SMTPUTF8,
+                "the address is not ASCII, and the upstream does not take SMTPUTF8",
+            )
         )
 
 

@@ -74,8 +74,6 @@ def read_mail(argument: bytes) -> tuple[str, str] | Problem:
         return refuse(Reason.SYNTAX, remedy="Write MAIL FROM:<address>")
     path = split_path(argument[5:])
     if path is None:
-        if not argument.isascii():
-            return refuse(Reason.UNSUPPORTED_PARAMETER, "address")
         return refuse(Reason.SYNTAX, "sender")
     return path
 
@@ -88,8 +86,6 @@ def read_rcpt(argument: bytes, hostname: str) -> tuple[str, str] | Problem:
         return refuse(Reason.SYNTAX, remedy="Write RCPT TO:<address>")
     path = split_path(argument[3:])
     if path is None or not path[0]:
-        if not argument.isascii():
-            return refuse(Reason.UNSUPPORTED_PARAMETER, "address")
         postmaster = _POSTMASTER.fullmatch(argument[3:])
         if postmaster is not None:
             return f"postmaster@{hostname}", (postmaster[1] or b"").decode("ascii")

@@ -1,6 +1,7 @@
 """Parameters of MAIL and RCPT (RFC 5321 section 4.1.2, esmtp-param), read and judged. Pure.
 
-We offer SIZE (RFC 1870), 8BITMIME (RFC 6152) and AUTH (RFC 4954 section 5), nothing on RCPT. What
+We offer SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531) and AUTH (RFC 4954 section 5),
+nothing on RCPT. What
 we do not offer is refused with 555, never dropped: a client that asks for a notification must learn
 that it will not get one. Values keep their case (xtext).
 """
@@ -22,9 +23,12 @@ _SIZE = re.compile(r"[0-9]{1,20}")
 
 @message_value(frozen=True, slots=True)
 class MailParameters:
-    """What MAIL said besides the address: the size in octets (0: not said)."""
+    """What MAIL said besides the address: the size in octets (0: not said), and whether addresses
+    and header may be UTF-8.
+    """
 
     size: int = 0
+    smtputf8: bool = False
 
 
 NO_PARAMETERS = MailParameters()
@@ -53,6 +57,7 @@ def read_mail_parameters(text: str) -> MailParameters | Problem:
     if parameters is None or len({name for name, _ in parameters}) != len(parameters):
         return _broken("MAIL parameters are KEYWORD or KEYWORD=VALUE, each once")
     size = 0
+    smtputf8 = False
     for name, value in parameters:
         if name == "SIZE":
             if value is None or not _SIZE.fullmatch(value):
@@ -61,6 +66,10 @@ def read_mail_parameters(text: str) -> MailParameters | Problem:
         elif name == "BODY":
             if value is None or value.upper() not in ("7BIT", "8BITMIME"):
                 return refuse(Reason.UNSUPPORTED_PARAMETER, "body")
+        elif name == "SMTPUTF8":
+            if value is not None:
+                return refuse(Reason.UNSUPPORTED_PARAMETER, "smtputf8")
+            smtputf8 = True
         elif name == "AUTH":
             # RFC 4954 section 5: who submitted it first. We trust nobody's word for that: read and
             # dropped.
@@ -68,7 +77,7 @@ def read_mail_parameters(text: str) -> MailParameters | Problem:
                 return _broken("AUTH needs a value, such as AUTH=<>")
         else:
             return refuse(Reason.UNSUPPORTED_PARAMETER, verb="MAIL", names=name)
-    return MailParameters(size)
+    return MailParameters(size, smtputf8)
 
 
 def check_rcpt_parameters(text: str) -> Problem | None:
