@@ -248,9 +248,10 @@ async def open_gate(
     timeouts: Timeouts = QUICK,
     caps: Caps | None = None,
     budget: InFlightBudget | None = None,
+    intake: MemoryIntake | None = None,
 ) -> AsyncIterator[Gate]:
     """Start, and stop at the end."""
-    metrics, intake = Metrics(), MemoryIntake(folder)
+    metrics, intake = Metrics(), intake or MemoryIntake(folder)
     listeners = Listeners(
         intake, metrics, bind="127.0.0.1", timeouts=timeouts, caps=caps, budget=budget
     )
