@@ -275,6 +275,7 @@ class Incoming:
             eight_bit=self._reader.eight_bit,
             smtputf8=envelope.smtputf8 and self._is_utf8(),
             long_lines=self._long_lines,
+            dsn=envelope.dsn,
             message_id=self._message_id,
         )
         self._commons.intake.accept(

@@ -15,6 +15,7 @@ from mailrelay_gateway.message.effect import Effect, Scope
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.dsn import DsnParameters
 from mailrelay_gateway.smtp.reply import Reply
 
 
@@ -47,6 +48,7 @@ class Envelope:
     envelope_sender: str  # reverse-path without angle brackets; "" is the null sender
     recipients: Sequence[str]  # without duplicates, at least one
     smtputf8: bool = False  # whether addresses and header may be UTF-8
+    dsn: DsnParameters | None = None  # None: none were given
 
 
 @message_value(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ class Message:
     eight_bit: bool  # has an octet above 127: BODY=8BITMIME for upstreams that offer it
     smtputf8: bool = False  # an address or the header is UTF-8
     long_lines: bool = False  # has body lines over 998 octets: never sent as it is
+    dsn: DsnParameters | None = None  # as the client gave them; None: it gave none
     message_id: str = ""  # for logs; with angle brackets
 
 
@@ -132,3 +135,4 @@ class Outcome:
     retry_after: float | None = None  # seconds, from the reply; None: by the retry schedule
     scope: Scope = Scope.UPSTREAM
     detail: str = ""
+    dsn_passed: bool = False  # the upstream took the DSN parameters: notices are its business

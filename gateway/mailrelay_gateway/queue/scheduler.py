@@ -70,6 +70,7 @@ from mailrelay_gateway.queue.store import (
 )
 from mailrelay_gateway.queue.turns import Turns
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.dsn import wants
 from mailrelay_gateway.smtp.refusal import Problem
 
 log = structlog.get_logger()
@@ -584,7 +585,9 @@ class Scheduler:
                 reason=move.reason,
                 reply=move.reply,
             )
-        if not failed or not job.message.envelope_sender:
+        message = job.message
+        failed = [each for each in failed if wants(message.dsn, each.recipient.index, "FAILURE")]
+        if not failed or not message.envelope_sender:
             return []  # never a notice about a notice
         assert self._config is not None  # an attempt has ended
         hostname = self._config.relay.hostname

@@ -32,6 +32,7 @@ from mailrelay_gateway.queue.store import (
     Want,
 )
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.dsn import DsnParameters, RecipientDsn
 from mailrelay_gateway.smtp.refusal import Problem
 
 NOW = 1_800_000_000.0
@@ -44,6 +45,9 @@ TEAM = Identity(namespace="team", name="app", uid="uid-1", username="team.app")
 OTHER = Identity(namespace="other", name="app", uid="uid-2", username="other.app")
 
 _numbers = itertools.count(1)
+
+
+DSN = DsnParameters("HDRS", "id+3D1", (RecipientDsn("SUCCESS,DELAY", "rfc822;a@b"),))
 
 
 def message(
@@ -72,6 +76,7 @@ def message(
         eight_bit=number % 2 == 0,
         smtputf8=number % 3 == 0,
         long_lines=number % 5 == 0,
+        dsn=DSN if number % 2 else None,
         message_id=f"<{number}@example.org>",
     )
 

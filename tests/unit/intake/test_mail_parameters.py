@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from mailrelay_gateway.smtp.dsn import RecipientDsn
 from mailrelay_gateway.smtp.refusal import Problem
 from mailrelay_gateway.smtp.server.parameters import (
     MailParameters,
-    check_rcpt_parameters,
     read_mail_parameters,
+    read_rcpt_parameters,
     split_parameters,
 )
 
@@ -44,7 +45,10 @@ def test_smtputf8() -> None:
         ("BODY=BINARYMIME", 555),
         ("BODY", 555),
         ("SMTPUTF8=1", 501),
-        ("RET=FULL", 555),
+        ("RET=ALL", 501),
+        ("RET=FULL RET=FULL", 501),
+        ("ENVID=" + "x" * 101, 501),
+        ("ENVID=a=b", 501),
         ("MT-PRIORITY=1", 555),
     ],
 )
@@ -57,8 +61,45 @@ def test_values_keep_their_case() -> None:
     assert split_parameters("envid=QQ+3Dab X") == (("ENVID", "QQ+3Dab"), ("X", None))
 
 
-def test_nothing_is_offered_at_rcpt() -> None:
-    assert check_rcpt_parameters("") is None
-    for text, code in (("NOTIFY=NEVER", 555), ("=", 501)):
-        problem = check_rcpt_parameters(text)
-        assert problem is not None and problem.reply.code == code
+def test_what_dsns_return_and_bear() -> None:
+    assert read_mail_parameters("ret=full ENVID=QQ+3Dab") == MailParameters(
+        ret="FULL", envid="QQ+3Dab"
+    )
+    assert read_mail_parameters("ENVID=" + "+41" * 100) == MailParameters(envid="+41" * 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("NOTIFY=never", RecipientDsn("NEVER")),
+        ("NOTIFY=Failure,DELAY", RecipientDsn("FAILURE,DELAY")),
+        ("ORCPT=rfc822;Bob+20B@x.org", RecipientDsn("", "rfc822;Bob+20B@x.org")),
+        (
+            "ORCPT=utf-8;j\\x{F6}rg@x.org NOTIFY=SUCCESS",
+            RecipientDsn("SUCCESS", "utf-8;j\\x{F6}rg@x.org"),
+        ),
+    ],
+)
+def test_what_is_offered_at_rcpt(text: str, expected: RecipientDsn) -> None:
+    assert read_rcpt_parameters(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("RRVS=x", 555),
+        ("=", 501),
+        ("NOTIFY", 501),
+        ("NOTIFY=", 501),
+        ("NOTIFY=NEVER,DELAY", 501),
+        ("NOTIFY=SOMETIMES", 501),
+        ("ORCPT=rfc822", 501),
+        ("ORCPT=rfc822;", 501),
+        ("ORCPT=rfc822;a+b", 501),
+        ("ORCPT=;a@b", 501),
+        ("ORCPT=rfc822;" + "a" * 501, 501),
+    ],
+)
+def test_what_is_refused_at_rcpt(text: str, code: int) -> None:
+    problem = read_rcpt_parameters(text)
+    assert isinstance(problem, Problem) and problem.reply.code == code

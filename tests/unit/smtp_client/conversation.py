@@ -8,6 +8,7 @@ from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.smtp.client.client import ClientSettings, SmtpClient
 from mailrelay_gateway.smtp.client.events import Event, SessionReady, StartTls
 from mailrelay_gateway.smtp.client.login import Bearer
+from mailrelay_gateway.smtp.dsn import DsnParameters
 
 EHLO_PIPELINING = b"250-sink\r\n250-PIPELINING\r\n250-SIZE 10000\r\n250 8BITMIME\r\n"
 EHLO_PLAIN = b"250 sink\r\n"
@@ -60,6 +61,7 @@ class Conversation:
         sender: str = "a@example.com",
         eight_bit: bool = False,
         smtputf8: bool = False,
+        dsn: DsnParameters | None = None,
     ) -> bytes:
         """Begin a transaction of 100 octets; what is sent for it."""
         self.client.begin(
@@ -68,6 +70,7 @@ class Conversation:
             size=100,
             eight_bit=eight_bit,
             smtputf8=smtputf8,
+            dsn=dsn,
         )
         return self.sent()
 

@@ -68,6 +68,7 @@ from mailrelay_gateway.smtp.client.events import (
     Trouble,
 )
 from mailrelay_gateway.smtp.client.states import STAGES, State
+from mailrelay_gateway.smtp.dsn import DsnParameters
 from mailrelay_gateway.smtp.reply import Reply
 
 log = structlog.get_logger()
@@ -419,7 +420,12 @@ class Connection(asyncio.Protocol):
             size=message.size,
             eight_bit=message.eight_bit,
             smtputf8=message.smtputf8,
+            dsn=None if message.dsn is None else self._dsn(message.dsn),
         )
+
+    def _dsn(self, dsn: DsnParameters) -> DsnParameters:
+        """The message's, with those of this transaction's recipients."""
+        return replace(dsn, recipients=tuple([dsn.of(each.index) for each in self._targets]))
 
     def _end_transaction(
         self,
@@ -493,6 +499,8 @@ class Connection(asyncio.Protocol):
 
     def _outcomes(self, attempt: Attempt, verdict: Verdict) -> list[Outcome]:
         outcomes = verdict.outcomes([r.index for r in self._targets], self._settings.host)
+        if attempt.message.dsn is not None and self._client.capabilities.dsn:
+            outcomes = [replace(outcome, dsn_passed=True) for outcome in outcomes]
         if self._refused_here:
             by_index = {outcome.index: outcome for outcome in outcomes + self._refused_here}
             outcomes = [by_index[recipient.index] for recipient in attempt.recipients]

@@ -7,13 +7,14 @@ from mailrelay_gateway.intake.judges import judge_recipient, judge_sender
 from mailrelay_gateway.intake.smtp.login_dialog import LoginDialog
 from mailrelay_gateway.intake.smtp.transaction import Transaction
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.dsn import RecipientDsn
 from mailrelay_gateway.smtp.refusal import Problem, refuse
 from mailrelay_gateway.smtp.reply import Reply
 from mailrelay_gateway.smtp.server.commands import MOVES, Move, read_mail, read_rcpt
 from mailrelay_gateway.smtp.server.parameters import (
     NO_PARAMETERS,
-    check_rcpt_parameters,
     read_mail_parameters,
+    read_rcpt_parameters,
 )
 
 _MAIL, _RCPT = Move.MAIL, Move.RCPT  # a look-up in an enum is slow (Python 3.11)
@@ -66,6 +67,8 @@ class EnvelopeDialog(LoginDialog):
             drain=self.commons.caps.drain,
             smtputf8=parameters.smtputf8,
         )
+        if parameters.ret or parameters.envid:
+            self.transaction.ask(parameters.ret, parameters.envid)
         self.state = state
         self._out.append(_SENDER_OK)
 
@@ -78,8 +81,13 @@ class EnvelopeDialog(LoginDialog):
         assert transaction is not None  # the state says so
         path = read_rcpt(argument, self.settings.hostname)
         problem = path if isinstance(path, Problem) else None
+        dsn: RecipientDsn | None = None
         if not isinstance(path, Problem) and path[1]:
-            problem = check_rcpt_parameters(path[1])
+            read = read_rcpt_parameters(path[1])
+            if isinstance(read, Problem):
+                problem = read
+            else:
+                dsn = read
         if problem is None and not transaction.smtputf8 and not argument.isascii():
             problem = refuse(Reason.UNSUPPORTED_PARAMETER, "address")
         if isinstance(path, Problem) or problem is not None:
@@ -96,7 +104,7 @@ class EnvelopeDialog(LoginDialog):
             if problem is not None:
                 self._refuse_surplus(transaction, problem)
                 return
-            transaction.add(recipient)
+            transaction.add(recipient, dsn)
         self.state = state
         self._out.append(_RECIPIENT_OK)
 

@@ -47,7 +47,7 @@ def compile_settings(
     auth_required = listener.authentication.mode is AuthenticationMode.REQUIRED
     most = largest(relay)
     extensions = ["PIPELINING", f"SIZE {most}", "8BITMIME", "ENHANCEDSTATUSCODES"]
-    extensions += ["CHUNKING", "SMTPUTF8"]
+    extensions += ["CHUNKING", "SMTPUTF8", "DSN"]
     plain = [*extensions, "STARTTLS"] if listener.tls.mode is TlsMode.START_TLS else extensions
     # A login is never offered in plain text (RFC 4954 section 4 forbids PLAIN there).
     auth = ["AUTH " + " ".join(MECHANISMS)] if auth_required else []

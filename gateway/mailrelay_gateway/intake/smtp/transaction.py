@@ -13,6 +13,7 @@ from mailrelay_gateway.intake.judges import Origin
 from mailrelay_gateway.intake.smtp.settings import SmtpListener, SmtpSettings
 from mailrelay_gateway.message.envelope import Envelope
 from mailrelay_gateway.policy.senders import SenderEntry
+from mailrelay_gateway.smtp.dsn import NONE, DsnParameters, RecipientDsn
 from mailrelay_gateway.smtp.refusal import Problem
 from mailrelay_gateway.smtp.server.data_reader import ChunkReader
 
@@ -23,11 +24,13 @@ class Transaction:
     __slots__ = (
         "_drain",
         "_dropped",
+        "_dsn",
         "_entry",
         "_incoming",
         "_known",
         "_reader",
         "_refusal",
+        "_wishes",
         "chunk_size",
         "doubles",
         "last_chunk",
@@ -60,6 +63,8 @@ class Transaction:
         self.settings = settings
         self.chunk_size = 0
         self.last_chunk = False
+        self._dsn: tuple[str, str] | None = None  # RET and ENVID
+        self._wishes: dict[int, RecipientDsn] | None = None  # by index of the recipient
         self._known: set[str] | None = None  # keys of the recipients, once there is a second one
         self._drain = drain
         self._entry = entry
@@ -91,11 +96,25 @@ class Transaction:
             self._known = {_key(each) for each in self.recipients}
         return _key(recipient) in self._known
 
-    def add(self, recipient: str) -> None:
-        """One more recipient."""
+    def ask(self, ret: str, envid: str) -> None:
+        """MAIL had DSN parameters."""
+        self._dsn = (ret, envid)
+
+    def add(self, recipient: str, dsn: RecipientDsn | None = None) -> None:
+        """One more recipient, with what RCPT said of DSNs."""
+        if dsn is not None:
+            self._wishes = self._wishes or {}
+            self._wishes[len(self.recipients)] = dsn
         self.recipients.append(recipient)
         if self._known is not None:
             self._known.add(_key(recipient))
+
+    def _parameters(self) -> DsnParameters | None:
+        if self._dsn is None and self._wishes is None:
+            return None
+        wishes = self._wishes or {}
+        recipients = tuple([wishes.get(n, NONE) for n in range(len(self.recipients))])
+        return DsnParameters(*(self._dsn or ("", "")), recipients)
 
     # --- the content
 
@@ -113,7 +132,10 @@ class Transaction:
         self._reader = reader
         incoming = Incoming(
             Envelope(
-                envelope_sender=self.sender, recipients=self.recipients, smtputf8=self.smtputf8
+                envelope_sender=self.sender,
+                recipients=self.recipients,
+                smtputf8=self.smtputf8,
+                dsn=self._parameters(),
             ),
             reader,
             listener=listener,

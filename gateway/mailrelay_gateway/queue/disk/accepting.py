@@ -9,10 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mailrelay_gateway.message.envelope import Message
-from mailrelay_gateway.queue.disk.schema import FLAG_EIGHT_BIT, FLAG_LONG_LINES, FLAG_SMTPUTF8
+from mailrelay_gateway.queue.disk.schema import (
+    FLAG_DSN,
+    FLAG_EIGHT_BIT,
+    FLAG_LONG_LINES,
+    FLAG_SMTPUTF8,
+)
 from mailrelay_gateway.queue.disk.tables import Effects, Tables
 from mailrelay_gateway.queue.item import Move, State
 from mailrelay_gateway.queue.store import Entry
+from mailrelay_gateway.smtp.dsn import to_json
 
 MESSAGE_COLUMNS = 13
 RECIPIENT_COLUMNS = 15
@@ -68,8 +74,14 @@ def accept(tables: Tables, entries: Sequence[Entry], effects: Effects) -> None:
 def message_row(
     tables: Tables, seq: int, message: Message, identity: int, effects: Effects
 ) -> tuple[Any, ...]:
-    """The row of a message. ValueError where its octets are not `size`: it would never be sent."""
+    """The row of a message, once what it has elsewhere is written. ValueError where its octets are
+    not `size`: it would never be sent.
+    """
     stored = message.body
+    if message.dsn is not None:
+        tables.connection.execute(
+            "INSERT OR REPLACE INTO dsn VALUES (?,?)", (message.queue_id, to_json(message.dsn))
+        )
     if isinstance(stored, bytes):
         place, body, octets = None, stored, len(stored)
     else:
@@ -91,7 +103,8 @@ def message_row(
         message.size,
         FLAG_EIGHT_BIT * message.eight_bit
         + FLAG_SMTPUTF8 * message.smtputf8
-        + FLAG_LONG_LINES * message.long_lines,
+        + FLAG_LONG_LINES * message.long_lines
+        + FLAG_DSN * (message.dsn is not None),
         message.message_id,
         place,
         message.prelude,

@@ -17,11 +17,17 @@ import apsw
 from mailrelay_gateway.file_body import FileBody
 from mailrelay_gateway.message.body import Body
 from mailrelay_gateway.message.envelope import Identity, Message
-from mailrelay_gateway.queue.disk.schema import FLAG_EIGHT_BIT, FLAG_LONG_LINES, FLAG_SMTPUTF8
+from mailrelay_gateway.queue.disk.schema import (
+    FLAG_DSN,
+    FLAG_EIGHT_BIT,
+    FLAG_LONG_LINES,
+    FLAG_SMTPUTF8,
+)
 from mailrelay_gateway.queue.disk.tables import Bodies, Effects, Tables
 from mailrelay_gateway.queue.item import Job, Recipient, State
 from mailrelay_gateway.queue.store import Want
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.dsn import DsnParameters, from_json
 
 #: Recipients of one job: as many as any upstream takes in one transaction (Postfix offers 1,000).
 MAX_RECIPIENTS = 1_000
@@ -173,12 +179,14 @@ def _load(tables: Tables, seq: int) -> Message:
     ).get
     if row is None:
         raise BodyDamaged("the message does not exist")
-    message = read_message(row, tables.names.identity_of(row[2]), tables.bodies)
+    message = read_message(tables.connection, row, tables.names.identity_of(row[2]), tables.bodies)
     check_body(message)
     return message
 
 
-def read_message(row: tuple[Any, ...], identity: Identity, bodies: Bodies) -> Message:
+def read_message(
+    connection: apsw.Connection, row: tuple[Any, ...], identity: Identity, bodies: Bodies
+) -> Message:
     """A message of its columns."""
     (ident, sender, _, count, listener, at, size, flags, message_id, place, prelude, body) = row
     there: Body
@@ -199,8 +207,15 @@ def read_message(row: tuple[Any, ...], identity: Identity, bodies: Bodies) -> Me
         eight_bit=bool(flags & FLAG_EIGHT_BIT),
         smtputf8=bool(flags & FLAG_SMTPUTF8),
         long_lines=bool(flags & FLAG_LONG_LINES),
+        dsn=_read_dsn(connection, ident) if flags & FLAG_DSN else None,
         message_id=message_id,
     )
+
+
+def _read_dsn(connection: apsw.Connection, ident: str) -> DsnParameters | None:
+    """None: they are lost, since the message was salvaged."""
+    found = connection.execute("SELECT parameters FROM dsn WHERE id=?", (ident,)).get
+    return None if found is None else from_json(found)
 
 
 def check_body(message: Message) -> None:

@@ -51,6 +51,7 @@ def finish(tables: Tables, endings: Sequence[Ended], effects: Effects) -> None:
         connection.execute(f"DELETE FROM recipients WHERE {_INSIDE}", numbers)
         connection.execute(f"DELETE FROM messages WHERE {_INSIDE}", numbers)
         for ended in emptied.values():
+            _forget_dsn(tables, ended)
             body = ended.job.message.body
             if isinstance(body, FileBody):
                 effects.unlink.append(body.path)
@@ -60,6 +61,7 @@ def finish(tables: Tables, endings: Sequence[Ended], effects: Effects) -> None:
         for seq, file in remove_empty(tables, list(maybe_empty)):
             if file is not None:
                 effects.unlink.append(file)
+            _forget_dsn(tables, maybe_empty[seq])
             _note_leaving(tables, maybe_empty[seq], effects)
 
 
@@ -116,6 +118,13 @@ def _keep(tables: Tables, endings: Sequence[Ended]) -> None:
         tables.connection.executemany(update + "n=?", single)
     if several:
         tables.connection.executemany(update + "n IN (SELECT value FROM json_each(?))", several)
+
+
+def _forget_dsn(tables: Tables, ended: Ended) -> None:
+    """The message is gone: its DSN parameters too."""
+    message = ended.job.message
+    if message.dsn is not None:
+        tables.connection.execute("DELETE FROM dsn WHERE id=?", (message.queue_id,))
 
 
 def _note_leaving(tables: Tables, ended: Ended, effects: Effects) -> None:

@@ -231,6 +231,8 @@ def _begin(
                 "DELETE FROM identities WHERE sender NOT IN (SELECT sender FROM recipients)"
             )
             connection.execute("DELETE FROM senders WHERE n NOT IN (SELECT sender FROM identities)")
+            # An older gateway, which does not know them, may have been started meanwhile.
+            connection.execute("DELETE FROM dsn WHERE id NOT IN (SELECT id FROM messages)")
             prune_tombstones(connection, now=now)
     finally:
         tables.names.forget()  # numbers that went

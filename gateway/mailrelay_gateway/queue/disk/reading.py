@@ -160,7 +160,9 @@ def find(connection: apsw.Connection, queue_id: str, bodies: Bodies) -> Known | 
                 return None
             return Known(message=None, recipients=(), left_at=tombstone)
         seq, *columns = row
-        message = read_message(tuple(columns), read_identity(connection, columns[2]), bodies)
+        message = read_message(
+            connection, tuple(columns), read_identity(connection, columns[2]), bodies
+        )
         routes: dict[int, Route] = {}
         recipients = [
             (

@@ -27,9 +27,19 @@ READER_CACHE = 2 * 1024
 FLAG_EIGHT_BIT = 1
 FLAG_SMTPUTF8 = 2
 FLAG_LONG_LINES = 4
+FLAG_DSN = 8
 
 #: In front of a file's name in `messages.place`: the body is in bodies/.
 IN_FILE = "file:"
+
+#: Made in a database of before, too: a gateway that does not know it leaves it alone. By queue id,
+#: since the number of a message that has gone may be given again.
+DSN_TABLE = """
+CREATE TABLE IF NOT EXISTS dsn (   -- DSN parameters of the few messages that have any
+    id TEXT PRIMARY KEY,           -- messages.id
+    parameters TEXT NOT NULL       -- smtp.dsn.to_json
+) WITHOUT ROWID;
+"""
 
 #: A class of mail (Transactional before Bulk) will be a column with a default, which SQLite adds
 #: without touching a row, and a `recipients_ready` that holds it: built from `recipients` alone,
@@ -67,7 +77,7 @@ CREATE TABLE messages (
     listener TEXT NOT NULL,
     received_at REAL NOT NULL,
     size INTEGER NOT NULL,         -- octets of prelude and body
-    flags INTEGER NOT NULL,        -- 1: eight bit, 2: SMTPUTF8, 4: long lines
+    flags INTEGER NOT NULL,        -- 1: eight bit, 2: SMTPUTF8, 4: long lines, 8: in dsn
     message_id TEXT NOT NULL,
     place TEXT,                    -- of the body; NULL: in this row; else file:NAME in bodies/
     prelude BLOB NOT NULL,         -- these two last: who asks for other columns reads no body
@@ -124,6 +134,7 @@ CREATE TABLE tombstones (          -- messages taken over from elsewhere: not a 
     left_at REAL                   -- NULL while it is here
 ) WITHOUT ROWID;
 CREATE INDEX tombstones_left ON tombstones (left_at) WHERE left_at IS NOT NULL;
+{DSN_TABLE}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
@@ -157,6 +168,8 @@ def connect(path: str, *, vfs: str | None = None) -> apsw.Connection:
         if connection.pragma("user_version") == 0:
             with connection:
                 connection.execute(TABLES)
+        elif not connection.execute("SELECT 1 FROM sqlite_schema WHERE name='dsn'").get:
+            connection.execute(DSN_TABLE)
     except BaseException:
         connection.close()
         raise

@@ -40,6 +40,7 @@ from mailrelay_gateway.smtp.client.events import (
 from mailrelay_gateway.smtp.client.login import Bearer, Login, LoginRefused, Say
 from mailrelay_gateway.smtp.client.replies import ReplyError, ReplyReader
 from mailrelay_gateway.smtp.client.states import MOVES, REPLIES, STAGES, IllegalMove, State
+from mailrelay_gateway.smtp.dsn import DsnParameters, rcpt_arguments
 from mailrelay_gateway.smtp.reply import Reply
 
 _READY = SessionReady()
@@ -70,6 +71,7 @@ class SmtpClient:
     __slots__ = (
         "_accepted",
         "_answered",
+        "_arguments",
         "_data",
         "_dirty",
         "_dot_sent",
@@ -103,6 +105,7 @@ class SmtpClient:
         self._login: Login | None = None
         self._dirty = False  # the server may hold an unfinished transaction: RSET first
         self._recipients: Sequence[str]
+        self._arguments: Sequence[str] | None = None  # of RCPT
         self._mail: Reply | None
         self._rcpts: list[Reply | None]
         self._data: Reply | None
@@ -170,10 +173,17 @@ class SmtpClient:
             self._send_ehlo()
 
     def begin(
-        self, sender: str, recipients: Sequence[str], *, size: int, eight_bit: bool, smtputf8: bool
+        self,
+        sender: str,
+        recipients: Sequence[str],
+        *,
+        size: int,
+        eight_bit: bool,
+        smtputf8: bool,
+        dsn: DsnParameters | None = None,
     ) -> None:
-        """Begin a transaction; `size` is the message's octets. UnsendableAddress: nothing was
-        begun.
+        """Begin a transaction; `size` is the message's octets, `dsn` holds the DSN parameters of
+        these recipients, passed on where that is offered. UnsendableAddress: nothing was begun.
         """
         if self.state is not State.READY or not recipients:
             raise IllegalMove(f"begin in {self.state.name} with {len(recipients)} recipients")
@@ -182,7 +192,12 @@ class SmtpClient:
         check_address(sender, utf8=utf8)
         for recipient in recipients:
             check_address(recipient, utf8=utf8)
-        line = mail_command(sender, offered, size=size, eight_bit=eight_bit, smtputf8=smtputf8)
+        line = mail_command(
+            sender, offered, size=size, eight_bit=eight_bit, smtputf8=smtputf8, dsn=dsn
+        )
+        self._arguments = None
+        if dsn is not None and offered.dsn:
+            self._arguments = [rcpt_arguments(each) for each in dsn.recipients]
         self._start_transcript(line, recipients)
         if self._dirty:
             self._dirty = False
@@ -193,7 +208,7 @@ class SmtpClient:
         else:
             self._move(State.MAIL)
         if offered.pipelining:
-            self._output.append(envelope_commands(line, recipients))
+            self._output.append(envelope_commands(line, recipients, self._arguments))
         else:
             self._output.append(line.encode())
 
@@ -373,9 +388,13 @@ class SmtpClient:
             self._move(State.RCPT)
         elif reply.code < 400:
             self._move(State.RCPT)
-            self._output.append(rcpt_command(self._recipients[0]))
+            self._output.append(self._next_rcpt())
         else:
             self._finish(events)
+
+    def _next_rcpt(self) -> bytes:
+        argument = "" if self._arguments is None else self._arguments[self._index]
+        return rcpt_command(self._recipients[self._index], argument)
 
     def _on_rcpt(self, reply: Reply, events: list[Event]) -> None:
         self._rcpts[self._index] = reply
@@ -385,7 +404,7 @@ class SmtpClient:
         self._index += 1
         if self._index < len(self._recipients):
             if not self.capabilities.pipelining:
-                self._output.append(rcpt_command(self._recipients[self._index]))
+                self._output.append(self._next_rcpt())
         elif self.capabilities.pipelining:
             self._move(State.DATA)
         elif self._accepted:

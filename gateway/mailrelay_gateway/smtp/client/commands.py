@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mailrelay_gateway.smtp.dsn import DsnParameters, mail_arguments
 from mailrelay_gateway.smtp.reply import Reply
 
 #: Anything that could end a path or a command, or hide in one. Space and angle brackets are fine
@@ -51,6 +52,7 @@ class Capabilities:
     starttls: bool = False
     eight_bit: bool = False
     smtputf8: bool = False
+    dsn: bool = False
     size_known: bool = False
     size: int | None = None
     auth: frozenset[str] = frozenset()
@@ -76,6 +78,7 @@ def parse_capabilities(reply: Reply) -> Capabilities:
         starttls="STARTTLS" in words,
         eight_bit="8BITMIME" in words,
         smtputf8="SMTPUTF8" in words,
+        dsn="DSN" in words,
         size_known="SIZE" in words,
         size=size or None,  # RFC 1870 section 3: 0 and nothing mean no fixed limit
         auth=frozenset(auth),
@@ -106,10 +109,16 @@ def check_address(address: str, *, utf8: bool) -> None:
 
 
 def mail_command(
-    sender: str, capabilities: Capabilities, *, size: int, eight_bit: bool, smtputf8: bool
+    sender: str,
+    capabilities: Capabilities,
+    *,
+    size: int,
+    eight_bit: bool,
+    smtputf8: bool,
+    dsn: DsnParameters | None = None,
 ) -> str:
     """MAIL with the parameters that the server offered: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8
-    (RFC 6531).
+    (RFC 6531), RET and ENVID (RFC 3461).
 
     A message above the server's
     SIZE is announced, not judged: the refusal is the server's to make, in its own words, and costs
@@ -122,18 +131,28 @@ def mail_command(
         command += " BODY=8BITMIME"
     if smtputf8 and capabilities.smtputf8:
         command += " SMTPUTF8"
+    if dsn is not None and capabilities.dsn:
+        command += mail_arguments(dsn)
     return command + "\r\n"
 
 
-def envelope_commands(mail: str, recipients: Sequence[str]) -> bytes:
-    """The whole envelope for one write: MAIL, every RCPT, DATA (RFC 2920)."""
+def envelope_commands(
+    mail: str, recipients: Sequence[str], arguments: Sequence[str] | None = None
+) -> bytes:
+    """The whole envelope for one write: MAIL, every RCPT, DATA (RFC 2920). `arguments` follow the
+    recipients' paths.
+    """
+    if arguments is not None:
+        pairs = zip(recipients, arguments, strict=True)
+        lines = "".join([f"RCPT TO:<{address}>{argument}\r\n" for address, argument in pairs])
+        return f"{mail}{lines}DATA\r\n".encode()
     rcpts = ">\r\nRCPT TO:<".join(recipients)
     return f"{mail}RCPT TO:<{rcpts}>\r\nDATA\r\n".encode()
 
 
-def rcpt_command(recipient: str) -> bytes:
+def rcpt_command(recipient: str, argument: str = "") -> bytes:
     """One RCPT."""
-    return f"RCPT TO:<{recipient}>\r\n".encode()
+    return f"RCPT TO:<{recipient}>{argument}\r\n".encode()
 
 
 def credential_defect(username: str, password: str) -> str:

@@ -1,7 +1,7 @@
 """Parameters of MAIL and RCPT (RFC 5321 section 4.1.2, esmtp-param), read and judged. Pure.
 
-We offer SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531) and AUTH (RFC 4954 section 5),
-nothing on RCPT. What
+We offer SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC 3461) and AUTH (RFC
+4954 section 5). What
 we do not offer is refused with 555, never dropped: a client that asks for a notification must learn
 that it will not get one. Values keep their case (xtext).
 """
@@ -12,6 +12,7 @@ import re
 
 from mailrelay_gateway.message_value import message_value
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.dsn import MAX_ENVID, RecipientDsn, is_envid, is_orcpt, read_notify
 from mailrelay_gateway.smtp.refusal import Problem, refuse
 
 # RFC 5321:  esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-");  esmtp-value = 1*(%d33-60 /
@@ -23,12 +24,14 @@ _SIZE = re.compile(r"[0-9]{1,20}")
 
 @message_value(frozen=True, slots=True)
 class MailParameters:
-    """What MAIL said besides the address: the size in octets (0: not said), and whether addresses
-    and header may be UTF-8.
+    """What MAIL said besides the address: the size in octets (0: not said), whether addresses and
+    header may be UTF-8, and what DSNs are to return and bear.
     """
 
     size: int = 0
     smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
 
 
 NO_PARAMETERS = MailParameters()
@@ -58,6 +61,7 @@ def read_mail_parameters(text: str) -> MailParameters | Problem:
         return _broken("MAIL parameters are KEYWORD or KEYWORD=VALUE, each once")
     size = 0
     smtputf8 = False
+    ret = envid = ""
     for name, value in parameters:
         if name == "SIZE":
             if value is None or not _SIZE.fullmatch(value):
@@ -70,6 +74,14 @@ def read_mail_parameters(text: str) -> MailParameters | Problem:
             if value is not None:
                 return refuse(Reason.UNSUPPORTED_PARAMETER, "smtputf8")
             smtputf8 = True
+        elif name == "RET":
+            ret = (value or "").upper()
+            if ret not in ("FULL", "HDRS"):
+                return _broken("RET is FULL or HDRS")
+        elif name == "ENVID":
+            envid = value or ""
+            if not is_envid(envid):
+                return _broken(f"ENVID is xtext of at most {MAX_ENVID} characters")
         elif name == "AUTH":
             # RFC 4954 section 5: who submitted it first. We trust nobody's word for that: read and
             # dropped.
@@ -77,18 +89,28 @@ def read_mail_parameters(text: str) -> MailParameters | Problem:
                 return _broken("AUTH needs a value, such as AUTH=<>")
         else:
             return refuse(Reason.UNSUPPORTED_PARAMETER, verb="MAIL", names=name)
-    return MailParameters(size, smtputf8)
+    return MailParameters(size, smtputf8, ret, envid)
 
 
-def check_rcpt_parameters(text: str) -> Problem | None:
-    """None when RCPT had no parameters; we offer none."""
-    if not text:
-        return None
+def read_rcpt_parameters(text: str) -> RecipientDsn | Problem:
+    """The parameters of RCPT, or why they are refused."""
     parameters = split_parameters(text)
-    if parameters is None:
-        return _broken("RCPT parameters are KEYWORD or KEYWORD=VALUE")
-    names = " ".join(name for name, _ in parameters)
-    return refuse(Reason.UNSUPPORTED_PARAMETER, verb="RCPT", names=names)
+    if parameters is None or len({name for name, _ in parameters}) != len(parameters):
+        return _broken("RCPT parameters are KEYWORD or KEYWORD=VALUE, each once")
+    notify: str | None = ""
+    orcpt = ""
+    for name, value in parameters:
+        if name == "NOTIFY":
+            notify = read_notify(value or "")
+            if notify is None:
+                return _broken("NOTIFY is NEVER, or any of SUCCESS, FAILURE and DELAY with commas")
+        elif name == "ORCPT":
+            orcpt = value or ""
+            if not is_orcpt(orcpt):
+                return _broken("ORCPT is an address type and xtext, such as rfc822;a@example.com")
+        else:
+            return refuse(Reason.UNSUPPORTED_PARAMETER, verb="RCPT", names=name)
+    return RecipientDsn(notify or "", orcpt)
 
 
 def _broken(sentence: str) -> Problem:
