@@ -32,7 +32,7 @@ from mailrelay_gateway.queue.store import (
     Want,
 )
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.dsn import DsnParameters, RecipientDsn
+from mailrelay_gateway.smtp.dsn import DsnParameters
 from mailrelay_gateway.smtp.refusal import Problem
 
 NOW = 1_800_000_000.0
@@ -47,9 +47,6 @@ OTHER = Identity(namespace="other", name="app", uid="uid-2", username="other.app
 _numbers = itertools.count(1)
 
 
-DSN = DsnParameters("HDRS", "id+3D1", (RecipientDsn("SUCCESS,DELAY", "rfc822;a@b"),))
-
-
 def message(
     *recipients: str,
     body: Body | None = None,
@@ -58,6 +55,7 @@ def message(
     queue_id: str = "",
     received_at: float = NOW,
     sender: str = "sender@example.org",
+    dsn: DsnParameters | None = None,
 ) -> Message:
     """A message with a body of its own."""
     number = next(_numbers)
@@ -76,7 +74,7 @@ def message(
         eight_bit=number % 2 == 0,
         smtputf8=number % 3 == 0,
         long_lines=number % 5 == 0,
-        dsn=DSN if number % 2 else None,
+        dsn=dsn,
         message_id=f"<{number}@example.org>",
     )
 

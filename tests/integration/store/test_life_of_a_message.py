@@ -13,6 +13,7 @@ from mailrelay_gateway.message.route import Route
 from mailrelay_gateway.queue.item import Job, Recipient, State
 from mailrelay_gateway.queue.store import Entry, Part
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.dsn import DsnParameters, RecipientDsn
 from mailrelay_gateway.smtp.refusal import Problem
 from tests.integration.store.rig import (
     AB,
@@ -41,6 +42,23 @@ async def test_what_was_accepted_is_claimed_whole(store: StoreRig) -> None:
     assert job.recipients == put.recipients
     assert (job.seq, job.route, job.upstream) == (put.seq, A, "a")
     assert await store.claim(want()) == [], "leased: nobody else may have it"
+
+
+DSN = DsnParameters("HDRS", "id+3D1", (RecipientDsn("SUCCESS", "rfc822;a@b"), RecipientDsn()))
+
+
+async def test_dsn_parameters_stay_with_their_message(store: StoreRig) -> None:
+    asked = message("x@example.com", "y@example.com", dsn=DSN)
+    plain = message("x@example.com")
+    assert await store.accept(entry(store.next(), asked, "x@example.com", "y@example.com")) is None
+    assert await store.accept(entry(store.next(), plain, "x@example.com")) is None
+    first, second = await store.claim(want())
+    assert (first.message.dsn, second.message.dsn) == (DSN, None)
+    some = moves(first, Result.DEFERRED, only=[1])
+    assert await store.finish(first, some) is None
+    known = await store.find(asked.queue_id)
+    assert known is not None and known.message is not None
+    assert known.message.dsn == DSN
 
 
 async def test_a_large_body_is_a_file_until_the_message_goes(store: StoreRig) -> None:

@@ -22,11 +22,13 @@ from mailrelay_gateway.smtp.dsn import to_json
 
 MESSAGE_COLUMNS = 13
 RECIPIENT_COLUMNS = 15
+DSN_COLUMNS = 2
 
 
 def accept(tables: Tables, entries: Sequence[Entry], effects: Effects) -> None:
     """Store messages; the leases of first attempts ride along."""
     messages = []
+    parameters = []
     recipients: list[tuple[Any, ...]] = []
     # Of one batch most have the very same identity and route: asked for by the object, which costs
     # less than by its value.
@@ -40,6 +42,8 @@ def accept(tables: Tables, entries: Sequence[Entry], effects: Effects) -> None:
             numbers = tables.names.identity(message.identity)
             identities[id(message.identity)] = numbers
         messages.append(message_row(tables, seq, message, numbers[0], effects))
+        if message.dsn is not None:
+            parameters.append((message.queue_id, to_json(message.dsn)))
         sender = numbers[1]
         for part in entry.parts:
             route = routes.get(id(part.route))
@@ -69,19 +73,14 @@ def accept(tables: Tables, entries: Sequence[Entry], effects: Effects) -> None:
                 )
     tables.insert("messages", MESSAGE_COLUMNS, messages)
     tables.insert("recipients", RECIPIENT_COLUMNS, recipients)
+    tables.insert("dsn", DSN_COLUMNS, parameters)
 
 
 def message_row(
     tables: Tables, seq: int, message: Message, identity: int, effects: Effects
 ) -> tuple[Any, ...]:
-    """The row of a message, once what it has elsewhere is written. ValueError where its octets are
-    not `size`: it would never be sent.
-    """
+    """The row of a message. ValueError where its octets are not `size`: it would never be sent."""
     stored = message.body
-    if message.dsn is not None:
-        tables.connection.execute(
-            "INSERT OR REPLACE INTO dsn VALUES (?,?)", (message.queue_id, to_json(message.dsn))
-        )
     if isinstance(stored, bytes):
         place, body, octets = None, stored, len(stored)
     else:
@@ -165,6 +164,8 @@ def adopt(tables: Tables, entry: Entry, states: Mapping[int, Move], effects: Eff
     row = message_row(tables, entry.seq, message, identity, effects)
     tables.insert("messages", MESSAGE_COLUMNS, [row])
     tables.insert("recipients", RECIPIENT_COLUMNS, rows)
+    if message.dsn is not None:
+        tables.insert("dsn", DSN_COLUMNS, [(queue_id, to_json(message.dsn))])
     bury_name(tables, queue_id, entry.seq)
     effects.adopted.add(entry.seq)
 
