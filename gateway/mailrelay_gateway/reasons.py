@@ -198,6 +198,16 @@ class Reason(StrEnum):
         "UpstreamAccountBlocked",
         "The provider has blocked, or not yet activated, the sending account.",
     )
+    UPSTREAM_TENANT_PAUSED = (
+        "UpstreamTenantPaused",
+        "The provider has paused this tenant: the mail of its namespace is held at this upstream,"
+        " and no other.",
+    )
+    ATTRIBUTION_INVALID = (
+        "AttributionInvalid",
+        "A value that `attribution` would give the upstream is not 1 to 64 letters, digits, hyphens"
+        " and underscores; the mail of the namespace is held at this upstream.",
+    )
     UPSTREAM_PROTOCOL_ERROR = (
         "UpstreamProtocolError",
         "The upstream's reply is not SMTP.",

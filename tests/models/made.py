@@ -51,6 +51,9 @@ def upstream(**given: Any) -> documents.Upstream:
         "max_size": None,
         "max_recipients": None,
         "replies": (),
+        "attribution": (),
+        "control_headers": (),
+        "pass_headers": (),
     }
     return documents.Upstream(**usual | given)
 
@@ -63,6 +66,7 @@ def reply_rule(**given: Any) -> documents.ReplyRule:
         "enhanced": None,
         "text": None,
         "after": None,
+        "scope": "Upstream",
         "reason": "",
     }
     return documents.ReplyRule(**usual | given)

@@ -17,7 +17,7 @@ from mailrelay_gateway.contract.files import GatewayConfig, encode_files, load
 from mailrelay_gateway.couriers.resolver import Unresolved
 from mailrelay_gateway.couriers.smarthost.courier import SmarthostCourier
 from mailrelay_gateway.couriers.smtp.connection import Connection
-from mailrelay_gateway.message.effect import Effect, HoldScope
+from mailrelay_gateway.message.effect import Effect
 from mailrelay_gateway.message.envelope import Attempt, Outcome, Result
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.queue.scheduler import Scheduler
@@ -78,11 +78,9 @@ class Watched:
         for recipient in attempt.recipients:
             self._world.under_way.pop((attempt.message.queue_id, recipient.address))
 
-    def hold(
-        self, upstream: str, reason: Reason, detail: str, scope: HoldScope | None = None
-    ) -> None:
+    def hold(self, upstream: str, reason: Reason, detail: str) -> None:
         if not self.dead:
-            self._scheduler.hold(upstream, reason, detail, scope)
+            self._scheduler.hold(upstream, reason, detail)
 
     def release(self, upstream: str) -> None:
         if not self.dead:

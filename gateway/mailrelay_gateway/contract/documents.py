@@ -28,6 +28,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from mailrelay_gateway.contract.attribution import Attribution as Attribution  # noqa: PLC0414
 from mailrelay_gateway.contract.oauth2 import OAuth2
 from mailrelay_gateway.contract.part import READING as READING  # noqa: PLC0414 - it is of the documents
 from mailrelay_gateway.contract.part import ByKind
@@ -184,13 +185,24 @@ class Upstream(Part):
     max_size: int | None = Field(ge=1)  # octets of a message, as sent; None: any
     max_recipients: int | None = Field(ge=1)  # of a transaction; None: any number
     replies: tuple[ReplyRule, ...]  # before the gateway's own rules; the first match wins
+    attribution: tuple[Attribution, ...]
+    #: Fields that are taken out of clients' messages, or their beginnings (they end in `-`).
+    control_headers: tuple[str, ...]
+    pass_headers: tuple[str, ...]  # single ones of them that are not
 
     @model_validator(mode="before")
     @classmethod
     def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
-        """An older writer knew no bounds, and had no rules of its own."""
+        """An older writer knew neither bounds nor fields, and had no rules of its own."""
         if info.context == READING and isinstance(given, dict):
-            return {"maxSize": None, "maxRecipients": None, "replies": []} | given
+            return {
+                "maxSize": None,
+                "maxRecipients": None,
+                "replies": [],
+                "attribution": [],
+                "controlHeaders": [],
+                "passHeaders": [],
+            } | given
         return given
 
     @property

@@ -25,6 +25,13 @@ class ReplyOutcome(StrEnum):
     RECONNECT = "Reconnect"
 
 
+class ReplyScope(StrEnum):
+    """Whose mail `Held` holds: all, or that of the sender's namespace."""
+
+    UPSTREAM = "Upstream"
+    NAMESPACE = "Namespace"
+
+
 class ReplyRule(Part):
     """One rule; all criteria given must match.
 
@@ -41,4 +48,5 @@ class ReplyRule(Part):
     text: str | None
     outcome: ReplyOutcome
     after: float | None = Field(ge=0)
+    scope: ReplyScope
     reason: str

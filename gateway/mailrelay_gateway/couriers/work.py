@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from mailrelay_gateway.message.effect import Effect, HoldScope
+from mailrelay_gateway.message.effect import Effect
 from mailrelay_gateway.message.envelope import Attempt, Outcome
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
@@ -48,11 +48,9 @@ class Work(Protocol):
         """The upstream cannot have seen it: it does not count and may be taken again at once."""
         ...
 
-    def hold(
-        self, upstream: str, reason: Reason, detail: str, scope: HoldScope | None = None
-    ) -> None:
-        """Hold the upstream: its messages use the next upstream of their route, or wait; with a
-        `scope` only those that it covers. Idempotent.
+    def hold(self, upstream: str, reason: Reason, detail: str) -> None:
+        """Hold the upstream: its messages use the next upstream of their route, or wait.
+        Idempotent. One tenant's mail is held by an outcome (HELD, with the scope NAMESPACE).
         """
         ...
 

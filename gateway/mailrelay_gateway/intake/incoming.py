@@ -359,6 +359,7 @@ class Incoming:
                 return refuse(Reason.MALFORMED_MESSAGE, fault=mended)
             octets = mended
             reader.long_line = False  # the next one stands in the body
+        octets = self._settings.control_fields.without(octets)
         at = int(time.time())
         hostname = self._settings.hostname
         prelude = trace.received(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.intake.tls import ServerTls
+from mailrelay_gateway.message.control_fields import ControlFields
 from mailrelay_gateway.policy.senders import Directory
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,6 +32,7 @@ class ListenerSettings:
     max_recipients: int
     defers_surplus: bool  # DeferRecipients: recipients beyond them are deferred, not the message
     encodes_long_lines: bool  # of bodies; else their message is refused
+    control_fields: ControlFields  # of clients' headers, to be taken out
     directory: Directory
 
     def admits(self, client: str) -> bool:

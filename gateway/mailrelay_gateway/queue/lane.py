@@ -92,6 +92,20 @@ class FairQueue:
             del self._by_message[key]
         return job
 
+    def take_out(self, sender: str) -> list[Job]:
+        """Take all jobs of one sender out."""
+        jobs = self._by_sender.pop(sender, None)
+        if jobs is None:
+            return []
+        self._turns.remove(sender)
+        for job in jobs:
+            self.length -= 1
+            self.octets -= octets_in_memory(job)
+            key = (job.seq, job.pinned)
+            if self._by_message.get(key) is job:
+                del self._by_message[key]
+        return list(jobs)
+
     def clear(self) -> list[Job]:
         """Take all jobs out."""
         jobs = []

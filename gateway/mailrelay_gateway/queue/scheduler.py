@@ -23,7 +23,7 @@ import structlog
 
 from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.contract.status import QueueStatus
-from mailrelay_gateway.message.effect import Effect, HoldScope, PauseUntil, Slow
+from mailrelay_gateway.message.effect import Effect, PauseUntil, Scope, Slow
 from mailrelay_gateway.message.envelope import (
     Attempt,
     AttemptRecipient,
@@ -68,6 +68,7 @@ from mailrelay_gateway.queue.store import (
     QueueStore,
     Want,
 )
+from mailrelay_gateway.queue.tenants import TenantHolds
 from mailrelay_gateway.queue.turns import Turns
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.dsn import wants
@@ -75,7 +76,9 @@ from mailrelay_gateway.smtp.refusal import Problem
 
 log = structlog.get_logger()
 
-_DELIVERED = Result.DELIVERED  # a look-up in an enum is slow (Python 3.11)
+# A look-up in an enum is slow (Python 3.11).
+_DELIVERED = Result.DELIVERED
+_UPSTREAM = Scope.UPSTREAM
 
 #: Seconds between two counts of the queue, at least; counting may take this share of the time.
 COUNT_INTERVAL = 1.0
@@ -144,6 +147,9 @@ class Scheduler:
         self._started = True
         self._next_seq = opened.next_seq
         self._pauses = Pauses(loop, self._pause_over)
+        self._tenants = TenantHolds(
+            self._turns, loop=loop, give_back=self._give_leases_back, changed=self._pump_all
+        )
         self._due = DueTimes(
             self._store,
             loop=loop,
@@ -184,6 +190,7 @@ class Scheduler:
         for name in changed_upstreams(self._config, config):
             self._turns.forget_pauses(name)
         self._config = config
+        self._tenants.configure(config)
         self._policy = RetryPolicy(
             give_up_after=retry.give_up_after, max_interval=retry.max_interval
         )
@@ -207,6 +214,7 @@ class Scheduler:
         self._due.stop()
         self._reroutes.stop()
         self._pauses.stop()
+        self._tenants.stop()
         if self._count_timer is not None:
             self._count_timer.cancel()
         self._give_leases_back(self._turns.stop())
@@ -300,7 +308,7 @@ class Scheduler:
             upstream = lane.key.upstream
             job = Job(entry.seq, message, part.route, part.recipients, upstream)
             alive = self._turns.lanes.get(lane.key) is lane
-            if alive and self._turns.may_start(lane, self._loop.time()):
+            if alive and self._turns.may_start(lane, self._loop.time(), message.identity.uid):
                 self._turns.start_later(lane, job)
                 self._wake(lane)
             else:
@@ -378,6 +386,8 @@ class Scheduler:
         )
         delivered = 0
         for outcome in outcomes:
+            if outcome.scope is not _UPSTREAM and outcome.result is Result.HELD:
+                self._tenants.hold(attempt, outcome)
             if outcome.result is _DELIVERED:
                 delivered += 1
                 waited = max(0.0, now - job.message.received_at)
@@ -404,19 +414,17 @@ class Scheduler:
         """Nothing was sent for it: it may start again, the lease it has still holds."""
         job = self._running.pop(attempt.number)
         lane = self._turns.lanes.get(attempt.lane)
-        if lane is None or not self._turns.may_start(lane, self._loop.time()):
+        uid = job.message.identity.uid
+        if lane is None or not self._turns.may_start(lane, self._loop.time(), uid):
             self._give_leases_back([job])
         else:
             self._turns.start_later(lane, job, first=True, turn=True)
             self._wake(lane)
 
-    def hold(
-        self, upstream: str, reason: Reason, detail: str, scope: HoldScope | None = None
-    ) -> None:
+    def hold(self, upstream: str, reason: Reason, detail: str) -> None:
         """The upstream is in trouble: its messages take the next of their route, or wait and are
         not charged for it.
         """
-        del scope
         if self._turns.is_held(upstream):
             return
         log.warning("upstream_held", upstream=upstream, reason=reason, detail=detail)
@@ -425,6 +433,7 @@ class Scheduler:
 
     def release(self, upstream: str) -> None:
         """The upstream works again."""
+        self._tenants.release(upstream)
         if not self._turns.is_held(upstream):
             return
         log.info("upstream_released", upstream=upstream)
@@ -457,7 +466,7 @@ class Scheduler:
     def _found(self, backlog: Backlog, recipients: int) -> None:
         """So many recipients are READY on disk: lease them when their turn comes."""
         self._turns.found(backlog, recipients, self._loop.time())
-        lane = self._turns.serving(backlog.route)
+        lane = self._turns.serving(backlog, self._loop.time())
         if lane is not None:
             self._pump(lane)
         elif self._turns.is_lost(backlog.route):
@@ -496,7 +505,9 @@ class Scheduler:
         self._give_leases_back(self._turns.claimed(lane, wants, jobs, now))
         # Meanwhile another lane may serve them, which could not claim what was being claimed.
         lanes = {
-            serving.key: serving for want in wants if (serving := self._turns.serving(want.route))
+            serving.key: serving
+            for want in wants
+            if (serving := self._turns.serving(Backlog(want.route, want.sender), now))
         }
         if self._turns.lanes.get(lane.key) is lane:
             lanes[lane.key] = lane

@@ -53,6 +53,8 @@ class Turns:
         self._window_octets = window_octets
         self._depths: dict[str, int] = {}  # by upstream
         self._held: set[str] = set()
+        #: Senders whose mail an upstream refuses: (upstream, sender).
+        self._away: set[tuple[str, str]] = set()
         self._stale: set[Route] = set()
         self._routes: dict[Route, RouteBacklog] = {}
         self._claimed: dict[Backlog, int] = {}  # being claimed: what was READY when it was asked
@@ -75,6 +77,7 @@ class Turns:
             for name, count in connections.items()
         }
         self._held &= self._depths.keys()
+        self._away = {one for one in self._away if one[0] in self._depths}
         orphans: list[Job] = []
         for key in list(self.lanes):
             depth = self._depths.get(key.upstream)
@@ -123,6 +126,28 @@ class Turns:
         self._held.discard(upstream)
         self.assign(now)
 
+    def send_away(self, upstream: str, senders: Iterable[str], now: float) -> list[Job]:
+        """The upstream takes no mail of these senders: theirs takes the next one of its route, or
+        waits. Returns the jobs whose leases must be returned.
+        """
+        jobs: list[Job] = []
+        for sender in senders:
+            self._away.add((upstream, sender))
+            for key, lane in self.lanes.items():
+                if key.upstream == upstream:
+                    octets = lane.startable.octets
+                    taken = lane.startable.take_out(sender)
+                    self._octets -= octets - lane.startable.octets
+                    self._ahead -= len(taken)
+                    jobs += taken
+        self.assign(now)
+        return jobs
+
+    def take_back(self, upstream: str, senders: Iterable[str], now: float) -> None:
+        """The upstream is to be asked again for these senders."""
+        self._away -= {(upstream, sender) for sender in senders}
+        self.assign(now)
+
     def is_held(self, upstream: str) -> bool:
         """Whether the upstream is held."""
         return upstream in self._held
@@ -147,8 +172,8 @@ class Turns:
             self._assign(known, now)
         before = known.ready.get(backlog.sender, 0)
         known.ready[backlog.sender] = before + recipients
-        if not before and known.lane is not None:
-            self._give_turn(self.lanes[known.lane], backlog)
+        if not before and (key := self._lane_of(known, backlog.sender, now)) is not None:
+            self._give_turn(self.lanes[key], backlog)
 
     def gone(self, backlog: Backlog, recipients: int) -> None:
         """So many recipients fewer are READY on disk."""
@@ -186,15 +211,17 @@ class Turns:
 
     # --- which lane
 
-    def lane_for(self, route: Route, now: float) -> Lane | None:
-        """The lane that serves a route now: the first that is configured, not held, and makes no
-        long pause. None: it has to wait.
+    def lane_for(self, route: Route, now: float, sender: str = "") -> Lane | None:
+        """The lane that serves a route now: the first that is configured, not held (for the
+        `sender` neither), and makes no long pause. None: it has to wait.
         """
         if self._stale and route in self._stale:
             return None
         paused: LaneKey | None = None
         for key in route.lanes:
             if key.upstream not in self._depths or key.upstream in self._held:
+                continue
+            if self._away and (key.upstream, sender) in self._away:
                 continue
             lane = self.lanes.get(key)
             if lane is not None and self._rests(lane, now):
@@ -203,10 +230,22 @@ class Turns:
             return lane or self._make(key)
         return self.lanes[paused] if paused is not None else None
 
-    def serving(self, route: Route) -> Lane | None:
-        """The lane that serves what is READY on this route, if any."""
-        known = self._routes.get(route)
-        return None if known is None or known.lane is None else self.lanes.get(known.lane)
+    def serving(self, backlog: Backlog, now: float) -> Lane | None:
+        """The lane that serves what is READY of this backlog, if any."""
+        known = self._routes.get(backlog.route)
+        if known is None:
+            return None
+        key = self._lane_of(known, backlog.sender, now)
+        return None if key is None else self.lanes.get(key)
+
+    def _lane_of(self, known: RouteBacklog, sender: str, now: float) -> LaneKey | None:
+        """The lane that serves this sender's mail on a route: the route's, but for those whose mail
+        an upstream of it refuses.
+        """
+        if self._away and any((name, sender) in self._away for name in known.route.upstreams):
+            lane = self.lane_for(known.route, now, sender)
+            return None if lane is None else lane.key
+        return known.lane
 
     def is_lost(self, route: Route) -> bool:
         """Whether no upstream of the route is configured (and nobody is looking for another)."""
@@ -237,10 +276,12 @@ class Turns:
         # What was perhaps delivered has waited for long, and is little.
         for known in sorted(self._routes.values(), key=lambda known: not known.route.pinned):
             self._assign(known, now)
-            if known.lane is not None:
-                lane = self.lanes[known.lane]
-                for sender in known.ready:
-                    self._give_turn(lane, Backlog(known.route, sender))
+            if known.lane is None and not self._away:
+                continue
+            for sender in known.ready:
+                key = self._lane_of(known, sender, now)
+                if key is not None:
+                    self._give_turn(self.lanes[key], Backlog(known.route, sender))
 
     def _assign(self, known: RouteBacklog, now: float) -> None:
         lane = self.lane_for(known.route, now)
@@ -277,7 +318,7 @@ class Turns:
             return None
         if (self._routes and self.ready(backlog)) or (self._claimed and backlog in self._claimed):
             return None
-        lane = self.lane_for(backlog.route, now)
+        lane = self.lane_for(backlog.route, now, backlog.sender)
         if lane is None or now < lane.not_before or not self._has_room(lane, backlog.sender):
             return None
         if self._ahead >= self._window or self._octets_left() < octets:
@@ -327,7 +368,11 @@ class Turns:
                 break
             backlog = lane.turns.popleft()
             known = self._routes.get(backlog.route)
-            if known is None or known.lane != lane.key or backlog.sender not in known.ready:
+            if (
+                known is None
+                or backlog.sender not in known.ready
+                or self._lane_of(known, backlog.sender, now) != lane.key
+            ):
                 lane.in_turns.discard(backlog)
                 continue
             lane.turns.append(backlog)
@@ -397,7 +442,7 @@ class Turns:
         for job in jobs or ():
             backlog = Backlog(job.route, job.message.identity.uid)
             taken[backlog] = taken.get(backlog, 0) + len(job.recipients)
-            if alive and self.may_start(lane, now):
+            if alive and self.may_start(lane, now, job.message.identity.uid):
                 self.start_later(lane, job)
             else:
                 back.append(job)
@@ -407,9 +452,12 @@ class Turns:
                 self.gone(backlog, recipients or known.get(backlog, 0))
         return back
 
-    def may_start(self, lane: Lane, now: float) -> bool:
-        """Whether jobs of this lane may start soon: a short pause is no reason against it."""
-        held = lane.key.upstream in self._held
+    def may_start(self, lane: Lane, now: float, sender: str) -> bool:
+        """Whether jobs of this sender in this lane may start soon: a short pause is no reason
+        against it.
+        """
+        name = lane.key.upstream
+        held = name in self._held or (bool(self._away) and (name, sender) in self._away)
         return not (self.stopped or held or self._rests(lane, now))
 
     def start_later(self, lane: Lane, job: Job, *, first: bool = False, turn: bool = False) -> None:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from mailrelay_operator.api.presets import PRESETS, Preset, PresetReply
 from mailrelay_operator.api.quantities import Duration
 from mailrelay_operator.api.replies import ReplyRule
+from mailrelay_operator.api.smarthosts import DEFAULT_TLS, HostPort
 from mailrelay_operator.api.upstreams import (
     DEFAULT_CONNECTIONS,
     DEFAULT_MESSAGES_PER_CONNECTION,
-    DEFAULT_TLS,
-    HostPort,
     Pace,
     Upstream,
 )
@@ -24,7 +23,8 @@ _NOTHING = Preset(sources=())
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expanded:
     """An upstream with every field that has a default or a preset. `connections` are those of each
-    replica, `max_size` octets; `control_headers` are taken out of clients' messages.
+    replica, `max_size` octets; `control_headers` are taken out of clients' messages, but for
+    `pass_headers`.
     """
 
     hosts: tuple[HostPort, ...]
@@ -36,6 +36,7 @@ class Expanded:
     pace: tuple[Pace, ...]
     takes_null_sender: bool
     control_headers: tuple[str, ...]
+    pass_headers: tuple[str, ...]
     replies: tuple[ReplyRule, ...]
     preset_replies: tuple[PresetReply, ...]
 
@@ -74,6 +75,7 @@ def expand(upstream: Upstream, *, replicas: int) -> Expanded:
         pace=upstream.pace or _paces(preset),
         takes_null_sender=preset.takes_null_sender,
         control_headers=preset.control_headers,
+        pass_headers=upstream.pass_headers,
         replies=upstream.replies,
         preset_replies=preset.replies,
     )

@@ -3,6 +3,8 @@ the docs. Pure.
 
 Each reason lists the conditions it is used on and says what to do. A reason that the gateway also
 uses means the same there. docs/reference/reasons.md is generated from here.
+
+Over 500 lines because an enumeration is one class.
 """
 
 from __future__ import annotations
@@ -436,7 +438,7 @@ class Reason(StrEnum):
     DELIVERABLE = (
         "Deliverable",
         "Deliverable",
-        "No upstream or receiver has refused the sender's domain or address lately.",
+        "No upstream or receiver has refused the sender's domain, address or tenant lately.",
     )
     SENDER_DOMAIN_REJECTED = (
         "SenderDomainRejected",
@@ -454,6 +456,25 @@ class Reason(StrEnum):
             "The account at the upstream may not send as the sender's address or domain. The"
             " message quotes the reply: verify the address or domain at the provider, or change the"
             " MailSender's from. It ends with the next message that is accepted, or after a day."
+        ),
+    )
+
+    UPSTREAM_TENANT_PAUSED = (
+        "UpstreamTenantPaused",
+        "Deliverable",
+        (
+            "The provider has paused this tenant. The mail of its namespace is held at that"
+            " upstream, or takes the next one of its route; nothing is bounced. The message quotes"
+            " the reply; the tenant is tried again every ten minutes."
+        ),
+    )
+    ATTRIBUTION_INVALID = (
+        "AttributionInvalid",
+        "Deliverable",
+        (
+            "The upstream cannot be told whose mail it gets: a value of attribution is not 1 to 64"
+            " letters, digits, hyphens and underscores. The mail of the namespace is held at that"
+            " upstream. Change the MailSender's name, or the relay's attribution."
         ),
     )
 

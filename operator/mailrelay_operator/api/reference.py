@@ -124,6 +124,10 @@ def providers_page() -> str:
 def _provider_row(name: str, preset: Preset) -> tuple[str, ...]:
     remarks = [] if preset.takes_null_sender else ["takes no null sender (`<>`)"]
     remarks += [
+        f"`{one}*` of clients removed" if one.endswith("-") else f"`{one}` of clients removed"
+        for one in preset.control_headers
+    ]
+    remarks += [
         f'"{one.text}" in a reply means {one.outcome}, `{one.reason}`' for one in preset.replies
     ]
     return (

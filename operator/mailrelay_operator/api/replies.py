@@ -73,6 +73,12 @@ class ReplyRule(Struct):
         " pauses.",
     )
 
+    scope: Literal["Upstream", "Namespace"] = Field(
+        "Upstream",
+        description="Whose mail Held holds: all mail at this upstream, or only that of the"
+        " MailSender's namespace (a provider has paused a tenant).",
+    )
+
     @rule(
         "has(self.code) || has(self.enhanced) || has(self.text)",
         "Set at least one of code, enhanced and text.",
@@ -109,6 +115,18 @@ class ReplyRule(Struct):
     def holds_before_mail(self) -> bool:
         """Make sure that a rule about a session does not promise something about messages."""
         return self.stage not in SESSION_STAGES or self.outcome == "Held"
+
+    @rule(
+        "!has(self.scope) || self.scope == 'Upstream' || (self.outcome == 'Held' &&"
+        " (!has(self.stage) || !(self.stage in ['Greeting', 'EHLO', 'STARTTLS', 'AUTH'])))",
+        "The scope Namespace needs the outcome Held and a stage from MAIL on: before it no"
+        " MailSender is known.",
+        field="scope",
+    )
+    def holds_a_namespace_that_is_known(self) -> bool:
+        """Make sure that there is a namespace to hold."""
+        held = self.outcome == "Held" and self.stage not in SESSION_STAGES
+        return self.scope == "Upstream" or held
 
     @rule(
         "!has(self.stage) || self.outcome != 'Split' || self.stage == 'RCPT'",

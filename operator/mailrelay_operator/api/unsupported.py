@@ -53,6 +53,8 @@ ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
         "spec.upstreams[].maxSize": _always,
         "spec.upstreams[].maxRecipients": _always,
         "spec.upstreams[].replies": _always,
+        "spec.upstreams[].attribution": _always,
+        "spec.upstreams[].passHeaders": _always,
         "spec.limits.message": _always,
         "spec.limits.rates[].name": _always,
         "spec.limits.rates[].scope": _always,

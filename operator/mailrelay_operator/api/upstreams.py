@@ -1,26 +1,22 @@
 """Upstreams of a relay, and the routes that choose between them. Pure.
 
-An upstream is a smarthost, direct delivery to MX, or the sandbox. Presets of providers are in
-`presets`, and `expanding` joins the two.
+An upstream is a smarthost (`smarthosts`), direct delivery to MX, or the sandbox.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
+from mailrelay_operator.api.attribution import Attribution
 from mailrelay_operator.api.grammar import (
-    LOOPBACK_HOSTS,
     Count,
     DomainPattern,
-    Host,
+    HeaderName,
     Label,
-    Port,
 )
-from mailrelay_operator.api.metadata import LabelSelector, NamedRef, TrustRef
-from mailrelay_operator.api.oauth2 import OAuth2
-from mailrelay_operator.api.presets import IMPLICIT, REGIONAL, Provider
+from mailrelay_operator.api.metadata import LabelSelector
 from mailrelay_operator.api.quantities import Duration, Quantity
 from mailrelay_operator.api.replies import ReplyRule
 from mailrelay_operator.api.shape import (
@@ -31,131 +27,18 @@ from mailrelay_operator.api.shape import (
     are_distinct,
     rule,
 )
+from mailrelay_operator.api.smarthosts import Smarthost
 
 #: Postfix opens up to 20 to a destination; providers allow 3 (Office 365) to thousands.
 DEFAULT_CONNECTIONS = 10
 #: Providers cut connections after 50 to 5,000 messages; SparkPost documents 100.
 DEFAULT_MESSAGES_PER_CONNECTION = 100
 
-#: TLS to a smarthost without a provider.
-DEFAULT_TLS = "StartTLS"
-
-
-class HostPort(Struct):
-    """One host of a smarthost."""
-
-    host: Host = Field(
-        description="DNS name (fully qualified; search domains are not used) or IP address."
-    )
-    port: Port = Field(587, description="Port. 465 needs tls.mode Implicit.")
-
-
-class UpstreamTls(Struct):
-    """TLS to a smarthost. Certificates are always verified."""
-
-    mode: Literal["None", "StartTLS", "Implicit"] | None = Field(
-        None,
-        description="StartTLS: the connection is closed unless STARTTLS succeeds."
-        " Implicit: TLS from the first byte (port 465). None: mail is sent in"
-        " cleartext, and no login unless every host is a loopback address. Default: the"
-        " preset's, or StartTLS.",
-    )
-    ca_ref: TrustRef | None = Field(
-        None,
-        description="Secret or ConfigMap with CA certificates to trust instead of the system's.",
-    )
-    server_name: Host | None = Field(
-        None, description="Name that the certificate must be valid for, if not the host's."
-    )
-    certificate_ref: NamedRef | None = Field(
-        None,
-        description="Secret of type kubernetes.io/tls with the client certificate.",
-    )
-
-
-class BasicAuth(Struct):
-    """A username and a password."""
-
-    secret_ref: NamedRef = Field(
-        description="Secret with the keys username and password, and the label"
-        ' mailrelay.dev/credentials: "true", by which its owner permits its use.'
-        " A change takes effect within seconds."
-    )
-
-
-class UpstreamAuth(Struct):
-    """The login at a smarthost; exactly one of its fields."""
-
-    basic: BasicAuth | None = Field(
-        None, description="Username and password (AUTH PLAIN or LOGIN)."
-    )
-    oauth2: OAuth2 | None = Field(None, description="OAuth2 tokens.")
-
-    @rule("has(self.basic) != has(self.oauth2)", "Set exactly one of basic and oauth2.")
-    def is_exactly_one(self) -> bool:
-        """Make sure there is exactly one login, with no silent fallback."""
-        return (self.basic is None) != (self.oauth2 is None)
-
-
-class Smarthost(Struct):
-    """An SMTP server that mail is relayed through."""
-
-    provider: Provider | None = Field(
-        None,
-        description="Preset of a provider: hosts, TLS, sizes, recipients, connections, pace and"
-        " reply rules (see the reference of providers; mailrelay check shows what it sets)."
-        " Fields that are set take precedence.",
-    )
-    hosts: tuple[HostPort, ...] = Field(
-        (),
-        max_length=16,
-        description="Hosts in the order in which they are tried. Optional with a provider"
-        " that has one host for all its customers (not SES, whose hosts are"
-        " regional).",
-        json_schema_extra=ATOMIC,
-    )
-    tls: UpstreamTls = Field(UpstreamTls(), description="TLS to the hosts.")
-    auth: UpstreamAuth | None = Field(None, description="Login. Default: none.")
-
-    @rule(
-        "(has(self.hosts) && size(self.hosts) > 0) || (has(self.provider) && !(self.provider in"
-        f" {list(REGIONAL)}))",
-        f"Set at least one host (also with provider {', '.join(REGIONAL)}, whose hosts are"
-        " regional).",
-        field="hosts",
-    )
-    def has_a_host(self) -> bool:
-        """Make sure there is somewhere to connect to."""
-        return bool(self.hosts) or (self.provider is not None and self.provider not in REGIONAL)
-
-    @rule(
-        "(has(self.tls) && has(self.tls.mode) ? self.tls.mode == 'Implicit' :"
-        f" has(self.provider) && self.provider in {list(IMPLICIT)}) || !has(self.hosts) ||"
-        " !self.hosts.exists(h, h.port == 465)",
-        "Port 465 uses implicit TLS (RFC 8314): set tls.mode to Implicit.",
-        field="tls.mode",
-    )
-    def uses_implicit_tls_on_465(self) -> bool:
-        """Make sure that a connection does not wait for a greeting that never arrives."""
-        implicit = (
-            self.provider in IMPLICIT if self.tls.mode is None else self.tls.mode == "Implicit"
-        )
-        return implicit or not any(host.port == 465 for host in self.hosts)
-
-    @rule(
-        """!has(self.tls) || !has(self.tls.mode) || self.tls.mode != 'None' || !has(self.auth)
-        || (has(self.hosts) && size(self.hosts) > 0
-        && self.hosts.all(h, h.host in ['localhost', '127.0.0.1', '::1']))""",
-        "A login without TLS would send the password in cleartext: set tls.mode to StartTLS or"
-        " Implicit.",
-        field="tls.mode",
-    )
-    def logs_in_only_over_tls(self) -> bool:
-        """Make sure no password is sent in cleartext, except to a loopback address, where it cannot
-        be intercepted.
-        """
-        local = bool(self.hosts) and all(host.host in LOOPBACK_HOSTS for host in self.hosts)
-        return self.tls.mode != "None" or self.auth is None or local
+#: A list merged by the header that its entries set.
+BY_HEADER: dict[str, Any] = {
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["header"],
+}
 
 
 class DirectTls(Struct):
@@ -276,6 +159,20 @@ class Upstream(Struct):
         description="Recipients in one transaction; the rest follows in the next. Default: the"
         " preset's value, or any number.",
     )
+    attribution: tuple[Attribution, ...] = Field(
+        (),
+        max_length=8,
+        description="Header fields that tell the upstream whose mail it gets.",
+        json_schema_extra=BY_HEADER,
+    )
+    pass_headers: tuple[HeaderName, ...] = Field(
+        (),
+        max_length=16,
+        description="Fields of clients that steer the provider and may nevertheless be sent; all"
+        " others that it is steered by are removed when a message is accepted. A field must pass at"
+        " every upstream that has such fields.",
+        json_schema_extra=DISTINCT,
+    )
     replies: tuple[ReplyRule, ...] = Field(
         (),
         max_length=64,
@@ -291,6 +188,48 @@ class Upstream(Struct):
     def is_exactly_one_kind(self) -> bool:
         """Make sure there is exactly one kind of upstream."""
         return sum(getattr(self, kind) is not None for kind in KINDS) == 1
+
+    @rule(
+        "!has(self.passHeaders) || size(self.passHeaders) == 0 || (has(self.smarthost) &&"
+        " has(self.smarthost.provider))",
+        "passHeaders applies to what a provider is steered by: set smarthost.provider, or remove"
+        " it.",
+        field="passHeaders",
+    )
+    def passes_only_what_is_removed(self) -> bool:
+        """Make sure that nobody expects a field to be removed elsewhere."""
+        provider = self.smarthost.provider if self.smarthost is not None else None
+        return not self.pass_headers or provider is not None
+
+    @rule(
+        "!has(self.passHeaders) || !has(self.attribution) || self.passHeaders.all(passed,"
+        " self.attribution.all(one, one.header.lowerAscii() != passed.lowerAscii()))",
+        "A header of attribution cannot pass too: a client could send as another tenant.",
+        field="passHeaders",
+    )
+    def passes_nothing_that_it_sets(self) -> bool:
+        """Make sure that no client can choose its tenant."""
+        ours = {one.header.lower() for one in self.attribution}
+        return not any(one.lower() in ours for one in self.pass_headers)
+
+    @rule(
+        "!has(self.attribution) || self.attribution.all(one, self.attribution.exists_one(other,"
+        " other.header.lowerAscii() == one.header.lowerAscii()))",
+        "Two entries of attribution set the same header.",
+        field="attribution",
+    )
+    def sets_each_header_once(self) -> bool:
+        """Make sure that the upstream does not have to choose."""
+        return are_distinct(one.header.lower() for one in self.attribution)
+
+    @rule(
+        "!has(self.attribution) || size(self.attribution) == 0 || !has(self.sandbox)",
+        "A sandbox sends nothing, so attribution has no meaning there: remove it.",
+        field="attribution",
+    )
+    def attributes_only_what_is_sent(self) -> bool:
+        """Make sure that a field that has no effect is not accepted."""
+        return not self.attribution or self.sandbox is None
 
     @rule(
         "!has(self.replies) || self.replies.all(one, self.replies.exists_one(other, other.name =="

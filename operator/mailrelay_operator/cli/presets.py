@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from mailrelay_operator.api.expanding import Expanded, expand, preset_of
 from mailrelay_operator.api.mailrelay import MailRelay
 from mailrelay_operator.api.presets import Preset
-from mailrelay_operator.api.upstreams import Pace, Smarthost, Upstream
+from mailrelay_operator.api.smarthosts import Smarthost
+from mailrelay_operator.api.upstreams import Pace, Upstream
 
 
 def preset_lines(relay: MailRelay) -> Iterator[str]:
@@ -61,5 +62,9 @@ def _of_bounds(upstream: Upstream, preset: Preset, expanded: Expanded) -> Iterat
 def _of_habits(upstream: Upstream, preset: Preset, expanded: Expanded) -> Iterable[str]:
     if not preset.takes_null_sender:
         yield "no null sender (notices of failed delivery cannot take this way)"
+    if preset.control_headers:
+        names = ", ".join(f"{one}*" if one.endswith("-") else one for one in preset.control_headers)
+        kept = f" but {', '.join(upstream.pass_headers)}" if upstream.pass_headers else ""
+        yield f"removal of clients' headers {names}{kept}"
     if preset.replies:
         yield "replies " + ", ".join(one.name for one in preset.replies)

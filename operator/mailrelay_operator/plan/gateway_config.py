@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from mailrelay_gateway.contract import documents
 from mailrelay_gateway.contract.documents import RelayDocument
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig, encode, load
-from mailrelay_gateway.contract.replies import ReplyOutcome
+from mailrelay_gateway.contract.replies import ReplyOutcome, ReplyScope
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_operator.api.expanding import Expanded, expand
 from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.presets import PresetReply
 from mailrelay_operator.api.replies import ReplyRule
-from mailrelay_operator.api.upstreams import Smarthost, Upstream
+from mailrelay_operator.api.smarthosts import Smarthost
+from mailrelay_operator.api.upstreams import Upstream
 from mailrelay_operator.plan.facts import Place
 from mailrelay_operator.plan.resolving import Resolved
 
@@ -138,6 +139,12 @@ def _upstream(upstream: Upstream, resolved: Resolved, replicas: int) -> document
             *(_reply_rule(one) for one in expanded.replies),
             *(_preset_reply(one) for one in expanded.preset_replies),
         ),
+        attribution=tuple(
+            documents.Attribution(header=one.header, template=one.effective_template)
+            for one in upstream.attribution
+        ),
+        control_headers=expanded.control_headers,
+        pass_headers=expanded.pass_headers,
     )
 
 
@@ -154,6 +161,7 @@ def _reply_rule(given: ReplyRule) -> documents.ReplyRule:
         text=given.text,
         outcome=ReplyOutcome(given.outcome),
         after=given.after.seconds if given.after is not None else None,
+        scope=ReplyScope(given.scope),
         reason="",
     )
 
@@ -167,6 +175,7 @@ def _preset_reply(given: PresetReply) -> documents.ReplyRule:
         text=given.text,
         outcome=ReplyOutcome(given.outcome),
         after=None,
+        scope=ReplyScope.UPSTREAM,
         reason=given.reason,
     )
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mailrelay_gateway.file_body import FileBody
-from mailrelay_gateway.message.effect import Effect, HoldScope
+from mailrelay_gateway.message.effect import Effect
 from mailrelay_gateway.message.envelope import (
     Attempt,
     AttemptRecipient,
@@ -41,6 +41,7 @@ def attempt(
     eight_bit: bool = False,
     smtputf8: bool = False,
     uid: str = "uid",
+    name: str = "app",
     attempts: int = 0,
 ) -> Attempt:
     """An attempt for a message with these recipients, of the MailSender with that uid, after so
@@ -54,7 +55,7 @@ def attempt(
         queue_id=f"{number:026d}",
         envelope_sender=sender,
         recipient_count=len(recipients),
-        identity=replace(IDENTITY, uid=uid),
+        identity=replace(IDENTITY, uid=uid, name=name),
         listener="submission",
         received_at=0.0,
         size=octets if size is None else size,
@@ -125,9 +126,7 @@ class MemoryWork:
         self._changed.set()
         self.wake(LANE)
 
-    def hold(
-        self, upstream: str, reason: Reason, detail: str, scope: HoldScope | None = None
-    ) -> None:
+    def hold(self, upstream: str, reason: Reason, detail: str) -> None:
         self.held = (reason, detail)
         self.holds.append(self.held)
         self._changed.set()

@@ -16,6 +16,7 @@ from mailrelay_gateway.couriers.replies.reply_rules import RULES
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.couriers.smtp.connection_settings import ConnectionSettings
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
+from mailrelay_gateway.message.attribution import Attributor
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
@@ -201,6 +202,7 @@ async def test_words_that_arrive_before_the_handshake_begins_are_no_error_of_our
         server_name="mx.example",
         deadlines=Deadlines(),
         rules=RULES,
+        attributor=Attributor(()),
         messages=1,
     )
     _, connection = await loop.create_connection(

@@ -22,6 +22,7 @@ from mailrelay_gateway.contract.documents import (
     Certificate,
     Listener,
     Rate,
+    Sandbox,
     ScryptVerifier,
     Sender,
     Sha256Verifier,
@@ -187,6 +188,8 @@ def configuration(
     defers_surplus: bool = False,
     rejects_long_lines: bool = False,
     rates: Sequence[Rate] = (),
+    control_headers: Sequence[str] = (),
+    pass_headers: Sequence[str] = (),
 ) -> GatewayConfig:
     """A configuration of our listeners and senders."""
     return GatewayConfig(
@@ -194,6 +197,14 @@ def configuration(
             relay=made.relay_reference(namespace="mail", name="main"),
             hostname=HOSTNAME,
             listeners=tuple(listeners() if on is None else on),
+            upstreams=(
+                made.upstream(
+                    name="out",
+                    settings=Sandbox(keep=1),
+                    control_headers=tuple(control_headers),
+                    pass_headers=tuple(pass_headers),
+                ),
+            ),
             limits=made.limits(
                 max_size=max_size,
                 max_recipients=max_recipients,

@@ -9,6 +9,8 @@ A file is read from the top. A line that begins with `#` is a comment. First com
     surplus deferred       limits.message.onTooManyRecipients is DeferRecipients
     rate N                 limits.rates: that many messages a minute
     drain N                octets beyond maxsize that are taken and dropped
+    control NAMES          fields that the upstream is steered by, or their beginnings
+    passes NAMES           single ones of them that it may be given
     pace whole             the octets are not sent one at a time: the test is about one write
 
 The rest is, line by line:
@@ -81,6 +83,8 @@ def read_settings(lines: list[str]) -> tuple[dict[str, str], list[str]]:
         "rate",
         "drain",
         "surplus",
+        "control",
+        "passes",
         "pace",
     ):
         name, _, value = lines.pop(0).partition(" ")
@@ -102,6 +106,8 @@ async def test_dialog(path: Path, pace: str, tmp_path: Path) -> None:
         rates=[made.rate(scope="Sender", count=int(settings["rate"]), per=60.0, burst=1)]
         if "rate" in settings
         else (),
+        control_headers=settings.get("control", "").split(),
+        pass_headers=settings.get("passes", "").split(),
     )
     context = trusting(certificate("localhost", HOSTNAME))
     caps = Caps(drain=int(settings.get("drain", 1000)))

@@ -10,12 +10,14 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
 
 from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.message.body import whole
+from mailrelay_gateway.message.effect import Scope
 from mailrelay_gateway.message.envelope import (
     ANONYMOUS,
     Attempt,
@@ -50,6 +52,8 @@ class ChosenCourier:
         self.damaged: list[str] = []  # queue ids of attempts whose body was not as long as it was
         self.tried: list[tuple[str, str, str]] = []  # (upstream, queue id, address)
         self.paused = False
+        #: If set, HELD is of the sender's namespace only, for so many seconds.
+        self.tenant_pause: float | None = None
         #: With a delay it works like ten connections, each of which takes so many seconds.
         self.delay = 0.0
         self._busy = 0
@@ -87,7 +91,10 @@ class ChosenCourier:
             if result is Result.DELIVERED:
                 self.delivered.append((attempt.message.queue_id, recipient.address))
             reason, reply = REPLIES[result]
-            outcomes.append(Outcome(recipient.index, result, reason, reply, "192.0.2.1:25"))
+            outcome = Outcome(recipient.index, result, reason, reply, "192.0.2.1:25")
+            if result is Result.HELD and self.tenant_pause is not None:
+                outcome = replace(outcome, scope=Scope.NAMESPACE, retry_after=self.tenant_pause)
+            outcomes.append(outcome)
         self.work.finish(attempt, outcomes)
 
 

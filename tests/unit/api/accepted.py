@@ -120,6 +120,19 @@ GOOD: Mapping[str, Document] = {
             {"name": "anew", "stage": "EndOfMessage", "code": 421, "outcome": "Reconnect"},
         ],
     ),
+    "attribution": sending_by(
+        smarthost={"provider": "SES", "hosts": HOSTS},
+        attribution=[
+            {"header": "X-SES-TENANT", "from": "Namespace"},
+            {"header": "X-SES-CONFIGURATION-SET", "from": "Template", "template": "all-mail"},
+            {"header": "X-Who", "from": "Template", "template": "{namespace}_{sender}"},
+            {"header": "X-Sender", "from": "Sender"},
+        ],
+        passHeaders=["X-SES-MESSAGE-TAGS"],
+        replies=[
+            {"name": "tenant", "text": "paused", "outcome": "Held", "scope": "Namespace"},
+        ],
+    ),
     "routes": relay(
         routes=[
             {

@@ -1,8 +1,8 @@
-"""MailRelays whose rules about replies break a rule."""
+"""MailRelays whose rules about replies, or whose attribution, break a rule."""
 
 from __future__ import annotations
 
-from tests.unit.api.documents import sending_by
+from tests.unit.api.documents import HOSTS, sending_by
 from tests.unit.api.refused import Bad, broken
 
 BAD_REPLIES: tuple[Bad, ...] = (
@@ -83,5 +83,98 @@ BAD_REPLIES: tuple[Bad, ...] = (
         sending_by(sandbox={}, replies=[{"name": "a", "code": 550, "outcome": "Failed"}] * 2),
         "spec.upstreams[one].replies",
         "Two reply rules have the same name",
+    ),
+    broken(
+        "failing a namespace",
+        sending_by(
+            sandbox={},
+            replies=[{"name": "one", "code": 550, "outcome": "Failed", "scope": "Namespace"}],
+        ),
+        "spec.upstreams[one].replies[0].scope",
+        "needs the outcome Held",
+    ),
+    broken(
+        "holding a namespace before MAIL",
+        sending_by(
+            sandbox={},
+            replies=[
+                {
+                    "name": "one",
+                    "stage": "AUTH",
+                    "code": 535,
+                    "outcome": "Held",
+                    "scope": "Namespace",
+                }
+            ],
+        ),
+        "spec.upstreams[one].replies[0].scope",
+        "needs the outcome Held",
+    ),
+    # --- attribution
+    broken(
+        "attribution by a field of the author's",
+        sending_by(
+            smarthost={"hosts": HOSTS}, attribution=[{"header": "Subject", "from": "Sender"}]
+        ),
+        "spec.upstreams[one].attribution[Subject].header",
+        "begins with X-",
+    ),
+    broken(
+        "attribution without its template",
+        sending_by(smarthost={"hosts": HOSTS}, attribution=[{"header": "X-A", "from": "Template"}]),
+        "spec.upstreams[one].attribution[X-A].template",
+        "required with from: Template",
+    ),
+    broken(
+        "attribution with a template too many",
+        sending_by(
+            smarthost={"hosts": HOSTS},
+            attribution=[{"header": "X-A", "from": "Sender", "template": "a"}],
+        ),
+        "spec.upstreams[one].attribution[X-A].template",
+        "required with from: Template",
+    ),
+    broken(
+        "attribution by an unknown place",
+        sending_by(
+            smarthost={"hosts": HOSTS},
+            attribution=[{"header": "X-A", "from": "Template", "template": "{relay}"}],
+        ),
+        "spec.upstreams[one].attribution[X-A].template",
+        "{namespace} and {sender}",
+    ),
+    broken(
+        "attribution twice in other cases",
+        sending_by(
+            smarthost={"hosts": HOSTS},
+            attribution=[
+                {"header": "X-A", "from": "Sender"},
+                {"header": "x-a", "from": "Namespace"},
+            ],
+        ),
+        "spec.upstreams[one].attribution",
+        "set the same header",
+    ),
+    broken(
+        "attribution of nothing",
+        sending_by(sandbox={}, attribution=[{"header": "X-A", "from": "Sender"}]),
+        "spec.upstreams[one].attribution",
+        "A sandbox sends nothing",
+    ),
+    broken(
+        "passing without a provider",
+        sending_by(smarthost={"hosts": HOSTS}, passHeaders=["X-A"]),
+        "spec.upstreams[one].passHeaders",
+        "set smarthost.provider",
+    ),
+    broken(
+        "passing what is set",
+        sending_by(
+            smarthost={"provider": "SES", "hosts": HOSTS},
+            attribution=[{"header": "X-SES-TENANT", "from": "Sender"}],
+            passHeaders=["x-ses-tenant"],
+        ),
+        "spec.upstreams[one].passHeaders",
+        "cannot pass too",
     ),
 )

@@ -13,7 +13,8 @@ from mailrelay_operator.api.parsing import parse
 from mailrelay_operator.api.presets import PRESETS, Provider
 from mailrelay_operator.api.reference import providers_page
 from mailrelay_operator.api.replies import ReplyRule
-from mailrelay_operator.api.upstreams import HostPort, Upstream
+from mailrelay_operator.api.smarthosts import HostPort
+from mailrelay_operator.api.upstreams import Upstream
 from mailrelay_operator.cli.presets import preset_lines
 from tests.unit.api.documents import HOSTS, Document, sending_by
 

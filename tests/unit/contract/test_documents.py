@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from mailrelay_gateway.contract import documents, oauth2, status
 from mailrelay_gateway.contract.documents import (
+    Attribution,
     Certificate,
     HostPort,
     Login,
@@ -64,6 +65,9 @@ RELAY = made.relay_document(
             ),
             max_size=40_000_000,
             max_recipients=50,
+            attribution=(Attribution(header="X-SES-TENANT", template="{namespace}"),),
+            control_headers=("X-SES-",),
+            pass_headers=("X-SES-MESSAGE-TAGS",),
             replies=(
                 made.reply_rule(
                     name="busy",

@@ -14,7 +14,7 @@ from mailrelay_gateway.couriers.replies.classify import classify_reply, classify
 from mailrelay_gateway.couriers.replies.overrides import rule_book
 from mailrelay_gateway.couriers.replies.reply_rules import RULES
 from mailrelay_gateway.couriers.replies.verdict import Meaning
-from mailrelay_gateway.message.effect import PauseUntil, Reconnect, Split
+from mailrelay_gateway.message.effect import PauseUntil, Reconnect, Scope, Split
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import SessionEnded, Trouble
@@ -138,3 +138,34 @@ def test_before_mail_a_rule_says_for_how_long() -> None:
 def test_a_preset_names_its_reason() -> None:
     found = meaning(FINAL, "554 no", code=554, outcome=HELD, reason="UpstreamAccountBlocked")
     assert found.reason is Reason.UPSTREAM_ACCOUNT_BLOCKED
+
+
+PAUSED = [
+    "554 Message rejected: Sending paused for tenant team-a",
+    "554 5.7.1 Tenant team-a is paused",
+    "454 4.7.1 sending is disabled for this tenant",
+]
+
+
+@pytest.mark.parametrize("text", PAUSED)
+def test_a_paused_tenant_is_not_the_whole_account_where_tenants_are_told_apart(text: str) -> None:
+    found = classify_reply(FINAL, reply(text), rule_book([], per_tenant=True))
+    assert (found.result, found.reason) == (Result.HELD, Reason.UPSTREAM_TENANT_PAUSED)
+    assert (found.scope, found.retry_after, found.effect) == (Scope.NAMESPACE, 600.0, None)
+
+
+def test_elsewhere_it_is_the_account() -> None:
+    found = classify_reply(FINAL, reply(PAUSED[0]))
+    assert (found.reason, found.scope) == (Reason.UPSTREAM_ACCOUNT_BLOCKED, Scope.UPSTREAM)
+
+
+def test_an_owner_may_say_that_a_reply_is_about_one_tenant() -> None:
+    found = meaning(
+        FINAL,
+        "550 Stream inactive",
+        text="stream inactive",
+        outcome=HELD,
+        scope="Namespace",
+        after=60.0,
+    )
+    assert (found.scope, found.retry_after, found.effect) == (Scope.NAMESPACE, 60.0, None)

@@ -74,3 +74,13 @@ def test_the_number_is_bounded_and_a_sender_is_told_of_once() -> None:
     faults.note(REFUSED, message("a@two.example"), 2.0)
     [fault] = faults.told(3.0)
     assert "a@two.example" in fault.message
+
+
+def test_nothing_sent_is_a_fault_too() -> None:
+    faults = SenderFaults()
+    faults.note_unattributable(message(), "X-Who would be 'a.b'", 0.0)
+    [fault] = faults.told(1.0)
+    assert (fault.reason, fault.message) == (
+        "AttributionInvalid",
+        "X-Who would be 'a.b' (sender app@example.com)",
+    )

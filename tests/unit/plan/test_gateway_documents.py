@@ -380,9 +380,18 @@ def test_a_preset_reaches_the_gateway_where_the_spec_says_nothing() -> None:
                 "replies": [{"name": "own", "code": 550, "outcome": "Held"}],
             },
             {"name": "cloud", "smarthost": {"provider": "Cloudflare"}, "maxSize": "25Mi"},
+            {
+                "name": "mark",
+                "smarthost": {"provider": "Postmark"},
+                "attribution": [
+                    {"header": "X-PM-Message-Stream", "from": "Template", "template": "out"},
+                    {"header": "X-Tenant", "from": "Namespace"},
+                ],
+                "passHeaders": ["X-PM-Tag"],
+            },
         ],
     )
-    mail, grid, cloud = found.upstreams
+    mail, grid, cloud, mark = found.upstreams
     assert isinstance(mail.settings, documents.Smarthost)
     assert mail.settings.hosts == (documents.HostPort(host="smtp.office365.com", port=587),)
     assert mail.settings.tls.mode is documents.TlsMode.START_TLS
@@ -395,3 +404,8 @@ def test_a_preset_reaches_the_gateway_where_the_spec_says_nothing() -> None:
     assert isinstance(cloud.settings, documents.Smarthost)
     assert cloud.settings.tls.mode is documents.TlsMode.IMPLICIT
     assert (cloud.max_size, cloud.max_recipients) == (25 * 1024 * 1024, 50)
+    assert mark.attribution == (
+        documents.Attribution(header="X-PM-Message-Stream", template="out"),
+        documents.Attribution(header="X-Tenant", template="{namespace}"),
+    )
+    assert (mark.control_headers, mark.pass_headers) == (("X-PM-",), ("X-PM-Tag",))

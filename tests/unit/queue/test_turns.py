@@ -318,3 +318,50 @@ def test_pinned_mail_does_not_wait_behind_all_else_that_its_sender_has() -> None
             turns.take(lane)
         turns.assign(0.0)
     assert leased == 1
+
+
+# --- one sender's mail that an upstream refuses
+
+
+def test_a_sender_that_is_sent_away_takes_the_next_upstream_and_nobody_else_does() -> None:
+    turns = two()
+    turns.found(Backlog(ROUTE, "a"), 10, 0.0)
+    turns.found(Backlog(ROUTE, "b"), 10, 0.0)
+    assert turns.send_away("first", ["a"], 0.0) == []
+    first, second = lane_of(turns), turns.lanes[SECOND]
+    assert first.key == FIRST
+    assert [want.sender for want in turns.wants(first, 0.0)] == ["b"]
+    assert [(want.sender, want.upstream) for want in turns.wants(second, 0.0)] == [("a", "second")]
+    assert turns.serving(Backlog(ROUTE, "a"), 0.0) is second
+    assert turns.serving(Backlog(ROUTE, "b"), 0.0) is first
+
+
+def test_without_another_upstream_it_waits_until_it_is_taken_back() -> None:
+    turns = Turns()
+    turns.configure({"first": 10}, 0.0)
+    turns.found(Backlog(ROUTE, "a"), 10, 0.0)
+    lane = lane_of(turns)
+    turns.send_away("first", ["a"], 0.0)
+    assert turns.wants(lane, 0.0) == []
+    assert turns.serving(Backlog(ROUTE, "a"), 0.0) is None
+    assert turns.may_lease_at_once(Backlog(ROUTE, "a"), 1, 0.0) is None
+    turns.found(Backlog(ROUTE, "a"), 5, 0.0)
+    assert turns.wants(lane, 0.0) == []
+    turns.take_back("first", ["a"], 0.0)
+    assert [want.sender for want in turns.wants(lane, 0.0)] == ["a"]
+
+
+def test_what_was_leased_ahead_for_it_is_given_back() -> None:
+    turns = two()
+    for sender in ("a", "b"):
+        turns.found(Backlog(ROUTE, sender), 2, 0.0)
+    lane = lane_of(turns)
+    wants = turns.wants(lane, 0.0)
+    answer(turns, lane, wants)
+    late = job(99, "a", route=ROUTE, upstream="first")
+    back = turns.send_away("first", ["a"], 0.0)
+    assert [each.message.identity.uid for each in back] == ["a", "a"]
+    assert len(lane.startable) == 2
+    assert turns.claimed(lane, [], [late], 0.0) == [late], "it was being claimed meanwhile"
+    assert [turns.take(lane).message.identity.uid for _ in range(2)] == ["b", "b"]
+    assert turns._ahead == turns._octets == 0

@@ -33,6 +33,7 @@ from mailrelay_gateway.message.effect import (
     Effect,
     PauseUntil,
     Reconnect,
+    Scope,
     Slow,
     Split,
 )
@@ -294,6 +295,8 @@ def _refusal(stage: Stage, meanings: Sequence[Meaning]) -> Refusal | None:
     otherwise an unclassified 5xx.
     """
     for meaning in meanings:
+        if meaning.scope is Scope.NAMESPACE:
+            continue  # the queue holds a tenant's mail by the outcome alone
         if meaning.result is Result.HELD and meaning.reply is not None:
             return Refusal(stage, meaning.reply, sure=True)
     for meaning in meanings:
@@ -306,7 +309,11 @@ def _failure(refusal: Refusal | None, meanings: Iterable[Meaning]) -> Failure | 
     """Why the upstream is held, if the refusal alone is enough."""
     if refusal is None or not refusal.sure:
         return None
-    held = next(meaning for meaning in meanings if meaning.result is Result.HELD)
+    held = next(
+        meaning
+        for meaning in meanings
+        if meaning.result is Result.HELD and meaning.scope is Scope.UPSTREAM
+    )
     return Failure(
         refusal.stage,
         held.reason,

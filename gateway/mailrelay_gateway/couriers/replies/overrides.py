@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from mailrelay_gateway.contract.replies import ReplyOutcome, ReplyRule
+from mailrelay_gateway.contract.replies import ReplyOutcome, ReplyRule, ReplyScope
 from mailrelay_gateway.couriers.replies.reply_rules import ANY, RCPT, RULES
 from mailrelay_gateway.couriers.replies.rules import Rule, RuleBook, Ruling
-from mailrelay_gateway.message.effect import PauseUntil, Reconnect, Split
+from mailrelay_gateway.couriers.replies.rulings import TENANT
+from mailrelay_gateway.message.effect import PauseUntil, Reconnect, Scope, Split
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 
@@ -25,9 +26,23 @@ _RULINGS: Mapping[ReplyOutcome, tuple[Result, Reason]] = {
 _CODES = frozenset({4, 5})
 
 
-def rule_book(replies: Iterable[ReplyRule]) -> RuleBook:
-    """The rules of an upstream with these of its own."""
-    own = tuple(_rule(one) for one in replies)
+#: At an upstream that is told whose mail it gets. SES: a tenant whose sending is paused.
+_TENANT = Rule(
+    ANY,
+    frozenset({4, 5}),
+    TENANT,
+    text=re.compile(
+        r"\btenant\b.{0,60}\b(paused|suspended|disabled)"
+        r"|\b(paused|suspended|disabled)\b.{0,40}\btenant\b"
+    ),
+)
+
+
+def rule_book(replies: Iterable[ReplyRule], *, per_tenant: bool = False) -> RuleBook:
+    """The rules of an upstream with these of its own. `per_tenant`: it knows the tenants, so what
+    it says of one is not about all.
+    """
+    own = tuple(_rule(one) for one in replies) + ((_TENANT,) if per_tenant else ())
     return RuleBook((*own, *RULES.rows)) if own else RULES
 
 
@@ -54,7 +69,9 @@ def _ruling(given: ReplyRule) -> Ruling:
     result, reason = _RULINGS[given.outcome]
     after = given.after or 0.0
     effect: PauseUntil | Split | Reconnect | None = None
-    if given.outcome is ReplyOutcome.HELD and after:
+    held = given.outcome is ReplyOutcome.HELD
+    of_namespace = held and given.scope is ReplyScope.NAMESPACE
+    if held and after and not of_namespace:
         effect = PauseUntil(seconds=after)
     elif given.outcome is ReplyOutcome.SPLIT:
         effect = Split()
@@ -65,5 +82,6 @@ def _ruling(given: ReplyRule) -> Ruling:
         result=result,
         reason=known.get(given.reason, reason),
         effect=effect,
+        scope=Scope.NAMESPACE if of_namespace else Scope.UPSTREAM,
         at_least=after,
     )

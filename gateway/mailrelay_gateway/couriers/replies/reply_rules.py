@@ -134,6 +134,7 @@ _ACCOUNT = (
             r"\baccount (has been |is |was )?(temporarily )?"
             r"(suspended|disabled|blocked|deactivated|paused|under review)"
             r"|sending (has been |is |was )?(paused|disabled|suspended)"
+            r"|\btenant\b.{0,60}\b(paused|suspended|disabled)"
         ),
     ),
     Rule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mailrelay_gateway.couriers.replies.rules import Ruling
-from mailrelay_gateway.message.effect import Cap, PauseUntil, Reconnect, Slow, Split
+from mailrelay_gateway.message.effect import Cap, PauseUntil, Reconnect, Scope, Slow, Split
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 
@@ -29,6 +29,13 @@ REFUSED = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_REFUSED)
 LOGIN = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_AUTH_FAILED)
 TLS = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_TLS_REQUIRED)
 ACCOUNT = Ruling(result=Result.HELD, reason=Reason.UPSTREAM_ACCOUNT_BLOCKED)
+#: Of the sender's namespace only. Providers look at a tenant again by hand or each few minutes.
+TENANT = Ruling(
+    result=Result.HELD,
+    reason=Reason.UPSTREAM_TENANT_PAUSED,
+    retry_after=600.0,
+    scope=Scope.NAMESPACE,
+)
 #: A quota is replenished over time, often continuously (SES counts a rolling 24 hours): retry every
 #: ten minutes.
 QUOTA = Ruling(

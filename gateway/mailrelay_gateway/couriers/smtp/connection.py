@@ -44,6 +44,7 @@ from mailrelay_gateway.couriers.smtp.tls import (
     tls_version,
 )
 from mailrelay_gateway.couriers.work import Work
+from mailrelay_gateway.message.attribution import Unattributable
 from mailrelay_gateway.message.effect import Reconnect
 from mailrelay_gateway.message.envelope import (
     Attempt,
@@ -357,6 +358,11 @@ class Connection(asyncio.Protocol):
     def _begin(self, attempt: Attempt) -> bool:
         """Begin a transaction; False: there was nobody to send it to, and it has ended."""
         self._began_at = self._loop.time()
+        try:
+            self._settings.attributor.attributed(attempt.message)
+        except Unattributable as error:
+            self._finish(attempt, self._owner.unattributable(attempt, str(error)))
+            return False
         if needs_conversion(attempt.message, self._client.capabilities):
             self._converting = attempt
             self._task = self._loop.create_task(self._convert(attempt))
@@ -397,7 +403,7 @@ class Connection(asyncio.Protocol):
 
     def _begin_with(self, attempt: Attempt, message: Message) -> bool:
         self._attempt = attempt
-        self._message = message
+        self._message = message = self._settings.attributor.attributed(message)
         self._targets = attempt.recipients
         try:
             self._begin_transaction()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mailrelay_gateway.couriers.replies.rules import RuleBook
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
+from mailrelay_gateway.message.attribution import Attributor
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.smtp.client.client import ClientSettings
 
@@ -23,6 +24,7 @@ class ConnectionSettings:
     server_name: str
     deadlines: Deadlines
     rules: RuleBook  # by which its replies are classified
+    attributor: Attributor
     messages: int  # after so many it leaves
     #: Whether its login is over, so that it leaves before its next message; None: it lasts.
     login_over: Callable[[], bool] | None = None

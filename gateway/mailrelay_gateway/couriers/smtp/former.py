@@ -10,7 +10,8 @@ from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.verdict import Failure, Verdict
 from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.connection import Connection
-from mailrelay_gateway.message.envelope import Message
+from mailrelay_gateway.couriers.smtp.sender_faults import unattributable
+from mailrelay_gateway.message.envelope import Attempt, Message, Outcome
 from mailrelay_gateway.smtp.client.events import Transcript
 
 
@@ -52,6 +53,10 @@ class Former:
             self._breaker, verdict, sender=message.identity.uid, message=message.queue_id
         )
         return judged
+
+    def unattributable(self, attempt: Attempt, detail: str) -> list[Outcome]:
+        """See Owner. They were retired, and take no attempts."""
+        return unattributable(attempt, detail)
 
     def mail_accepted(self, passed: Stage) -> None:
         """See Owner."""

@@ -32,6 +32,7 @@ from mailrelay_gateway.couriers.smtp.report import Reporter
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
 from mailrelay_gateway.couriers.smtp.tls import UnusableBundle, client_context, endpoint_context
 from mailrelay_gateway.couriers.smtp.transport import Opened, Opening
+from mailrelay_gateway.message.attribution import Attributor
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.client import ClientSettings
@@ -73,14 +74,16 @@ class Opener:
         self._on_token = on_token
         self._tokens: TokenSource | None = None
         self._replies = upstream.replies
+        self._attribution = upstream.attribution
         self._take(upstream, hostname)
 
     def configure(self, upstream: Upstream, hostname: str) -> bool:
         """Go by new settings; True: they say something new about how to reach the upstream, or
         about what its replies mean.
         """
-        before = (self._smarthost, self._hostname, self._replies)
-        if (upstream.settings, hostname, upstream.replies) == before:
+        before = (self._smarthost, self._hostname, self._replies, self._attribution)
+        given = (upstream.settings, hostname, upstream.replies, upstream.attribution)
+        if given == before:
             self._messages = upstream.messages_per_connection
             return False
         self._shunned.clear()
@@ -123,7 +126,9 @@ class Opener:
         self._hostname = hostname
         self._messages = upstream.messages_per_connection
         self._replies = upstream.replies
-        self._rules = rule_book(upstream.replies)
+        self._attribution = upstream.attribution
+        self._attributor = Attributor(upstream.attribution)
+        self._rules = rule_book(upstream.replies, per_tenant=self._attributor.per_tenant)
         self._tls_context = None
         self.defect = None
         auth = self._smarthost.auth
@@ -195,6 +200,7 @@ class Opener:
             server_name=(smarthost.tls.server_name or host.host).rstrip("."),
             deadlines=self._around.deadlines,
             rules=self._rules,
+            attributor=self._attributor,
             messages=self._messages,
             login_over=partial(self._tokens.replaced, token) if bearer and self._tokens else None,
         )

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.verdict import Failure, Verdict
-from mailrelay_gateway.message.envelope import Message
+from mailrelay_gateway.message.envelope import Attempt, Message, Outcome
 from mailrelay_gateway.smtp.client.events import Transcript
 
 #: The connection.
@@ -43,6 +43,10 @@ class Owner(Protocol[C_contra]):
         """The verdict in the light of what other messages got. Said for every transaction that the
         upstream has seen, before anything else about it.
         """
+        ...
+
+    def unattributable(self, attempt: Attempt, detail: str) -> list[Outcome]:
+        """The outcomes of an attempt whose sender the upstream cannot be told of."""
         ...
 
     def mail_accepted(self, passed: Stage) -> None:

@@ -26,7 +26,7 @@ from mailrelay_gateway.couriers.smtp.health import Action, Happening, Health, pa
 from mailrelay_gateway.couriers.smtp.opener import Opener
 from mailrelay_gateway.couriers.smtp.openings import Plan, Scene, plan_opening
 from mailrelay_gateway.couriers.smtp.restraint import Restraint
-from mailrelay_gateway.couriers.smtp.sender_faults import SenderFaults
+from mailrelay_gateway.couriers.smtp.sender_faults import SenderFaults, unattributable
 from mailrelay_gateway.couriers.smtp.shortage import Shortage
 from mailrelay_gateway.couriers.smtp.slowing import Slowing
 from mailrelay_gateway.couriers.smtp.stall_watch import StallWatch
@@ -34,7 +34,7 @@ from mailrelay_gateway.couriers.smtp.stalls import Waiting
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
 from mailrelay_gateway.couriers.smtp.transport import Opened, Opening
 from mailrelay_gateway.message.effect import Cap, Effect, Split
-from mailrelay_gateway.message.envelope import Message
+from mailrelay_gateway.message.envelope import Attempt, Message, Outcome
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import Transcript
@@ -195,6 +195,11 @@ class Pool:
             elif self._barren.count:
                 judged = barren.blame(self._barren, judged)
         return judged
+
+    def unattributable(self, attempt: Attempt, detail: str) -> list[Outcome]:
+        """See Owner."""
+        self._sender_faults.note_unattributable(attempt.message, detail, self._around.clock())
+        return unattributable(attempt, detail)
 
     def mail_accepted(self, passed: Stage) -> None:
         """See Owner. Said for every message, and nearly always no news."""

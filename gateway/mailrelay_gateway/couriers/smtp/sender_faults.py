@@ -13,11 +13,19 @@ from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.contract.status import SenderFault
 from mailrelay_gateway.couriers.replies.verdict import Verdict
-from mailrelay_gateway.message.envelope import Message
+from mailrelay_gateway.message.effect import Scope
+from mailrelay_gateway.message.envelope import Attempt, Message, Outcome, Result
 from mailrelay_gateway.reasons import Reason
 
-#: Reasons that concern the sender's domain or address.
-REASONS = frozenset({Reason.SENDER_DOMAIN_REJECTED, Reason.SENDER_NOT_VERIFIED})
+#: Reasons that concern the sender's domain or address, or the sender as a tenant.
+REASONS = frozenset(
+    {
+        Reason.SENDER_DOMAIN_REJECTED,
+        Reason.SENDER_NOT_VERIFIED,
+        Reason.UPSTREAM_TENANT_PAUSED,
+        Reason.ATTRIBUTION_INVALID,
+    }
+)
 #: Faults that are remembered, the oldest forgotten first: `/status` is read every minute.
 MAX_FAULTS = 50
 #: Characters of a reply, which ends up in a condition.
@@ -53,14 +61,21 @@ class SenderFaults:
             return
         for meaning in verdict.meanings:
             if meaning.reason in REASONS:
-                key = _key(message)
-                before = self._faults.pop(key, None)
-                since = before.since if before is not None else now
-                words = f"{meaning.reply} (sender {message.envelope_sender or '<>'})"
-                self._faults[key] = _Fault(meaning.reason, words[:MAX_MESSAGE], since, now)
-                while len(self._faults) > MAX_FAULTS:
-                    del self._faults[next(iter(self._faults))]
+                self._keep(message, meaning.reason, f"{meaning.reply}", now)
                 return
+
+    def note_unattributable(self, message: Message, detail: str, now: float) -> None:
+        """Nothing was sent, since the upstream could not be told whose it is."""
+        self._keep(message, Reason.ATTRIBUTION_INVALID, detail, now)
+
+    def _keep(self, message: Message, reason: Reason, words: str, now: float) -> None:
+        key = _key(message)
+        before = self._faults.pop(key, None)
+        since = before.since if before is not None else now
+        words = f"{words} (sender {message.envelope_sender or '<>'})"
+        self._faults[key] = _Fault(reason, words[:MAX_MESSAGE], since, now)
+        while len(self._faults) > MAX_FAULTS:
+            del self._faults[next(iter(self._faults))]
 
     def forget(self) -> None:
         """It may be another upstream by now."""
@@ -81,3 +96,19 @@ class SenderFaults:
 
 def _key(message: Message) -> tuple[str, str]:
     return message.identity.uid, message.envelope_sender.rpartition("@")[2].lower()
+
+
+def unattributable(attempt: Attempt, detail: str) -> list[Outcome]:
+    """The outcomes of an attempt that was not made, since the upstream could not be told whose mail
+    it is: the tenant's mail is held there, and takes the next upstream of its route.
+    """
+    return [
+        Outcome(
+            recipient.index,
+            Result.HELD,
+            Reason.ATTRIBUTION_INVALID,
+            scope=Scope.NAMESPACE,
+            detail=detail,
+        )
+        for recipient in attempt.recipients
+    ]

@@ -18,6 +18,7 @@ from mailrelay_gateway.contract.documents import (
 from mailrelay_gateway.intake.listener import OpenListener
 from mailrelay_gateway.intake.settings import ListenerSettings
 from mailrelay_gateway.intake.tls import ServerTls
+from mailrelay_gateway.policy.control_fields import control_fields
 from mailrelay_gateway.policy.senders import Directory
 from mailrelay_gateway.policy.sizes import largest
 from mailrelay_gateway.smtp.reply import Reply
@@ -67,6 +68,7 @@ def compile_settings(
             relay.limits.on_too_many_recipients is OnTooManyRecipients.DEFER_RECIPIENTS
         ),
         encodes_long_lines=relay.limits.long_lines is LongLines.ENCODE,
+        control_fields=control_fields(relay),
         directory=directory,
         banner=Reply(220, "", f"{hostname} ESMTP mailrelay").encode(),
         helo_reply=Reply(250, "", hostname).encode(),
