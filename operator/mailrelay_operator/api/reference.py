@@ -51,7 +51,7 @@ _PROVIDERS_INTRODUCTION = """\
 
 What `upstreams[].smarthost.provider` sets. A field that is set in the spec wins; `mailrelay check`
 shows what is left to the preset. Empty: the provider publishes nothing, and the usual default
-applies. `how-to/providers.md` says what to create at each of them.
+applies. [docs/how-to](../how-to) has a page for each: what to create there, and what can go wrong.
 
 - **Largest message** is in octets as sent, attachments encoded. A larger one takes another upstream
 of its route, or is refused at once (552) if there is none.

@@ -101,9 +101,9 @@ def bring_relay(spec: Manifest, smarthost: Smarthost, down: tuple[str, ...]) -> 
     for upstream in spec["upstreams"]:
         if "smarthost" not in upstream:
             continue
-        tls = upstream["smarthost"]["tls"]
+        tls = upstream["smarthost"].setdefault("tls", {})
         tls["caRef"] = {"kind": "ConfigMap", "name": "smarthost-ca"}
-        port = smarthost.tls_port if tls["mode"] == "Implicit" else smarthost.port
+        port = smarthost.tls_port if tls.get("mode") == "Implicit" else smarthost.port
         for host in upstream["smarthost"]["hosts"]:
             host["host"] = "127.0.0.1"
             host["port"] = free_port() if upstream["name"] in down else port

@@ -8,6 +8,7 @@ import click
 import pytest
 
 from mailrelay_gateway.metrics import Metrics
+from mailrelay_operator.api.presets import PRESETS
 from mailrelay_operator.cli.checking import examine
 from mailrelay_operator.cli.documents import scan
 from mailrelay_operator.cli.main import main
@@ -51,12 +52,17 @@ def test_every_module_that_a_page_names_exists() -> None:
 
 def test_the_relays_of_the_how_tos_can_be_used() -> None:
     found = 0
-    for page in (ROOT / "docs").glob("*.md"):
+    for page in (*(ROOT / "docs").glob("*.md"), *(ROOT / "docs/how-to").glob("*.md")):
         for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
             if "kind: MailRelay" in block:
                 found += 1
                 assert examine(scan(page.name, block), now=datetime.now(UTC)).problems == ()
-    assert found
+    assert found > 10
+
+
+def test_every_provider_has_a_how_to() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs/how-to").glob("*.md"))
+    assert [name for name in PRESETS if not re.search(rf"provider: {name}\b", pages)] == []
 
 
 def test_the_page_of_metrics_names_exactly_those_that_are_served() -> None:
