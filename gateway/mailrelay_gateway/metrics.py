@@ -303,7 +303,12 @@ class Metrics:
         )
         self.upstream_paced_seconds = counter(
             "upstream_paced_seconds_total",
-            "Time for which mail was delayed by the upstream's throttling or quotas.",
+            "Time for which mail was delayed by the upstream's pace, throttling or quotas.",
+            "upstream",
+        )
+        self.upstream_pace_factor = gauge(
+            "upstream_pace_factor",
+            "Fraction of the upstream's pace that is used: less than 1 after throttling.",
             "upstream",
         )
         self.dsn = counter("dsn_total", "Notices (DSNs) queued.", "kind")
@@ -379,6 +384,12 @@ class Metrics:
                 and isinstance(upstream.settings.auth, OAuth2)
             ]
         )
+        self.upstream_pace_factor.keep(
+            [(upstream.name,) for upstream in config.relay.upstreams if upstream.pace]
+        )
+        for upstream in config.relay.upstreams:
+            if upstream.pace and not self.upstream_pace_factor(upstream.name).value:
+                self.upstream_pace_factor(upstream.name).set(1)
         fresh = [name for name in upstreams if (name,) not in self.upstream_up._children]
         self.upstream_up.keep([(name,) for name in upstreams])
         for name in fresh:

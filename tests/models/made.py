@@ -50,12 +50,19 @@ def upstream(**given: Any) -> documents.Upstream:
         "messages_per_connection": 100,
         "max_size": None,
         "max_recipients": None,
+        "pace": (),
         "replies": (),
         "attribution": (),
         "control_headers": (),
         "pass_headers": (),
     }
     return documents.Upstream(**usual | given)
+
+
+def pace(**given: Any) -> documents.Pace:
+    """Of recipients, per second; needs name and count."""
+    usual = {"unit": documents.RateUnit.RECIPIENTS, "per": 1.0}
+    return documents.Pace(**usual | given)
 
 
 def reply_rule(**given: Any) -> documents.ReplyRule:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mailrelay_gateway.contract.documents import (
-    HostPort,
-)
+from mailrelay_gateway.contract.documents import HostPort, Pace
 from mailrelay_gateway.contract.files import GatewayConfig, encode_files, load
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
@@ -23,18 +21,25 @@ REPLIES = {
 
 
 def config(
-    *upstreams: str, suspend: bool = False, connections: int = 10, **retry: float
+    *upstreams: str,
+    suspend: bool = False,
+    connections: int = 10,
+    pace: tuple[Pace, ...] = (),
+    replicas: int = 1,
+    **retry: float,
 ) -> GatewayConfig:
-    """A configuration with smarthosts of these names."""
+    """A configuration with smarthosts of these names, all of the same pace."""
     document = made.relay_document(
         relay=made.relay_reference(namespace="mail", name="relay"),
         hostname="relay.example.com",
         suspend=suspend,
+        replicas=replicas,
         upstreams=tuple(
             made.upstream(
                 name=name,
                 settings=made.smarthost(hosts=(HostPort(host="192.0.2.1", port=25),)),
                 connections=connections,
+                pace=pace,
             )
             for name in upstreams
         ),

@@ -169,6 +169,7 @@ class DeliveryWorld(World):
                     ),
                     connections=CONNECTIONS,
                     messages_per_connection=dice.choice([1, 2, 100]),
+                    pace=self.pace,
                 )
                 for name in names
             ),

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from typing import Any
 
+from mailrelay_gateway.contract.documents import Pace, RateUnit
 from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.message.body import INLINE_BODY_LIMIT, whole
 from mailrelay_gateway.message.effect import Effect, PauseUntil, Slow, Split
@@ -18,8 +19,10 @@ from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.scheduler import Scheduler
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem
+from tests.models import made
 from tests.models.queue_config import REPLIES, config
 from tests.simulation.depots import Depot
+from tests.simulation.paced import Dots
 
 SENDERS = [
     Identity(namespace="n", name=name, uid=name, username=f"n.{name}") for name in ("a", "b", "c")
@@ -28,6 +31,16 @@ NAMES = ("one", "two", "three", "four")
 #: Virtual seconds in which a healthy queue has to be empty, whatever it went through: retries come
 #: at most so late.
 HEALTHY = 30 * 3600.0
+#: Paces that all upstreams of a world have.
+PACES: tuple[tuple[Pace, ...], ...] = (
+    (),
+    (),
+    (made.pace(name="a", count=5),),
+    (made.pace(name="a", count=60, per=60.0), made.pace(name="b", count=1000, per=3600.0)),
+    (made.pace(name="a", count=3, unit=RateUnit.MESSAGES), made.pace(name="b", count=9)),
+)
+#: Seconds that an attempt takes at most, so that its pace can be measured: longer ones are stalls.
+LONGEST_ATTEMPT = 2.9
 
 
 class Upstreams:
@@ -48,7 +61,8 @@ class Upstreams:
                 break
             self.busy[lane] += 1
             self.world.begun(attempt)
-            loop.call_later(self.world.dice.expovariate(5.0), self.end, lane, attempt)
+            seconds = min(self.world.dice.expovariate(5.0), LONGEST_ATTEMPT)
+            loop.call_later(seconds, self.end, lane, attempt)
         wait = self.scheduler.not_before(lane)
         if wait is not None and lane not in self._timers and not self.dead:
             self._timers.add(lane)
@@ -80,6 +94,10 @@ class World:
         #: Every other world is never counted: then a wake that is missed is missed for good.
         self.count_interval = dice.choice([900.0, 1e9])
         self.offset = 1_700_000_000.0
+        self.pace = dice.choice(PACES)
+        #: The ends of this life's attempts, by upstream; of all lives.
+        self.dots: dict[str, Dots] = {}
+        self.all_dots: list[Dots] = []
         self.metrics = Metrics()
         self.healthy = False
         self.promised: dict[tuple[str, str], int] = {}  # (queue id, address) answered 250
@@ -101,6 +119,7 @@ class World:
             *names,
             suspend=not self.healthy and self.dice.random() < 0.1,
             connections=3,
+            pace=self.pace,
             give_up_after=self.dice.choice([600.0, 86400.0]),
             max_interval=self.dice.choice([60.0, 3600.0]),
         )
@@ -111,6 +130,7 @@ class World:
         for found in opened.found:
             self.found_leased((found.queue_id, found.address))
         self.under_way.clear()
+        self.dots = {}
         self.depot.store.start(self.loop)
         self.scheduler = Scheduler(
             self.depot.store,
@@ -197,6 +217,7 @@ class World:
         if not self.healthy and dice.random() < 0.05:
             scheduler.give_back(attempt)
             return
+        self.dot(attempt)
         together = self.result()
         outcomes = []
         for n, recipient in enumerate(attempt.recipients):
@@ -218,6 +239,12 @@ class World:
         if any(outcome.result is Result.HELD for outcome in outcomes):
             scheduler.hold(attempt.upstream, Reason.UPSTREAM_REFUSED, "not now")
         scheduler.finish(attempt, outcomes)
+
+    def dot(self, attempt: Attempt) -> None:
+        if attempt.upstream not in self.dots:
+            self.dots[attempt.upstream] = Dots()
+            self.all_dots.append(self.dots[attempt.upstream])
+        self.dots[attempt.upstream].seen.append((self.loop.time(), len(attempt.recipients)))
 
     def result(self) -> Result:
         if self.healthy:
@@ -291,6 +318,10 @@ class World:
             ended = self.delivered[key] + dead[key]
             assert ended or key in self.uncertain, f"{key} is lost"
             assert ended <= 1 or key in self.uncertain, f"{key} twice, without a reason"
+        for pace in self.pace:
+            for dots in self.all_dots:
+                most = dots.most_in(pace.per, messages=pace.unit is RateUnit.MESSAGES)
+                assert most <= pace.count, f"{most} in {pace.per:g} s"
 
     def heal(self) -> None:
         """From now on everything works."""

@@ -175,6 +175,17 @@ class Sandbox(Part):
 Settings = Annotated[Smarthost | Sandbox | UnknownKind, ByKind()]
 
 
+class Pace(Part):
+    """A sending rate of an upstream: `count` units in any `per` seconds, of all replicas
+    together.
+    """
+
+    name: str
+    unit: RateUnit
+    count: int = Field(ge=1)
+    per: float = Field(ge=1)
+
+
 class Upstream(Part):
     """An upstream: `settings` are specific to its kind, the rest is common to all kinds."""
 
@@ -184,6 +195,7 @@ class Upstream(Part):
     messages_per_connection: int = Field(ge=1)
     max_size: int | None = Field(ge=1)  # octets of a message, as sent; None: any
     max_recipients: int | None = Field(ge=1)  # of a transaction; None: any number
+    pace: tuple[Pace, ...]  # all apply
     replies: tuple[ReplyRule, ...]  # before the gateway's own rules; the first match wins
     attribution: tuple[Attribution, ...]
     #: Fields that are taken out of clients' messages, or their beginnings (they end in `-`).
@@ -198,6 +210,7 @@ class Upstream(Part):
             return {
                 "maxSize": None,
                 "maxRecipients": None,
+                "pace": [],
                 "replies": [],
                 "attribution": [],
                 "controlHeaders": [],

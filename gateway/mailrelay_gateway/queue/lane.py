@@ -76,6 +76,10 @@ class FairQueue:
         self.length += 1
         return True
 
+    def head(self) -> Job:
+        """What `pop` would return; IndexError when empty."""
+        return self._by_sender[self._turns[0]][0]
+
     def pop(self) -> Job:
         """The next job of the sender whose turn it is; IndexError when empty."""
         uid = self._turns.popleft()

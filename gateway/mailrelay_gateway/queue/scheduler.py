@@ -54,6 +54,7 @@ from mailrelay_gateway.queue.item import (
 )
 from mailrelay_gateway.queue.lane import LONGEST_PAUSE, Lane
 from mailrelay_gateway.queue.notices import write_notice
+from mailrelay_gateway.queue.pacing import Pacing
 from mailrelay_gateway.queue.pauses import Pauses
 from mailrelay_gateway.queue.reroutes import Reroutes
 from mailrelay_gateway.queue.retry import RetryPolicy
@@ -150,6 +151,7 @@ class Scheduler:
         self._tenants = TenantHolds(
             self._turns, loop=loop, give_back=self._give_leases_back, changed=self._pump_all
         )
+        self._pacing = Pacing(loop, metrics=self._metrics, wake=self._wake, rest=self._rest)
         self._due = DueTimes(
             self._store,
             loop=loop,
@@ -187,7 +189,8 @@ class Scheduler:
     def configure(self, config: GatewayConfig) -> None:
         """Take a new configuration. What waits on a route that it does not have gets another."""
         retry = config.relay.retry
-        for name in changed_upstreams(self._config, config):
+        rested = self._pacing.configure(config.relay)
+        for name in [*changed_upstreams(self._config, config), *rested]:
             self._turns.forget_pauses(name)
         self._config = config
         self._tenants.configure(config)
@@ -215,6 +218,7 @@ class Scheduler:
         self._reroutes.stop()
         self._pauses.stop()
         self._tenants.stop()
+        self._pacing.stop()
         if self._count_timer is not None:
             self._count_timer.cancel()
         self._give_leases_back(self._turns.stop())
@@ -328,19 +332,25 @@ class Scheduler:
             or self._turns.stopped
             or self._store.failed
             or (lane.not_before and lane.not_before > self._loop.time())
+            or (self._pacing.on and self._pacing.wait(lane))
         )
 
     def not_before(self, key: LaneKey) -> float | None:
         """Unix seconds before which nothing may start in this lane; None: now."""
         lane = self._turns.lanes.get(key)
-        if lane is None or lane.not_before <= self._loop.time():
+        if lane is None:
             return None
-        return self._clock() + lane.not_before - self._loop.time()
+        seconds = lane.not_before - self._loop.time()
+        if self._pacing.on and lane.startable.length:
+            seconds = max(seconds, self._pacing.wait(lane))
+        return self._clock() + seconds if seconds > 0 else None
 
     def take(self, key: LaneKey, most: int | None = None) -> Attempt | None:
         """The next attempt in this lane, its lease durable, for at most so many recipients; None
         when nothing may start.
         """
+        if self._pacing.on and (paced := self._turns.lanes.get(key)) is not None:
+            most = self._pacing.most(paced, most)
         if not self.ready(key):
             return None
         lane = self._turns.lanes[key]
@@ -352,6 +362,8 @@ class Scheduler:
         self._pump(lane)
         self._pump_short()
         self._next_attempt += 1
+        if self._pacing.on:
+            self._pacing.begin(self._next_attempt, lane, job)
         self._running[self._next_attempt] = job
         return Attempt(
             number=self._next_attempt,
@@ -367,6 +379,8 @@ class Scheduler:
         """Write down what came of an attempt: remove, wait, give up with a notice, or hold."""
         job = self._running.pop(attempt.number)
         now = self._clock()
+        if self._pacing.on:
+            self._pacing.end(attempt.number, attempt.upstream, job, seen=True)
         try:
             ended = self._ended(job, attempt, outcomes, now)
         except Exception:  # a defect of ours: a lease that nobody ends would keep its message
@@ -413,6 +427,8 @@ class Scheduler:
     def give_back(self, attempt: Attempt) -> None:
         """Nothing was sent for it: it may start again, the lease it has still holds."""
         job = self._running.pop(attempt.number)
+        if self._pacing.on:
+            self._pacing.end(attempt.number, attempt.upstream, job, seen=False)
         lane = self._turns.lanes.get(attempt.lane)
         uid = job.message.identity.uid
         if lane is None or not self._turns.may_start(lane, self._loop.time(), uid):
@@ -449,13 +465,24 @@ class Scheduler:
         if isinstance(effect, PauseUntil):
             lane.pause_until(now + effect.moment(self._clock()) - self._clock())
         elif isinstance(effect, Slow):
+            if self._pacing.on and lane.not_before <= now:
+                self._pacing.slow(key.upstream)
             lane.slow(now, self._rng.random(), effect.longest or LONGEST_PAUSE)
         if retry_after is not None:
             lane.pause_until(now + min(retry_after, self._policy.longest))
         if lane.not_before > now:
-            self._give_leases_back(self._turns.pause(lane, now))
-            self._pauses.watch(lane)
-            self._pump_all()
+            self._pause(lane, now)
+
+    def _rest(self, lane: Lane, seconds: float) -> None:
+        """A quota of the lane's upstream is used up for so long."""
+        now = self._loop.time()
+        lane.pause_until(now + seconds)
+        self._pause(lane, now)
+
+    def _pause(self, lane: Lane, now: float) -> None:
+        self._give_leases_back(self._turns.pause(lane, now))
+        self._pauses.watch(lane)
+        self._pump_all()
 
     def _pause_over(self) -> None:
         self._turns.pause_over(self._loop.time())
@@ -526,6 +553,8 @@ class Scheduler:
         courier = self._couriers.get(key.upstream)
         if courier is not None and self.ready(key):
             courier.wake(key)
+        elif self._pacing.on and (lane := self._turns.lanes.get(key)) is not None:
+            self._pacing.watch(lane)
 
     def _give_leases_back(self, jobs: Sequence[Job]) -> None:
         """Take leases back whose attempts never began."""
@@ -563,6 +592,7 @@ class Scheduler:
         if isinstance(counts, Counts):
             seconds = counts.seconds
             self._status = show(counts, self._turns, self._metrics, self._clock())
+            self._pacing.show()
             if counts.next_at is not None:
                 self._due.look_at(counts.next_at)
             for backlog, difference in self._audit.compare(counts.ready, self._turns).items():

@@ -56,7 +56,8 @@ applies. [docs/how-to](../how-to) has a page for each: what to create there, and
 - **Largest message** is in octets as sent, attachments encoded. A larger one takes another upstream
 of its route, or is refused at once (552) if there is none.
 - **Connections** are the account's: the replicas share them.
-- **Allowed rate** is what the provider accepts; `upstreams[].pace` keeps to a rate.
+- **Allowed rate** is what the provider accepts; the gateway keeps to it, or to the
+spec's `pace` instead.
 - **Replies** that mean something at any server are known without a preset:
 [durability.md](../durability.md#held-is-not-deferred).
 """

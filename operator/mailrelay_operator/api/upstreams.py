@@ -84,7 +84,9 @@ class Sandbox(Struct):
 
 
 class Pace(Struct):
-    """A sending rate of an upstream; shared by all replicas, smooth, without bursts."""
+    """A sending rate of an upstream, never exceeded in any period: each replica has its share, in
+    whole units. Up to a minute it is smooth, without bursts; above, it is a quota.
+    """
 
     name: Label = Field(
         description="Name of the pace; the list is merged by it in server-side apply."
@@ -126,7 +128,9 @@ class Upstream(Struct):
     pace: tuple[Pace, ...] = Field(
         (),
         max_length=8,
-        description="Sending rates; all apply.",
+        description="Sending rates; all apply. Mail waits for them in the queue; while a quota (a"
+        " rate per more than 1m) is used up, it takes the next upstream of its route. Default: the"
+        " preset's.",
         json_schema_extra=NAMED,
     )
     connections: int | None = Field(

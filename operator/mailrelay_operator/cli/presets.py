@@ -60,6 +60,8 @@ def _of_bounds(upstream: Upstream, preset: Preset, expanded: Expanded) -> Iterat
 
 
 def _of_habits(upstream: Upstream, preset: Preset, expanded: Expanded) -> Iterable[str]:
+    if not upstream.pace and preset.pace:
+        yield "pace " + ", ".join(pace_text(one) for one in expanded.pace)
     if not preset.takes_null_sender:
         yield "no null sender (notices of failed delivery cannot take this way)"
     if preset.control_headers:

@@ -20,7 +20,7 @@ from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.presets import PresetReply
 from mailrelay_operator.api.replies import ReplyRule
 from mailrelay_operator.api.smarthosts import Smarthost
-from mailrelay_operator.api.upstreams import Upstream
+from mailrelay_operator.api.upstreams import Pace, Upstream
 from mailrelay_operator.plan.facts import Place
 from mailrelay_operator.plan.resolving import Resolved
 
@@ -135,6 +135,7 @@ def _upstream(upstream: Upstream, resolved: Resolved, replicas: int) -> document
         messages_per_connection=expanded.messages_per_connection,
         max_size=expanded.max_size,
         max_recipients=expanded.max_recipients,
+        pace=tuple(_pace(one) for one in expanded.pace),
         replies=(
             *(_reply_rule(one) for one in expanded.replies),
             *(_preset_reply(one) for one in expanded.preset_replies),
@@ -146,6 +147,14 @@ def _upstream(upstream: Upstream, resolved: Resolved, replicas: int) -> document
         control_headers=expanded.control_headers,
         pass_headers=expanded.pass_headers,
     )
+
+
+def _pace(given: Pace) -> documents.Pace:
+    count, unit = given.recipients, documents.RateUnit.RECIPIENTS
+    if count is None:
+        count, unit = given.messages, documents.RateUnit.MESSAGES
+    assert count is not None  # a rule of the API
+    return documents.Pace(name=given.name, unit=unit, count=count, per=given.per.seconds)
 
 
 #: The stages of the API by their names there.

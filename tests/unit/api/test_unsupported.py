@@ -91,13 +91,6 @@ def test_what_acts_is_not_named(name: str) -> None:
             relaying_by(provider="SES", tls={"certificateRef": {"name": "a"}}),
             ["spec.upstreams[one].smarthost.tls.certificateRef"],
         ),
-        (
-            sending_by(
-                sandbox={},
-                pace=[{"name": "p", "messages": 1, "per": "1s"}],
-            ),
-            ["spec.upstreams[one].pace"],
-        ),
         (relay(routes=[{"name": "all", "upstreams": [{"name": "box"}]}]), ["spec.routes"]),
         (limited_by(messages=3, per="61s"), ["spec.limits.rates[one].per"]),
         (relay(queue={"storage": {}, "maxMessages": 5}), ["spec.queue.maxMessages"]),

@@ -68,6 +68,7 @@ RELAY = made.relay_document(
             attribution=(Attribution(header="X-SES-TENANT", template="{namespace}"),),
             control_headers=("X-SES-",),
             pass_headers=("X-SES-MESSAGE-TAGS",),
+            pace=(made.pace(name="second", count=14),),
             replies=(
                 made.reply_rule(
                     name="busy",
@@ -177,13 +178,13 @@ def test_documents_lie_in_files_as_the_golden_ones(
 def test_a_newer_writers_fields_are_ignored_and_named() -> None:
     newer = json_of(RELAY)
     newer["queue"] = {"priority": 1}
-    newer["upstreams"][0]["pace"] = [{"name": "all", "per": 1}]
+    newer["upstreams"][0]["proxy"] = {"host": "192.0.2.1", "port": 1080}
     newer["upstreams"][0]["settings"]["tls"]["dane"] = "Enforce"
     newer["upstreams"][1]["settings"]["web"] = True
     found = load({RELAY_FILE: as_file(newer)})
     assert found.unknown_fields == (
         "relay: queue",
-        "relay: upstreams[0].pace",
+        "relay: upstreams[0].proxy",
         "relay: upstreams[0].settings.tls.dane",
         "relay: upstreams[1].settings.web",
     )

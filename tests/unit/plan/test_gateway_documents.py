@@ -379,7 +379,12 @@ def test_a_preset_reaches_the_gateway_where_the_spec_says_nothing() -> None:
                 "smarthost": {"provider": "SendGrid", "auth": auth},
                 "replies": [{"name": "own", "code": 550, "outcome": "Held"}],
             },
-            {"name": "cloud", "smarthost": {"provider": "Cloudflare"}, "maxSize": "25Mi"},
+            {
+                "name": "cloud",
+                "smarthost": {"provider": "Cloudflare"},
+                "maxSize": "25Mi",
+                "pace": [{"name": "own", "recipients": 14, "per": "1s"}],
+            },
             {
                 "name": "mark",
                 "smarthost": {"provider": "Postmark"},
@@ -396,6 +401,11 @@ def test_a_preset_reaches_the_gateway_where_the_spec_says_nothing() -> None:
     assert mail.settings.hosts == (documents.HostPort(host="smtp.office365.com", port=587),)
     assert mail.settings.tls.mode is documents.TlsMode.START_TLS
     assert mail.connections == 1  # of two, shared by two replicas
+    minute, day = mail.pace
+    assert minute == made.pace(name="preset-0", unit="messages", count=30, per=60.0)
+    assert day == made.pace(name="preset-1", count=10_000, per=86_400.0)
+    assert grid.pace == ()
+    assert cloud.pace == (made.pace(name="own", count=14),)
     assert grid.messages_per_connection == 5000
     assert grid.max_size == 31_457_280
     own, shipped = grid.replies
