@@ -401,7 +401,7 @@ class Metrics:
             self.delivery_seconds(name)
             self.attempt_seconds(name)
             self.upstream_paced_seconds(name)
-        for kind in ("failed",):
+        for kind in ("failed", "delayed", "relayed"):
             self.dsn(kind)
         for result in ("ok", "failed"):
             self.config_reloads(result)

@@ -99,8 +99,10 @@ def limits(**given: Any) -> documents.Limits:
 
 
 def retry(**given: Any) -> documents.Retry:
-    """Five days, with an hour at most between two attempts."""
-    return documents.Retry(**{"give_up_after": 5 * 86400.0, "max_interval": 3600.0} | given)
+    """Five days, with an hour at most between two attempts; nobody is told of delays."""
+    return documents.Retry(
+        **{"give_up_after": 5 * 86400.0, "max_interval": 3600.0, "warn_after": 0.0} | given
+    )
 
 
 def relay_reference(**given: Any) -> documents.RelayReference:
@@ -117,6 +119,7 @@ def relay_document(**given: Any) -> documents.RelayDocument:
         "upstreams": (),
         "limits": limits(),
         "retry": retry(),
+        "null_sender": "",
         "admin_token_sha256": "",
         "admin_certificate": None,
         "egress": documents.Egress(allowed_cidrs=(), loopback=False, proxy=""),

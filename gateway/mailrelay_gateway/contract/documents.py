@@ -256,10 +256,21 @@ class Limits(Part):
 
 
 class Retry(Part):
-    """How long (seconds) delivery is retried, and the longest pause between two attempts."""
+    """How long (seconds) delivery is retried, and the longest pause between two attempts. After
+    `warn_after` the sender is told that its message is delayed; 0: never.
+    """
 
     give_up_after: float = Field(gt=0)
     max_interval: float = Field(gt=0)
+    warn_after: float = Field(ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
+        """An older writer knew gateways that tell nobody."""
+        if info.context == READING and isinstance(given, dict):
+            return {"warnAfter": 0} | given
+        return given
 
 
 class Egress(Part):
@@ -293,6 +304,7 @@ class RelayDocument(Part):
     upstreams: tuple[Upstream, ...]
     limits: Limits
     retry: Retry
+    null_sender: str  # stands in for the null sender at upstreams; "": nothing does
     admin_token_sha256: str  # hex; empty: no access to /status
     admin_certificate: Certificate | None  # of the admin port, if it has TLS
     egress: Egress
@@ -300,9 +312,10 @@ class RelayDocument(Part):
     @model_validator(mode="before")
     @classmethod
     def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
-        """An older writer had no such URLs, and allowed only public addresses."""
+        """An older writer had no such URLs, allowed only public addresses, and rewrote nothing."""
         if info.context == READING and isinstance(given, dict):
-            return {"egress": {"allowedCidrs": [], "loopback": False, "proxy": ""}} | given
+            egress = {"allowedCidrs": [], "loopback": False, "proxy": ""}
+            return {"egress": egress, "nullSender": ""} | given
         return given
 
 

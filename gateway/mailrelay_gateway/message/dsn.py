@@ -1,10 +1,11 @@
-"""Delivery status notifications (RFC 3464, RFC 6522): the message that tells a sender what failed,
-and why. Pure.
+"""Delivery status notifications (RFC 3464, RFC 6522): the message that tells a sender what became
+of a message, and why. Pure.
 
-One notice has a block for each recipient that failed at the same time. It is 7-bit ASCII, whatever
-addresses and replies contain (RFC 6533 section 3 defines an encoding), so that no server can refuse
-it for its octets; the only exception is its `To` if the envelope sender is not ASCII. Quoted text
-is short and folded: a line that made the message fail must not make the notice fail.
+One notice has a block for each recipient to whom the same happened at the same time. It is 7-bit
+ASCII, whatever addresses and replies contain (RFC 6533 section 3 defines an encoding), so that no
+server can refuse it for its octets; the only exception is its `To` if the envelope sender is not
+ASCII. Quoted text is short and folded: a line that made the message fail must not make the notice
+fail.
 """
 
 from __future__ import annotations
@@ -12,48 +13,44 @@ from __future__ import annotations
 import quopri
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from mailrelay_gateway.message.dsn_text import (
+    OUR_WORDS,
+    Action,
+    NoticeRecipient,
+    for_people,
+    host_name,
+    on_one_line,
+    words_of,
+)
 from mailrelay_gateway.message.trace import format_date, message_id
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.reply import Reply
+from mailrelay_gateway.smtp.dsn import decode_xtext
 
 #: Characters shown of a reply, and their total for all recipients: a notice about 1,000 recipients
 #: stays small enough for a row of the spool.
 MAX_REPLY = 900
 REPLIES_ROOM = 100_000
 LEAST_REPLY = 80
-#: Recipients in the human-readable part; the machine-readable part has them all.
-MAX_LISTED = 50
 #: RFC 5322 section 2.1.1: a line has at most 998 octets, and should have 78.
 LINE = 78
 MAX_LINE = 998
-#: Reasons for which no server was asked: the reply is ours.
-OUR_WORDS = frozenset(
-    {Reason.ADDRESS_UNSENDABLE, Reason.SIGNATURE_WOULD_BREAK, Reason.CONVERSION_IMPOSSIBLE}
-)
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+SUBJECTS = {
+    Action.FAILED: "Undelivered Mail Returned to Sender",
+    Action.DELAYED: "Delayed Mail (delivery is still retried)",
+    Action.RELAYED: "Mail Passed On (delivery status)",
+}
+
+_REPORT = re.compile(
+    rb"\r\ncontent-type[ \t]*:\s*multipart/report\b[^\r]*(?:\r\n[ \t][^\r]*)*"
+    rb"report-type[ \t]*=[ \t]*\"?delivery-status\b",
+    re.IGNORECASE,
+)
 #: Octets that are not allowed in 7bit content (RFC 2045 section 2.7): NUL, and bare CR.
 _NO_CONTENT = bytes.maketrans(b"\0\r", b"??")
 #: RFC 6533 section 3: utf-8-addr-xtext, for non-ASCII characters and escapes.
 _XTEXT = re.compile(r"[^\x21-\x7e]|[\\+=]")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedRecipient:
-    """A recipient that did not get the message, and why.
-
-    `reply` is the last one about this recipient, from `host` ("host:port" or ""); `detail`
-    describes the failure if there was none.
-    """
-
-    address: str
-    reason: Reason
-    reply: Reply | None = None
-    host: str = ""
-    detail: str = ""
-    uncertain: bool = False  # it may have been delivered nevertheless
 
 
 def build_notice(
@@ -65,19 +62,25 @@ def build_notice(
     original_id: str,
     received_at: float,
     header: bytes,
-    failed: Sequence[FailedRecipient],
+    recipients: Sequence[NoticeRecipient],
+    action: Action = Action.FAILED,
+    envid: str = "",
+    whole: bytes | None = None,
 ) -> bytes:
     """The notification as a message with CRLF line ends; `header` is the header of the original,
-    without its blank line, truncated if it is long.
+    without its blank line, truncated if it is long. `envid` is the original's, in xtext; `whole` is
+    the original, 7-bit, if it is to be returned instead of its header.
     """
     boundary = f"mailrelay-{queue_id}"
     date = format_date(int(now))
-    room = max(LEAST_REPLY, min(MAX_REPLY, REPLIES_ROOM // len(failed)))
-    blocks = "\r\n".join(_block(recipient, date, room) for recipient in failed)
+    room = max(LEAST_REPLY, min(MAX_REPLY, REPLIES_ROOM // len(recipients)))
+    blocks = "\r\n".join(_block(recipient, action, date, room) for recipient in recipients)
+    envelope = f"Original-Envelope-Id: {_ascii(on_one_line(decode_xtext(envid)))}\r\n"
+    text = for_people(action, recipients, room, hostname, original_id, now - received_at)
     head = (
         f"From: Mail Delivery System <MAILER-DAEMON@{hostname}>\r\n"
-        f"To: <{_line(to)}>\r\n"
-        "Subject: Undelivered Mail Returned to Sender\r\n"
+        f"To: <{on_one_line(to)}>\r\n"
+        f"Subject: {SUBJECTS[action]}\r\n"
         f"Date: {date}\r\n"
         f"Message-ID: {message_id(queue_id, hostname)}\r\n"
         "Auto-Submitted: auto-replied\r\n"
@@ -93,80 +96,26 @@ def build_notice(
         "Content-Type: message/delivery-status\r\n"
         "Content-Transfer-Encoding: 7bit\r\n"
         "\r\n"
+        f"{envelope if envid else ''}"
         f"Reporting-MTA: dns; {hostname}\r\n"
         f"X-Mailrelay-Queue-Id: {original_id}\r\n"
         f"Arrival-Date: {format_date(int(received_at))}\r\n"
         "\r\n"
         f"{blocks}\r\n"
         f"--{boundary}\r\n"
-        "Content-Description: Header of the message\r\n"
     )
     return b"".join(
         (
             head.encode("utf-8", "replace"),
-            _text_part(_for_people(failed, room, hostname, original_id, now - received_at)),
+            _text_part(text),
             report.encode("ascii", "replace"),
-            _header_part(header),
+            _header_part(header) if whole is None else _message_part(whole),
             f"--{boundary}--\r\n".encode(),
         )
     )
 
 
 # --- the human-readable part
-
-
-def _for_people(
-    failed: Sequence[FailedRecipient], room: int, hostname: str, original_id: str, age: float
-) -> str:
-    """The human-readable part, with a summary in the first two lines."""
-    first = failed[0]
-    if len(failed) == 1:
-        lines = [f"Your message to {_line(first.address)} could not be delivered."]
-        lines += _why(first, room, age)
-    else:
-        lines = [
-            f"Your message could not be delivered to {len(failed)} of its recipients.",
-            "The recipients and the replies of their servers:",
-        ]
-        for recipient in failed[:MAX_LISTED]:
-            lines += ["", _line(recipient.address)]
-            lines += [f"  {line}" for line in _why(recipient, room, age)]
-        if len(failed) > MAX_LISTED:
-            lines += ["", f"... and {len(failed) - MAX_LISTED} more, listed in the report below."]
-    lines += [
-        "",
-        f"This is the mail gateway {hostname}. It will not retry the delivery.",
-        f"The queue id of your message is {original_id}.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _why(recipient: FailedRecipient, room: int, age: float) -> list[str]:
-    """The server's reply, and for how long delivery was retried if that is the reason."""
-    host = _host(recipient.host)
-    if recipient.reply is None and not recipient.detail:
-        said = recipient.reason.sentence
-    elif not host or recipient.reason in OUR_WORDS:
-        said = f"{recipient.reason.sentence} ({_words(recipient, room)})"
-    elif recipient.reply is not None:
-        said = f"The server {host} answered: {_words(recipient, room)}"
-    else:
-        said = f"The last error from the server {host}: {_words(recipient, room)}"
-    lines = [said]
-    if recipient.reason is Reason.GAVE_UP:
-        lines.append(f"Delivery was retried for {_duration(age)}.")
-    if recipient.uncertain:
-        lines.append("It may have been delivered nevertheless: a reply of the server was lost.")
-    return lines
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        count = int(seconds // length)
-        if count:
-            return f"{count} {unit}{'s' if count > 1 else ''}"
-    return "less than a minute"
 
 
 def _text_part(text: str) -> bytes:
@@ -186,31 +135,44 @@ def _text_part(text: str) -> bytes:
 # --- the machine-readable part
 
 
-def _block(recipient: FailedRecipient, date: str, room: int) -> str:
+def _block(recipient: NoticeRecipient, action: Action, date: str, room: int) -> str:
     """The per-recipient fields of RFC 3464 section 2.3."""
-    reply, host = recipient.reply, _host(recipient.host)
-    fields = [
+    reply, host = recipient.reply, host_name(recipient.host)
+    kind, _, original = recipient.orcpt.partition(";")
+    fields = [f"Original-Recipient: {kind}; {_original(kind, original)}"] if original else []
+    fields += [
         f"Final-Recipient: {_typed(recipient.address)}",
-        "Action: failed",
-        f"Status: {_status(recipient)}",
+        f"Action: {action}",
+        f"Status: {_status(recipient, action)}",
     ]
     if reply is not None and host and recipient.reason not in OUR_WORDS:
         fields.append(f"Remote-MTA: dns; {host}")
     if reply is not None:
-        fields.append(_folded(f"Diagnostic-Code: smtp; {_ascii(_words(recipient, room))}"))
+        fields.append(_folded(f"Diagnostic-Code: smtp; {_ascii(words_of(recipient, room))}"))
     elif recipient.detail:
-        fields.append(_folded(f"Diagnostic-Code: x-mailrelay; {_ascii(_words(recipient, room))}"))
+        fields.append(_folded(f"Diagnostic-Code: x-mailrelay; {_ascii(words_of(recipient, room))}"))
     fields.append(f"Last-Attempt-Date: {date}")
+    if recipient.until is not None:
+        fields.append(f"Will-Retry-Until: {format_date(int(recipient.until))}")
     return "\r\n".join(fields) + "\r\n"
 
 
-def _status(recipient: FailedRecipient) -> str:
+def _original(kind: str, address: str) -> str:
+    """The address of an ORCPT; that of RFC 6533's type stays encoded."""
+    return address if kind.lower() == "utf-8" else _ascii(on_one_line(decode_xtext(address)))
+
+
+def _status(recipient: NoticeRecipient, action: Action) -> str:
     """The enhanced code directly after the reply's code (RFC 2034 section 4), never one from its
     text: "Your IP 5.1.1.20 is listed" is not 5.1.1, after which bounce processors suppress the
     recipient. After giving up on a 4xx, it stays the 4.x.x of that reply (RFC 3463 section 3.5, of
     X.4.7).
     """
     reply = recipient.reply
+    if action is not Action.FAILED:  # RFC 3464 section 2.3.4: their class says what they are
+        wanted = "4." if action is Action.DELAYED else "2."
+        known = reply is not None and reply.enhanced.startswith(wanted)
+        return reply.enhanced if reply is not None and known else f"{wanted}0.0"
     if reply is not None and reply.code >= 400:
         return reply.enhanced or f"{reply.code // 100}.0.0"
     return "4.4.7" if recipient.reason is Reason.GAVE_UP else "5.0.0"
@@ -218,27 +180,19 @@ def _status(recipient: FailedRecipient) -> str:
 
 def _typed(address: str) -> str:
     """An address with its type (RFC 3464 section 2.1.2, RFC 6533 section 3)."""
-    plain = _line(address)
+    plain = on_one_line(address)
     if plain.isascii():
         return f"rfc822; {plain}"
     return "utf-8; " + _XTEXT.sub(lambda found: f"\\x{{{ord(found[0]):X}}}", plain)
 
 
-def _host(host: str) -> str:
-    """The name of "name:port", an address as a literal (RFC 5321 section 4.1.3)."""
-    name = _ascii(_line(host)).rpartition(":")[0].strip("[]")
-    if ":" in name:
-        return f"[IPv6:{name}]"
-    return f"[{name}]" if name.replace(".", "").isdigit() else name
-
-
-def _words(recipient: FailedRecipient, room: int) -> str:
-    """The reply, or the error, on one line."""
-    words = _line(str(recipient.reply) if recipient.reply is not None else recipient.detail)
-    return words if len(words) <= room else f"{words[: room - 3]}..."
-
-
 # --- quoted text
+
+
+def _message_part(whole: bytes) -> bytes:
+    """The original, for a sender that asked for it (RET=FULL)."""
+    kind = b"Content-Description: The message\r\nContent-Type: message/rfc822\r\n"
+    return kind + b"Content-Transfer-Encoding: 7bit\r\n\r\n" + whole + b"\r\n"
 
 
 def _header_part(header: bytes) -> bytes:
@@ -248,7 +202,10 @@ def _header_part(header: bytes) -> bytes:
     lines = [line.rstrip(b"\r").translate(_NO_CONTENT) for line in header.split(b"\n")]
     body = b"\n".join(part for line in lines for part in _fold(line))
     encoding = "7bit" if body.isascii() else "quoted-printable"
-    kind = f"Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    kind = (
+        "Content-Description: Header of the message\r\n"
+        f"Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    )
     if body.isascii():
         return kind.encode() + body.replace(b"\n", b"\r\n") + b"\r\n\r\n"
     return kind.encode() + _quoted_printable(body) + b"\r\n\r\n"
@@ -284,13 +241,11 @@ def _quoted_printable(octets: bytes) -> bytes:
     return quopri.encodestring(octets).replace(b"\n", b"\r\n")
 
 
-def _line(text: str) -> str:
-    """Foreign text as one line, so that control characters in a reply or an address cannot inject
-    a field.
-    """
-    return _CONTROL.sub(" ", text)
-
-
 def _ascii(text: str) -> str:
     """ASCII text for a field that allows nothing else."""
     return text.encode("ascii", "backslashreplace").decode()
+
+
+def is_report(header: bytes) -> bool:
+    """Whether a message is a notice itself, by its header: nobody is told of what becomes of it."""
+    return _REPORT.search(b"\r\n" + header) is not None

@@ -95,6 +95,7 @@ class Move:
     next_at: float | None = None
     reply: str = ""
     failed: bool = False
+    delayed: bool = False  # and its sender is to be told, if it wants to be
     outcome: Outcome | None = None
 
 
@@ -187,12 +188,21 @@ def _decide(
     attempts = recipient.attempts + 1
     ours = outcome.reason is Reason.INTERNAL_ERROR  # nobody was asked: it counts for nothing
     gave_up = recipient.waited >= policy.give_up_after and not ours
-    delay = 0.0 if gave_up else policy.pause(outcome, attempts, jitter)
+    delay, warn = 0.0, False
+    if not gave_up:
+        delay = policy.pause(outcome, attempts, jitter)
+        if not ours:
+            named = outcome.retry_after is not None or state is State.UNCERTAIN
+            delay, warn = policy.until_warning(recipient.waited, delay, named=named)
+    # Not the sum where it may differ in its last bit: the time is found again by being the same.
+    waited = recipient.waited + delay
+    if 0.0 < policy.warn_after - recipient.waited == delay:
+        waited = policy.warn_after
     tried = replace(
         recipient,
         attempts=attempts,
         first_tried_at=now if recipient.first_tried_at is None else recipient.first_tried_at,
-        waited=recipient.waited + (0.0 if ours else delay),
+        waited=recipient.waited if ours else waited,
         pinned=pinned,
     )
     return Move(
@@ -203,5 +213,6 @@ def _decide(
         next_at=None if gave_up else now + delay,
         reply=reply,
         failed=gave_up,
+        delayed=warn,
         outcome=outcome,
     )

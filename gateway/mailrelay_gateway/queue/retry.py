@@ -23,10 +23,13 @@ SPREAD = 0.4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """`give_up_after` and `max_interval` in seconds, as the MailRelay says."""
+    """In seconds, as the MailRelay says. `warn_after`: after so much waiting the sender is told
+    that its message is delayed; 0: never.
+    """
 
     give_up_after: float
     max_interval: float
+    warn_after: float = 0.0
 
     def delay(self, attempts: int, jitter: float) -> float:
         """Seconds until the next attempt after `attempts` of them: doubling, bounded, spread by
@@ -54,6 +57,23 @@ class RetryPolicy:
             named = min(max(outcome.retry_after, 1.0), self.max_interval)
             return named * (1 + SPREAD / 4 * jitter)
         return self.delay(attempts, jitter)
+
+    def until_warning(self, waited: float, delay: float, *, named: bool) -> tuple[float, bool]:
+        """The pause after an attempt before which a recipient had `waited`, and whether its sender
+        is told now that it is delayed.
+
+        Told is once, without anything being noted: the pause in which the time comes is cut to end
+        there, and who has waited exactly so long is told if that attempt fails too. A pause that
+        the upstream named is not cut, nor one that would become very short: told is before it.
+        """
+        rest = self.warn_after - waited
+        if self.warn_after == 0.0 or rest < 0.0 or rest > delay:
+            return delay, False
+        if rest == 0.0:
+            return delay, True
+        if named or rest < FIRST_DELAY or rest == delay:
+            return delay, rest != delay
+        return rest, False
 
     @property
     def longest(self) -> float:

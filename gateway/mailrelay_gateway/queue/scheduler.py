@@ -53,7 +53,7 @@ from mailrelay_gateway.queue.item import (
     stand_in_moves,
 )
 from mailrelay_gateway.queue.lane import LONGEST_PAUSE, Lane
-from mailrelay_gateway.queue.notices import write_notice
+from mailrelay_gateway.queue.notices import to_tell, write_notice
 from mailrelay_gateway.queue.pacing import Pacing
 from mailrelay_gateway.queue.pauses import Pauses
 from mailrelay_gateway.queue.reroutes import Reroutes
@@ -72,7 +72,6 @@ from mailrelay_gateway.queue.store import (
 from mailrelay_gateway.queue.tenants import TenantHolds
 from mailrelay_gateway.queue.turns import Turns
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.dsn import wants
 from mailrelay_gateway.smtp.refusal import Problem
 
 log = structlog.get_logger()
@@ -195,7 +194,9 @@ class Scheduler:
         self._config = config
         self._tenants.configure(config)
         self._policy = RetryPolicy(
-            give_up_after=retry.give_up_after, max_interval=retry.max_interval
+            give_up_after=retry.give_up_after,
+            max_interval=retry.max_interval,
+            warn_after=retry.warn_after,
         )
         self._choose = chooser(config)
         self._single_route = single_route(config)
@@ -408,7 +409,8 @@ class Scheduler:
                 self._metrics.delivery_seconds(attempt.upstream).observe(waited)
         if delivered and (lane := self._turns.lanes.get(attempt.lane)) is not None:
             lane.succeeded()
-        notices = self._notices(job, moves, now) if delivered < len(moves) else ()
+        silent = delivered == len(moves) and job.message.dsn is None
+        notices = () if silent else self._notices(job, moves, now)
         return Ended(job, moves, attempt.upstream, now, notices)
 
     @property
@@ -615,9 +617,10 @@ class Scheduler:
     # --- giving up
 
     def _notices(self, job: Job, moves: Sequence[Move], now: float) -> list[Entry]:
-        """The notice about recipients that have failed, as it is stored."""
-        failed = [move for move in moves if move.failed]
-        for move in failed:
+        """What the sender is told, as it is stored."""
+        for move in moves:
+            if not move.failed:
+                continue
             log.warning(
                 "dead_letter",
                 queue_id=job.message.queue_id,
@@ -626,15 +629,22 @@ class Scheduler:
                 reason=move.reason,
                 reply=move.reply,
             )
-        message = job.message
-        failed = [each for each in failed if wants(message.dsn, each.recipient.index, "FAILURE")]
-        if not failed or not message.envelope_sender:
-            return []  # never a notice about a notice
-        assert self._config is not None  # an attempt has ended
-        hostname = self._config.relay.hostname
-        notice = write_notice(
-            job.message, failed, queue_id=self.new_id(), hostname=hostname, now=now
-        )
-        self._metrics.dsn("failed").inc()
-        parts = [Part(*each) for each in self._by_route(notice, [job.message.envelope_sender])]
-        return [Entry(self._new_seq(), notice, parts)]
+        entries = []
+        for action, told in to_tell(job.message, moves).items():
+            assert self._config is not None  # an attempt has ended
+            notice = write_notice(
+                action,
+                job.message,
+                told,
+                queue_id=self.new_id(),
+                hostname=self._config.relay.hostname,
+                now=now,
+                policy=self._policy,
+            )
+            if notice is not None:
+                self._metrics.dsn(action.value).inc()
+                parts = [
+                    Part(*each) for each in self._by_route(notice, [job.message.envelope_sender])
+                ]
+                entries.append(Entry(self._new_seq(), notice, parts))
+        return entries

@@ -53,6 +53,12 @@ class Retry(Struct):
         Duration("1h"),
         description="Upper bound of the exponential backoff between attempts (with jitter).",
     )
+    warn_after: Duration = Field(
+        Duration("4h"),
+        description="How long delivery is retried before the sender is told that the message is"
+        " delayed, once; 0s: never. Time lost to an upstream's own fault does not count. A sender"
+        " can ask otherwise for each recipient (NOTIFY, RFC 3461).",
+    )
 
     @rule(
         "duration(self.giveUpAfter) >= duration('1s') && duration(self.giveUpAfter) <="
@@ -63,6 +69,16 @@ class Retry(Struct):
     def gives_up_in_a_month(self) -> bool:
         """Make sure the age of queued mail is bounded."""
         return 1 <= self.give_up_after.seconds <= 744 * 3600
+
+    @rule(
+        "duration(self.warnAfter) >= duration('0s') && duration(self.warnAfter) <="
+        " duration('744h')",
+        "warnAfter must be from 0s (never) to 744h.",
+        field="warnAfter",
+    )
+    def warns_in_a_month(self) -> bool:
+        """Make sure it is a time that comes, or none."""
+        return 0 <= self.warn_after.seconds <= 744 * 3600
 
     @rule(
         "duration(self.maxInterval) >= duration('1s') && duration(self.maxInterval) <="

@@ -64,6 +64,7 @@ ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
         "spec.limits.rates[].per": _is_rate,  # longer ones are quotas
         "spec.limits.rates[].burst": _always,
         "spec.limits.rates[].onLimit": _always,
+        "spec.rewrite.nullSender": _always,
         "spec.retry": _always,
         "spec.queue.storage": _always,
         "spec.queue.ephemeral": _always,

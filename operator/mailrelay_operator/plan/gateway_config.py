@@ -55,7 +55,9 @@ def relay_document(
         retry=documents.Retry(
             give_up_after=spec.retry.give_up_after.seconds,
             max_interval=spec.retry.max_interval.seconds,
+            warn_after=spec.retry.warn_after.seconds,
         ),
+        null_sender=spec.rewrite.null_sender or "",
         admin_token_sha256=admin_token_sha256,
         # In a cluster only: standalone, the admin port is plain HTTP on loopback.
         admin_certificate=None if place.standalone else own_certificate,

@@ -79,6 +79,12 @@ BAD_OTHERS: tuple[Bad, ...] = (
         "maxInterval must be from 1s",
     ),
     broken(
+        "a warning after two months",
+        relay(retry={"warnAfter": "1440h"}),
+        "spec.retry.warnAfter",
+        "warnAfter must be from 0s (never) to 744h.",
+    ),
+    broken(
         "queue of two kinds",
         relay(queue={"ephemeral": {}, "storage": {}}),
         "spec.queue",

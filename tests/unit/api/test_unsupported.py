@@ -132,7 +132,9 @@ def test_all_fields_stand_in_one_message() -> None:
         ("spec.listeners[].proxyProtocol.trustedCIDRs", False),
         ("spec.limits.rates[].per", None),
         ("spec.allowedSenders[].namespaces.selector", True),
-        ("spec.rewrite", False),
+        ("spec.rewrite", None),
+        ("spec.rewrite.nullSender", True),
+        ("spec.rewrite.headers", False),
     ],
 )
 def test_the_reference_knows_what_acts(field: str, answer: bool | None) -> None:

@@ -6,7 +6,8 @@ from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
 
-from mailrelay_gateway.message.dsn import FailedRecipient, build_notice
+from mailrelay_gateway.message.dsn import build_notice
+from mailrelay_gateway.message.dsn_text import Action, NoticeRecipient
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.replies import ReplyReader
 from mailrelay_gateway.smtp.reply import Reply
@@ -28,8 +29,8 @@ def failed(
     host: str = "mx.example.net:25",
     reason: Reason = REJECTED,
     detail: str = "",
-) -> FailedRecipient:
-    return FailedRecipient(
+) -> NoticeRecipient:
+    return NoticeRecipient(
         address=address,
         reason=reason,
         reply=wire(reply) if reply else None,
@@ -39,7 +40,10 @@ def failed(
 
 
 def octets(
-    *recipients: FailedRecipient, header: bytes = HEADER, to: str = "a@example.com"
+    *recipients: NoticeRecipient,
+    header: bytes = HEADER,
+    to: str = "a@example.com",
+    action: Action = Action.FAILED,
 ) -> bytes:
     return build_notice(
         queue_id="01NOTICE",
@@ -49,7 +53,8 @@ def octets(
         original_id="01ORIGINAL",
         received_at=1_800_000_000.5,
         header=header,
-        failed=recipients,
+        recipients=recipients,
+        action=action,
     )
 
 

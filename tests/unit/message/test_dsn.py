@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailrelay_gateway.message.dsn import FailedRecipient
+from mailrelay_gateway.message.dsn_text import Action, NoticeRecipient
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
-from tests.unit.message.notices import REJECTED, failed, octets, parse, parts
+from tests.unit.message.notices import REJECTED, failed, octets, parse, parts, wire
 
 
-def block(recipient: FailedRecipient) -> EmailMessage:
+def block(recipient: NoticeRecipient) -> EmailMessage:
     _, [_, found], _ = parts(octets(recipient))
     return found
 
@@ -116,6 +116,41 @@ def test_the_first_two_lines_say_what_happened() -> None:
     assert text.splitlines()[1] == Reason.GAVE_UP.sentence
 
 
+UNTIL = 1_800_864_000.0
+
+
+def test_a_delay_says_so_in_two_lines_and_until_when_it_is_retried() -> None:
+    waits = replace(failed("451 4.3.0 later", reason=Reason.UPSTREAM_DEFERRED), until=UNTIL)
+    notice = octets(waits, action=Action.DELAYED)
+    text, [_, found], _ = parts(notice)
+    assert text.splitlines()[:3] == [
+        "Your message to ann@example.net has not been delivered yet.",
+        "The server mx.example.net answered: 451 4.3.0 later",
+        "Delivery has been retried for 5 days.",
+    ]
+    assert "It retries the delivery until Mon, 25 Jan 2027 08:00:00 +0000: you need not" in text
+    assert (found["Action"], found["Status"]) == ("delayed", "4.3.0")
+    assert found["Will-Retry-Until"] == "Mon, 25 Jan 2027 08:00:00 +0000"
+    assert parse(notice)["Subject"] == "Delayed Mail (delivery is still retried)"
+    doubted = replace(waits, reply=wire("550 5.7.1 what"))
+    _, [_, found], _ = parts(octets(doubted, action=Action.DELAYED))
+    assert found["Status"] == "4.0.0", "a delay is no failure, whatever the server said"
+
+
+def test_a_relay_says_in_two_lines_that_no_more_is_known() -> None:
+    passed = failed("250 2.6.0 queued", reason=Reason.DELIVERED)
+    text, [_, found], _ = parts(octets(passed, action=Action.RELAYED))
+    assert text.splitlines()[:2] == [
+        "Your message to ann@example.net was passed on to the next server mx.example.net.",
+        "That server does not report deliveries: this is all that is known here.",
+    ]
+    assert (found["Action"], found["Status"]) == ("relayed", "2.6.0")
+    several = [replace(passed, address=f"p{n}@example.net") for n in range(3)]
+    text, [_, *blocks], _ = parts(octets(*several, action=Action.RELAYED))
+    assert text.startswith("Your message was passed on to the next server for 3 recipients.\r\n")
+    assert [each["Action"] for each in blocks] == ["relayed"] * 3
+
+
 def test_ten_recipients_have_one_notice_with_ten_blocks() -> None:
     people = [failed(f"550 5.1.{n} no", address=f"p{n}@example.net") for n in range(10)]
     text, [_, *blocks], _ = parts(octets(*people))
@@ -173,7 +208,7 @@ def test_what_made_the_message_fail_does_not_fail_the_notice() -> None:
 
 
 def test_nothing_foreign_starts_a_field_of_its_own() -> None:
-    evil = FailedRecipient(
+    evil = NoticeRecipient(
         address="a@b\r\nStatus: 2.0.0",
         reason=REJECTED,
         reply=Reply(550, "", "no\r\nAction: delivered"),
@@ -209,7 +244,7 @@ def test_whatever_was_said_the_notice_is_whole(
     replied: bool,
 ) -> None:
     """Invariant: ASCII, CRLF only, no line beyond 998, three parts, one block per recipient."""
-    recipient = FailedRecipient(
+    recipient = NoticeRecipient(
         address=address,
         reason=Reason.GAVE_UP,
         reply=Reply(code, enhanced, text) if replied else None,

@@ -12,12 +12,12 @@ from flufl.bounce import all_failures
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailrelay_gateway.message.dsn import FailedRecipient
+from mailrelay_gateway.message.dsn_text import Action, NoticeRecipient
 from mailrelay_gateway.reasons import Reason
 from tests.unit.message.notices import failed, octets
 
 
-def found(*recipients: FailedRecipient, header: bytes = b"Subject: hello") -> set[str]:
+def found(*recipients: NoticeRecipient, header: bytes = b"Subject: hello") -> set[str]:
     """Whom the notice about these says to have failed for good."""
     # As the lists read mail: with the older policy.
     notice = BytesParser(policy=policy.compat32).parsebytes(octets(*recipients, header=header))
@@ -38,13 +38,21 @@ def found(*recipients: FailedRecipient, header: bytes = b"Subject: hello") -> se
         failed("550-5.1.1 <other@example.com>: two\r\n550 5.1.1 " + "long " * 150),
     ],
 )
-def test_the_recipient_is_found(recipient: FailedRecipient) -> None:
+def test_the_recipient_is_found(recipient: NoticeRecipient) -> None:
     assert found(recipient) == {"ann@example.net"}
 
 
 def test_each_of_a_hundred_is_found() -> None:
     people = [failed(address=f"p{n}@example.net") for n in range(100)]
     assert found(*people) == {f"p{n}@example.net" for n in range(100)}
+
+
+def test_who_is_delayed_may_yet_get_it_and_who_was_passed_on_has_not_failed() -> None:
+    later = octets(failed("451 4.3.0 later"), action=Action.DELAYED)
+    temporary, permanent = all_failures(BytesParser(policy=policy.compat32).parsebytes(later))
+    assert (set(temporary), set(permanent)) == ({b"ann@example.net"}, set())
+    passed = octets(failed("250 2.0.0 queued"), action=Action.RELAYED)
+    assert not any(all_failures(BytesParser(policy=policy.compat32).parsebytes(passed)))
 
 
 def test_nobody_else_is_taken_from_the_quoted_header() -> None:

@@ -122,7 +122,8 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
                 {"name": "all", "scope": "Relay", "messages": 1, "per": "1s", "burst": 4},
             ],
         },
-        retry={"giveUpAfter": "48h", "maxInterval": "30m"},
+        retry={"giveUpAfter": "48h", "maxInterval": "30m", "warnAfter": "2h"},
+        rewrite={"nullSender": "bounces@example.com"},
     )
     assert found.suspend
     given, opened = found.listeners
@@ -162,6 +163,7 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
     )
     assert second.burst == 4
     assert (found.retry.give_up_after, found.retry.max_interval) == (172_800.0, 1800.0)
+    assert (found.retry.warn_after, found.null_sender) == (7200.0, "bounces@example.com")
 
 
 def test_standalone_binds_the_ports_of_the_file_and_knows_the_loopback_names() -> None:

@@ -117,6 +117,46 @@ def test_what_the_last_upstream_cannot_take_has_failed_with_its_reason(pinned: b
     assert found.reply == "554 5.6.3 no"
 
 
+WARNS = RetryPolicy(give_up_after=432_000.0, max_interval=3600.0, warn_after=14_400.0)
+
+
+def life(policy: RetryPolicy, jitters: list[float], named: list[float | None]) -> list[Recipient]:
+    """A recipient that is deferred again and again; as it was each time its sender was told."""
+    recipient, told = Recipient(0, "a@b"), []
+    for jitter, retry_after in zip(jitters, named, strict=True):
+        later = replace(outcome(), retry_after=retry_after)
+        [found] = decide_moves(
+            job(1, "u", recipient), [later], route=NEW_ROUTE, now=0.0, policy=policy, jitter=jitter
+        )
+        assert found.next_at is not None
+        assert found.recipient.waited == pytest.approx(recipient.waited + found.next_at)
+        if found.delayed:
+            told.append(recipient)
+        recipient = found.recipient
+    return told
+
+
+PAUSES = st.lists(st.none() | st.floats(1, 20_000), min_size=60, max_size=60)
+
+
+@given(st.lists(st.floats(0, 0.99), min_size=60, max_size=60), PAUSES)
+def test_the_sender_is_told_of_a_delay_exactly_once(
+    jitters: list[float], named: list[float | None]
+) -> None:
+    """After four hours of waiting; only where the upstream named a later time, before that."""
+    [recipient] = life(WARNS, jitters, named)
+    assert recipient.waited <= WARNS.warn_after
+    [recipient] = life(WARNS, jitters, [None] * 60)
+    assert WARNS.warn_after - FIRST_DELAY < recipient.waited <= WARNS.warn_after
+    assert life(replace(WARNS, warn_after=0.0), jitters, named) == []
+
+
+@pytest.mark.parametrize("warn_after", [1.0, 29.0])
+def test_where_the_time_is_short_the_first_failure_tells(warn_after: float) -> None:
+    [recipient] = life(replace(WARNS, warn_after=warn_after), [0.5] * 5, [None] * 5)
+    assert recipient.attempts == 0
+
+
 def test_uncertain_is_bound_to_its_upstream_and_waits_longer() -> None:
     found = move(Recipient(0, "a@b"), Result.UNCERTAIN)
     assert found.state is State.UNCERTAIN

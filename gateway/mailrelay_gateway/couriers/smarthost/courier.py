@@ -21,6 +21,7 @@ from mailrelay_gateway.contract.status import UpstreamStatus
 from mailrelay_gateway.couriers.oauth2.kept import KeptTokens
 from mailrelay_gateway.couriers.oauth2.source import TokenSurroundings
 from mailrelay_gateway.couriers.resolver import Resolver, SystemResolver
+from mailrelay_gateway.couriers.smtp.connection_settings import Naming
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.couriers.smtp.health import Probing
 from mailrelay_gateway.couriers.smtp.pool import Pool
@@ -117,12 +118,14 @@ class SmarthostCourier:
             self._leaving[task] = pool
             task.add_done_callback(lambda done: self._leaving.pop(done, None))
         self._forget_tokens(smarthosts)
+        relay = config.relay
+        naming = Naming(hostname=relay.hostname, null_sender=relay.null_sender)
         for name, upstream in smarthosts.items():
             known = self._pools.get(name)
             if known is None:
-                self._pools[name] = Pool(upstream, config.relay.hostname, self._surroundings)
+                self._pools[name] = Pool(upstream, naming, self._surroundings)
             else:
-                known.configure(upstream, config.relay.hostname)
+                known.configure(upstream, naming)
 
     def _forget_tokens(self, smarthosts: Mapping[str, Upstream]) -> None:
         """Remove refresh tokens of logins that are no longer configured."""

@@ -421,7 +421,7 @@ class Connection(asyncio.Protocol):
     def _begin_transaction(self) -> None:
         message = self._message
         self._client.begin(
-            message.envelope_sender,
+            message.envelope_sender or self._settings.null_sender,
             [recipient.address for recipient in self._targets],
             size=message.size,
             eight_bit=message.eight_bit,

@@ -14,6 +14,14 @@ from mailrelay_gateway.smtp.client.client import ClientSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """What we call ourselves: in EHLO, and in place of the null sender ("": nothing)."""
+
+    hostname: str
+    null_sender: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionSettings:
     """`host` is "host:port" for people, `server_name` the name to verify."""
 
@@ -26,5 +34,6 @@ class ConnectionSettings:
     rules: RuleBook  # by which its replies are classified
     attributor: Attributor
     messages: int  # after so many it leaves
+    null_sender: str = ""  # is said in place of the null sender
     #: Whether its login is over, so that it leaves before its next message; None: it lasts.
     login_over: Callable[[], bool] | None = None

@@ -25,7 +25,7 @@ from mailrelay_gateway.couriers.oauth2.source import TokenSource
 from mailrelay_gateway.couriers.replies.overrides import rule_book
 from mailrelay_gateway.couriers.replies.verdict import Failure
 from mailrelay_gateway.couriers.smtp.connection import Connection
-from mailrelay_gateway.couriers.smtp.connection_settings import ConnectionSettings
+from mailrelay_gateway.couriers.smtp.connection_settings import ConnectionSettings, Naming
 from mailrelay_gateway.couriers.smtp.health import order_hosts
 from mailrelay_gateway.couriers.smtp.owner import Owner
 from mailrelay_gateway.couriers.smtp.report import Reporter
@@ -50,14 +50,14 @@ class Opener:
     def __init__(
         self,
         upstream: Upstream,
-        hostname: str,
+        naming: Naming,
         surroundings: Surroundings,
         owner: Owner[Connection],
         *,
         on_no_token: Callable[[Failure], None],
         on_token: Callable[[], None],
     ) -> None:
-        """Open nothing yet; `hostname` is what EHLO says, `owner` whose connections they are.
+        """Open nothing yet; `owner` is whose connections they are.
         `on_no_token` is told when there is no access token for a login that needs one, and
         `on_token` when there is one again.
         """
@@ -75,19 +75,19 @@ class Opener:
         self._tokens: TokenSource | None = None
         self._replies = upstream.replies
         self._attribution = upstream.attribution
-        self._take(upstream, hostname)
+        self._take(upstream, naming)
 
-    def configure(self, upstream: Upstream, hostname: str) -> bool:
+    def configure(self, upstream: Upstream, naming: Naming) -> bool:
         """Go by new settings; True: they say something new about how to reach the upstream, or
         about what its replies mean.
         """
-        before = (self._smarthost, self._hostname, self._replies, self._attribution)
-        given = (upstream.settings, hostname, upstream.replies, upstream.attribution)
+        before = (self._smarthost, self._naming, self._replies, self._attribution)
+        given = (upstream.settings, naming, upstream.replies, upstream.attribution)
         if given == before:
             self._messages = upstream.messages_per_connection
             return False
         self._shunned.clear()
-        self._take(upstream, hostname)
+        self._take(upstream, naming)
         return True
 
     def begin(self) -> Opening:
@@ -119,11 +119,11 @@ class Opener:
         for host in opened.failed:
             self._shunned[host] = now + self._around.probing.shun
 
-    def _take(self, upstream: Upstream, hostname: str) -> None:
+    def _take(self, upstream: Upstream, naming: Naming) -> None:
         # The courier makes pools for smarthosts only.
         assert isinstance(upstream.settings, Smarthost)
         self._smarthost: Smarthost = upstream.settings
-        self._hostname = hostname
+        self._naming = naming
         self._messages = upstream.messages_per_connection
         self._replies = upstream.replies
         self._attribution = upstream.attribution
@@ -189,7 +189,7 @@ class Opener:
             lane=self._lane,
             host=f"{host.host}:{host.port}",
             client=ClientSettings(
-                hostname=self._hostname,
+                hostname=self._naming.hostname,
                 tls=smarthost.tls.mode,
                 username=auth.username if isinstance(auth, Login | OAuth2) else "",
                 password=login.password if login else "",
@@ -202,6 +202,7 @@ class Opener:
             rules=self._rules,
             attributor=self._attributor,
             messages=self._messages,
+            null_sender=self._naming.null_sender,
             login_over=partial(self._tokens.replaced, token) if bearer and self._tokens else None,
         )
         return Connection(

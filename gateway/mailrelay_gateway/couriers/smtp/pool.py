@@ -21,6 +21,7 @@ from mailrelay_gateway.couriers.replies.verdict import Failure, Verdict
 from mailrelay_gateway.couriers.smtp import barren, telling
 from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.connection import Connection
+from mailrelay_gateway.couriers.smtp.connection_settings import Naming
 from mailrelay_gateway.couriers.smtp.former import Former
 from mailrelay_gateway.couriers.smtp.health import Action, Happening, Health, pause, rest, step
 from mailrelay_gateway.couriers.smtp.opener import Opener
@@ -49,15 +50,15 @@ _LOST_AT_ONCE = Failure(
 class Pool:
     """The connections to one upstream. Implements `owner.Owner`. Lives in one event loop."""
 
-    def __init__(self, upstream: Upstream, hostname: str, surroundings: Surroundings) -> None:
-        """Open nothing yet; `hostname` is what EHLO says."""
+    def __init__(self, upstream: Upstream, naming: Naming, surroundings: Surroundings) -> None:
+        """Open nothing yet."""
         self.name = upstream.name
         self._lane = LaneKey(upstream.name)
         self._around = surroundings
         self._loop = asyncio.get_running_loop()
         self._opener = Opener(
             upstream,
-            hostname,
+            naming,
             surroundings,
             self,
             on_no_token=self._no_token,
@@ -99,14 +100,14 @@ class Pool:
         """An attempt may be ready. May be called within `Work.take`: nothing is begun here."""
         self._decide_soon()
 
-    def configure(self, upstream: Upstream, hostname: str) -> None:
+    def configure(self, upstream: Upstream, naming: Naming) -> None:
         """Go by new settings. If they say something new about how to reach the upstream, begin
         afresh at once: connections finish the message that they are sending and close, and an
         upstream that is held is probed.
         """
         self._most = upstream.connections
         self._most_recipients = upstream.max_recipients
-        if self._opener.configure(upstream, hostname):
+        if self._opener.configure(upstream, naming):
             for connection in self._connections:
                 connection.retire()  # those that are idle leave at once
             self._former.take_over(self._connections, self._breaker)
