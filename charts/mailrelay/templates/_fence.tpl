@@ -56,16 +56,16 @@ spec:
     oldObject == null ? [] : oldObject.metadata.?finalizers.orValue([])
 {{- end }}
 
-{{/* The rules of every child: only mailrelay's own, which stay its own. */}}
+{{/* The rules for every child: only mailrelay's own objects, which stay its own. */}}
 {{- define "mailrelay.childRules" -}}
 - expression: variables.wasOurs
-  message: the mailrelay operator changes only objects labelled app.kubernetes.io/managed-by=mailrelay
+  message: the mailrelay operator may change only objects labelled app.kubernetes.io/managed-by=mailrelay
   reason: Forbidden
 - expression: variables.isOurs
-  message: what the mailrelay operator writes is labelled app.kubernetes.io/managed-by=mailrelay and owned by a MailRelay or MailSender
+  message: the mailrelay operator may write only objects labelled app.kubernetes.io/managed-by=mailrelay and owned by a MailRelay or MailSender
   reason: Forbidden
 - expression: object == null || variables.finalizers == variables.oldFinalizers
-  message: the mailrelay operator sets no finalizers
+  message: the mailrelay operator may not set finalizers
   reason: Forbidden
 {{- end }}
 

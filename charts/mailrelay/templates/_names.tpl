@@ -14,7 +14,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Cluster-scoped objects carry the namespace too, so that two releases of one name do not meet. */}}
+{{/* Names of cluster-scoped objects include the namespace, so that two releases of the same name do not collide. */}}
 {{- define "mailrelay.clusterName" -}}
 {{- printf "%s:%s" .Release.Namespace (include "mailrelay.fullname" .) }}
 {{- end }}
