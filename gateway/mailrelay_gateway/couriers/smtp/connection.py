@@ -358,11 +358,12 @@ class Connection(asyncio.Protocol):
     def _begin(self, attempt: Attempt) -> bool:
         """Begin a transaction; False: there was nobody to send it to, and it has ended."""
         self._began_at = self._loop.time()
-        try:
-            self._settings.attributor.attributed(attempt.message)
-        except Unattributable as error:
-            self._finish(attempt, self._owner.unattributable(attempt, str(error)))
-            return False
+        if self._settings.attributor is not None:
+            try:
+                self._settings.attributor.attributed(attempt.message)
+            except Unattributable as error:
+                self._finish(attempt, self._owner.unattributable(attempt, str(error)))
+                return False
         if needs_conversion(attempt.message, self._client.capabilities):
             self._converting = attempt
             self._task = self._loop.create_task(self._convert(attempt))
@@ -403,7 +404,9 @@ class Connection(asyncio.Protocol):
 
     def _begin_with(self, attempt: Attempt, message: Message) -> bool:
         self._attempt = attempt
-        self._message = message = self._settings.attributor.attributed(message)
+        if self._settings.attributor is not None:
+            message = self._settings.attributor.attributed(message)
+        self._message = message
         self._targets = attempt.recipients
         try:
             self._begin_transaction()

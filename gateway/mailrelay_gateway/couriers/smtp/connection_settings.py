@@ -32,7 +32,7 @@ class ConnectionSettings:
     server_name: str
     deadlines: Deadlines
     rules: RuleBook  # by which its replies are classified
-    attributor: Attributor
+    attributor: Attributor | None  # None: it is not told whose mail it gets
     messages: int  # after so many it leaves
     null_sender: str = ""  # is said in place of the null sender
     #: Whether its login is over, so that it leaves before its next message; None: it lasts.

@@ -200,7 +200,7 @@ class Opener:
             server_name=(smarthost.tls.server_name or host.host).rstrip("."),
             deadlines=self._around.deadlines,
             rules=self._rules,
-            attributor=self._attributor,
+            attributor=self._attributor if self._attribution else None,
             messages=self._messages,
             null_sender=self._naming.null_sender,
             login_over=partial(self._tokens.replaced, token) if bearer and self._tokens else None,
