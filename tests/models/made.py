@@ -34,7 +34,7 @@ def listener(**given: Any) -> documents.Listener:
 
 def upstream_tls(**given: Any) -> documents.UpstreamTls:
     """STARTTLS, verified by the system's authorities."""
-    usual = {"mode": TlsMode.START_TLS, "ca": None, "server_name": None}
+    usual = {"mode": TlsMode.START_TLS, "ca": None, "server_name": None, "certificate": None}
     return documents.UpstreamTls(**usual | given)
 
 

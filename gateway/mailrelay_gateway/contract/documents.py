@@ -135,12 +135,21 @@ class UpstreamTls(Part):
     """TLS to a smarthost.
 
     `ca` is a PEM bundle that replaces the system's; `server_name` is the name to verify instead of
-    the host's.
+    the host's; `certificate` is what we show to a server that asks for one.
     """
 
     mode: TlsMode
     ca: str | None
     server_name: str | None
+    certificate: Certificate | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
+        """An older writer had no client certificates."""
+        if info.context == READING and isinstance(given, dict):
+            return {"certificate": None} | given
+        return given
 
 
 class Login(Part):

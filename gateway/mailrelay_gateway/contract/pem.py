@@ -117,7 +117,25 @@ def serving_problem(pair: Pair, *, now: datetime) -> str:
     The operator refuses it; a gateway uses it and logs the problem, since an expired certificate
     must not stop the mail of clients that do not verify it.
     """
-    certificate = pair.certificate
+    if problem := _time_problem(pair.certificate, now):
+        return problem
+    if not pair.dns_names and not pair.addresses:
+        return (
+            "has a certificate without a host name (subjectAltName), and clients ignore the common"
+            " name; issue it for the host that clients connect to"
+        )
+    return _usage_problem(pair.certificate, ExtendedKeyUsageOID.SERVER_AUTH, "servers")
+
+
+def showing_problem(pair: Pair, *, now: datetime) -> str:
+    """Why servers will refuse a valid client certificate, as the end of a sentence; "" if they will
+    not.
+    """
+    problem = _time_problem(pair.certificate, now)
+    return problem or _usage_problem(pair.certificate, ExtendedKeyUsageOID.CLIENT_AUTH, "clients")
+
+
+def _time_problem(certificate: x509.Certificate, now: datetime) -> str:
     if now > certificate.not_valid_after_utc:
         return f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}; renew it"
     if now < certificate.not_valid_before_utc:
@@ -125,21 +143,17 @@ def serving_problem(pair: Pair, *, now: datetime) -> str:
             f"is valid only from {certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ};"
             " wait, or correct the clocks"
         )
-    if not pair.dns_names and not pair.addresses:
-        return (
-            "has a certificate without a host name (subjectAltName), and clients ignore the common"
-            " name; issue it for the host that clients connect to"
-        )
+    return ""
+
+
+def _usage_problem(certificate: x509.Certificate, wanted: x509.ObjectIdentifier, whom: str) -> str:
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return ""
-    for_servers = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
-    if not any(one in usage for one in for_servers):
-        return (
-            "has a certificate that is not valid for servers (extendedKeyUsage); issue one that is"
-        )
-    return ""
+    if any(one in usage for one in (wanted, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)):
+        return ""
+    return f"has a certificate that is not valid for {whom} (extendedKeyUsage); issue one that is"
 
 
 def trust_problem(bundle: Bundle, *, now: datetime) -> str:

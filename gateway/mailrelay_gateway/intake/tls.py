@@ -9,15 +9,14 @@ sessions alone.
 from __future__ import annotations
 
 import hashlib
-import os
 import ssl
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
+from mailrelay_gateway.chain_in_memory import load_chain
 from mailrelay_gateway.contract.documents import Certificate
 from mailrelay_gateway.contract.pem import PemProblem, read_pair, serving_problem
 
@@ -117,7 +116,7 @@ def _load(certificate: Certificate) -> _Loaded:
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION
     try:
-        _load_chain(context, f"{pair.pem}{pair.key_pem}".encode())
+        load_chain(context, f"{pair.pem}{pair.key_pem}".encode())
     except ssl.SSLError as error:  # what our reader takes and OpenSSL does not
         raise CertificateError(
             f"has a certificate that OpenSSL does not accept ({error.reason})"
@@ -127,35 +126,6 @@ def _load(certificate: Certificate) -> _Loaded:
         names=pair.dns_names,
         expires_at=pair.certificate.not_valid_after_utc.timestamp(),
     )
-
-
-def _load_chain(context: ssl.SSLContext, pem: bytes) -> None:
-    """`load_cert_chain` reads files only: give it one that lives in memory, or else only for that
-    moment.
-    """
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
-        try:
-            _write(descriptor, pem)
-            path = f"/proc/self/fd/{descriptor}"
-            if os.path.exists(path):
-                context.load_cert_chain(path)
-                return
-        finally:
-            os.close(descriptor)
-    descriptor, path = tempfile.mkstemp()  # mode 0600
-    try:
-        _write(descriptor, pem)
-        context.load_cert_chain(path)
-    finally:
-        os.close(descriptor)
-        os.unlink(path)
-
-
-def _write(descriptor: int, octets: bytes) -> None:
-    view = memoryview(octets)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _chooser(by_name: Mapping[str, ssl.SSLContext], default: ssl.SSLContext) -> _SniCallback:

@@ -47,7 +47,9 @@ class UpstreamTls(Struct):
     )
     certificate_ref: NamedRef | None = Field(
         None,
-        description="Secret of type kubernetes.io/tls with the client certificate.",
+        description="Secret of type kubernetes.io/tls with the certificate that the gateway shows"
+        " to hosts that ask for one, as some smarthosts do in place of a password. A renewed one"
+        " takes effect within seconds.",
     )
 
 

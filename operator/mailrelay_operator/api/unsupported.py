@@ -45,6 +45,7 @@ ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
         "spec.upstreams[].smarthost.tls.mode": _always,
         "spec.upstreams[].smarthost.tls.caRef": _always,
         "spec.upstreams[].smarthost.tls.serverName": _always,
+        "spec.upstreams[].smarthost.tls.certificateRef": _always,
         "spec.upstreams[].smarthost.auth.basic": _always,
         "spec.upstreams[].smarthost.auth.oauth2": _always,
         "spec.upstreams[].sandbox": _always,

@@ -21,6 +21,7 @@ from mailrelay_gateway.contract.pem import (
     read_bundle,
     read_pair,
     serving_problem,
+    showing_problem,
     trust_problem,
 )
 from mailrelay_operator.api.names import ADMIN_SERVER_NAME
@@ -133,6 +134,14 @@ def given_certificate(certificate: Certificate, *, now: datetime) -> Certificate
     that the gateway or its clients would refuse."""
     pair = _read(certificate)
     if problem := serving_problem(pair, now=now):
+        raise PemProblem(problem)
+    return Certificate(chain=pair.pem, key=pair.key_pem)
+
+
+def given_client_certificate(certificate: Certificate, *, now: datetime) -> Certificate:
+    """The same for a certificate that the gateway shows to a server."""
+    pair = _read(certificate)
+    if problem := showing_problem(pair, now=now):
         raise PemProblem(problem)
     return Certificate(chain=pair.pem, key=pair.key_pem)
 

@@ -208,6 +208,7 @@ def _smarthost(
             mode=documents.TlsMode(expanded.tls_mode),
             ca=resolved.authorities.get(name),
             server_name=smarthost.tls.server_name,
+            certificate=resolved.client_certificates.get(name),
         ),
         auth=resolved.logins.get(name),
     )

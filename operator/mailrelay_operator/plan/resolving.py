@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Protocol
 
 from mailrelay_gateway.contract.documents import (
     Certificate,
@@ -23,7 +25,7 @@ from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.upstreams import Upstream
-from mailrelay_operator.plan.certificates import given_certificate
+from mailrelay_operator.plan.certificates import given_certificate, given_client_certificate
 from mailrelay_operator.plan.facts import Absence, ObjectKey, RelayFacts
 from mailrelay_operator.plan.objects import Manifest, secret_data
 from mailrelay_operator.plan.referred import absent, trusted_bundle, unmarked
@@ -43,6 +45,7 @@ class Resolved:
     logins: Mapping[str, Login | OAuth2] = field(default_factory=dict)
     authorities: Mapping[str, str] = field(default_factory=dict)
     certificates: Mapping[str, tuple[Certificate, ...]] = field(default_factory=dict)
+    client_certificates: Mapping[str, Certificate] = field(default_factory=dict)
     given_authorities: Mapping[str, str] = field(default_factory=dict)
     troubles: tuple[Trouble, ...] = ()
     omitted: frozenset[str] = frozenset()
@@ -76,6 +79,9 @@ def references(spec: MailRelaySpec, namespace: str) -> Iterator[ObjectKey]:
         if upstream.smarthost.tls.ca_ref is not None:
             trust = upstream.smarthost.tls.ca_ref
             yield ObjectKey(kind=trust.kind, namespace=namespace, name=trust.name)
+        if upstream.smarthost.tls.certificate_ref is not None:
+            shown = upstream.smarthost.tls.certificate_ref
+            yield ObjectKey(kind="Secret", namespace=namespace, name=shown.name)
 
 
 def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Resolved:
@@ -84,6 +90,7 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
     logins: dict[str, Login | OAuth2] = {}
     authorities: dict[str, str] = {}
     certificates: dict[str, tuple[Certificate, ...]] = {}
+    shown: dict[str, Certificate] = {}
     given: dict[str, str] = {}
     troubles: list[Trouble] = []
     omitted: set[str] = set()
@@ -92,11 +99,13 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
         at = f"spec.upstreams[{upstream.name}].smarthost"
         login = _login_of(facts, upstream)
         authority = _authority_of(facts, upstream)
+        certificate = _client_certificate_of(facts, upstream)
         wrong = [
             replace(one, path=f"{at}.{path}")
             for one, path in (
                 (login, _login_path(upstream, login)),
                 (authority, "tls.caRef"),
+                (certificate, "tls.certificateRef"),
             )
             if isinstance(one, Trouble)
         ]
@@ -106,11 +115,13 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
             if known is None:
                 omitted.add(upstream.name)
                 continue
-            login, authority = known
+            login, authority, certificate = known
         if isinstance(login, Login | OAuth2):
             logins[upstream.name] = login
         if isinstance(authority, str):
             authorities[upstream.name] = authority
+        if isinstance(certificate, Certificate):
+            shown[upstream.name] = certificate
     for listener in spec.listeners:
         found = [
             _given_certificate(facts, listener, reference.name)
@@ -135,6 +146,7 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
         logins=logins,
         authorities=authorities,
         certificates=certificates,
+        client_certificates=shown,
         given_authorities=given,
         troubles=tuple(troubles),
         omitted=frozenset(omitted),
@@ -196,8 +208,30 @@ def _authority_of(facts: RelayFacts, upstream: Upstream) -> str | Trouble | None
     return trusted_bundle(facts, upstream.smarthost.tls.ca_ref, of=f"upstream {upstream.name}")
 
 
+def _client_certificate_of(facts: RelayFacts, upstream: Upstream) -> Certificate | Trouble | None:
+    if upstream.smarthost is None or upstream.smarthost.tls.certificate_ref is None:
+        return None
+    name = upstream.smarthost.tls.certificate_ref.name
+    what = f"Secret {facts.namespace}/{name} of upstream {upstream.name}"
+    return _certificate_in(facts, name, what, given_client_certificate)
+
+
 def _given_certificate(facts: RelayFacts, listener: Listener, name: str) -> Certificate | Trouble:
     what = f"Secret {facts.namespace}/{name} of listener {listener.name}"
+    return _certificate_in(facts, name, what, given_certificate)
+
+
+class _Given(Protocol):
+    """Checks a certificate that somebody provided."""
+
+    def __call__(self, certificate: Certificate, *, now: datetime) -> Certificate:
+        """Raises PemProblem."""
+        ...
+
+
+def _certificate_in(
+    facts: RelayFacts, name: str, what: str, given: _Given
+) -> Certificate | Trouble:
     found = facts.find("Secret", facts.namespace, name)
     if isinstance(found, Absence):
         return absent(found, what)
@@ -213,7 +247,7 @@ def _given_certificate(facts: RelayFacts, listener: Listener, name: str) -> Cert
         key=data.get("tls.key", b"").decode(errors="replace"),
     )
     try:
-        return given_certificate(certificate, now=facts.now)
+        return given(certificate, now=facts.now)
     except PemProblem as problem:
         return Trouble(reason=Reason.CERTIFICATE_INVALID, message=f"{what} {problem}.")
 
@@ -241,7 +275,7 @@ def _given_authority(
 
 def _upstream_before(
     before: Before | None, upstream: Upstream
-) -> tuple[Login | OAuth2 | None, str | None] | None:
+) -> tuple[Login | OAuth2 | None, str | None, Certificate | None] | None:
     if before is None or upstream not in before.spec.upstreams:
         return None
     for known in before.document.upstreams:
@@ -249,7 +283,7 @@ def _upstream_before(
             auth = known.settings.auth
             if isinstance(auth, UnknownKind):
                 return None  # written by a newer operator
-            return auth, known.settings.tls.ca
+            return auth, known.settings.tls.ca, known.settings.tls.certificate
     return None
 
 

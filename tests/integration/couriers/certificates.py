@@ -36,8 +36,12 @@ class Authority:
     def pem(self) -> str:
         return _pem(self.certificate)
 
-    def server_context(self, *names: str, expired: bool = False) -> ssl.SSLContext:
-        """A server's context with a certificate for these names and addresses."""
+    def server_context(
+        self, *names: str, expired: bool = False, clients: str | None = None
+    ) -> ssl.SSLContext:
+        """A server's context with a certificate for these names and addresses. `clients`: the CA
+        of those that clients must have.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         sans: list[x509.GeneralName] = []
         for name in names:
@@ -68,6 +72,9 @@ class Authority:
         )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
+        if clients is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=clients)
         return context
 
 

@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from mailrelay_gateway.contract.documents import (
+    Certificate,
     HostPort,
     Login,
     TlsMode,
@@ -97,6 +98,7 @@ class Rig:
         host: str = "127.0.0.1",
         server_name: str | None = None,
         ca: str | None = None,
+        certificate: Certificate | None = None,
         login: Login | OAuth2 | None = None,
         connections: int = 1,
         messages: int = 100,
@@ -104,7 +106,12 @@ class Rig:
         """A configuration with one smarthost at these ports."""
         smarthost = made.smarthost(
             hosts=tuple(HostPort(host=host, port=port) for port in ports),
-            tls=made.upstream_tls(mode=mode, ca=ca or self.authority.pem, server_name=server_name),
+            tls=made.upstream_tls(
+                mode=mode,
+                ca=ca or self.authority.pem,
+                server_name=server_name,
+                certificate=certificate,
+            ),
             auth=login,
         )
         return self.config_of(

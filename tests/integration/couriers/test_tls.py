@@ -25,6 +25,7 @@ from tests.integration.couriers.certificates import make_authority
 from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import attempt
 from tests.integration.couriers.scripted_server import Peer, Script, polite
+from tests.peers.self_signed import certificate
 
 DELIVERED = (Result.DELIVERED, Reason.DELIVERED)
 LOGIN = Login(username="user", password="word")
@@ -274,3 +275,61 @@ async def test_what_is_injected_in_the_clear_is_never_taken_for_the_server(
     assert reason in (Reason.UPSTREAM_PROTOCOL_ERROR, Reason.UPSTREAM_TLS_FAILED)
     assert (reason is Reason.UPSTREAM_PROTOCOL_ERROR) or not together
     assert all("AUTH" not in line for peer in server.peers for line in peer.heard)
+
+
+def asking(rig: Rig, seen: list[object], *, version: ssl.TLSVersion) -> Script:
+    """A server that takes mail over STARTTLS from who shows the client's certificate."""
+    context = rig.authority.server_context("127.0.0.1", clients=CLIENT.chain)
+    context.maximum_version = version
+
+    async def script(peer: Peer) -> None:
+        await peer.greet("STARTTLS")
+        await peer.hear("STARTTLS")
+        await peer.say("220 go")
+        await peer.start_tls(context)
+        seen.append(peer.writer.get_extra_info("peercert"))
+        await peer.ehlo("PIPELINING")
+        await peer.take_message()
+        await peer.until_quit()
+
+    return script
+
+
+CLIENT = certificate("relay.example.com")
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_client_certificate_is_shown(rig: Rig, version: ssl.TLSVersion) -> None:
+    seen: list[object] = []
+    server = await rig.serve(asking(rig, seen, version=version))
+    rig.run(rig.config(server.port, mode=TlsMode.START_TLS, certificate=CLIENT))
+    rig.work.add(attempt(1))
+    await rig.work.until_finished(1)
+    assert rig.work.results == [DELIVERED]
+    [shown] = seen
+    assert isinstance(shown, dict)
+    assert shown["subjectAltName"] == (("DNS", "relay.example.com"),)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_server_that_asks_for_one_in_vain_is_held(
+    rig: Rig, version: ssl.TLSVersion
+) -> None:
+    server = await rig.serve(asking(rig, [], version=version))
+    rig.run(rig.config(server.port, mode=TlsMode.START_TLS))
+    rig.work.add(attempt(1))
+    await rig.work.until(lambda: rig.work.held is not None)
+    assert rig.work.finished == []
+
+
+async def test_a_client_certificate_without_its_key_is_named(rig: Rig) -> None:
+    server = await rig.serve(polite)
+    broken = CLIENT.model_copy(update={"key": certificate("other.example.com").key})
+    rig.run(rig.config(server.port, mode=TlsMode.START_TLS, certificate=broken))
+    rig.work.add(attempt(1))
+    await rig.work.until(lambda: rig.work.held is not None)
+    assert rig.work.held is not None
+    reason, detail = rig.work.held
+    assert reason is Reason.UPSTREAM_TLS_FAILED
+    assert "tls.certificateRef has a key in tls.key that does not match" in detail

@@ -23,7 +23,6 @@ from tests.unit.api.documents import (
     listening,
     oauth2,
     relay,
-    relaying_by,
     sender,
     sending_by,
 )
@@ -43,7 +42,12 @@ SUPPORTED: dict[str, Document] = {
     "smarthost": sending_by(
         smarthost={
             "hosts": HOSTS,
-            "tls": {"mode": "StartTLS", "caRef": {"name": "ca"}, "serverName": "a.example"},
+            "tls": {
+                "mode": "StartTLS",
+                "caRef": {"name": "ca"},
+                "serverName": "a.example",
+                "certificateRef": {"name": "b"},
+            },
             "auth": LOGIN,
         },
         connections=3,
@@ -87,10 +91,6 @@ def test_what_acts_is_not_named(name: str) -> None:
         ),
         (relay(serviceAccountTokens={}), ["spec.serviceAccountTokens"]),
         (sending_by(direct={}), ["spec.upstreams[one].direct"]),
-        (
-            relaying_by(provider="SES", tls={"certificateRef": {"name": "a"}}),
-            ["spec.upstreams[one].smarthost.tls.certificateRef"],
-        ),
         (relay(routes=[{"name": "all", "upstreams": [{"name": "box"}]}]), ["spec.routes"]),
         (limited_by(messages=3, per="61s"), ["spec.limits.rates[one].per"]),
         (relay(queue={"storage": {}, "maxMessages": 5}), ["spec.queue.maxMessages"]),

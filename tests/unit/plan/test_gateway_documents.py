@@ -44,6 +44,16 @@ GIVEN = mint_leaf(LeafWanted(dns_names=("smtp.example.com",), addresses=()), AUT
 TLS = secret("cert", type_="kubernetes.io/tls", **{"tls.crt": GIVEN.chain, "tls.key": GIVEN.key})
 
 
+#: What the gateway shows to a smarthost: nobody looks for a host's name in it.
+SHOWN = Certificate(**dict(zip(("chain", "key"), make(names=(), now=NOW), strict=True)))
+
+
+def shown(certificate: Certificate) -> dict[str, Any]:
+    """The Secret with it."""
+    data = {"tls.crt": certificate.chain, "tls.key": certificate.key}
+    return secret("shown", type_="kubernetes.io/tls", **data)
+
+
 def document(*objects: dict[str, Any], place: Place | None = None, **spec: Any) -> RelayDocument:
     made = plan(facts(relay(**spec), objects=objects, place=place or Place()))
     assert made.problems == ()
@@ -62,6 +72,7 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
         login,
         trust,
         TLS,
+        shown(SHOWN),
         hostname="relay.example.com",
         suspend=True,
         listeners=[
@@ -86,6 +97,7 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
                     "tls": {
                         "serverName": "mx.example.net",
                         "caRef": {"kind": "ConfigMap", "name": "trust"},
+                        "certificateRef": {"name": "shown"},
                     },
                     "auth": {"basic": {"secretRef": {"name": "login"}}},
                 },
@@ -140,6 +152,7 @@ def test_every_field_that_acts_reaches_the_gateway() -> None:
             mode=documents.TlsMode.START_TLS,
             ca=AUTHORITY.certificate,
             server_name="mx.example.net",
+            certificate=SHOWN,
         ),
         auth=documents.Login(username="u", password="p"),
     )
@@ -235,6 +248,28 @@ def test_a_given_certificate_that_cannot_be_used_is_named(
     made = plan(facts(relay(listeners=listeners), objects=objects))
     assert made.relay.files == {}
     assert words in str(made.problems[0])
+
+
+@pytest.mark.parametrize(
+    ("objects", "words"),
+    [
+        ([], "SecretNotFound: Secret mail/shown of upstream out does not exist; create it."),
+        ([secret("shown")], "has the type Opaque; a certificate needs kubernetes.io/tls."),
+        ([shown(GIVEN)], "that is not valid for clients (extendedKeyUsage); issue one that is."),
+    ],
+)
+def test_a_client_certificate_that_cannot_be_used_is_named(
+    objects: list[dict[str, Any]], words: str
+) -> None:
+    smarthost = {
+        "hosts": [{"host": "smtp.example.net"}],
+        "tls": {"certificateRef": {"name": "shown"}},
+    }
+    made = plan(facts(relay(upstreams=[{"name": "out", "smarthost": smarthost}]), objects=objects))
+    assert made.relay.files == {}
+    assert words in str(made.problems[0])
+    path = "spec.upstreams[out].smarthost.tls.certificateRef"
+    assert [problem.trouble.path for problem in made.problems] == [path]
 
 
 def test_an_expired_certificate_says_when_it_expired() -> None:

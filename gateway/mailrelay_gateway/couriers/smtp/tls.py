@@ -10,13 +10,14 @@ import asyncio
 import ssl
 from functools import lru_cache
 
-from mailrelay_gateway.contract.documents import UpstreamTls
-from mailrelay_gateway.contract.pem import PemProblem, read_bundle
+from mailrelay_gateway.chain_in_memory import load_chain
+from mailrelay_gateway.contract.documents import Certificate, UpstreamTls
+from mailrelay_gateway.contract.pem import PemProblem, read_bundle, read_pair
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 
 
 class UnusableBundle(ValueError):
-    """The `ca` of an upstream is not a bundle of PEM certificates."""
+    """The `ca` of an upstream is not a bundle of PEM certificates, or its `certificate` is none."""
 
 
 class NoTls(ConnectionError):
@@ -39,18 +40,18 @@ def client_context(settings: UpstreamTls) -> ssl.SSLContext:
     certificate in it is trusted by itself, an intermediate one or the server's own as well. It
     takes some milliseconds, so it is made once.
     """
-    return _context(settings.ca, "tls.caRef")
+    return _context(settings.ca, "tls.caRef", settings.certificate)
 
 
 def endpoint_context(ca: str | None) -> ssl.SSLContext:
     """The same for the token endpoint of a login."""
-    return _context(ca, "auth.oauth2.tokenCARef")
+    return _context(ca, "auth.oauth2.tokenCARef", None)
 
 
 #: More than a relay has upstreams: what was made when a configuration was prepared is still there
 #: when it comes into force.
 @lru_cache(maxsize=256)
-def _context(ca: str | None, field: str) -> ssl.SSLContext:
+def _context(ca: str | None, field: str, certificate: Certificate | None) -> ssl.SSLContext:
     if ca is None:
         context = ssl.create_default_context()
     else:
@@ -67,7 +68,22 @@ def _context(ca: str | None, field: str) -> ssl.SSLContext:
     # everywhere.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if certificate is not None:
+        _show(context, certificate)
     return context
+
+
+def _show(context: ssl.SSLContext, certificate: Certificate) -> None:
+    """Show this certificate to a server that asks for one."""
+    try:
+        pair = read_pair(
+            certificate.chain, certificate.key, chain_field="tls.crt", key_field="tls.key"
+        )
+        load_chain(context, f"{pair.pem}{pair.key_pem}".encode())
+    except PemProblem as problem:
+        raise UnusableBundle(f"tls.certificateRef {problem}") from None
+    except ssl.SSLError as error:  # what our reader takes and OpenSSL does not
+        raise UnusableBundle(f"tls.certificateRef is refused by OpenSSL ({error.reason})") from None
 
 
 def describe_tls_error(error: Exception | None, server_name: str) -> str:
