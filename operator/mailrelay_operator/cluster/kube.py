@@ -9,13 +9,17 @@ because the client has none.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks the second
+    getproxies,
+    proxy_bypass_environment,
+)
 
 import aiohttp
+import orjson
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
@@ -281,7 +285,7 @@ class Kube:
 def _answer(status: int, octets: bytes, doing: str) -> Manifest:
     """The object in the API server's answer; raises its error."""
     try:
-        answer: Any = json.loads(octets) if octets else {}
+        answer: Any = orjson.loads(octets) if octets else {}
     except ValueError:
         answer = {}
     if not isinstance(answer, dict):
@@ -320,7 +324,7 @@ async def _lines(stream: aiohttp.StreamReader, doing: str) -> AsyncIterator[byte
 
 def _event(line: bytes, own: Mapping[str, str], doing: str) -> WatchEvent:
     try:
-        event: Any = json.loads(line)
+        event: Any = orjson.loads(line)
         found, type_ = dict(event["object"]), str(event["type"])
         if type_ == "ERROR":
             detail = str(found.get("message") or found.get("reason") or "an error")
@@ -361,9 +365,22 @@ async def connect(*, kubeconfig: str | None = None, context: str | None = None) 
         await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
             config_file=kubeconfig, context=context, client_configuration=configuration
         )
+    # Once, instead of aiohttp's look at the environment and for a ~/.netrc at every request, which
+    # takes longer than the rest of it.
+    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.proxy = configuration.proxy or proxy_for(configuration.host, getproxies())
     client = ApiClient(configuration)
     client.user_agent = "mailrelay-operator"
     return Kube(client)
+
+
+def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
+    """The proxy for this URL, of those that the environment names by scheme (HTTPS_PROXY), unless
+    its host is among those under `no` (NO_PROXY)."""
+    parts = urlsplit(url)
+    if proxy_bypass_environment(parts.hostname or "", dict(proxies)):
+        return None
+    return proxies.get(parts.scheme)
 
 
 def _in_pod() -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -276,6 +277,48 @@ async def test_no_server_is_no_answer() -> None:
     try:
         with pytest.raises(Unavailable, match="cannot be reached"):
             await kube.get(SECRET, "mail", "s")
+    finally:
+        await kube.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "proxies", "proxy"),
+    [
+        ("https://10.0.0.1:443", {}, None),
+        ("https://10.0.0.1:443", {"https": "http://proxy:3128"}, "http://proxy:3128"),
+        ("https://10.0.0.1:443", {"http": "http://proxy:3128"}, None),
+        ("https://10.0.0.1:443", {"https": "http://proxy:3128", "no": "10.0.0.1"}, None),
+        ("https://k8s.example.com", {"https": "http://proxy:3128", "no": ".example.com"}, None),
+    ],
+)
+def test_the_proxy_is_the_one_of_the_environment(
+    url: str, proxies: dict[str, str], proxy: str | None
+) -> None:
+    assert kube_module.proxy_for(url, proxies) == proxy
+
+
+async def test_no_request_looks_for_a_proxy_or_a_netrc(tmp_path: Path) -> None:
+    """aiohttp would: at every request, for more than half of the CPU that it takes."""
+    kubeconfig = tmp_path / "kubeconfig"
+    cluster = {"server": "http://127.0.0.1:1"}
+    context = {"cluster": "here", "user": "me"}
+    kubeconfig.write_text(
+        json.dumps(
+            {
+                "clusters": [{"name": "here", "cluster": cluster}],
+                "users": [{"name": "me", "user": {}}],
+                "contexts": [{"name": "now", "context": context}],
+                "current-context": "now",
+            }
+        )
+    )
+    kube = await kube_module.connect(kubeconfig=str(kubeconfig))
+    try:
+        with pytest.raises(Unavailable):
+            await kube.get(SECRET, "mail", "s")
+        session = kube._client.rest_client.pool_manager
+        assert session is not None
+        assert session.trust_env is False
     finally:
         await kube.close()
 
