@@ -8,8 +8,8 @@
 KUBECONFIG says which cluster. The operator runs as a process of this machine beside the cluster, so
 no other one may act on it: scale its Deployment to 0 before. `--played` answers for all gateways
 from this process; no node may take their pods then (kubectl cordon). For each phase: wall time, CPU
-and memory of the operator, and the API server's own count of calls by verb. In the middle of each
-phase one sender is revoked.
+and memory of the operator, the API server's own count of calls by verb, and the operator's rounds.
+In the middle of each phase one sender is revoked.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from mailrelay_operator.cluster.kube import Kube, connect
 from mailrelay_operator.cluster.port import MAIL_SENDER, NAMESPACE, SECRET, NotFound
 from mailrelay_operator.plan.gateway_config import read_back
 from mailrelay_operator.plan.objects import name_of, secret_data
+from tests.e2e.scale.costs import CONTROL_PLANE, cpu_of, revision, rounds
 from tests.e2e.scale.gateways import PlayedGateways
 from tests.e2e.scale.outage import Proxy, is_alive, kubeconfig
 from tests.models.manifests import mail_relay, mail_sender
 
 HERE = "scale"
-PROBE_PORT = 18080
+PROBE_PORT, METRICS_PORT = 18080, 19090
 #: Resources whose calls are counted: those that the operator touches and few others do.
 COUNTED = ("secrets", "mailsenders", "mailrelays", "events", "pods", "statefulsets")
 _SERIES = re.compile(r"apiserver_request_total\{([^}]*)\} ([0-9.e+]+)")
@@ -79,7 +80,7 @@ class Operator:
             **more,
             "MAILRELAY_GATEWAY_IMAGE": "mailrelay-gateway:e2e",
             "MAILRELAY_PROBE_PORT": str(PROBE_PORT),
-            "MAILRELAY_METRICS_PORT": "19090",
+            "MAILRELAY_METRICS_PORT": str(METRICS_PORT),
         }
         with self._log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -113,6 +114,8 @@ class Phase:
         self._began = time.monotonic()
         self._calls = await calls(self._cluster)
         self._cpu = self._operator.cost()[0] if self._operator.process else 0.0
+        self._others = cpu_of(CONTROL_PLANE)
+        self._rounds = await rounds(METRICS_PORT)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -125,6 +128,10 @@ class Phase:
             f"  {shown}",
             flush=True,
         )
+        others = cpu_of(CONTROL_PLANE) - self._others
+        done = await rounds(METRICS_PORT) - self._rounds
+        counted = ", ".join(f"{kind} {count}" for kind, count in sorted(done.items()))
+        print(f"  beside it {others:.1f} s CPU of the control plane; rounds: {counted}", flush=True)
 
 
 async def calls(cluster: Kube) -> Counter[str]:
@@ -251,6 +258,7 @@ async def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("/tmp/operator-scale.log"))
     options = parser.parse_args()
     cluster, operator = await connect(), Operator(options.log)
+    print(f"{' '.join(sys.argv[1:])}: {revision()}, load {os.getloadavg()[0]:.1f}", flush=True)
     played = asyncio.create_task(PlayedGateways(cluster).run()) if options.played else None
     try:
         names = await make(cluster, options)
