@@ -22,6 +22,7 @@ from mailrelay_operator.cluster.reflector import Reflector
 from mailrelay_operator.engine.acting import Actor
 from mailrelay_operator.engine.announcing import Announcer
 from mailrelay_operator.engine.authorities import Authorities
+from mailrelay_operator.engine.backlog import Urgency
 from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.memory import Memory
 from mailrelay_operator.engine.metrics import OperatorMetrics
@@ -92,7 +93,7 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
         egress_proxy=settings.egress_proxy,
     )
     announcer = Announcer(cluster=cluster, now=clock.now)
-    verifiers = Verifiers(lambda key: doorbell.add(key, urgent=True))
+    verifiers = Verifiers(lambda key: doorbell.add(key, urgency=Urgency.AWAITED))
     reconciler = Reconciler(
         store=store,
         contents=contents,
@@ -108,7 +109,7 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
         verifiers=verifiers,
         memory=memory,
         clock=clock,
-        ring=lambda key: doorbell.add(key, urgent=True),
+        ring=lambda key, urgency: doorbell.add(key, urgency=urgency),
     )
     rng = random.Random()  # noqa: S311 - jitter
     pulse = Pulse(time.monotonic)

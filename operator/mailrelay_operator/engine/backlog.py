@@ -2,16 +2,17 @@
 
 Rule 1: a key that is added is handed out at least once afterwards; if a worker has it, once more
 after that worker. Rule 2: no key is with two workers at a time. Rule 3: a key is stored once,
-however often it is added, so that the length is bounded by the number of objects. Rule 4: urgent
-keys (a revoked permission, a first login) come before all others that are due. Rule 5: between two
-rounds of a key there is a pause, so that an object that changes constantly does not occupy the
-workers. Times are seconds on one monotonic clock.
+however often it is added, so that the length is bounded by the number of objects. Rule 4: of the
+keys that are due, the most urgent come first, and a key stays as urgent until a round of it has
+succeeded. Rule 5: between two rounds of a key there is a pause, so that an object that changes
+constantly does not occupy the workers. Times are seconds on one monotonic clock.
 """
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from enum import IntEnum
 
 #: First and longest pause after failures. client-go's defaults are 5 ms and 1000 s: the first would
 #: hammer an API server that is restarting, the last would keep tenants waiting long after an
@@ -38,15 +39,34 @@ class Key:
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
+class Urgency(IntEnum):
+    """Why a key is on the backlog; the highest comes first."""
+
+    #: A resync, or something that runs has changed.
+    ROUTINE = 0
+    #: Somebody waits: a new object, a first login.
+    AWAITED = 1
+    #: A permission may have ended. A newcomer can wait for thousands of others; this cannot.
+    REVOKING = 2
+
+
 @dataclass(slots=True)
 class _Entry:
-    """One key's state: when it is due (None: not waiting), whether it is urgent, whether a worker
-    has it, and its consecutive failures."""
+    """One key's state: when it is due (None: not waiting), how urgent it is, how urgent the round
+    is that a worker does for it (None: no worker has it), and its consecutive failures."""
 
     due: float | None = None
-    urgent: bool = False
-    in_flight: bool = False
+    urgency: Urgency = Urgency.ROUTINE
+    working: Urgency | None = None
     failures: int = 0
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a worker has it."""
+        return self.working is not None
+
+
+_DESCENDING = tuple(sorted(Urgency, reverse=True))
 
 
 class Backlog:
@@ -55,9 +75,9 @@ class Backlog:
     def __init__(self) -> None:
         """Start empty."""
         self._entries: dict[Key, _Entry] = {}
-        # (due, sequence, key), urgent ones separately; entries whose due time or urgency has
-        # changed are skipped when they surface.
-        self._heaps: dict[bool, list[tuple[float, int, Key]]] = {True: [], False: []}
+        # (due, sequence, key) by urgency; entries whose due time or urgency has changed are skipped
+        # when they surface.
+        self._heaps: dict[Urgency, list[tuple[float, int, Key]]] = {one: [] for one in _DESCENDING}
         self._sequence = 0
         # Keys in the pause after their last round, and its end.
         self._resting: dict[Key, float] = {}
@@ -80,37 +100,39 @@ class Backlog:
             if entry.in_flight or (entry.due is not None and entry.due <= now)
         )
 
-    def add(self, key: Key, *, due: float, urgent: bool = False) -> None:
-        """Schedule the key at `due` or, if it is already waiting, at the earlier time; an urgent
-        key stays urgent until it is handed out."""
+    def add(self, key: Key, *, due: float, urgency: Urgency = Urgency.ROUTINE) -> None:
+        """Schedule the key at `due` or, if it is already waiting, at the earlier time; it never
+        becomes less urgent by that."""
         entry = self._entries.setdefault(key, _Entry())
         due = max(due, self._resting.get(key, due))
         sooner = entry.due is None or due < entry.due
-        if not sooner and entry.urgent >= urgent:
+        if not sooner and entry.urgency >= urgency:
             return
         entry.due = due if entry.due is None else min(due, entry.due)
-        entry.urgent = entry.urgent or urgent
+        entry.urgency = max(entry.urgency, urgency)
         if not entry.in_flight:
             self._push(key, entry)
 
-    def take(self, *, now: float) -> Key | None:
-        """Hand out the urgent key that has been due for longest, otherwise the normal one; the
-        caller must call `done` or `failed`."""
-        for urgent in (True, False):
-            key = self._first(urgent=urgent)
+    def take(self, *, now: float, least: Urgency = Urgency.ROUTINE) -> Key | None:
+        """Hand out the key that has been due for longest, of the most urgent that are due, and of
+        none less urgent than `least`; the caller must call `done` or `failed`."""
+        for urgency in _DESCENDING:
+            if urgency < least:
+                return None
+            key = self._first(urgency)
             if key is None:
                 continue
             entry = self._entries[key]
             if entry.due is None or entry.due > now:
                 continue
-            heapq.heappop(self._heaps[urgent])
-            entry.due, entry.urgent, entry.in_flight = None, False, True
+            heapq.heappop(self._heaps[urgency])
+            entry.due, entry.urgency, entry.working = None, Urgency.ROUTINE, urgency
             return key
         return None
 
-    def next_due(self) -> float | None:
-        """When the next waiting key is due; None if none waits."""
-        firsts = [self._first(urgent=urgent) for urgent in (True, False)]
+    def next_due(self, *, least: Urgency = Urgency.ROUTINE) -> float | None:
+        """When the next waiting key is due, of those at least as urgent; None if none waits."""
+        firsts = [self._first(urgency) for urgency in _DESCENDING if urgency >= least]
         dues = [self._entries[key].due for key in firsts if key is not None]
         return min((due for due in dues if due is not None), default=None)
 
@@ -126,7 +148,7 @@ class Backlog:
         self, key: Key, *, now: float, jitter: float, longest: float = LONGEST_BACK_OFF
     ) -> float:
         """The round failed: hand the key out again after a pause that doubles each time, up to
-        `longest`; returns the pause.
+        `longest`, as urgently as before; returns the pause.
 
         `jitter` in [0, 1) spreads keys that failed together: it shortens the pause by up to a
         quarter. Adding the key from now on ends the pause, having added it meanwhile does not: a
@@ -136,12 +158,12 @@ class Backlog:
         pause = min(longest, FIRST_BACK_OFF * 2.0 ** min(failures - 1, 30))
         pause *= 1.0 - 0.25 * jitter
         entry = self._held(key)
-        urgent = entry.urgent
-        entry.due, entry.urgent = None, False
+        meanwhile, failed = entry.urgency, entry.working or Urgency.ROUTINE
+        entry.due, entry.urgency = None, failed
         self._rest(key, now)
         self._release(key, failures=failures, again=now + pause)
-        if urgent:
-            self.add(key, due=now, urgent=True)
+        if meanwhile > Urgency.ROUTINE:
+            self.add(key, due=now, urgency=meanwhile)
         return pause
 
     def forget(self, key: Key) -> None:
@@ -163,7 +185,7 @@ class Backlog:
 
     def _release(self, key: Key, *, failures: int, again: float | None) -> None:
         entry = self._held(key)
-        entry.in_flight = False
+        entry.working = None
         entry.failures = failures
         if again is not None and (entry.due is None or again < entry.due):
             entry.due = again
@@ -174,7 +196,7 @@ class Backlog:
         self._push(key, entry)
 
     def _push(self, key: Key, entry: _Entry) -> None:
-        heap = self._heaps[entry.urgent]
+        heap = self._heaps[entry.urgency]
         self._sequence += 1
         heapq.heappush(heap, (entry.due or 0.0, self._sequence, key))
         # Stale entries are dropped when they surface; if they are the majority, rebuild the heap.
@@ -182,18 +204,18 @@ class Backlog:
             self._rebuild()
 
     def _rebuild(self) -> None:
-        for urgent, heap in self._heaps.items():
+        for urgency, heap in self._heaps.items():
             heap[:] = [
                 (entry.due, number, key)
                 for number, (key, entry) in enumerate(self._entries.items())
-                if entry.due is not None and not entry.in_flight and entry.urgent is urgent
+                if entry.due is not None and not entry.in_flight and entry.urgency is urgency
             ]
             heapq.heapify(heap)
         self._sequence = len(self._entries)
 
-    def _first(self, *, urgent: bool) -> Key | None:
+    def _first(self, urgency: Urgency) -> Key | None:
         """The first valid key of the heap; drops stale entries before it."""
-        heap = self._heaps[urgent]
+        heap = self._heaps[urgency]
         while heap:
             due, _, key = heap[0]
             entry = self._entries.get(key)
@@ -201,7 +223,7 @@ class Backlog:
                 entry is not None
                 and not entry.in_flight
                 and entry.due == due
-                and entry.urgent is urgent
+                and entry.urgency is urgency
             ):
                 return key
             heapq.heappop(heap)

@@ -5,7 +5,7 @@ whose number is unbounded.
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -74,9 +74,9 @@ class OperatorMetrics:
         self._reconciles.labels(kind, result).inc()
         self._seconds.labels(kind).observe(seconds)
 
-    def backlog(self, length: int) -> None:
-        """Set the length of the backlog."""
-        self._backlog.set(length)
+    def count_backlog(self, length: Callable[[], int]) -> None:
+        """Ask for the length of the backlog whenever the metrics are read."""
+        self._backlog.set_function(length)
 
     def reread_interval(self, seconds: float) -> None:
         """Set the time in which all contents are checked once."""

@@ -15,12 +15,12 @@ from typing import TypeVar
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.cluster.port import ClusterError, Unavailable
 from mailrelay_operator.engine.acting import Actor, Outcome
-from mailrelay_operator.engine.backlog import Key
+from mailrelay_operator.engine.backlog import Key, Urgency
 from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.memory import Memory, RelayMemory, SenderMemory
 from mailrelay_operator.engine.minting import mint, mint_password
 from mailrelay_operator.engine.reading import Reader
-from mailrelay_operator.engine.ringing import relay_key, sender_key
+from mailrelay_operator.engine.ringing import relay_key, sender_key, urgency_of_login
 from mailrelay_operator.engine.store import Store, relay_of_sender
 from mailrelay_operator.engine.verifiers import Verifiers
 from mailrelay_operator.plan.actions import REPORTS, Action, Announce, Plan, RelayPlan
@@ -75,9 +75,9 @@ class Reconciler:
         verifiers: Verifiers,
         memory: Memory,
         clock: Clock,
-        ring: Callable[[Key], None],
+        ring: Callable[[Key, Urgency], None],
     ) -> None:
-        """Read with `reader`, write with `actor`; `ring` puts an urgent key on the backlog."""
+        """Read with `reader`, write with `actor`; `ring` puts a key on the backlog."""
         self._store = store
         self._contents = contents
         self._reader = reader
@@ -160,7 +160,7 @@ class Reconciler:
             return
         for one in self._store.senders_of(key.namespace, key.name):
             if sender_uid(one.manifest) in changed:
-                self._ring(sender_key(one.manifest))
+                self._ring(sender_key(one.manifest), Urgency.AWAITED)
 
     # --- a sender
 
@@ -196,7 +196,7 @@ class Reconciler:
         plan = plan_sender(facts, found, material)
         if plan.login is not None:
             memory.login = plan.login
-            self._ring(relay)
+            self._ring(relay, urgency_of_login(facts.verifiers, plan.login))
         writes = _writes(plan)
         outcome = await self._actor.do(writes)
         failures = _still_failing(memory.failures, outcome)

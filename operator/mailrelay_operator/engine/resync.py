@@ -10,7 +10,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
 
 from mailrelay_operator.cluster.port import KINDS, Cluster, ClusterError, Forbidden, NotFound
-from mailrelay_operator.engine.backlog import Key
+from mailrelay_operator.engine.backlog import Key, Urgency
 from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.memory import Memory
 from mailrelay_operator.engine.metrics import OperatorMetrics
@@ -131,7 +131,7 @@ class Reread:
             return  # written or read meanwhile, unchanged, or from a stale cache
         self._contents.forget(key)
         for reader in self._contents.readers(key):
-            self._doorbell.add(reader, urgent=True)
+            self._doorbell.add(reader, urgency=Urgency.REVOKING)
 
 
 def count_conditions(objects: Iterable[Manifest]) -> Mapping[tuple[str, str, str], int]:

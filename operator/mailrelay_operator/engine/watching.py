@@ -78,5 +78,5 @@ class Watching:
 
     def _ring(self, changes: Iterable[Change]) -> None:
         for change in changes:
-            for key, urgent in concerned(change, self._store):
-                self._doorbell.add(key, urgent=urgent)
+            for key, urgency in concerned(change, self._store):
+                self._doorbell.add(key, urgency=urgency)

@@ -2,7 +2,8 @@
 which adds keys.
 
 Relays and senders have separate backlogs and workers: a relay's round, which revokes permissions,
-never waits for those of a thousand senders. One Workers per process; `run` ends only by
+never waits for those of a thousand senders. Nor does it wait for the first rounds of hundreds of
+relays: some workers take nothing but revocations. One Workers per process; `run` ends only by
 cancellation.
 """
 
@@ -14,7 +15,13 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from mailrelay_operator.engine.backlog import LONGEST_BACK_OFF, LONGEST_SILENCE, Backlog, Key
+from mailrelay_operator.engine.backlog import (
+    LONGEST_BACK_OFF,
+    LONGEST_SILENCE,
+    Backlog,
+    Key,
+    Urgency,
+)
 from mailrelay_operator.engine.metrics import OperatorMetrics
 from mailrelay_operator.engine.reconcile import Unfinished
 
@@ -22,8 +29,11 @@ log = structlog.get_logger()
 
 #: Concurrent rounds of relays and domains, and of senders. A round mostly waits for the API server,
 #: some 50 ms for a write on a busy one; with sixteen the API server is the bottleneck.
-RELAY_WORKERS = 4
+RELAY_WORKERS = 8
 SENDER_WORKERS = 16
+#: Further workers of each backlog that only revoke: what ends a permission is never queued behind
+#: what begins one. One of them may be with an object whose API calls hang.
+REVOKERS = 2
 #: Seconds for one round: a relay's first one writes 25 objects, each within its own deadline.
 ROUND_DEADLINE = 120.0
 #: Seconds after which an idle worker reports that it is alive.
@@ -44,9 +54,9 @@ class Doorbell:
         """The backlog of this key."""
         return self.senders if key.kind == "MailSender" else self.relays
 
-    def add(self, key: Key, *, delay: float = 0.0, urgent: bool = False) -> None:
+    def add(self, key: Key, *, delay: float = 0.0, urgency: Urgency = Urgency.ROUTINE) -> None:
         """Schedule the key, now or in `delay` seconds."""
-        self.of(key).add(key, due=self.monotonic() + delay, urgent=urgent)
+        self.of(key).add(key, due=self.monotonic() + delay, urgency=urgency)
         self.ring()
 
     def ring(self) -> None:
@@ -55,10 +65,10 @@ class Doorbell:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait(self, backlog: Backlog) -> None:
-        """Return when a backlog has changed, the next key of this one is due, or nothing happened
-        for IDLE seconds."""
-        due = backlog.next_due()
+    async def wait(self, backlog: Backlog, least: Urgency) -> None:
+        """Return when a backlog has changed, the next key of this one that is at least as urgent is
+        due, or nothing happened for IDLE seconds."""
+        due = backlog.next_due(least=least)
         pause = IDLE if due is None else min(IDLE, max(0.0, due - self.monotonic()))
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
@@ -97,24 +107,27 @@ class Workers:
         self._rng = rng
         self._ready = ready
         self._beat = beat
+        metrics.count_backlog(doorbell.waiting)
 
     async def run(self) -> None:
         """Work until cancelled."""
         if self._ready is not None:
             await self._ready()
         async with asyncio.TaskGroup() as group:
-            for number in range(RELAY_WORKERS):
-                group.create_task(self._work(f"relay worker {number}", self._doorbell.relays))
-            for number in range(SENDER_WORKERS):
-                group.create_task(self._work(f"sender worker {number}", self._doorbell.senders))
+            for kind, count, backlog in (
+                ("relay", RELAY_WORKERS, self._doorbell.relays),
+                ("sender", SENDER_WORKERS, self._doorbell.senders),
+            ):
+                for number in range(count + REVOKERS):
+                    least = Urgency.ROUTINE if number < count else Urgency.REVOKING
+                    group.create_task(self._work(f"{kind} worker {number}", backlog, least))
 
-    async def _work(self, name: str, backlog: Backlog) -> None:
+    async def _work(self, name: str, backlog: Backlog, least: Urgency) -> None:
         while True:
             self._beat(name)
-            key = backlog.take(now=self._doorbell.monotonic())
+            key = backlog.take(now=self._doorbell.monotonic(), least=least)
             if key is None:
-                self._metrics.backlog(self._doorbell.waiting())
-                await self._doorbell.wait(backlog)
+                await self._doorbell.wait(backlog, least)
                 continue
             await self._round(key, backlog)
 

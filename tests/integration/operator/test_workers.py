@@ -13,14 +13,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mailrelay_operator.cluster.port import Unavailable
-from mailrelay_operator.engine.backlog import Key
+from mailrelay_operator.engine.backlog import Key, Urgency
 from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.memory import Memory
 from mailrelay_operator.engine.metrics import OperatorMetrics
 from mailrelay_operator.engine.pulse import STALE_AFTER, Pulse
 from mailrelay_operator.engine.reconcile import Unfinished
 from mailrelay_operator.engine.resync import Reread, Resync
-from mailrelay_operator.engine.ringing import relay_key
+from mailrelay_operator.engine.ringing import relay_key, sender_key
 from mailrelay_operator.engine.scope import Scope
 from mailrelay_operator.engine.store import Store
 from mailrelay_operator.engine.workers import RELAY_WORKERS, SENDER_WORKERS, Doorbell, Workers
@@ -97,10 +97,35 @@ async def test_a_relay_never_waits_behind_senders() -> None:
 
     async with working(reconcile) as (doorbell, _):
         for number in range(50):
-            doorbell.add(app(number), urgent=True)
+            doorbell.add(app(number), urgency=Urgency.AWAITED)
         await until(lambda: len(inside) == SENDER_WORKERS)
         doorbell.add(relay_key("mail", "out"))
         await until(lambda: relay_key("mail", "out") in inside)
+        gate.set()
+
+
+async def test_a_revocation_never_waits_behind_first_rounds() -> None:
+    """However many relays and senders are new, and however long their rounds take."""
+    inside: list[Key] = []
+    gate = asyncio.Event()
+
+    async def reconcile(key: Key) -> float | None:
+        inside.append(key)
+        if key.name != "revoked":
+            await gate.wait()
+        return None
+
+    async with working(reconcile) as (doorbell, metrics):
+        for number in range(200):
+            doorbell.add(relay_key("mail", str(number)), urgency=Urgency.AWAITED)
+            doorbell.add(app(number), urgency=Urgency.AWAITED)
+        await until(lambda: len(inside) == RELAY_WORKERS + SENDER_WORKERS)
+        revoked = {relay_key("mail", "revoked"), sender_key(sender("revoked"))}
+        for key in revoked:
+            doorbell.add(key, urgency=Urgency.REVOKING)
+        await until(lambda: revoked <= set(inside))
+        assert len(inside) == RELAY_WORKERS + SENDER_WORKERS + 2
+        assert b"\nmailrelay_backlog 400.0" in metrics.render()
         gate.set()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from mailrelay_gateway.contract.documents import Sha256Verifier
 from mailrelay_operator.engine.acting import Actor
 from mailrelay_operator.engine.announcing import Announcer
-from mailrelay_operator.engine.backlog import REST, Key
+from mailrelay_operator.engine.backlog import REST, Key, Urgency
 from mailrelay_operator.engine.contents import Contents
 from mailrelay_operator.engine.memory import Memory
 from mailrelay_operator.engine.metrics import OperatorMetrics
@@ -103,7 +103,7 @@ class World:
         clock = Clock(monotonic=lambda: self.seconds, now=lambda: self.now)
         if self.verifiers is not None:
             self.verifiers.close()
-        self.verifiers = Verifiers(lambda key: self.doorbell.add(key, urgent=True))
+        self.verifiers = Verifiers(lambda key: self.doorbell.add(key, urgency=Urgency.AWAITED))
         self.announcer = Announcer(cluster=self.cluster, now=clock.now)
         self.reread = Reread(
             cluster=self.cluster,
@@ -131,7 +131,7 @@ class World:
             verifiers=self.verifiers,
             memory=self.memory,
             clock=clock,
-            ring=lambda key: self.doorbell.add(key, urgent=True),
+            ring=lambda key, urgency: self.doorbell.add(key, urgency=urgency),
         )
         self.list()
         self.cluster.watchers[:] = [self._see]

@@ -13,6 +13,7 @@ from mailrelay_operator.engine.backlog import (
     REST,
     Backlog,
     Key,
+    Urgency,
 )
 
 A, B = (Key(kind="MailRelay", namespace="mail", name=name) for name in "ab")
@@ -79,26 +80,69 @@ def test_news_shorten_the_pause_after_a_failure() -> None:
     assert backlog.take(now=REST) == A
 
 
-def test_what_was_added_during_a_failing_round_waits_unless_it_is_urgent() -> None:
+@pytest.mark.parametrize(
+    ("urgency", "due"),
+    [(Urgency.ROUTINE, 1.0), (Urgency.AWAITED, REST), (Urgency.REVOKING, REST)],
+)
+def test_what_was_added_during_a_failing_round_waits_unless_it_is_urgent(
+    urgency: Urgency, due: float
+) -> None:
     backlog = Backlog()
-    for urgent, due in ((False, 1.0), (True, REST)):
-        backlog.add(A, due=0.0)
-        backlog.take(now=0.0)
-        backlog.add(A, due=0.0, urgent=urgent)
-        backlog.failed(A, now=0.0, jitter=0.0)
-        assert backlog.next_due() == due
-        backlog = Backlog()
+    backlog.add(A, due=0.0)
+    backlog.take(now=0.0)
+    backlog.add(A, due=0.0, urgency=urgency)
+    backlog.failed(A, now=0.0, jitter=0.0)
+    assert backlog.next_due() == due
 
 
-def test_urgent_keys_come_before_all_others_that_are_due() -> None:
+def relays(count: int) -> list[Key]:
+    return [Key(kind="MailRelay", namespace="mail", name=str(number)) for number in range(count)]
+
+
+@pytest.mark.parametrize("urgency", [Urgency.AWAITED, Urgency.REVOKING])
+def test_urgent_keys_come_before_all_others_that_are_due(urgency: Urgency) -> None:
     backlog = Backlog()
-    keys = [Key(kind="MailRelay", namespace="mail", name=str(number)) for number in range(200)]
+    keys = relays(200)
     for key in keys:
         backlog.add(key, due=0.0)
-    backlog.add(A, due=1.0, urgent=True)
-    backlog.add(keys[100], due=1.0, urgent=True)  # it is due already, and now urgent too
+    backlog.add(A, due=1.0, urgency=urgency)
+    backlog.add(keys[100], due=1.0, urgency=urgency)  # it is due already, and now urgent too
     assert [backlog.take(now=0.5), backlog.take(now=0.5)] == [keys[100], keys[0]]
     assert [backlog.take(now=1.0), backlog.take(now=1.0)] == [A, keys[1]]
+
+
+def test_a_revocation_comes_before_all_newcomers() -> None:
+    backlog = Backlog()
+    for key in relays(200):
+        backlog.add(key, due=0.0, urgency=Urgency.AWAITED)
+    backlog.add(A, due=9.0, urgency=Urgency.REVOKING)
+    assert backlog.take(now=9.0) == A
+
+
+def test_who_only_revokes_is_given_nothing_else() -> None:
+    backlog = Backlog()
+    keys = relays(2)
+    backlog.add(keys[0], due=0.0)
+    backlog.add(keys[1], due=0.0, urgency=Urgency.AWAITED)
+    assert backlog.take(now=9.0, least=Urgency.REVOKING) is None
+    assert backlog.next_due(least=Urgency.REVOKING) is None
+    backlog.add(A, due=3.0, urgency=Urgency.REVOKING)
+    assert backlog.next_due(least=Urgency.REVOKING) == 3.0
+    assert backlog.take(now=2.0, least=Urgency.REVOKING) is None
+    assert backlog.take(now=3.0, least=Urgency.REVOKING) == A
+
+
+def test_a_round_that_failed_is_repeated_as_urgently() -> None:
+    """A revocation that met a concurrent write does not queue up behind the newcomers."""
+    backlog = Backlog()
+    backlog.add(A, due=0.0, urgency=Urgency.REVOKING)
+    assert backlog.take(now=0.0) == A
+    backlog.failed(A, now=0.0, jitter=0.0)
+    for key in relays(200):
+        backlog.add(key, due=0.0, urgency=Urgency.AWAITED)
+    assert backlog.take(now=1.0, least=Urgency.REVOKING) == A
+    backlog.done(A, look_again_at=2.0)
+    assert backlog.take(now=2.0) == relays(1)[0]  # done, and routine again
 
 
 def test_a_key_that_changes_all_the_time_rests_between_two_rounds() -> None:
@@ -155,22 +199,34 @@ class BacklogModel(RuleBasedStateMachine):
         super().__init__()
         self.backlog = Backlog()
         self.now = 0.0
-        self.owed: set[Key] = set()
-        self.held: set[Key] = set()
+        self.owed: dict[Key, Urgency] = {}
+        self.held: dict[Key, Urgency] = {}
 
-    @rule(key=KEYS, delay=st.floats(min_value=0.0, max_value=5.0), urgent=st.booleans())
-    def add(self, key: Key, delay: float, *, urgent: bool) -> None:
-        self.backlog.add(key, due=self.now + delay, urgent=urgent)
-        self.owed.add(key)
+    def owe(self, key: Key, urgency: Urgency) -> None:
+        self.owed[key] = max(urgency, self.owed.get(key, urgency))
 
-    @rule()
-    def take(self) -> None:
-        key = self.backlog.take(now=self.now)
+    @rule(
+        key=KEYS,
+        delay=st.floats(min_value=0.0, max_value=5.0),
+        urgency=st.sampled_from(Urgency),
+    )
+    def add(self, key: Key, delay: float, urgency: Urgency) -> None:
+        self.backlog.add(key, due=self.now + delay, urgency=urgency)
+        self.owe(key, urgency)
+
+    @rule(least=st.sampled_from(Urgency))
+    def take(self, least: Urgency) -> None:
+        """Whatever waits, the most urgent of what is due is handed out."""
+        due = self.backlog.next_due(least=Urgency.REVOKING)
+        key = self.backlog.take(now=self.now, least=least)
+        if due is not None and due <= self.now:
+            assert key is not None
+            assert self.owed[key] is Urgency.REVOKING
         if key is not None:
-            assert key in self.owed
             assert key not in self.held
-            self.owed.discard(key)
-            self.held.add(key)
+            urgency = self.owed.pop(key)
+            assert urgency >= least
+            self.held[key] = urgency
 
     @rule(seconds=st.floats(min_value=0.0, max_value=300.0))
     def wait(self, seconds: float) -> None:
@@ -182,25 +238,24 @@ class BacklogModel(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.held)))
         again = None if pause is None else self.now + pause
         self.backlog.done(key, look_again_at=again, now=self.now)
-        self.held.discard(key)
+        del self.held[key]
         if pause is not None:
-            self.owed.add(key)
+            self.owe(key, Urgency.ROUTINE)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), jitter=st.floats(min_value=0.0, max_value=0.99))
     def fail(self, data: st.DataObject, jitter: float) -> None:
         key = data.draw(st.sampled_from(sorted(self.held)))
         self.backlog.failed(key, now=self.now, jitter=jitter)
-        self.held.discard(key)
-        self.owed.add(key)
+        self.owe(key, self.held.pop(key))
 
     @invariant()
     def holds_exactly_what_is_owed_or_in_work(self) -> None:
-        assert len(self.backlog) == len(self.owed | self.held)
+        assert len(self.backlog) == len(self.owed.keys() | self.held.keys())
 
     @invariant()
     def says_when_the_next_key_is_due(self) -> None:
-        waiting = self.owed - self.held
+        waiting = self.owed.keys() - self.held.keys()
         assert (self.backlog.next_due() is not None) == bool(waiting)
 
     def teardown(self) -> None:
@@ -208,7 +263,7 @@ class BacklogModel(RuleBasedStateMachine):
             self.backlog.done(key)
         self.now += 10_000.0
         taken = set(iter(lambda: self.backlog.take(now=self.now), None))
-        assert taken == self.owed
+        assert taken == self.owed.keys()
 
 
 TestBacklogModel = BacklogModel.TestCase
