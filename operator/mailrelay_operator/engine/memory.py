@@ -21,7 +21,8 @@ MAX_VERSIONS = 128
 @dataclass(slots=True)
 class RelayMemory:
     """One relay's part: its senders' view, recently written shares, failed writes, since when the
-    newest configuration is in transit to the gateways, and its CA (None: not reconciled yet)."""
+    newest configuration is in transit to the gateways, since when it has a ready pod, and its CA
+    (None: not reconciled yet)."""
 
     view: RelayView | None = None
     authority: str | None = None
@@ -30,6 +31,7 @@ class RelayMemory:
     failures: dict[ObjectKey, Failure] = field(default_factory=dict)
     numbers_written_at: float = float("-inf")
     settling_since: datetime | None = None
+    serving_since: datetime | None = None
 
     def note_versions(self, written: Mapping[str, Mapping[str, Any]]) -> None:
         """Store these as the newest, and drop the oldest."""

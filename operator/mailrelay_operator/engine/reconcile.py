@@ -125,6 +125,7 @@ class Reconciler:
         memory.authority = minted.certificate if minted else found.authority_certificate
         memory.note_versions(plan.versions)
         memory.settling_since = None if plan.settled else memory.settling_since or facts.now
+        memory.serving_since = None if plan.view.starting else memory.serving_since or facts.now
         outcome = await self._actor.do(_writes(plan))
         failures = _still_failing(memory.failures, outcome)
         if failures != memory.failures:
@@ -190,6 +191,7 @@ class Reconciler:
             login=memory.login,
             failures=memory.failures,
             since=memory.since,
+            serving_since=part.serving_since,
         )
         found = look(facts)
         material = self._sender_material(key, found, memory)

@@ -88,6 +88,7 @@ def plan_relay(
         admissions={one.uid: one.admission for one in candidates},
         known=_known(found, configuration, versions),
         faults=sender_faults(facts.pods),
+        starting=not facts.place.standalone and not any(pod.ready for pod in facts.pods),
     )
     reported = report(
         RelaySituation(

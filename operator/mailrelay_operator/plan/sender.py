@@ -49,12 +49,16 @@ from mailrelay_operator.plan.view import Admission, RelayView
 
 #: How long a new MailSender may take to get its Secret before its status says that it is pending.
 SETTLES_IN = timedelta(seconds=10)
+#: The same while its relay starts, whose own status says so: where a whole platform is installed, a
+#: thousand statuses that nobody waits for would delay the start of all relays.
+STARTS_IN = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderFacts:
     """Everything that a MailSender's plan depends on: itself, its view of the relay, its Secret,
-    the login known before, what could not be written, and when it was first seen."""
+    the login known before, what could not be written, when it was first seen, and since when its
+    relay has a ready pod."""
 
     manifest: Manifest
     model: MailSender | Trouble
@@ -64,11 +68,12 @@ class SenderFacts:
     login: SenderLogin | None = None
     failures: Mapping[ObjectKey, Failure] = field(default_factory=dict)
     since: datetime | None = None
+    serving_since: datetime | None = None
 
     @property
     def is_new(self) -> bool:
         """Whether it was first seen too recently to report that it is pending."""
-        return self.since is not None and self.now - self.since < SETTLES_IN
+        return self.since is not None and self.now < _told_at(self.since, self.serving_since)
 
     @property
     def admission(self) -> Admission:
@@ -89,6 +94,14 @@ class SenderFacts:
 def admission_of(view: RelayView, manifest: Manifest) -> Admission:
     """The relay's admission of this sender; empty if it has not seen it yet."""
     return view.admissions.get(sender_uid(manifest)) or Admission(is_newest=False)
+
+
+def _told_at(since: datetime, serving_since: datetime | None) -> datetime:
+    """From when on a new sender's status says that it is pending."""
+    starts = since + STARTS_IN
+    if serving_since is None:
+        return starts
+    return min(starts, max(since, serving_since) + SETTLES_IN)
 
 
 def secret_to_read(view: RelayView, manifest: Manifest) -> ObjectKey | None:
@@ -190,7 +203,7 @@ def _look_again_at(
     """When a password ends, or when a new sender's status has to say that it is pending."""
     times = [ends_at(login.verifiers) if login is not None else None]
     if facts.since is not None and facts.is_new and found.state is not SecretState.PRESENT:
-        times.append(facts.since + SETTLES_IN)
+        times.append(_told_at(facts.since, facts.serving_since))
     return min((one for one in times if one is not None), default=None)
 
 

@@ -40,7 +40,8 @@ class Admission:
 class RelayView:
     """A relay as seen by its senders. `trouble` is why it admits none at all; `unusable` why
     clients could not connect; `known` are the UIDs of those whose entry every ready pod has;
-    `faults` are by UID what was refused about a sender's domain or address."""
+    `faults` are by UID what was refused about a sender's domain or address; `starting`: no pod is
+    ready yet."""
 
     namespace: str
     name: str
@@ -50,6 +51,7 @@ class RelayView:
     admissions: Mapping[str, Admission] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
     faults: Mapping[str, SenderFault] = field(default_factory=dict)
+    starting: bool = False
 
 
 def changed_for(old: RelayView | None, new: RelayView) -> frozenset[str]:

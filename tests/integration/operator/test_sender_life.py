@@ -77,6 +77,31 @@ async def test_the_verifier_comes_first_and_the_secret_second(world: World) -> N
         assert made.sha256_verifier(hash=sha256(password)) in entry.verifiers
 
 
+async def test_a_newcomer_of_a_relay_that_starts_is_told_once(world: World) -> None:
+    """A platform that is installed whole: a status for each sender of each relay that starts would
+    be written for nobody, and delay them all."""
+    world.kubelet.slow.add("out-0")
+    world.cluster.put(relay(), sender())
+    for _ in range(5):
+        await world.round()
+        world.pass_time(10)
+    world.kubelet.slow.clear()
+    await world.settle()
+    assert world.condition("Ready", "MailSender", "app") == ("True", "Ready")
+    assert [one for one in world.cluster.writes() if one[1:] == ("MailSender", "mail", "app")] == [
+        ("apply-status", "MailSender", "mail", "app")
+    ]
+
+
+async def test_a_relay_that_does_not_start_is_told_to_its_senders(world: World) -> None:
+    world.kubelet.slow.add("out-0")
+    world.cluster.put(relay(), sender())
+    for _ in range(7):
+        await world.round()
+        world.pass_time(10)
+    assert world.condition("Ready", "MailSender", "app") == ("False", "RelayNotProgrammed")
+
+
 async def test_an_operator_that_dies_before_the_secret_is_shown_mints_another(world: World) -> None:
     world.cluster.put(relay())
     await world.settle()
