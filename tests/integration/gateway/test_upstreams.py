@@ -71,7 +71,7 @@ async def test_a_message_goes_to_an_upstream_that_is_large_enough_or_is_refused(
 
 
 async def test_after_sigterm_mail_is_taken_and_no_attempt_begins(tmp_path: Path) -> None:
-    gateway = GatewayProcess(tmp_path, "--accept-for", "2")
+    gateway = GatewayProcess(tmp_path, "--accept-for", "8")
     port = free_port()
 
     async with HalfDeadServer(seed=1, sick=0.0) as upstream:

@@ -162,7 +162,7 @@ def test_several_recipients_may_stand_in_one_option(relay: Relay) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--to", "δοκιμή@example.net"), ": a non-ASCII address requires"),
+        (("--to", "δοκιμή@example.net"), ": this command sends to ASCII addresses"),
         (("--to", "someone"), "--to someone: write an address as in someone@example.net."),
         (("--to", ""), "write an address as in someone@example.net."),
         (("--from", "x y"), "write an address as in someone@example.net."),
