@@ -26,9 +26,11 @@ MAX_BATCH = 512
 #: Seconds that the end of an attempt waits for other operations, so that they share a commit.
 LINGER = 0.005
 #: When so many operations shared the last commit, more are on their way: wait so many seconds for
-#: them (PostgreSQL: commit_siblings, commit_delay). A lone client never waits.
+#: them (PostgreSQL: commit_siblings, commit_delay). A lone client never waits. With 20 clients 2 ms
+#: cost a twentieth less CPU a message than 1 ms, and took more messages a second on busy cores; the
+#: wait is only where the writer has nothing to do, so that it costs no rate where many more wait.
 SIBLINGS = 6
-SIBLING_WAIT = 0.001
+SIBLING_WAIT = 0.002
 #: Seconds that the writer's thread is given at least to end: longer than SQLite waits for a lock.
 _LEAST_PATIENCE = 1.5
 
