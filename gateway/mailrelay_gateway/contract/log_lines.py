@@ -23,8 +23,8 @@ _KEPT = ("time", "level", "event")
 
 def log_line(level: str, event: str, fields: Mapping[str, Any], *, now: float) -> bytes:
     """One line without its newline; time, level and event come first. `now` is Unix time."""
-    line: dict[str, Any] = {"time": _timestamp(now), "level": level, "event": event}
-    line.update(fields)
+    time = _timestamp(int(now * 1000))
+    line: dict[str, Any] = {"time": time, "level": level, "event": event, **fields}
     octets = _encode(line)
     return octets if len(octets) < MAX_LINE else shorten(line)
 
@@ -89,7 +89,10 @@ def _second(seconds: int) -> str:
     return rfc3339(seconds).removesuffix("Z")
 
 
-def _timestamp(now: float) -> str:
-    """RFC 3339 with milliseconds; the part up to the second is cached."""
-    seconds = int(now)
-    return f"{_second(seconds)}.{int((now - seconds) * 1000):03d}Z"
+@lru_cache(maxsize=2)
+def _timestamp(milliseconds: int) -> str:
+    """RFC 3339 with milliseconds: many lines are of the same one, and nearly all of the same
+    second.
+    """
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_second(seconds)}.{rest:03d}Z"

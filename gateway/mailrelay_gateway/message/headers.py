@@ -75,7 +75,7 @@ def read_header(content: bytes) -> Header:
     A message may end with its header. The header is everything before the first empty line.
     """
     begin = 0
-    if content[:5] == b"From " or content[:6] == b">From ":
+    if content.startswith((b"From ", b">From ")):
         mailbox_line = _MAILBOX_LINE.match(content)
         if mailbox_line is not None:
             begin = mailbox_line.end()
@@ -101,7 +101,7 @@ def read_header(content: bytes) -> Header:
             froms.append(unfold(body))
         elif kind == b"date":
             dates += 1
-            if not unfold(body):
+            if not body.strip(b" \t\r\n"):
                 empty += 1
         elif kind == b"message-id":
             ids += 1
@@ -116,6 +116,7 @@ def read_header(content: bytes) -> Header:
             line = re.search(_NO_FIELD, header)
             assert line is not None  # the other pattern found it
             fault = _fault(header.count(b"\r\n", 0, line.start()) + (2 if begin else 1))
+    others = _OTHERS.findall(header.lower())
     return Header(
         tuple(froms),
         message_id,
@@ -131,17 +132,11 @@ def read_header(content: bytes) -> Header:
         or dates > 1
         or len(froms) > 1
         or len(senders) > 1
-        or _is_repetitive(header),
+        or (len(others) > 1 and len(set(others)) < len(others)),
         begin,
         end,
         line_end,
     )
-
-
-def _is_repetitive(header: bytes) -> bool:
-    """Whether a field that is only counted stands there twice."""
-    names = _OTHERS.findall(header.lower())
-    return len(set(names)) < len(names)
 
 
 def is_message_id(value: bytes) -> bool:

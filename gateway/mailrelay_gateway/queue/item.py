@@ -32,6 +32,9 @@ class State(IntEnum):
     UNCERTAIN = 3  # perhaps delivered; waits long, and only for the same upstream
 
 
+_DELIVERED = Result.DELIVERED  # a look-up in an enum is slow (Python 3.11)
+
+
 class IllegalMove(RuntimeError):
     """A transition that the table does not have. It changes nothing."""
 
@@ -153,6 +156,14 @@ def _decide(
     policy: RetryPolicy,
     jitter: float,
 ) -> Move:
+    if outcome.result is _DELIVERED:  # as it mostly is
+        return Move(
+            recipient=recipient,
+            state=None,
+            route=job.route,
+            reason=outcome.reason,
+            outcome=outcome,
+        )
     if outcome.result not in AFTER_ATTEMPT:
         raise IllegalMove(f"recipient {recipient.index}: {outcome.result}")
     state = AFTER_ATTEMPT[outcome.result]
@@ -165,14 +176,13 @@ def _decide(
         state = None if rest is None else State.READY
         route = route if rest is None else rest
     if state is None:
-        failed = outcome.result is not Result.DELIVERED
         return Move(
             recipient=recipient,
             state=None,
             route=job.route,
             reason=reason,
             reply=reply,
-            failed=failed,
+            failed=True,
             outcome=outcome,
         )
     if state is State.READY:

@@ -42,6 +42,10 @@ from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.events import SessionEnded, Transcript, Trouble
 from mailrelay_gateway.smtp.reply import Reply
 
+# A look-up in an enum is slow (Python 3.11), and each message asks for these.
+_DELIVERED = (Result.DELIVERED, Reason.DELIVERED)
+_END_OF_MESSAGE = Stage.END_OF_MESSAGE
+
 _DEFERRED = (Result.DEFERRED, Reason.UPSTREAM_DEFERRED)
 _OUT_OF_STEP = (Result.DEFERRED, Reason.UPSTREAM_PROTOCOL_ERROR)
 
@@ -180,14 +184,7 @@ def classify_transaction(
     limit per connection, not a refusal of this message. `closing` is the server's 421; `detail`
     describes how a transaction without its last reply ended; `now` as in `classify_session`.
     """
-    mail = transcript.mail
-    unheard = transcript.answered == 0 or (ending is Ending.CLOSING and mail is closing)
-    if reused and unheard and ending in (Ending.LOST, Ending.CLOSING):
-        return _given_back(closing, rules, now)
-    if ending is Ending.STOPPED and not transcript.dot_sent:
-        return Verdict(give_back=True)
-
-    final = transcript.final
+    mail, final = transcript.mail, transcript.final
     if (
         final is not None
         and final.code < 400
@@ -195,9 +192,14 @@ def classify_transaction(
         and mail.code < 400
         and all(reply is not None and reply.code < 400 for reply in transcript.recipients)
     ):  # as it mostly is
-        delivered = Meaning(Result.DELIVERED, Reason.DELIVERED, final)
-        return Verdict((delivered,) * len(attempts), passed=Stage.END_OF_MESSAGE)
+        delivered = Meaning(*_DELIVERED, final)
+        return Verdict((delivered,) * len(attempts), passed=_END_OF_MESSAGE)
 
+    unheard = transcript.answered == 0 or (ending is Ending.CLOSING and mail is closing)
+    if reused and unheard and ending in (Ending.LOST, Ending.CLOSING):
+        return _given_back(closing, rules, now)
+    if ending is Ending.STOPPED and not transcript.dot_sent:
+        return Verdict(give_back=True)
     if mail is not None and mail.code >= 400:
         common = classify_reply(Stage.MAIL, mail, rules, now=now)
         meanings = [common] * len(transcript.recipients)

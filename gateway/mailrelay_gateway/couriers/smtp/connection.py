@@ -74,6 +74,9 @@ from mailrelay_gateway.smtp.reply import Reply
 
 log = structlog.get_logger()
 
+# A look-up in an enum is slow (Python 3.11), and each message asks for these.
+_READY, _TLS, _BODY, _COMPLETE = State.READY, State.TLS, State.BODY, Ending.COMPLETE
+
 
 class Connection(asyncio.Protocol):
     """A connection from TCP to QUIT. `ready` is done with None when MAIL may be said, or with why
@@ -205,7 +208,7 @@ class Connection(asyncio.Protocol):
         """The heart of it all."""
         assert self._progress is not None
         self._progress.heard_at = self._loop.time()
-        if self._client.state is State.TLS and self._spoke_before_tls():
+        if self._client.state is _TLS and self._spoke_before_tls():
             return
         for event in self._client.receive(data):
             self._handle(event)
@@ -249,8 +252,8 @@ class Connection(asyncio.Protocol):
     def _handle(self, event: Event) -> None:
         if isinstance(event, TransactionEnded):
             self.completed += 1
-            self._end_transaction(Ending.COMPLETE, event.transcript)
-            if self._client.state is not State.READY:
+            self._end_transaction(_COMPLETE, event.transcript)
+            if self._client.state is not _READY:
                 return
             if self._keeps_octets:
                 # It answered before it had read the body: it might take the rest for commands.
@@ -540,7 +543,7 @@ class Connection(asyncio.Protocol):
     # --- bodies
 
     def _send_body(self) -> None:
-        if self._attempt is None or self._client.state is not State.BODY:
+        if self._attempt is None or self._client.state is not _BODY:
             return
         message = self._message
         if isinstance(message.body, bytes):
@@ -573,7 +576,7 @@ class Connection(asyncio.Protocol):
         """Write, and wait until the kernel took it: each chunk has its own deadline."""
         assert self._transport is not None
         self._transport.write(chunk)
-        self._watchdog.feed(self._seconds[State.BODY])
+        self._watchdog.feed(self._seconds[_BODY])
         if self._paused:
             self._drained = self._loop.create_future()
             await self._drained

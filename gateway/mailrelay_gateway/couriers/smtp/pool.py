@@ -42,6 +42,9 @@ from mailrelay_gateway.smtp.client.events import Transcript
 
 log = structlog.get_logger()
 
+# A look-up in an enum is slow (Python 3.11), and each message asks for these.
+_UP, _END_OF_MESSAGE = UpstreamState.UP, Stage.END_OF_MESSAGE
+
 _LOST_AT_ONCE = Failure(
     Stage.EHLO, Reason.UPSTREAM_REFUSED, "closed the connection as soon as it was ready"
 )
@@ -204,9 +207,9 @@ class Pool:
 
     def mail_accepted(self, passed: Stage) -> None:
         """See Owner. Said for every message, and nearly always no news."""
-        if self._health.state is not UpstreamState.UP or self._health.failures:
+        if self._health.state is not _UP or self._health.failures:
             self._happened(Happening.ACCEPTED, passed=passed)
-        if passed is Stage.END_OF_MESSAGE:
+        if passed is _END_OF_MESSAGE:
             self._restraint.slowed = False
 
     def login_refused(self, failure: Failure) -> None:

@@ -43,10 +43,15 @@ from mailrelay_gateway.smtp.client.states import MOVES, REPLIES, STAGES, Illegal
 from mailrelay_gateway.smtp.dsn import DsnParameters, rcpt_arguments
 from mailrelay_gateway.smtp.reply import Reply
 
-_READY = SessionReady()
+_SESSION_READY = SessionReady()
 _START_TLS = StartTls()
 _SEND_BODY = SendBody()
 _GOODBYE = Goodbye()
+
+# Names of their own for the states that each message passes: a look-up in an enum is slow
+# (Python 3.11).
+_READY, _MAIL, _RCPT, _DATA = State.READY, State.MAIL, State.RCPT, State.DATA
+_BODY, _FINAL, _TLS, _CLOSED = State.BODY, State.FINAL, State.TLS, State.CLOSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,15 +137,15 @@ class SmtpClient:
             replies = found.before
         behind = not self._reader.empty
         for reply in replies:
-            if self.state is State.CLOSED:
+            if self.state is _CLOSED:
                 return events
-            if self.state is State.TLS:
+            if self.state is _TLS:
                 behind = True
                 break
             self._reply(reply, events)
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return events
-        if self.state is State.TLS and (behind or error is not None):
+        if self.state is _TLS and (behind or error is not None):
             # What stands in cleartext behind the 220 would be taken for the server's first words
             # under TLS.
             events.append(self._end(Trouble.PROTOCOL, detail="octets in cleartext after STARTTLS"))
@@ -185,7 +190,7 @@ class SmtpClient:
         """Begin a transaction; `size` is the message's octets, `dsn` holds the DSN parameters of
         these recipients, passed on where that is offered. UnsendableAddress: nothing was begun.
         """
-        if self.state is not State.READY or not recipients:
+        if self.state is not _READY or not recipients:
             raise IllegalMove(f"begin in {self.state.name} with {len(recipients)} recipients")
         offered = self.capabilities
         utf8 = smtputf8 and offered.smtputf8
@@ -206,7 +211,7 @@ class SmtpClient:
             if not offered.pipelining:
                 return
         else:
-            self._move(State.MAIL)
+            self._move(_MAIL)
         if offered.pipelining:
             self._output.append(envelope_commands(line, recipients, self._arguments))
         else:
@@ -219,7 +224,7 @@ class SmtpClient:
 
     def body_sent(self) -> None:
         """The owner has sent the body through a BodyEncoder, the final dot included."""
-        self._move(State.FINAL)
+        self._move(_FINAL)
         self._dot_sent = True
 
     def quit(self) -> None:
@@ -326,7 +331,7 @@ class SmtpClient:
             self._output.append(b"STARTTLS\r\n")
         elif not settings.username:
             self._move(State.READY)
-            events.append(_READY)
+            events.append(_SESSION_READY)
         elif not self._tls and not settings.clear_login:
             detail = (
                 "a login is configured, tls.mode is None, and the host is not a loopback address"
@@ -359,7 +364,7 @@ class SmtpClient:
             events.append(self._end(Trouble.REFUSED, reply=step.reply, detail=step.detail))
         else:
             self._move(State.READY)
-            events.append(_READY)
+            events.append(_SESSION_READY)
 
     # --- transactions
 
@@ -385,9 +390,9 @@ class SmtpClient:
     def _on_mail(self, reply: Reply, events: list[Event]) -> None:
         self._mail = reply
         if self.capabilities.pipelining:
-            self._move(State.RCPT)
+            self._move(_RCPT)
         elif reply.code < 400:
-            self._move(State.RCPT)
+            self._move(_RCPT)
             self._output.append(self._next_rcpt())
         else:
             self._finish(events)
@@ -406,9 +411,9 @@ class SmtpClient:
             if not self.capabilities.pipelining:
                 self._output.append(self._next_rcpt())
         elif self.capabilities.pipelining:
-            self._move(State.DATA)
+            self._move(_DATA)
         elif self._accepted:
-            self._move(State.DATA)
+            self._move(_DATA)
             self._output.append(b"DATA\r\n")
         else:
             self._dirty = True
@@ -420,7 +425,7 @@ class SmtpClient:
             self._dirty = mail is not None and mail.code < 400
             self._finish(events)
         elif self._accepted:
-            self._move(State.BODY)
+            self._move(_BODY)
             events.append(_SEND_BODY)
         else:
             # DATA had left before we knew that nobody was taken: end it with a lone dot (RFC 2920
@@ -441,7 +446,7 @@ class SmtpClient:
         self._finish(events)
 
     def _finish(self, events: list[Event]) -> None:
-        self._move(State.READY)
+        self._move(_READY)
         events.append(TransactionEnded(self.transcript))
 
     def _on_quit(self, _reply: Reply, events: list[Event]) -> None:
