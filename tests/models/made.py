@@ -134,7 +134,9 @@ def sha256_verifier(**given: Any) -> documents.Sha256Verifier:
 
 def sender(**given: Any) -> documents.Sender:
     """One that can neither log in nor send; needs uid, namespace, name, and username."""
-    return documents.Sender(**{"verifiers": (), "addresses": (), "suspend": False} | given)
+    return documents.Sender(
+        **{"verifiers": (), "addresses": (), "suspend": False, "bulk": False} | given
+    )
 
 
 def upstream_status(**given: Any) -> status.UpstreamStatus:

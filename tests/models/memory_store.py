@@ -314,6 +314,7 @@ class MemoryStore:
                         address=row.recipient.address,
                         identity=message.identity,
                         size=message.size,
+                        bulk=row.route.bulk,
                     )
                 )
                 if route in stale:

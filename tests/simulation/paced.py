@@ -22,6 +22,7 @@ from mailrelay_gateway.message.envelope import (
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.scheduler import Scheduler
+from mailrelay_gateway.queue.store import Opened, QueueStore
 from tests.models.memory_store import MemoryStore
 from tests.models.queue_config import REPLIES
 
@@ -67,7 +68,8 @@ class Gateway:
         *,
         connections: int = 10,
         latency: Callable[[random.Random], float] = lambda dice: dice.uniform(0.001, 0.01),
-        store: MemoryStore | None = None,
+        store: QueueStore | None = None,
+        opened: Opened | None = None,
     ) -> None:
         self.dice = dice
         self.dots = dots
@@ -77,8 +79,9 @@ class Gateway:
         self.began_at = self.loop.time()
         self.metrics = Metrics()
         self.metrics.configure(found)
-        self.store = store or MemoryStore(random.Random(dice.random()))
-        opened = self.store.open(now=self.loop.time(), uncertain_until=self.loop.time())
+        self.store: QueueStore = store or MemoryStore(random.Random(dice.random()))
+        if opened is None:
+            opened = self.store.open(now=self.loop.time(), uncertain_until=self.loop.time())
         self.store.start(self.loop)
         self.scheduler = Scheduler(
             self.store,
@@ -88,6 +91,7 @@ class Gateway:
             count_interval=1e9,
         )
         self.taken: list[Attempt] = []
+        self.ended: list[tuple[float, str]] = []  # when, and the queue id
         self.submitted = 0
         self.attach(found)
         self.scheduler.start(self.loop, found, opened)
@@ -116,6 +120,7 @@ class Gateway:
 
     def _end(self, attempt: Attempt) -> None:
         self.free += 1
+        self.ended.append((self.loop.time(), attempt.message.queue_id))
         reason, reply = REPLIES[Result.DELIVERED]
         self.scheduler.finish(
             attempt,
@@ -125,7 +130,9 @@ class Gateway:
 
     # --- what comes in
 
-    def submit(self, recipients: int = 1, identity: Identity = ANONYMOUS) -> str:
+    def submit(
+        self, recipients: int = 1, identity: Identity = ANONYMOUS, *, bulk: bool = False
+    ) -> str:
         body = b"A: b\r\n\r\nhi\r\n"
         message = Message(
             queue_id=self.scheduler.new_id(),
@@ -135,6 +142,7 @@ class Gateway:
             listener="submission",
             received_at=self.loop.time(),
             size=len(body),
+            bulk=bulk,
             body=body,
             eight_bit=False,
         )
@@ -146,6 +154,7 @@ class Gateway:
     async def send(self, recipients: int, most: int = 1) -> None:
         """Send to so many recipients, at most `most` with a message, and wait until all have it."""
         left = recipients
+        assert isinstance(self.store, MemoryStore)
         while left or self.store.messages:
             while left and len(self.store.messages) < WAITING:
                 for _ in range(10):

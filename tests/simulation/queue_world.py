@@ -181,6 +181,7 @@ class World:
             envelope_sender="app@example.com",
             recipient_count=len(recipients),
             identity=self.dice.choice(SENDERS),
+            bulk=self.dice.random() < 0.4,
             listener="submission",
             received_at=self.clock(),
             size=len(body),

@@ -15,6 +15,7 @@ import pytest
 from mailrelay_gateway.contract.documents import RateUnit
 from mailrelay_gateway.message.effect import Slow
 from tests.models import made
+from tests.models.memory_store import MemoryStore
 from tests.models.queue_config import changed, config
 from tests.simulation.paced import LANE, Dots, Gateway
 from tests.simulation.virtual import VirtualLoop
@@ -118,6 +119,7 @@ def test_a_restart_does_not_burst() -> None:
             await asyncio.sleep(1.5)
             gateway.scheduler.stop_taking()
             await asyncio.sleep(0.05)  # what is under way ends
+            assert isinstance(gateway.store, MemoryStore)
             gateway = Gateway(found, dots, random.Random(life), store=gateway.store.crash())
         await asyncio.sleep(600.0)
         gateway.scheduler.stop_taking()

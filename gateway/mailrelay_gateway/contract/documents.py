@@ -367,6 +367,15 @@ class Sender(Part):
     verifiers: tuple[Verifier, ...]
     addresses: tuple[str, ...]  # `a@b`, `*@b` or `*`
     suspend: bool
+    bulk: bool  # the class of its mail: Bulk, else Transactional
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
+        """An older writer knew one class."""
+        if info.context == READING and isinstance(given, dict):
+            return {"bulk": False} | given
+        return given
 
 
 class SendersDocument(Part):

@@ -274,6 +274,7 @@ class Incoming:
             body=body,
             eight_bit=self._reader.eight_bit,
             smtputf8=envelope.smtputf8 and self._is_utf8(),
+            bulk=self._is_bulk(),
             long_lines=self._long_lines,
             dsn=envelope.dsn,
             message_id=self._message_id,
@@ -281,6 +282,11 @@ class Incoming:
         self._commons.intake.accept(
             message, envelope.recipients, lambda problem: self._committed(message, problem)
         )
+
+    def _is_bulk(self) -> bool:
+        """Its class: the sender's, which the header may only lower."""
+        assert self._header is not None  # it was read when the content began
+        return self._header.bulk or (self._entry is not None and self._entry.bulk)
 
     def _is_utf8(self) -> bool:
         """Whether what the client said of SMTPUTF8 matters: many a client says it always, and a

@@ -71,6 +71,7 @@ class Message:
     body: Body
     eight_bit: bool  # has an octet above 127: BODY=8BITMIME for upstreams that offer it
     smtputf8: bool = False  # an address or the header is UTF-8
+    bulk: bool = False  # its class: Bulk, else Transactional
     long_lines: bool = False  # has body lines over 998 octets: never sent as it is
     dsn: DsnParameters | None = None  # as the client gave them; None: it gave none
     message_id: str = ""  # for logs; with angle brackets

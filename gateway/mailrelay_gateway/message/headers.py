@@ -23,8 +23,8 @@ MAX_FROM = 8 * 1024
 MAX_MAILBOXES = 50
 
 #: Fields that stay with us: they would show blind copies to everybody, or claim a return path
-#: (Postfix, message_drop_headers).
-REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
+#: (Postfix, message_drop_headers), or are said to us.
+REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path", b"x-mailrelay-class"})
 
 #: Fields of which a header has at most one (RFC 5322 section 3.6).
 ONCE = frozenset(
@@ -36,7 +36,7 @@ ONCE = frozenset(
 # fields we look for, and lines that are none.
 _NO_FIELD = rb"\r\n(?![!-9;-~]+[ \t]*:|[ \t]|\Z)"
 _FIELDS = re.compile(
-    rb"\r\n(?:(from|date|message-id|received|sender|bcc|resent-bcc|return-path)"
+    rb"\r\n(?:(from|date|message-id|received|sender|bcc|resent-bcc|return-path|x-mailrelay-class)"
     rb"[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)|(?![!-9;-~]+[ \t]*:|[ \t]|\Z))",
     re.IGNORECASE,
 )
@@ -66,6 +66,7 @@ class Header(NamedTuple):
     begin: int = 0  # where it begins: after the line of a mailbox file, if there is one
     end: int = 0  # where it ends: at the empty line, or with the message
     line_end: bytes = b""  # what its last line lacks
+    bulk: bool = False  # it asks for the class Bulk
 
 
 def read_header(content: bytes) -> Header:
@@ -91,7 +92,7 @@ def read_header(content: bytes) -> Header:
     froms: list[bytes] = []
     senders: list[bytes] = []
     message_id, received, ids, dates, empty = "", 0, 0, 0, 0
-    removed = False
+    removed = bulk = False
     fault = "" if header[2:3] not in (b" ", b"\t") else _fault(1)
     for name, body in _FIELDS.findall(header):
         kind = name.lower()
@@ -112,6 +113,8 @@ def read_header(content: bytes) -> Header:
             senders.append(unfold(body))
         elif kind:
             removed = True
+            if kind == b"x-mailrelay-class":
+                bulk = bulk or unfold(body).lower() == b"bulk"
         elif not fault:
             line = re.search(_NO_FIELD, header)
             assert line is not None  # the other pattern found it
@@ -136,6 +139,7 @@ def read_header(content: bytes) -> Header:
         begin,
         end,
         line_end,
+        bulk,
     )
 
 

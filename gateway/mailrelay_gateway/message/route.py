@@ -22,6 +22,9 @@ class Route:
     upstreams: tuple[str, ...]
     destination: str = ""
     pinned: bool = False
+    #: The class of the mail on it: Bulk, else Transactional. Part of the route, since lanes, claims
+    #: and the store's index go by it.
+    bulk: bool = False
     #: The lanes that may serve it, in order. Cached, since each message needs them.
     lanes: tuple[LaneKey, ...] = field(init=False, repr=False, compare=False)
 
@@ -35,11 +38,17 @@ class Route:
         None: there is no other upstream. It stays as it is until then, like a pinned one.
         """
         rest = tuple([name for name in self.upstreams if name != upstream])
-        return Route(rest, self.destination, pinned=True) if rest else None
+        return Route(rest, self.destination, pinned=True, bulk=self.bulk) if rest else None
 
     def pinned_to(self, upstream: str) -> Route:
         """The route of a recipient that was possibly delivered at `upstream`."""
-        return Route((upstream,), self.destination, pinned=True)
+        return Route((upstream,), self.destination, pinned=True, bulk=self.bulk)
+
+    def of_class(self, *, bulk: bool) -> Route:
+        """The same route for mail of this class."""
+        if bulk is self.bulk:
+            return self
+        return Route(self.upstreams, self.destination, self.pinned, bulk)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +59,17 @@ class Sketch:
     address: str  # the recipient
     identity: Identity
     size: int = 0  # octets, as sent
+    bulk: bool = False  # its class
 
 
 #: The route for a recipient in the current configuration. Pure, and called in any thread.
 Choose = Callable[[Sketch], Route]
+
+
+def by_class(choose: Choose) -> Choose:
+    """Choose the same way for both classes, each on routes of its own."""
+
+    def chosen(sketch: Sketch) -> Route:
+        return choose(sketch).of_class(bulk=sketch.bulk)
+
+    return chosen

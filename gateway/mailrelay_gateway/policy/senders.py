@@ -61,6 +61,7 @@ class SenderEntry:
     verifiers: tuple[Verifier, ...]
     addresses: AddressMatcher
     suspended: bool
+    bulk: bool  # the class of its mail: Bulk, else Transactional
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ def compile_directory(senders: Iterable[Sender]) -> Directory:
             verifiers=sender.verifiers,
             addresses=AddressMatcher(sender.addresses),
             suspended=sender.suspend,
+            bulk=sender.bulk,
         )
         for sender in senders
     ]

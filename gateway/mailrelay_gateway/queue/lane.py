@@ -10,158 +10,75 @@ from __future__ import annotations
 from collections import deque
 
 from mailrelay_gateway.message.lane import LaneKey
-from mailrelay_gateway.queue.item import Job
+from mailrelay_gateway.queue.fair_queue import FairQueue
+from mailrelay_gateway.queue.startable import WEIGHT, Startable
 from mailrelay_gateway.queue.store import Backlog
 
-#: Recipients of one attempt, at most: Postfix's smtpd_recipient_limit, which RFC 5321 section
-#: 4.5.3.1.8 wants to be at least 100.
-MAX_RECIPIENTS = 1000
 #: Seconds by which a lane slows down at the first sign of throttling, and at most.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
 
 
-class FairQueue:
-    """Jobs by sender; each pop serves the sender whose turn it is.
+class Side:
+    """What a lane has of one class."""
 
-    Recipients of a message that is waiting here already join it, so that they are one transaction.
-    """
+    __slots__ = ("claiming", "in_turns", "jobs", "turns")
 
-    __slots__ = ("_by_message", "_by_sender", "_turns", "length", "octets")
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._by_sender: dict[str, deque[Job]] = {}
-        self._by_message: dict[tuple[int, bool], Job] = {}
-        self._turns: deque[str] = deque()
-        self.length = 0  # jobs; for who asks for each message, quicker than len()
-        self.octets = 0  # of bodies in memory
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __contains__(self, sender: str) -> bool:
-        """Whether a job of this sender waits here."""
-        return sender in self._by_sender
+    def __init__(self, jobs: FairQueue) -> None:
+        """`jobs` are leased."""
+        self.jobs = jobs
+        self.claiming = 0  # jobs that the store was asked for
+        #: What is READY on disk that this lane serves, in the order of its turns: a sender has one
+        #: for each route, so that nothing waits behind what the sender has on another.
+        self.turns: deque[Backlog] = deque()
+        self.in_turns: set[Backlog] = set()
 
     @property
-    def senders(self) -> int:
-        """How many senders have jobs here."""
-        return len(self._by_sender)
-
-    def push(self, job: Job, *, first: bool = False, turn: bool = False) -> bool:
-        """Add a job behind the others of its sender; `first` puts it before them, and `turn` before
-        all. False: its recipients joined a job that waits here already.
-        """
-        key = (job.seq, job.pinned)
-        known = self._by_message.get(key)
-        if known is not None and len(known.recipients) + len(job.recipients) <= MAX_RECIPIENTS:
-            known.recipients += job.recipients
-            return False
-        if known is None:
-            self._by_message[key] = job
-        self.octets += octets_in_memory(job)
-        uid = job.message.identity.uid
-        jobs = self._by_sender.get(uid)
-        if jobs is None:
-            jobs = self._by_sender[uid] = deque()
-            self._turns.append(uid)
-        if first:
-            jobs.appendleft(job)
-            if turn and self._turns[0] != uid:
-                self._turns.remove(uid)
-                self._turns.appendleft(uid)
-        else:
-            jobs.append(job)
-        self.length += 1
-        return True
-
-    def head(self) -> Job:
-        """What `pop` would return; IndexError when empty."""
-        return self._by_sender[self._turns[0]][0]
-
-    def pop(self) -> Job:
-        """The next job of the sender whose turn it is; IndexError when empty."""
-        uid = self._turns.popleft()
-        jobs = self._by_sender[uid]
-        job = jobs.popleft()
-        if jobs:
-            self._turns.append(uid)
-        else:
-            del self._by_sender[uid]
-        self.length -= 1
-        self.octets -= octets_in_memory(job)
-        key = (job.seq, job.pinned)
-        if self._by_message.get(key) is job:
-            del self._by_message[key]
-        return job
-
-    def take_out(self, sender: str) -> list[Job]:
-        """Take all jobs of one sender out."""
-        jobs = self._by_sender.pop(sender, None)
-        if jobs is None:
-            return []
-        self._turns.remove(sender)
-        for job in jobs:
-            self.length -= 1
-            self.octets -= octets_in_memory(job)
-            key = (job.seq, job.pinned)
-            if self._by_message.get(key) is job:
-                del self._by_message[key]
-        return list(jobs)
-
-    def clear(self) -> list[Job]:
-        """Take all jobs out."""
-        jobs = []
-        while self.length:
-            jobs.append(self.pop())
-        return jobs
-
-
-def octets_in_memory(job: Job) -> int:
-    """Octets of the job's message that memory holds."""
-    body = job.message.body
-    return len(body) if isinstance(body, bytes) else 0
+    def ahead(self) -> int:
+        """Jobs that are leased, or asked for, and have not been started."""
+        return self.jobs.length + self.claiming
 
 
 class Lane:
     """The jobs leased ahead for one lane, and when it may start the next."""
 
     __slots__ = (
-        "claiming",
+        "bulk",
         "depth",
-        "in_turns",
         "key",
         "not_before",
         "pause",
         "startable",
-        "turns",
+        "transactional",
     )
 
     def __init__(self, key: LaneKey, depth: int) -> None:
         """A lane that keeps about `depth` jobs leased ahead of its connections."""
         self.key = key
         self.depth = depth
-        self.startable = FairQueue()
-        self.claiming = 0  # jobs that the store was asked for
-        #: What is READY on disk that this lane serves, in the order of its turns: a sender has one
-        #: for each route, so that nothing waits behind what the sender has on another.
-        self.turns: deque[Backlog] = deque()
-        self.in_turns: set[Backlog] = set()
+        self.startable = Startable()
+        self.transactional = Side(self.startable.transactional)
+        self.bulk = Side(self.startable.bulk)
         self.not_before = 0.0  # monotonic seconds
         self.pause = 0.0  # by how much the last sign of throttling slowed it down
 
     def __repr__(self) -> str:
         """What it holds."""
-        return (
-            f"<Lane {self.key} startable={len(self.startable)} claiming={self.claiming}"
-            f" backlogs={len(self.turns)}>"
-        )
+        turns = len(self.transactional.turns) + len(self.bulk.turns)
+        return f"<Lane {self.key} startable={len(self.startable)} backlogs={turns}>"
 
-    @property
-    def ahead(self) -> int:
-        """Jobs that are leased, or asked for, and have not been started."""
-        return self.startable.length + self.claiming
+    def side(self, backlog: Backlog) -> Side:
+        """What it has of the class of this backlog."""
+        return self.bulk if backlog.route.bulk else self.transactional
+
+    def depth_of(self, side: Side) -> int:
+        """About how many jobs of a class are leased ahead: of Bulk few while Transactional waits,
+        so that the weight decides and not who was leased first.
+        """
+        first = self.transactional
+        if side is first or not (first.turns or first.jobs.length or first.claiming):
+            return self.depth
+        return max(1, self.depth // (WEIGHT + 1))
 
     def slow(self, now: float, jitter: float, longest: float = LONGEST_PAUSE) -> None:
         """The upstream throttles: pause, each time twice as long, up to `longest` seconds. Further

@@ -32,7 +32,7 @@ from mailrelay_gateway.message.envelope import (
     Result,
 )
 from mailrelay_gateway.message.lane import LaneKey
-from mailrelay_gateway.message.route import Route, Sketch
+from mailrelay_gateway.message.route import Route, Sketch, by_class
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.routing import (
     all_routes,
@@ -198,7 +198,7 @@ class Scheduler:
             max_interval=retry.max_interval,
             warn_after=retry.warn_after,
         )
-        self._choose = chooser(config)
+        self._choose = by_class(chooser(config))
         self._single_route = single_route(config)
         self._suspended = config.relay.suspend
         connections = {upstream.name: upstream.connections for upstream in config.relay.upstreams}
@@ -207,7 +207,10 @@ class Scheduler:
             self._give_leases_back(self._turns.stop())
         else:
             self._turns.resume(self._loop.time())
-        self._reroutes.configure(all_routes(config), connections.keys(), self._choose)
+        valid = {
+            route.of_class(bulk=bulk) for route in all_routes(config) for bulk in (False, True)
+        }
+        self._reroutes.configure(valid, connections.keys(), self._choose)
         self._pump_all()
 
     def stop_taking(self) -> None:
@@ -256,7 +259,7 @@ class Scheduler:
             if lane is None:
                 parts.append(Part(route, recipients))
             else:
-                self._turns.reserve(lane)
+                self._turns.reserve(lane, backlog)
                 part = Part(route, recipients, lane.key.upstream)
                 parts.append(part)
                 leased.append((part, lane))
@@ -274,7 +277,7 @@ class Scheduler:
         """A message's recipients by the routes they take."""
         recipients = tuple([Recipient(n, address) for n, address in enumerate(addresses)])
         if self._single_route is not None:
-            return [(self._single_route, recipients)]
+            return [(self._single_route.of_class(bulk=message.bulk), recipients)]
         by_route: dict[Route, list[Recipient]] = {}
         for recipient in recipients:
             route = self._route(message, recipient.address)
@@ -288,6 +291,7 @@ class Scheduler:
                 address=address,
                 identity=message.identity,
                 size=message.size,
+                bulk=message.bulk,
             )
         )
 
@@ -298,8 +302,8 @@ class Scheduler:
         done: Callable[[Problem | None], None],
         problem: Problem | None,
     ) -> None:
-        for _, lane in leased:
-            self._turns.reserved(lane)
+        for part, lane in leased:
+            self._turns.reserved(lane, Backlog(part.route, entry.message.identity.uid))
         if problem is None:
             self._enter(entry, leased)
         elif leased:
@@ -423,7 +427,7 @@ class Scheduler:
         have, unless routes were changed meanwhile: then `reroute` looks at each.
         """
         if self._single_route is not None and not job.route.destination:
-            return self._single_route
+            return self._single_route.of_class(bulk=job.message.bulk)
         return self._route(job.message, job.recipients[0].address)
 
     def give_back(self, attempt: Attempt) -> None:
@@ -507,7 +511,8 @@ class Scheduler:
 
     def _pump(self, lane: Lane) -> None:
         """Lease ahead what the connections of a lane will need next."""
-        wants = self._turns.wants(lane, self._loop.time()) if lane.turns else ()
+        waits = lane.transactional.turns or lane.bulk.turns
+        wants = self._turns.wants(lane, self._loop.time()) if waits else ()
         if wants:
             now = self._clock()
             lease = Lease(

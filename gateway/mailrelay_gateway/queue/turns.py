@@ -19,7 +19,7 @@ from mailrelay_gateway.message.body import INLINE_BODY_LIMIT
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.message.route import Route
 from mailrelay_gateway.queue.item import Job
-from mailrelay_gateway.queue.lane import Lane
+from mailrelay_gateway.queue.lane import Lane, Side
 from mailrelay_gateway.queue.store import Backlog, Want
 
 #: Jobs leased ahead in all lanes together, and octets of their bodies.
@@ -271,8 +271,9 @@ class Turns:
         new configurations.
         """
         for lane in self.lanes.values():
-            lane.turns.clear()
-            lane.in_turns.clear()
+            for side in (lane.transactional, lane.bulk):
+                side.turns.clear()
+                side.in_turns.clear()
         # What was perhaps delivered has waited for long, and is little.
         for known in sorted(self._routes.values(), key=lambda known: not known.route.pinned):
             self._assign(known, now)
@@ -298,9 +299,10 @@ class Turns:
         del self._routes[known.route]
 
     def _give_turn(self, lane: Lane, backlog: Backlog) -> None:
-        if backlog not in lane.in_turns:
-            lane.in_turns.add(backlog)
-            lane.turns.append(backlog)
+        side = lane.side(backlog)
+        if backlog not in side.in_turns:
+            side.in_turns.add(backlog)
+            side.turns.append(backlog)
 
     def _empty(self, lane: Lane) -> list[Job]:
         self._octets -= lane.startable.octets
@@ -319,27 +321,29 @@ class Turns:
         if (self._routes and self.ready(backlog)) or (self._claimed and backlog in self._claimed):
             return None
         lane = self.lane_for(backlog.route, now, backlog.sender)
-        if lane is None or now < lane.not_before or not self._has_room(lane, backlog.sender):
+        if lane is None or now < lane.not_before or not self._has_room(lane, backlog):
             return None
         if self._ahead >= self._window or self._octets_left() < octets:
             return None
         return lane
 
-    def reserve(self, lane: Lane) -> None:
+    def reserve(self, lane: Lane, backlog: Backlog) -> None:
         """Keep a place for a fresh message that is being stored."""
-        lane.claiming += 1
+        lane.side(backlog).claiming += 1
         self._ahead += 1
 
-    def reserved(self, lane: Lane) -> None:
+    def reserved(self, lane: Lane, backlog: Backlog) -> None:
         """Give that place back: the message is stored, or was refused."""
-        lane.claiming -= 1
+        lane.side(backlog).claiming -= 1
         self._ahead -= 1
 
-    def _has_room(self, lane: Lane, sender: str) -> bool:
+    def _has_room(self, lane: Lane, backlog: Backlog) -> bool:
         """A sender that has nothing leased yet gets a lease even if others fill the lane."""
-        if lane.ahead < lane.depth:
+        side = lane.side(backlog)
+        ahead, depth = side.ahead, lane.depth_of(side)
+        if ahead < depth:
             return True
-        return sender not in lane.startable and lane.ahead < 2 * lane.depth
+        return backlog.sender not in side.jobs and ahead < 2 * depth
 
     def _octets_left(self) -> int:
         return self._window_octets - self._octets - self._asked_octets
@@ -348,13 +352,21 @@ class Turns:
         """What to lease for a lane now, by turns of its senders. The caller makes the claim; what
         comes of it is `claimed`.
         """
-        if self.stopped or not lane.turns or now < lane.not_before:
+        if self.stopped or now < lane.not_before:
             return []
-        newcomers_only = lane.ahead > lane.depth >> 1
-        if newcomers_only and lane.startable.senders >= FEW_SENDERS:
+        wants = self._wants_of(lane, lane.transactional, now) if lane.transactional.turns else []
+        if lane.bulk.turns:
+            wants += self._wants_of(lane, lane.bulk, now)
+        return wants
+
+    def _wants_of(self, lane: Lane, side: Side, now: float) -> list[Want]:
+        """The same of one class."""
+        depth = lane.depth_of(side)
+        newcomers_only = side.ahead > depth >> 1
+        if newcomers_only and side.jobs.senders >= FEW_SENDERS:
             return []
-        room = 2 * lane.depth if newcomers_only else lane.depth
-        room -= lane.ahead
+        room = 2 * depth if newcomers_only else depth
+        room -= side.ahead
         if room <= 0:
             return []
         octets = self._octets_left()
@@ -363,20 +375,20 @@ class Turns:
             self._short[lane.key] = None
             return []
         picked: list[tuple[RouteBacklog, str]] = []
-        for _ in range(len(lane.turns)):
+        for _ in range(len(side.turns)):
             if len(picked) >= places:
                 break
-            backlog = lane.turns.popleft()
+            backlog = side.turns.popleft()
             known = self._routes.get(backlog.route)
             if (
                 known is None
                 or backlog.sender not in known.ready
                 or self._lane_of(known, backlog.sender, now) != lane.key
             ):
-                lane.in_turns.discard(backlog)
+                side.in_turns.discard(backlog)
                 continue
-            lane.turns.append(backlog)
-            if newcomers_only and backlog.sender in lane.startable:
+            side.turns.append(backlog)
+            if newcomers_only and backlog.sender in side.jobs:
                 continue
             if backlog not in self._claimed:
                 picked.append((known, backlog.sender))
@@ -401,7 +413,7 @@ class Turns:
         for want in wants:
             backlog = Backlog(want.route, want.sender)
             self._claimed[backlog] = self.ready(backlog)
-            lane.claiming += want.messages
+            side.claiming += want.messages
             self._ahead += want.messages
             self._asked_octets += want.octets
         return wants
@@ -435,7 +447,7 @@ class Turns:
         for want in wants:
             backlog = Backlog(want.route, want.sender)
             known[backlog] = self._claimed.pop(backlog)
-            lane.claiming -= want.messages
+            lane.side(backlog).claiming -= want.messages
             self._ahead -= want.messages
             self._asked_octets -= want.octets
             taken[backlog] = 0

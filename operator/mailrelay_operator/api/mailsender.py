@@ -96,6 +96,12 @@ class MailSenderSpec(Struct):
     limits: SenderLimits | None = Field(
         None, description="Additional limits; they can only lower the relay's."
     )
+    class_: Literal["Transactional", "Bulk"] = Field(
+        "Transactional",
+        description="Class of the mail. While both wait for an upstream, Transactional has nine of"
+        " ten turns. A message lowers its own class with the header field X-Mailrelay-Class: bulk,"
+        " which is removed; none raises it.",
+    )
     suspend: Flag = Field(
         False,
         description="Refuse new mail (450 4.7.1); logins succeed, and queued mail is still"

@@ -79,6 +79,7 @@ ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
         "spec.credentials.secretName": _always,
         "spec.credentials.existingSecretRef": _always,
         "spec.suspend": _always,
+        "spec.class": _always,
     },
     # The kind as a whole is not supported yet.
     "MailDomain": {},

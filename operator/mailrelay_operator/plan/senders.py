@@ -179,6 +179,7 @@ def _entry(
         verifiers=verifiers,
         addresses=tuple(model.spec.from_),
         suspend=model.spec.suspend,
+        bulk=model.spec.class_ == "Bulk",
     )
 
 

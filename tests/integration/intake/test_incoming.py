@@ -135,6 +135,32 @@ async def test_the_content_is_judged(gate: Gate, octets: bytes, expected: Reason
     assert gate.listeners._commons.budget.used == 0
 
 
+@pytest.mark.parametrize(
+    ("bulk", "field", "expected"),
+    [
+        (False, b"", False),
+        (True, b"", True),
+        (False, b"X-Mailrelay-Class: bulk\r\n", True),
+        (False, b"x-mailrelay-class :\r\n Bulk\r\n", True),
+        (True, b"X-Mailrelay-Class: transactional\r\n", True),
+        (False, b"X-Mailrelay-Class: transactional\r\n", False),
+        (False, b"X-Mailrelay-Class: bulk\r\nX-Mailrelay-Class: x\r\n", True),
+    ],
+)
+async def test_a_header_field_may_only_lower_the_class(
+    gate: Gate, bulk: bool, field: bytes, expected: bool
+) -> None:
+    await gate.configure(
+        configuration(of=[one.model_copy(update={"bulk": bulk}) for one in senders()])
+    )
+    _, problem = await Way(gate).submit(field + MESSAGE)
+    assert problem is None
+    (message,) = gate.intake.messages
+    assert message.bulk is expected
+    assert b"mailrelay-class" not in gate.intake.body().lower()
+    assert gate.intake.body().endswith(MESSAGE)
+
+
 LONG = b"x" * 999 + b"\r\n"
 PLAIN_HEADER = b"From: billing@example.com\r\nX-Signed: no\r\n"
 SIGNED_HEADERS = [

@@ -11,6 +11,7 @@ from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.queue.disk.schema import DATABASE
 from mailrelay_gateway.smtp.dsn import DsnParameters, RecipientDsn
 from tests.integration.store.rig import StoreRig, entry, message, moves, want
+from tests.integration.store.schema_two import make_schema_two
 
 Make = Callable[..., StoreRig]
 DSN = DsnParameters("FULL", "", (RecipientDsn("NEVER"), RecipientDsn()))
@@ -53,6 +54,7 @@ async def test_a_database_of_before_gets_the_table_and_keeps_its_mail(
     await store.close()
     with database(tmp_path) as connection:
         connection.execute("DROP TABLE dsn")
+        make_schema_two(connection)
     connection.close()
     again = make_store()
     again.open()

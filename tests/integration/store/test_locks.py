@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from mailrelay_gateway.message.envelope import Result
+from mailrelay_gateway.queue.disk.schema import VERSION
 from mailrelay_gateway.queue.store import StoreError
 from tests.integration.store.rig import StoreRig, disk, entry, message, moves
 
@@ -98,10 +99,11 @@ async def test_a_newer_schema_is_left_alone(make_store: Make, tmp_path: Path) ->
     await store.close()
     path = tmp_path / "spool" / "queue2.db"
     with apsw.Connection(str(path)) as connection:
-        connection.pragma("user_version", 3)
+        connection.pragma("user_version", VERSION + 1)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="schema 3, this mailrelay knows 2: start the newer"):
+    said = f"schema {VERSION + 1}, this mailrelay knows {VERSION}: start the newer"
+    with pytest.raises(StoreError, match=said):
         make_store().open()
     assert path.read_bytes() == before and not (tmp_path / "spool" / "quarantine").exists()
 

@@ -57,6 +57,23 @@ def size_of(found: Sequence[Candidate]) -> int:
     return len(shares[3].file or b"")
 
 
+def test_a_senders_class_reaches_the_gateway() -> None:
+    one, two = sender("n1", as_="a@example.com"), sender("n2", as_="b@example.com")
+    two["spec"]["class"] = "Bulk"
+    logins = {
+        each["metadata"]["uid"]: SenderLogin(
+            username=each["metadata"]["name"], verifiers=(made.sha256_verifier(hash="00" * 32),)
+        )
+        for each in (one, two)
+    }
+    found = admit(
+        facts(None, one, two, logins=logins),
+        allowed=[model().spec.allowed_senders],
+        written={},
+    )
+    assert [entry.bulk for entry in entries(found).values()] == [False, True]
+
+
 def test_every_share_is_there_and_the_empty_ones_hold_nothing() -> None:
     shares, after = pack(candidates(2))
     assert [one.number for one in shares] == list(range(SENDER_SHARES))

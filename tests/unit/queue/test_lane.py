@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailrelay_gateway.message.lane import LaneKey
+from mailrelay_gateway.queue.fair_queue import MAX_RECIPIENTS, FairQueue
 from mailrelay_gateway.queue.item import Recipient
 from mailrelay_gateway.queue.lane import (
     LONGEST_PAUSE,
-    MAX_RECIPIENTS,
-    FairQueue,
     Lane,
 )
 from tests.unit.queue.build import job

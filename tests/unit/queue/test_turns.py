@@ -248,7 +248,7 @@ def test_turns_are_fair_at_any_backlog(backlog: dict[str, int], connections: int
         wants = turns.wants(lane, 0.0)
         if wants:
             seq = answer(turns, lane, wants, seq)
-        assert lane.ahead <= 2 * lane.depth
+        assert lane.transactional.ahead <= 2 * lane.depth
         assert len(lane.startable), "somebody waits, and nothing is leased"
         served[turns.take(lane).message.identity.uid] += 1
         waiting = [s for s, count in backlog.items() if served[s] < count]
@@ -265,7 +265,7 @@ def test_pieces_that_join_count_once() -> None:
     turns.start_later(lane, job(1, "a", Recipient(0, "a@b")))
     turns.start_later(lane, job(1, "a", Recipient(1, "b@b")))
     turns.take(lane)
-    assert lane.ahead == 0
+    assert lane.transactional.ahead == 0
     assert turns.may_lease_at_once(Backlog(ROUTE, "x"), 1, 0.0) is lane
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.queue.disk.schema import (
+    FLAG_BULK,
     FLAG_DSN,
     FLAG_EIGHT_BIT,
     FLAG_LONG_LINES,
@@ -103,7 +104,8 @@ def message_row(
         FLAG_EIGHT_BIT * message.eight_bit
         + FLAG_SMTPUTF8 * message.smtputf8
         + FLAG_LONG_LINES * message.long_lines
-        + FLAG_DSN * (message.dsn is not None),
+        + FLAG_DSN * (message.dsn is not None)
+        + FLAG_BULK * message.bulk,
         message.message_id,
         place,
         message.prelude,

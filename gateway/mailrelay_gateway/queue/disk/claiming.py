@@ -18,6 +18,7 @@ from mailrelay_gateway.file_body import FileBody
 from mailrelay_gateway.message.body import Body
 from mailrelay_gateway.message.envelope import Identity, Message
 from mailrelay_gateway.queue.disk.schema import (
+    FLAG_BULK,
     FLAG_DSN,
     FLAG_EIGHT_BIT,
     FLAG_LONG_LINES,
@@ -206,6 +207,7 @@ def read_message(
         body=there,
         eight_bit=bool(flags & FLAG_EIGHT_BIT),
         smtputf8=bool(flags & FLAG_SMTPUTF8),
+        bulk=bool(flags & FLAG_BULK),
         long_lines=bool(flags & FLAG_LONG_LINES),
         dsn=_read_dsn(connection, ident) if flags & FLAG_DSN else None,
         message_id=message_id,

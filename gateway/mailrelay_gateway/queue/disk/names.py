@@ -17,6 +17,8 @@ from mailrelay_gateway.message.route import Route
 #: or senders looks the others up. When it is full it is emptied: what is in use comes back.
 CACHE = 20_000
 
+_ROUTE = "upstreams, destination, pinned, bulk"
+
 
 class Names:
     """The numbers of one database."""
@@ -51,7 +53,7 @@ class Names:
         found = self._routes.get(route)
         if found is None:
             self._bound()
-            found = self._number("routes", "upstreams, destination, pinned", _columns(route))
+            found = self._number("routes", _ROUTE, _columns(route))
             self._routes[route] = found
         return found
 
@@ -82,7 +84,7 @@ class Names:
         """The number of a route, if it has one."""
         return self._routes.get(route) or self._find(
             "routes",
-            "upstreams, destination, pinned",
+            _ROUTE,
             _columns(route),
         )
 
@@ -144,14 +146,15 @@ class Names:
 
 def read_route(connection: apsw.Connection, number: int) -> Route:
     """The route of a number, from the table."""
-    upstreams, destination, pinned = connection.execute(
-        "SELECT upstreams, destination, pinned FROM routes WHERE n=?", (number,)
+    upstreams, destination, pinned, bulk = connection.execute(
+        f"SELECT {_ROUTE} FROM routes WHERE n=?", (number,)
     ).get
-    return Route(tuple(orjson.loads(upstreams)), destination, bool(pinned))
+    return Route(tuple(orjson.loads(upstreams)), destination, bool(pinned), bool(bulk))
 
 
-def _columns(route: Route) -> tuple[str, str, int]:
-    return orjson.dumps(route.upstreams).decode(), route.destination, int(route.pinned)
+def _columns(route: Route) -> tuple[str, str, int, int]:
+    upstreams = orjson.dumps(route.upstreams).decode()
+    return upstreams, route.destination, int(route.pinned), int(route.bulk)
 
 
 def read_identity(connection: apsw.Connection, number: int) -> Identity:

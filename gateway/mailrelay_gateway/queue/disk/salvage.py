@@ -133,7 +133,7 @@ def _body_is_whole(message: ForeignMessage, layout: Layout) -> bool:
 
 
 def _write(path: Path, messages: Iterator[ForeignMessage], layout: Layout) -> None:
-    """A database of schema 2 with these messages, and no log."""
+    """A database of this schema with these messages, and no log."""
     connection = apsw.Connection(str(path))
     bodies = Bodies(layout.bodies)
     try:

@@ -1,11 +1,12 @@
-"""The tables of the disk store (schema 2), and how every connection to them is opened."""
+"""The tables of the disk store (schema 3), and how every connection to them is opened."""
 
 from __future__ import annotations
 
 import apsw
 
-#: Stored as SQLite's user_version. Schema 1 was another file (queue.db): see migration.py.
-VERSION = 2
+#: Stored as SQLite's user_version. Schema 1 was another file (queue.db): see takeover.py. Schema 2
+#: knew no classes of mail.
+VERSION = 3
 
 #: Stored as SQLite's application_id ("MRLQ"): a foreign database is never used.
 APPLICATION_ID = 0x4D524C51
@@ -28,12 +29,13 @@ FLAG_EIGHT_BIT = 1
 FLAG_SMTPUTF8 = 2
 FLAG_LONG_LINES = 4
 FLAG_DSN = 8
+FLAG_BULK = 16
 
 #: In front of a file's name in `messages.place`: the body is in bodies/.
 IN_FILE = "file:"
 
-#: Made in a database of before, too: a gateway that does not know it leaves it alone. By queue id,
-#: since the number of a message that has gone may be given again.
+#: Some databases of schema 2 have it. By queue id, since the number of a message that has gone may
+#: be given again.
 DSN_TABLE = """
 CREATE TABLE IF NOT EXISTS dsn (   -- DSN parameters of the few messages that have any
     id TEXT PRIMARY KEY,           -- messages.id
@@ -41,9 +43,27 @@ CREATE TABLE IF NOT EXISTS dsn (   -- DSN parameters of the few messages that ha
 ) WITHOUT ROWID;
 """
 
-#: A class of mail (Transactional before Bulk) will be a column with a default, which SQLite adds
-#: without touching a row, and a `recipients_ready` that holds it: built from `recipients` alone,
-#: no body is read.
+_ROUTES = """
+CREATE TABLE {name} (              -- Route, by number
+    n INTEGER PRIMARY KEY,
+    upstreams TEXT NOT NULL,       -- JSON list
+    destination TEXT NOT NULL,
+    pinned INTEGER NOT NULL,       -- of recipients that were perhaps delivered
+    bulk INTEGER NOT NULL,         -- of mail of the class Bulk
+    UNIQUE (upstreams, destination, pinned, bulk)
+);
+"""
+
+#: What waits has no class in schema 2, which is Transactional. Only the small table of routes is
+#: written, in one transaction: the index of what is READY goes by their numbers.
+_TO_THREE = f"""
+{_ROUTES.format(name="routes_of_three")}
+INSERT INTO routes_of_three SELECT n, upstreams, destination, pinned, 0 FROM routes;
+DROP TABLE routes;
+ALTER TABLE routes_of_three RENAME TO routes;
+PRAGMA user_version = 3;
+"""
+
 TABLES = f"""
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
@@ -61,13 +81,7 @@ CREATE TABLE identities (          -- Identity, by number: one more when a usern
     username TEXT NOT NULL,
     UNIQUE (sender, namespace, name, username)
 );
-CREATE TABLE routes (              -- Route, by number
-    n INTEGER PRIMARY KEY,
-    upstreams TEXT NOT NULL,       -- JSON list
-    destination TEXT NOT NULL,
-    pinned INTEGER NOT NULL,       -- of recipients that were perhaps delivered
-    UNIQUE (upstreams, destination, pinned)
-);
+{_ROUTES.format(name="routes")}
 CREATE TABLE messages (
     seq INTEGER PRIMARY KEY,       -- order of acceptance
     id TEXT NOT NULL UNIQUE,       -- queue id
@@ -77,7 +91,8 @@ CREATE TABLE messages (
     listener TEXT NOT NULL,
     received_at REAL NOT NULL,
     size INTEGER NOT NULL,         -- octets of prelude and body
-    flags INTEGER NOT NULL,        -- 1: eight bit, 2: SMTPUTF8, 4: long lines, 8: in dsn
+    flags INTEGER NOT NULL,        -- 1: eight bit, 2: SMTPUTF8, 4: long lines, 8: in dsn,
+                                   -- 16: of the class Bulk
     message_id TEXT NOT NULL,
     place TEXT,                    -- of the body; NULL: in this row; else file:NAME in bodies/
     prelude BLOB NOT NULL,         -- these two last: who asks for other columns reads no body
@@ -165,11 +180,13 @@ def connect(path: str, *, vfs: str | None = None) -> apsw.Connection:
         connection.pragma("journal_size_limit", LOG_LIMIT)
         connection.pragma("cache_size", -WRITER_CACHE)
         connection.pragma("temp_store", "memory")  # no file is opened later: none may be left
-        if connection.pragma("user_version") == 0:
+        version = connection.pragma("user_version")
+        if version == 0:
             with connection:
                 connection.execute(TABLES)
-        elif not connection.execute("SELECT 1 FROM sqlite_schema WHERE name='dsn'").get:
-            connection.execute(DSN_TABLE)
+        elif version < VERSION:
+            with connection:
+                connection.execute(DSN_TABLE + _TO_THREE)
     except BaseException:
         connection.close()
         raise

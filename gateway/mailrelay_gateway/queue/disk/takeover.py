@@ -26,7 +26,7 @@ from mailrelay_gateway.queue.disk.accepting import (
 )
 from mailrelay_gateway.queue.disk.folder import SIDE_FILES, Layout
 from mailrelay_gateway.queue.disk.foreign import ForeignMessage, Source
-from mailrelay_gateway.queue.disk.schema import IN_FILE
+from mailrelay_gateway.queue.disk.schema import FLAG_BULK, IN_FILE
 from mailrelay_gateway.queue.disk.sources import SchemaOne, SchemaTwo, open_for_reading
 from mailrelay_gateway.queue.disk.tables import Tables
 from mailrelay_gateway.queue.store import StoreError
@@ -175,7 +175,7 @@ def store_foreign(tables: Tables, seq: int, batch: Sequence[ForeignMessage]) -> 
             (
                 number,
                 r.n,
-                tables.names.route(r.route),
+                tables.names.route(r.route.of_class(bulk=bool(message.flags & FLAG_BULK))),
                 sender,
                 r.state,
                 r.pinned,

@@ -161,6 +161,7 @@ class Rerouting:
                     address=address,
                     identity=names.identity_of(identity),
                     size=size,
+                    bulk=names.route_of(route).bulk,
                 )
             )
             if chosen in self.stale:
