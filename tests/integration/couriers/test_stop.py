@@ -11,6 +11,7 @@ from mailrelay_gateway.reasons import Reason
 from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import attempt
 from tests.integration.couriers.scripted_server import Peer, gated, polite
+from tests.waiting import PATIENCE
 
 
 async def test_a_final_reply_under_way_is_awaited_and_nothing_new_begun(rig: Rig) -> None:
@@ -20,13 +21,13 @@ async def test_a_final_reply_under_way_is_awaited_and_nothing_new_begun(rig: Rig
     courier = rig.run(rig.config(server.port))
     rig.work.add(attempt(1), attempt(2))
     await server.until_body()
-    stopping = asyncio.ensure_future(courier.stop(10))
+    stopping = asyncio.ensure_future(courier.stop(PATIENCE))
     await asyncio.sleep(0)
     gate.set()
     await stopping
     assert rig.work.results == [(Result.DELIVERED, Reason.DELIVERED)]
     assert [one.number for one in rig.work.waiting] == [2]
-    assert server.peers[0].heard[-1] == "QUIT"
+    await server.until(lambda: server.peers[0].heard[-1] == "QUIT")
     rig.work.add(attempt(3))
     await asyncio.sleep(0)
     assert len(server.peers) == 1
@@ -67,8 +68,8 @@ async def test_idle_connections_quit(rig: Rig) -> None:
     courier = rig.run(rig.config(server.port))
     rig.work.add(attempt(1))
     await rig.work.until_finished(1)
-    await courier.stop(10)
-    assert server.peers[0].heard[-1] == "QUIT"
+    await courier.stop(PATIENCE)
+    await server.until(lambda: server.peers[0].heard[-1] == "QUIT")
 
 
 async def test_a_server_that_ignores_quit_does_not_hold_us_up(rig: Rig) -> None:
@@ -81,8 +82,8 @@ async def test_a_server_that_ignores_quit_does_not_hold_us_up(rig: Rig) -> None:
     courier = rig.run(rig.config(server.port))
     rig.work.add(attempt(1))
     await rig.work.until_finished(1)
-    async with asyncio.timeout(5):
-        await courier.stop(60)
+    async with asyncio.timeout(PATIENCE):
+        await courier.stop(60 * PATIENCE)
 
 
 async def test_a_connection_being_opened_is_given_up(rig: Rig) -> None:
@@ -93,7 +94,7 @@ async def test_a_connection_being_opened_is_given_up(rig: Rig) -> None:
     courier = rig.run(rig.config(server.port))
     rig.work.add(attempt(1))
     await server.until(lambda: bool(server.peers))
-    async with asyncio.timeout(5):
-        await courier.stop(60)
+    async with asyncio.timeout(PATIENCE):
+        await courier.stop(60 * PATIENCE)
     assert rig.work.holds == []
     assert len(rig.work.waiting) == 1

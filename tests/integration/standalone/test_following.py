@@ -54,16 +54,21 @@ def test_the_upstream_s_reply_is_shown(company: tuple[Relay, int]) -> None:
 
 def test_an_upstream_that_is_down_is_named_and_nothing_is_lost(company: tuple[Relay, int]) -> None:
     relay, _ = company
-    done = mailrelay("send", "--data", relay.data, "--to", "b@example.net", "--wait", "1")
+
+    def status() -> str:
+        return mailrelay("status", "--data", relay.data, "--json").stdout
+
+    to_nobody = ("send", "--data", relay.data, "--to", "b@example.net", "--wait")
+    assert mailrelay(*to_nobody, "0").returncode == 0
+    wait_until(lambda: "UpstreamUnreachable" in status(), "the hold in the status")
+    done = mailrelay(*to_nobody, "1")
     assert done.returncode == 0, done.stderr
     assert "Accepted: 250" in done.stdout
     assert " s; it is queued" in done.stdout
     assert "Upstream smarthost is held (UpstreamUnreachable)" in done.stdout
 
-    def counted() -> bool:  # the queue is counted each second
-        return '"messages": 1' in mailrelay("status", "--data", relay.data, "--json").stdout
-
-    wait_until(counted, "message in the status")
+    # The queue is counted each second.
+    wait_until(lambda: '"messages": 2' in status(), "both messages in the status")
 
 
 def test_a_relay_that_sends_for_real_asks_for_a_recipient(company: tuple[Relay, int]) -> None:
