@@ -26,7 +26,7 @@ from tests.e2e.manifests import (
     peer_service,
     sender,
 )
-from tests.peers.self_signed import certificate
+from tests.peers.certificates import certificate
 from tests.peers.token_endpoint import CLIENT_ID, CLIENT_SECRET
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,7 @@ from tests.e2e.manifests import (
     relay,
     sender,
 )
-from tests.peers.self_signed import certificate
+from tests.peers.certificates import certificate
 
 #: Postfix's master needs root: no namespace that enforces `restricted`.
 NAMESPACE = "e2e-smarthost"

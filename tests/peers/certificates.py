@@ -1,58 +1,28 @@
-"""Certificates of every odd kind, made for tests: what people give us."""
+"""The one maker of certificates for tests: signed by themselves, by an authority, or by any other
+key; and the contexts of servers that show them and of clients that trust them.
+
+What is odd about those that people give us is in odd_certificates.py.
+"""
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
+import ipaddress
+import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
+from cryptography.x509.oid import NameOID
 
-#: Made once: an RSA key takes a while.
-RSA_2048 = rsa.generate_private_key(65537, 2048)
-RSA_1024 = rsa.generate_private_key(65537, 1024)
+from mailrelay_gateway.contract.documents import Certificate
+
 P256 = ec.generate_private_key(ec.SECP256R1())
-MALFORMED_SAN = x509.UnrecognizedExtension(
-    x509.SubjectAlternativeName.oid, bytes.fromhex("30038209ff")
-)
-KEYS: dict[str, Any] = {
-    "rsa-1024": RSA_1024,
-    "rsa-2048": RSA_2048,
-    "p-256": P256,
-    "p-384": ec.generate_private_key(ec.SECP384R1()),
-    "p-521": ec.generate_private_key(ec.SECP521R1()),
-    "p-224": ec.generate_private_key(ec.SECP224R1()),
-    "secp256k1": ec.generate_private_key(ec.SECP256K1()),
-    "brainpool-256": ec.generate_private_key(ec.BrainpoolP256R1()),
-    "ed25519": ed25519.Ed25519PrivateKey.generate(),
-    "ed448": ed448.Ed448PrivateKey.generate(),
-    "dsa": dsa.generate_private_key(2048),
-}
-
-#: Signed with SHA-1, which our library makes no more; its keys are gone.
-SIGNED_WITH_SHA1 = """\
------BEGIN CERTIFICATE-----
-MIICqjCCAZICAQEwDQYJKoZIhvcNAQEFBQAwFjEUMBIGA1UEAwwLYW4gb2xkIHJv
-b3QwIBcNMjYxMTI3MDUxMDE2WhgPMjEyNjExMDMwNTEwMTZaMB4xHDAaBgNVBAMM
-E2FuIG9sZCBpbnRlcm1lZGlhdGUwggEiMA0GCSqGSIb3DQEBAQUAA4IBDwAwggEK
-AoIBAQDwNymdzoc0CvVOSjcaQfiP4Xajgc3F+37UTokonfQwVT8noSIcskRhWUDg
-QmyjbpmGHUkg3RA5tovVwf4t/pBDqB0TELGh/fz5Oh8KTnXt3no3WS/K6YXhatPA
-gsMf/IGpjmVG1AseLpfEzERELboyr8CPF/BIivh5BeHp6gPUsvnbgH1yVOa1Q1XO
-xJ5rLSQgdQjYkBJIB3WLyjAFgwF+a13E5GWM9QmYzUBbieZ+tyDHad9LJoIUsKh+
-aIm924sd1CgnZssRi1fxVxxmWEf8Cjivp/LCPR45pjQD43EgoQLOFpWNrpKeqAAp
-pk5ddKUIBU+L3v1IfGplZIlxLLDVAgMBAAEwDQYJKoZIhvcNAQEFBQADggEBABfo
-DstNTWZW6o+0bgQ5dW8e9SEsBzEFqEXahoaQqSafTXIPP9i3MMGc+iH31rv0ug1b
-G8znv9fbcwwiu35NxdY/SIkfAAiMJR1Arqm3/uV+3tQczvna+U1tRpHpBRabarAt
-DWk9ac4pCwj905/a0i6M/LddsBS7sQ0I0qxZgf0oIqOGja4A8EFSHxy3kJtW47Ms
-YdD7cfJrFQyp1IAtS1VLCy/hR66HNOPl0V72X2QOmxM1osFrdQQqV7OGxFYV20lb
-N4ZPlynl5K/bYrrPHpjMP5oYm1QYUFBXiB60Yi5vw3KI51ImadGQIO2cxXKLqY72
-Ifhwa7MEVywyawuhxhg=
------END CERTIFICATE-----
-"""
 
 
 def make(
@@ -61,18 +31,20 @@ def make(
     names: Sequence[str] = ("localhost",),
     extensions: Sequence[x509.ExtensionType] = (),
     issuer: Any = None,
+    issuer_name: str = "an issuer",
     starts: dt.timedelta = dt.timedelta(hours=-1),
     ends: dt.timedelta = dt.timedelta(days=30),
     now: dt.datetime | None = None,
 ) -> tuple[str, str]:
-    """A certificate and its key, PEM. `issuer` is the key of another who signs it."""
+    """A certificate for these names or addresses and its key, PEM. `issuer` is the key of another
+    who signs it; otherwise it is its own authority.
+    """
     now = now or dt.datetime.now(dt.UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    other = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an issuer")])
+    subject = _name(names[0] if names else "localhost")
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(subject if issuer is None else other)
+        .issuer_name(subject if issuer is None else _name(issuer_name))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + starts)
@@ -80,7 +52,7 @@ def make(
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
     )
     if names:
-        san = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+        san = x509.SubjectAlternativeName([_alternative(name) for name in names])
         builder = builder.add_extension(san, critical=False)
     for extension in extensions:
         builder = builder.add_extension(extension, critical=False)
@@ -88,6 +60,18 @@ def make(
     unhashed = isinstance(signing, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
     hashed = None if unhashed else hashes.SHA256()
     return pem_of(builder.sign(signing, hashed)), key_pem_of(key)
+
+
+def _name(common_name: str) -> x509.Name:
+    # RFC 5280: a common name has at most 64 characters.
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def pem_of(certificate: x509.Certificate) -> str:
@@ -109,30 +93,60 @@ def key_pem_of(key: Any, password: bytes = b"", *, traditional: bool = False) ->
     return octets.decode()
 
 
-def client_only() -> x509.ExtendedKeyUsage:
-    """The usage of a client's certificate."""
-    return x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+@cache
+def certificate(*names: str) -> Certificate:
+    """A certificate for these names that is its own authority, so that a client may trust exactly
+    it.
+    """
+    chain, key = make(ec.generate_private_key(ec.SECP256R1()), names=names)
+    return Certificate(chain=chain, key=key)
 
 
-def joined(*blocks: str) -> str:
-    """PEM blocks without a line end between them."""
-    return "".join(block.strip() for block in blocks)
+def trusting(*certificates: Certificate) -> ssl.SSLContext:
+    """A client's context that trusts these certificates alone, and checks names."""
+    context = ssl.create_default_context(cadata="".join(each.chain for each in certificates))
+    # Made for a test: signed by itself, and a leaf at the same time.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT if hasattr(ssl, "VERIFY_X509_STRICT") else ~0
+    return context
 
 
-def indented(pem: str) -> str:
-    """As a YAML block that was pasted with its indentation."""
-    return "".join(f"    {line}\n" for line in pem.splitlines())
+@dataclass(frozen=True)
+class Authority:
+    """A certification authority: `pem` is its certificate, in `folder` lies what it signed."""
+
+    name: str
+    key: ec.EllipticCurvePrivateKey
+    pem: str
+    folder: Path
+
+    def server_context(
+        self, *names: str, expired: bool = False, clients: str | None = None
+    ) -> ssl.SSLContext:
+        """A server's context with a certificate for these names and addresses. `clients`: the CA
+        of those that clients must have.
+        """
+        day = dt.timedelta(days=1)
+        chain, key = make(
+            ec.generate_private_key(ec.SECP256R1()),
+            names=names,
+            issuer=self.key,
+            issuer_name=self.name,
+            starts=-3 * day,
+            ends=-day if expired else day,
+        )
+        # OpenSSL reads files only.
+        path = self.folder / f"{x509.load_pem_x509_certificate(chain.encode()).serial_number}.pem"
+        path.write_text(key + chain)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        if clients is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=clients)
+        return context
 
 
-def as_pkcs12_tools_write(pem: str) -> str:
-    """With the lines that `openssl pkcs12 -nodes` puts before a block."""
-    return (
-        "Bag Attributes\n    friendlyName: Zertifikat für Müller\n    localKeyID: 01 02\n"
-        f"subject=CN = localhost\n\nissuer=CN = localhost\n\n{pem}"
-    )
-
-
-def der_as_text(pem: str) -> str:
-    """What DER is after a reader that took it for text."""
-    body = "".join(line for line in pem.splitlines() if not line.startswith("-----"))
-    return base64.b64decode(body).decode(errors="replace")
+def make_authority(folder: Path) -> Authority:
+    """A fresh authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem, _ = make(key, names=("test-ca.example",))
+    return Authority("test-ca.example", key, pem, folder)

@@ -33,7 +33,7 @@ from mailrelay_gateway.contract.documents import (
 )
 from mailrelay_gateway.contract.files import FILE_NAME, encode_files
 from tests.models import made
-from tests.peers import self_signed, vocabulary
+from tests.peers import certificates, vocabulary
 from tests.ports import free_port
 from tests.waiting import PATIENCE
 
@@ -43,12 +43,12 @@ PASSWORD = "a password for tests"
 
 def certificate() -> Certificate:
     """A gateway's certificate, for localhost."""
-    return self_signed.certificate("localhost")
+    return certificates.certificate("localhost")
 
 
 def trusting() -> ssl.SSLContext:
     """A client's context that trusts `certificate()` and nothing else."""
-    return self_signed.trusting(certificate())
+    return certificates.trusting(certificate())
 
 
 def sender(

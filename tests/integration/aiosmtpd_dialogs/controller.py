@@ -25,7 +25,7 @@ from tests.integration.intake.gate import (
     sha256_verifier,
 )
 from tests.models import made
-from tests.peers.self_signed import certificate
+from tests.peers.certificates import certificate
 from tests.waiting import PATIENCE
 
 #: As large as theirs.

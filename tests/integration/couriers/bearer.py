@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.couriers.certificates import Authority, make_authority
 from tests.integration.couriers.scripted_server import Peer, Script, ScriptedServer, take_all
+from tests.peers.certificates import Authority, make_authority
 from tests.peers.token_endpoint import TokenEndpoint
 
 USER = "robot@example.com"

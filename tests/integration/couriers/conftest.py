@@ -29,10 +29,10 @@ from mailrelay_gateway.couriers.smarthost.courier import SmarthostCourier
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.couriers.smtp.health import Probing
 from mailrelay_gateway.metrics import Metrics
-from tests.integration.couriers.certificates import Authority, make_authority
 from tests.integration.couriers.memory_work import UPSTREAM, MemoryWork
 from tests.integration.couriers.scripted_server import Script, ScriptedServer
 from tests.models import made
+from tests.peers.certificates import Authority, make_authority
 
 #: Short where a test waits for a silence to end, long enough for a busy machine everywhere else.
 DEADLINES = Deadlines(quit=0.5)

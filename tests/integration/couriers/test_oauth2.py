@@ -27,7 +27,7 @@ from mailrelay_gateway.reasons import Reason
 from tests.integration.couriers.bearer import USER, asks_for
 from tests.integration.couriers.conftest import PROBING, Rig
 from tests.integration.couriers.memory_work import UPSTREAM, attempt
-from tests.peers.certificates import RSA_2048
+from tests.peers.odd_certificates import RSA_2048
 from tests.peers.token_endpoint import (
     CLIENT_ID,
     CLIENT_SECRET,

@@ -21,11 +21,10 @@ from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.client.client import ClientSettings
-from tests.integration.couriers.certificates import make_authority
 from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import attempt
 from tests.integration.couriers.scripted_server import Peer, Script, polite
-from tests.peers.self_signed import certificate
+from tests.peers.certificates import certificate, make_authority
 
 DELIVERED = (Result.DELIVERED, Reason.DELIVERED)
 LOGIN = Login(username="user", password="word")

@@ -18,7 +18,7 @@ from aiohttp import web
 from mailrelay_gateway.egress.client import Egress, Unreachable
 from mailrelay_gateway.egress.names import Unresolved
 from mailrelay_gateway.egress.rules import NotAllowed, Rules
-from tests.integration.couriers.certificates import Authority, make_authority
+from tests.peers.certificates import Authority, make_authority
 from tests.peers.listening import ListeningPeer, SilentServer
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)

@@ -21,7 +21,7 @@ from mailrelay_gateway.contract.documents import (
 )
 from tests.integration.gateway.test_process import _has, run_to_end
 from tests.models import made
-from tests.peers.certificates import RSA_1024, joined, make
+from tests.peers.certificates import make
 from tests.peers.client import send_logged_in, send_plain
 from tests.peers.gateway import (
     GatewayProcess,
@@ -32,6 +32,7 @@ from tests.peers.gateway import (
     sender,
     tls_listener,
 )
+from tests.peers.odd_certificates import RSA_1024, joined
 from tests.ports import free_port
 from tests.waiting import until
 

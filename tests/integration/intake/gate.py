@@ -38,7 +38,7 @@ from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.smtp.refusal import Problem
 from tests.models import made
-from tests.peers.self_signed import certificate
+from tests.peers.certificates import certificate
 from tests.waiting import PATIENCE
 
 HOSTNAME = "relay.example.com"

@@ -51,7 +51,7 @@ from tests.integration.intake.gate import (
     open_gate,
 )
 from tests.models import made
-from tests.peers.self_signed import certificate, trusting
+from tests.peers.certificates import certificate, trusting
 from tests.waiting import until
 
 DIALOGS = sorted((Path(__file__).parents[2] / "dialogs").glob("*.txt"))

@@ -20,7 +20,7 @@ from tests.integration.intake.gate import (
     USERNAME,
     Gate,
 )
-from tests.peers.self_signed import certificate, trusting
+from tests.peers.certificates import certificate, trusting
 
 
 def message() -> EmailMessage:

@@ -24,7 +24,7 @@ from tests.integration.intake.gate import (
     open_gate,
 )
 from tests.integration.intake.test_commits import to_data
-from tests.peers.self_signed import certificate, trusting
+from tests.peers.certificates import certificate, trusting
 from tests.waiting import until
 
 

@@ -18,7 +18,7 @@ from tests.integration.intake.gate import (
     configuration,
     open_gate,
 )
-from tests.peers.self_signed import certificate, trusting
+from tests.peers.certificates import certificate, trusting
 
 
 async def test_a_brought_username_is_nobody_s_name_in_the_log(gate: Gate) -> None:

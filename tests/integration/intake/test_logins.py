@@ -29,7 +29,7 @@ from tests.integration.intake.gate import (
 )
 from tests.integration.intake.test_commits import to_data
 from tests.models import made
-from tests.peers.self_signed import certificate, trusting
+from tests.peers.certificates import certificate, trusting
 from tests.waiting import until
 
 

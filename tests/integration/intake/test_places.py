@@ -20,7 +20,7 @@ from tests.integration.intake.gate import (
     open_gate,
 )
 from tests.integration.intake.test_logins import connected, plain
-from tests.peers.self_signed import certificate, trusting
+from tests.peers.certificates import certificate, trusting
 from tests.waiting import until
 
 

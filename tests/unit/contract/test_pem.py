@@ -20,10 +20,10 @@ from mailrelay_gateway.contract.pem import (
 from mailrelay_gateway.couriers.smtp.tls import client_context
 from mailrelay_gateway.intake.tls import CertificateError, CertificateStore
 from tests.models import made
-from tests.peers.certificates import (
+from tests.peers.certificates import P256, key_pem_of, make
+from tests.peers.odd_certificates import (
     KEYS,
     MALFORMED_SAN,
-    P256,
     RSA_2048,
     SIGNED_WITH_SHA1,
     as_pkcs12_tools_write,
@@ -31,8 +31,6 @@ from tests.peers.certificates import (
     der_as_text,
     indented,
     joined,
-    key_pem_of,
-    make,
 )
 
 NOW = dt.datetime.now(dt.UTC)

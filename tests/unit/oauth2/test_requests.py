@@ -16,7 +16,7 @@ from mailrelay_gateway.contract.documents import Smarthost
 from mailrelay_gateway.contract.oauth2 import OAuth2, SaslMechanism, token_file_name
 from mailrelay_gateway.couriers.oauth2.requests import UnusableGrant, request_body, secrets_of
 from tests.models import made
-from tests.peers.certificates import KEYS, RSA_2048
+from tests.peers.odd_certificates import KEYS, RSA_2048
 from tests.peers.token_endpoint import _decoded
 
 

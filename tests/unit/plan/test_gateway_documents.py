@@ -16,15 +16,13 @@ from mailrelay_operator.plan.certificates import LEAF_LIFE, carries, why_leaf_is
 from mailrelay_operator.plan.facts import LeafWanted, Place
 from mailrelay_operator.plan.gateway_config import is_placeholder, read_back, token_hash
 from tests.models import made
-from tests.peers.certificates import (
+from tests.peers.certificates import P256, key_pem_of, make
+from tests.peers.odd_certificates import (
     MALFORMED_SAN,
-    P256,
     as_pkcs12_tools_write,
     client_only,
     indented,
     joined,
-    key_pem_of,
-    make,
 )
 from tests.unit.plan.build import (
     NOW,
