@@ -144,6 +144,11 @@ class Reason(StrEnum):
         "ConversionImpossible",
         "No upstream takes the message as it is, and it cannot be re-encoded.",
     )
+    ENVELOPE_MISMATCH = (
+        "EnvelopeMismatch",
+        "The message's header names others than its recipients, and this upstream (Graph) sends to"
+        " whoever the header names; `rewriteRecipients` removes them.",
+    )
     GAVE_UP = "GaveUp", "Delivery was retried for `retry.giveUpAfter` without success."
     REPLY_LOST = "ReplyLost", "The final reply never arrived: the message may have been delivered."
     LEASE_FOUND = (
@@ -180,6 +185,11 @@ class Reason(StrEnum):
     UPSTREAM_TOKEN_URL_NOT_ALLOWED = (
         "UpstreamTokenUrlNotAllowed",
         "The gateway may not connect to the token endpoint: https and public addresses only,"
+        " besides `allowedEgressCIDRs`.",
+    )
+    UPSTREAM_URL_NOT_ALLOWED = (
+        "UpstreamUrlNotAllowed",
+        "The gateway may not connect to the upstream's URL: https and public addresses only,"
         " besides `allowedEgressCIDRs`.",
     )
     UPSTREAM_TLS_REQUIRED = (

@@ -17,7 +17,8 @@ import pytest
 from mailrelay_gateway.contract import oauth2
 from mailrelay_gateway.contract.oauth2 import OAuth2, SaslMechanism
 from mailrelay_gateway.couriers.oauth2.answers import NoToken
-from mailrelay_gateway.couriers.oauth2.source import TokenSource, TokenSurroundings
+from mailrelay_gateway.couriers.oauth2.fetcher import TokenSurroundings
+from mailrelay_gateway.couriers.oauth2.source import TokenSource
 from mailrelay_gateway.egress.client import Answer, Unreachable
 from mailrelay_gateway.metrics import Metrics
 from tests.simulation.virtual import VirtualLoop

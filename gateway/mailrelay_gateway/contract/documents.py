@@ -28,6 +28,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from mailrelay_gateway.contract.api_upstreams import Api
 from mailrelay_gateway.contract.attribution import Attribution as Attribution  # noqa: PLC0414
 from mailrelay_gateway.contract.oauth2 import OAuth2
 from mailrelay_gateway.contract.part import READING as READING  # noqa: PLC0414 - it is of the documents
@@ -181,7 +182,7 @@ class Sandbox(Part):
 
 
 #: The settings of an upstream by kind: one model each.
-Settings = Annotated[Smarthost | Sandbox | UnknownKind, ByKind()]
+Settings = Annotated[Smarthost | Api | Sandbox | UnknownKind, ByKind()]
 
 
 class Pace(Part):

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.contract.status import UpstreamStatus
+from mailrelay_gateway.couriers.api.courier import ApiCourier
 from mailrelay_gateway.couriers.oauth2.kept import KeptTokens
 from mailrelay_gateway.couriers.sandbox.courier import SandboxCourier
 from mailrelay_gateway.couriers.sandbox.store import SandboxStore
@@ -70,6 +71,9 @@ COURIERS: Mapping[str, Callable[[Parts], Courier]] = {
         egress=parts.egress,
         kept=KeptTokens(parts.folder),
         tokens=parts.tokens,
+    ),
+    "api": lambda parts: ApiCourier(
+        parts.work, parts.metrics, egress=parts.egress, tokens=parts.tokens
     ),
     "sandbox": lambda parts: SandboxCourier(
         parts.work, lambda: SandboxStore(parts.folder / "sandbox.db"), parts.metrics

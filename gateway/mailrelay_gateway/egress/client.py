@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -31,6 +30,12 @@ from mailrelay_gateway.egress.rules import (
 
 #: Octets of an answer's body. Token endpoints answer with 2 to 8 KiB.
 MAX_ANSWER = 64 * 1024
+#: What each request says of itself. The answer is bounded as received; a compressed one would not
+#: be.
+OWN_HEADERS: Mapping[str, str] = {
+    "Accept-Encoding": "identity",
+    "User-Agent": f"mailrelay/{__version__}",
+}
 #: Seconds for a request from DNS to the last octet of its answer.
 DEADLINE = 15.0
 
@@ -72,18 +77,18 @@ class Egress:
         """The answer to a POST, whatever its status. `tls` replaces the system's CAs. Raises
         NotAllowed and Unreachable.
         """
-        target = parse_target(url)
-        if URL(url).host != target.host:  # both URL parsers must agree
-            raise NotAllowed("the URL is not of the form https://HOST/PATH")
+        target = checked_target(url)
         try:
             async with asyncio.timeout(deadline):
-                pinned, proxy = await self._route(target)
+                pinned, proxy = await self.route(target)
                 return await _request(target, body, headers, tls, pinned, proxy)
         except TimeoutError:
             raise Unreachable(f"{target.shown} did not answer within {deadline:g} s") from None
 
-    async def _route(self, target: Target) -> tuple[Sequence[str], str]:
-        """The addresses to connect to, and the proxy to use, if any."""
+    async def route(self, target: Target) -> tuple[Sequence[str], str]:
+        """The addresses to connect to, and the proxy to use, if any. Raises NotAllowed and
+        Unreachable; the caller sets the deadline.
+        """
         rules = self.rules
         if not rules.proxy:
             return choose(target, await self._addresses(target.host), rules), ""
@@ -113,15 +118,25 @@ class Egress:
             raise Unreachable(f"DNS lookup of {host} failed: {error.strerror}") from None
 
 
-class _Pinned(AbstractResolver):
+def checked_target(url: str) -> Target:
+    """The target of a URL; raises NotAllowed if it is malformed."""
+    target = parse_target(url)
+    if URL(url).host != target.host:  # both URL parsers must agree
+        raise NotAllowed("the URL is not of the form https://HOST/PATH")
+    return target
+
+
+class Pinned(AbstractResolver):
     """Returns the checked addresses, whatever DNS answers by now."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._addresses = addresses
+    def __init__(self, addresses: Sequence[str] = ()) -> None:
+        """Return these until `addresses` is set to others."""
+        self.addresses = addresses
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
+        """The same addresses for every name."""
         return [
             ResolveResult(
                 hostname=host,
@@ -131,7 +146,7 @@ class _Pinned(AbstractResolver):
                 proto=0,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for address in self._addresses
+            for address in self.addresses
         ]
 
     async def close(self) -> None:
@@ -146,15 +161,9 @@ async def _request(
     pinned: Sequence[str],
     proxy: str,
 ) -> Answer:
-    via = f" through the proxy {parse_target(proxy).shown}" if proxy else ""
     connector = aiohttp.TCPConnector(
-        resolver=_Pinned(pinned), use_dns_cache=False, force_close=True, limit=1
+        resolver=Pinned(pinned), use_dns_cache=False, force_close=True, limit=1
     )
-    own: dict[str, Any] = {
-        # The answer is bounded as received; a compressed one would not be.
-        "Accept-Encoding": "identity",
-        "User-Agent": f"mailrelay/{__version__}",
-    }
     try:
         async with (
             aiohttp.ClientSession(
@@ -163,30 +172,39 @@ async def _request(
             session.post(
                 target.url,
                 data=body,
-                headers={**own, **headers},
+                headers={**OWN_HEADERS, **headers},
                 allow_redirects=False,
                 ssl=tls if tls is not None else True,
                 proxy=proxy or None,
                 timeout=aiohttp.ClientTimeout(total=None),  # the caller's deadline holds
             ) as response,
         ):
-            return Answer(
-                status=response.status,
-                headers={name.lower(): value for name, value in response.headers.items()},
-                body=await _bounded(response, target),
-            )
-    except aiohttp.ClientConnectorCertificateError as error:
-        raise Unreachable(
+            return await read_answer(response, target)
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise Unreachable(cause_of(error, target, proxy)) from None
+
+
+def cause_of(error: Exception, target: Target, proxy: str) -> str:
+    """Why a request failed, as a sentence without its full stop."""
+    via = f" through the proxy {parse_target(proxy).shown}" if proxy else ""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return (
             f"{target.shown} has a certificate that is not trusted"
             f" ({_words(error.certificate_error)})"
-        ) from None
-    except aiohttp.ClientHttpProxyError as error:
-        raise Unreachable(
-            f"{target.shown} cannot be reached{via}: it answered {error.status}"
-        ) from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        raise Unreachable(f"{target.shown} cannot be reached{via}: {_words(cause)}") from None
+        )
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"{target.shown} cannot be reached{via}: it answered {error.status}"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return f"{target.shown} cannot be reached{via}: {_words(cause)}"
+
+
+async def read_answer(response: aiohttp.ClientResponse, target: Target) -> Answer:
+    """The answer with its body, at most MAX_ANSWER octets of it."""
+    return Answer(
+        status=response.status,
+        headers={name.lower(): value for name, value in response.headers.items()},
+        body=await _bounded(response, target),
+    )
 
 
 async def _bounded(response: aiohttp.ClientResponse, target: Target) -> bytes:

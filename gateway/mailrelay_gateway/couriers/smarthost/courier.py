@@ -18,8 +18,8 @@ from mailrelay_gateway.contract.documents import Smarthost, TlsMode, Upstream
 from mailrelay_gateway.contract.files import RELAY_FILE, ConfigError, GatewayConfig
 from mailrelay_gateway.contract.oauth2 import TOKENS_FOLDER, OAuth2, RefreshToken
 from mailrelay_gateway.contract.status import UpstreamStatus
+from mailrelay_gateway.couriers.oauth2.fetcher import TokenSurroundings
 from mailrelay_gateway.couriers.oauth2.kept import KeptTokens
-from mailrelay_gateway.couriers.oauth2.source import TokenSurroundings
 from mailrelay_gateway.couriers.resolver import Resolver, SystemResolver
 from mailrelay_gateway.couriers.smtp.connection_settings import Naming
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mailrelay_gateway.couriers.oauth2.source import TokenSurroundings
+from mailrelay_gateway.couriers.oauth2.fetcher import TokenSurroundings
 from mailrelay_gateway.couriers.resolver import Resolver
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.couriers.smtp.health import Probing

@@ -1,0 +1,443 @@
+"""Upstreams that take mail over HTTPS: SES, with static keys and with keys for the pod's token, and
+Graph. Every message arrives octet for octet, a lost answer is uncertain, and nothing is lost or
+fails for a fault of ours or of the provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from mailrelay_gateway.contract import api_upstreams, oauth2
+from mailrelay_gateway.contract.files import GatewayConfig
+from mailrelay_gateway.contract.oauth2 import OAuth2, SaslMechanism, token_file_name
+from mailrelay_gateway.contract.status import UpstreamState
+from mailrelay_gateway.couriers.api.courier import ApiCourier
+from mailrelay_gateway.couriers.api.sigv4 import AwsKeys
+from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
+from mailrelay_gateway.egress.client import Egress
+from mailrelay_gateway.egress.rules import Rules
+from mailrelay_gateway.message.effect import Elsewhere
+from mailrelay_gateway.message.envelope import Result
+from mailrelay_gateway.reasons import Reason
+from tests.integration.couriers.conftest import PROBING, Rig
+from tests.integration.couriers.memory_work import BODY, UPSTREAM, attempt
+from tests.models import made
+from tests.peers.mail_apis import REGION, ROLE, Graph, Ses
+from tests.peers.token_endpoint import CLIENT_ID, CLIENT_SECRET, SCOPE, TokenEndpoint
+from tests.waiting import until
+
+LOOPBACK = Rules(allowed=(ip_network("127.0.0.0/8"),), loopback=True)
+KEYS = AwsKeys(access_key_id="AKIA1", secret_access_key="secret/of+ours")
+AUDIENCE = "sts.amazonaws.com"
+
+
+@dataclass
+class Api:
+    """The rig's courier for one API upstream."""
+
+    rig: Rig
+    tokens: Path
+    courier: ApiCourier = field(init=False)
+
+    def ses(self, peer: Ses, credentials: Any = None, **changes: Any) -> Any:
+        given = credentials or api_upstreams.AccessKey(
+            access_key_id=KEYS.access_key_id,
+            secret_access_key=KEYS.secret_access_key,
+            session_token="",
+        )
+        settings = {
+            "url": peer.url,
+            "region": REGION,
+            "ca": self.rig.authority.pem,
+            "credentials": given,
+            "configuration_set": "",
+            "tenant": "",
+        }
+        return api_upstreams.Ses(**(settings | changes))
+
+    def web_identity(self, peer: Ses) -> Any:
+        return api_upstreams.WebIdentity(
+            role_arn=ROLE, audience=AUDIENCE, sts_url=f"{peer.url}/sts"
+        )
+
+    def graph(self, peer: Graph, endpoint: TokenEndpoint, *, rewrite: bool = False) -> Any:
+        return api_upstreams.Graph(
+            url=peer.url,
+            ca=self.rig.authority.pem,
+            mailbox=peer.mailbox,
+            login=OAuth2(
+                username=peer.mailbox,
+                mechanism=SaslMechanism.XOAUTH2,
+                token_url=endpoint.url,
+                ca=self.rig.authority.pem,
+                scopes=(SCOPE,),
+                grant=oauth2.ClientCredentials(client_id=CLIENT_ID, client_secret=CLIENT_SECRET),
+            ),
+            rewrite_recipients=rewrite,
+        )
+
+    def config(self, service: Any, connections: int = 4) -> GatewayConfig:
+        settings = api_upstreams.Api(service=service)
+        return self.rig.config_of(
+            made.upstream(name=UPSTREAM, settings=settings, connections=connections)
+        )
+
+    def run(
+        self,
+        service: Any,
+        *,
+        connections: int = 4,
+        rules: Rules = LOOPBACK,
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        config = self.config(service, connections)
+        self.rig.metrics.configure(config)
+        self.courier = ApiCourier(
+            self.rig.work,
+            self.rig.metrics,
+            egress=Egress(self.rig.names, rules),
+            tokens=self.tokens,
+            probing=PROBING,
+            deadlines=deadlines,
+        )
+        self.courier.prepare(config)
+        self.rig.work.wake = self.courier.wake
+        self.courier.configure(config)
+
+    @property
+    def state(self) -> UpstreamState:
+        return self.courier.status()[0].state
+
+
+@pytest.fixture
+async def api(rig: Rig, tmp_path: Path) -> AsyncIterator[Api]:
+    found = Api(rig, tmp_path)
+    yield found
+    await found.courier.stop(0.2)
+
+
+@pytest.fixture
+async def ses(rig: Rig) -> AsyncIterator[Ses]:
+    peer = Ses(rig.authority.server_context("127.0.0.1"), keys={KEYS.access_key_id: KEYS})
+    async with peer:
+        yield peer
+
+
+@pytest.fixture
+async def office(rig: Rig) -> AsyncIterator[tuple[Graph, TokenEndpoint]]:
+    context = rig.authority.server_context("127.0.0.1")
+    async with AsyncExitStack() as stack:
+        endpoint = await stack.enter_async_context(TokenEndpoint(context))
+        graph = await stack.enter_async_context(Graph(context, good=endpoint.good))
+        yield graph, endpoint
+
+
+def in_turn(*answers: web.Response | None) -> Callable[[web.Request], web.Response | None]:
+    """One answer after the other, then none."""
+    left = list(answers)
+    return lambda request: left.pop(0) if left else None
+
+
+def refusal(status: int, code: str, words: str) -> web.Response:
+    return web.json_response({"message": words}, status=status, headers={"x-amzn-ErrorType": code})
+
+
+# --- whole mail
+
+
+async def test_a_message_arrives_octet_for_octet(api: Api, rig: Rig, ses: Ses) -> None:
+    api.run(api.ses(ses, configuration_set="marketing", tenant="team-a"))
+    rig.work.add(attempt(recipients=["one@example.net", "two@example.org"]))
+    outcomes = await rig.work.until_finished()
+    assert [o.result for o in outcomes] == [Result.DELIVERED] * 2
+    assert str(outcomes[0].reply) == "250 2.0.0 MessageId 0100-1"
+    (taken,) = ses.taken
+    assert taken.raw == BODY
+    assert taken.document == {
+        "FromEmailAddress": "app@example.com",
+        "Destination": {"ToAddresses": ["one@example.net", "two@example.org"]},
+        "ConfigurationSetName": "marketing",
+        "TenantName": "team-a",
+        "Content": {"Raw": {}},
+    }
+    assert api.state is UpstreamState.UP
+
+
+@pytest.mark.parametrize("size", [300 * 1024, 5 * 1024 * 1024])
+async def test_large_messages_from_disk(
+    api: Api, rig: Rig, ses: Ses, tmp_path: Path, size: int
+) -> None:
+    content = (BODY + bytes(range(32, 127)) * (size // 95))[:size]
+    body = tmp_path / "body"
+    body.write_bytes(content)
+    api.run(api.ses(ses))
+    rig.work.add(attempt(body=body))
+    assert [o.result for o in await rig.work.until_finished()] == [Result.DELIVERED]
+    assert ses.taken[0].raw == content
+
+
+async def test_notices_have_no_sender(api: Api, rig: Rig, ses: Ses) -> None:
+    api.run(api.ses(ses))
+    rig.work.add(attempt(sender=""))
+    await rig.work.until_finished()
+    assert "FromEmailAddress" not in ses.taken[0].document
+
+
+async def test_connections_are_kept_and_bounded(api: Api, rig: Rig, ses: Ses) -> None:
+    ses.gate.clear()
+    api.run(api.ses(ses), connections=3)
+    rig.work.add(*[attempt(number) for number in range(60)])
+    await until(lambda: ses.at_once == 3, "three requests at once")
+    ses.gate.set()
+    await rig.work.until_finished(60)
+    assert ses.most_at_once == 3
+    assert len(ses.connections) == 3
+    assert max(most for most in rig.work.mosts if most) == 50
+
+
+async def test_a_body_that_is_gone_is_our_fault(
+    api: Api, rig: Rig, ses: Ses, tmp_path: Path
+) -> None:
+    api.run(api.ses(ses))
+    rig.work.add(attempt(0, body=tmp_path / "gone", size=300_000), attempt(1))
+    await rig.work.until_finished(2)
+    assert sorted(rig.work.results) == [
+        (Result.DEFERRED, Reason.INTERNAL_ERROR),
+        (Result.DELIVERED, Reason.DELIVERED),
+    ]
+    assert not rig.work.holds
+
+
+# --- keys
+
+
+async def test_keys_for_the_pods_token(api: Api, rig: Rig, ses: Ses) -> None:
+    ses.token = "ey.pod.token"
+    (api.tokens / token_file_name(AUDIENCE)).write_text("ey.pod.token\n")
+    api.run(api.ses(ses, api.web_identity(ses)))
+    rig.work.add(*[attempt(number) for number in range(10)])
+    await rig.work.until_finished(10)
+    assert len(ses.taken) == 10
+    assert ses.sessions == [f"mailrelay-{UPSTREAM}"]
+    assert 3500 < rig.metric("oauth_token_expiry_seconds", upstream=UPSTREAM) <= 3600
+
+
+async def test_keys_that_are_refused_are_replaced_once(api: Api, rig: Rig, ses: Ses) -> None:
+    ses.token = "ey.pod.token"
+    (api.tokens / token_file_name(AUDIENCE)).write_text("ey.pod.token")
+    api.run(api.ses(ses, api.web_identity(ses)))
+    rig.work.add(attempt(0))
+    await rig.work.until_finished(1)
+    ses.keys.clear()
+    rig.work.add(attempt(1))
+    await rig.work.until_finished(2)
+    assert [result for result, _ in rig.work.results] == [Result.DELIVERED] * 2
+    assert not rig.work.holds
+    assert len(ses.sessions) == 2
+
+
+async def test_sts_that_refuses_holds_the_upstream_in_its_own_words(
+    api: Api, rig: Rig, ses: Ses
+) -> None:
+    ses.token = "another"
+    (api.tokens / token_file_name(AUDIENCE)).write_text("ey.pod.token-that-is-secret")
+    api.run(api.ses(ses, api.web_identity(ses)))
+    rig.work.add(attempt())
+    await rig.work.until(lambda: rig.work.held is not None)
+    assert rig.work.held is not None
+    reason, detail = rig.work.held
+    assert reason is Reason.UPSTREAM_TOKEN_REFUSED
+    assert "STS answered 400 InvalidIdentityToken" in detail
+    assert "ey.pod" not in detail
+    ses.token = "ey.pod.token-that-is-secret"
+    assert [o.result for o in await rig.work.until_finished()] == [Result.DELIVERED]
+
+
+async def test_wrong_static_keys_hold_and_recover(api: Api, rig: Rig, ses: Ses) -> None:
+    ses.keys.clear()
+    api.run(api.ses(ses))
+    rig.work.add(attempt())
+    await rig.work.until(lambda: rig.work.held is not None)
+    assert rig.work.held is not None
+    assert rig.work.held[0] is Reason.UPSTREAM_AUTH_FAILED
+    assert "UnrecognizedClientException" in rig.work.held[1]
+    assert f"127.0.0.1:{ses.port}" in rig.work.held[1]
+    assert {outcome.result for outcome in rig.work.outcomes} == {Result.HELD}
+    ses.keys[KEYS.access_key_id] = KEYS
+    rig.work.add(attempt(1))
+    await until(lambda: len(ses.taken) == 1, "the next message")
+
+
+# --- refusals
+
+
+async def test_throttling_slows_the_lane(api: Api, rig: Rig, ses: Ses) -> None:
+    ses.fault = in_turn(refusal(429, "TooManyRequestsException", "Maximum sending rate exceeded."))
+    api.run(api.ses(ses))
+    rig.work.add(attempt())
+    (outcome,) = await rig.work.until_finished()
+    assert (outcome.result, outcome.reason) == (Result.DEFERRED, Reason.UPSTREAM_THROTTLED)
+    assert rig.work.slowed
+    assert not rig.work.holds
+
+
+async def test_a_refused_message_fails_alone(api: Api, rig: Rig, ses: Ses) -> None:
+    words = "Email address is not verified. The following identities failed the check: a@b"
+    ses.fault = in_turn(refusal(400, "MessageRejected", words))
+    api.run(api.ses(ses), connections=1)
+    rig.work.add(attempt(0), attempt(1))
+    await rig.work.until_finished(2)
+    assert rig.work.results == [
+        (Result.FAILED, Reason.SENDER_NOT_VERIFIED),
+        (Result.DELIVERED, Reason.DELIVERED),
+    ]
+    assert words in rig.work.outcomes[0].detail
+
+
+async def test_what_the_service_cannot_take_goes_elsewhere(api: Api, rig: Rig, ses: Ses) -> None:
+    api.run(api.ses(ses))
+    rig.work.add(attempt(recipients=["jürgen@example.net"]))
+    (outcome,) = await rig.work.until_finished()
+    assert outcome.reason is Reason.ADDRESS_UNSENDABLE
+    assert outcome.effect == Elsewhere()
+    assert ses.requests == 0
+
+
+# --- broken connections
+
+
+async def test_a_lost_answer_is_uncertain(api: Api, rig: Rig, ses: Ses) -> None:
+    ses.hang_up = True
+    api.run(api.ses(ses))
+    rig.work.add(attempt())
+    (outcome,) = await rig.work.until_finished()
+    assert (outcome.result, outcome.reason) == (Result.UNCERTAIN, Reason.REPLY_LOST)
+    assert len(ses.taken) == 1
+
+
+async def test_an_upstream_that_is_down_loses_nothing(api: Api, rig: Rig, ses: Ses) -> None:
+    await ses.stop()
+    api.run(api.ses(ses))
+    rig.work.add(*[attempt(number) for number in range(5)])
+    await rig.work.until(lambda: len(rig.work.holds) >= 2)  # and a probe found it so once more
+    assert rig.work.holds[0][0] is Reason.UPSTREAM_UNREACHABLE
+    assert rig.work.outcomes == []
+    async with ses:
+        await rig.work.until_finished(5)
+        assert {result for result, _ in rig.work.results} == {Result.DELIVERED}
+
+
+async def test_an_address_that_is_not_allowed_is_said(api: Api, rig: Rig, ses: Ses) -> None:
+    api.run(api.ses(ses), rules=Rules())
+    rig.work.add(attempt())
+    await rig.work.until(lambda: rig.work.held is not None)
+    assert rig.work.held is not None
+    assert rig.work.held[0] is Reason.UPSTREAM_URL_NOT_ALLOWED
+    assert ses.requests == 0
+
+
+async def test_a_certificate_of_nobody_is_said(api: Api, rig: Rig, ses: Ses) -> None:
+    api.run(api.ses(ses, ca=None))
+    rig.work.add(attempt())
+    await rig.work.until(lambda: rig.work.held is not None)
+    assert rig.work.held is not None
+    assert "certificate that is not trusted" in rig.work.held[1]
+    assert ses.requests == 0
+
+
+async def test_silence_on_all_connections_is_a_stall(api: Api, rig: Rig, ses: Ses) -> None:
+    ses.gate.clear()
+    api.run(api.ses(ses), connections=2, deadlines=Deadlines(stall=0.3))
+    rig.work.add(*[attempt(number) for number in range(4)])
+    await rig.work.until(lambda: rig.work.held is not None)
+    assert rig.work.held is not None
+    assert rig.work.held[0] is Reason.UPSTREAM_TIMEOUT
+    ses.gate.set()
+    await rig.work.until_finished(4)
+    assert {result for result, _ in rig.work.results} == {Result.DELIVERED}
+
+
+async def test_stopping_gives_back_or_leaves_uncertain(api: Api, rig: Rig, ses: Ses) -> None:
+    ses.gate.clear()
+    api.run(api.ses(ses))
+    rig.work.add(attempt())
+    await until(lambda: ses.at_once == 1, "the request")
+    await asyncio.wait_for(api.courier.stop(0.1), 30)
+    assert rig.work.results == [(Result.UNCERTAIN, Reason.REPLY_LOST)]
+
+
+async def test_new_settings_leave_what_is_under_way_alone(api: Api, rig: Rig, ses: Ses) -> None:
+    ses.gate.clear()
+    api.run(api.ses(ses))
+    rig.work.add(attempt(0))
+    await until(lambda: ses.at_once == 1, "the request")
+    config = api.config(api.ses(ses, tenant="other"))
+    api.courier.configure(config)
+    ses.gate.set()
+    await rig.work.until_finished(1)
+    rig.work.add(attempt(1))
+    await rig.work.until_finished(2)
+    assert [taken.document.get("TenantName") for taken in ses.taken] == [None, "other"]
+
+
+# --- Graph
+
+
+async def test_graph_sends_to_the_recipients_only(
+    api: Api, rig: Rig, office: tuple[Graph, TokenEndpoint]
+) -> None:
+    graph, endpoint = office
+    api.run(api.graph(graph, endpoint, rewrite=True))
+    body = b"From: a@example.com\r\nTo: one@example.net, x@example.net\r\n\r\n.\r\nbody\r\n"
+    rig.work.add(attempt(recipients=["one@example.net", "two@example.net"], body=body))
+    outcomes = await rig.work.until_finished()
+    assert [o.result for o in outcomes] == [Result.DELIVERED] * 2
+    assert graph.taken[0].raw == (
+        b"From: a@example.com\r\nTo: one@example.net\r\nBcc: two@example.net\r\n\r\n.\r\nbody\r\n"
+    )
+
+
+async def test_graph_refuses_to_reach_others(
+    api: Api, rig: Rig, office: tuple[Graph, TokenEndpoint]
+) -> None:
+    graph, endpoint = office
+    api.run(api.graph(graph, endpoint))
+    body = b"From: a@example.com\r\nTo: x@example.net\r\n\r\nbody\r\n"
+    rig.work.add(attempt(body=body))
+    (outcome,) = await rig.work.until_finished()
+    assert outcome.reason is Reason.ENVELOPE_MISMATCH
+    assert "names x@example.net" in outcome.detail
+    assert outcome.effect == Elsewhere()
+    assert graph.requests == 0
+
+
+async def test_graph_after_revoked_tokens_and_throttling(
+    api: Api, rig: Rig, office: tuple[Graph, TokenEndpoint]
+) -> None:
+    graph, endpoint = office
+    api.run(api.graph(graph, endpoint))
+    rig.work.add(attempt(0))
+    await rig.work.until_finished(1)
+    endpoint.revoke()
+    rig.work.add(attempt(1))
+    await rig.work.until_finished(2)
+    assert {result for result, _ in rig.work.results} == {Result.DELIVERED}
+    throttled = web.json_response(
+        {"error": {"code": "ApplicationThrottled", "message": "MailboxConcurrency"}},
+        status=429,
+        headers={"Retry-After": "17"},
+    )
+    graph.fault = in_turn(throttled)
+    rig.work.add(attempt(2))
+    await rig.work.until_finished(3)
+    assert rig.work.outcomes[-1].reason is Reason.UPSTREAM_THROTTLED
+    assert rig.work.outcomes[-1].retry_after == 17
