@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from mailrelay_gateway.contract.stage import Stage
-from mailrelay_gateway.contract.status import SenderFault
+from mailrelay_gateway.contract.status import SenderFault, UpstreamState
 from mailrelay_gateway.couriers.replies.verdict import Meaning, Verdict
+from mailrelay_gateway.couriers.smarthost.courier import bounded
 from mailrelay_gateway.couriers.smtp.sender_faults import LASTS, MAX_FAULTS, SenderFaults
+from mailrelay_gateway.couriers.smtp.telling import MAX_DETAIL
 from mailrelay_gateway.message.envelope import Message, Result
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.reply import Reply
+from mailrelay_operator.cluster.gateways import MAX_ANSWER
 from tests.integration.couriers.memory_work import attempt
+from tests.models import made
 
 REPLY = Reply(550, "5.7.26", "unauthenticated")
 REFUSED = Verdict((Meaning(Result.FAILED, Reason.SENDER_DOMAIN_REJECTED, REPLY),))
@@ -84,3 +88,26 @@ def test_nothing_sent_is_a_fault_too() -> None:
         "AttributionInvalid",
         "X-Who would be 'a.b' (sender app@example.com)",
     )
+
+
+def test_an_answer_with_all_of_it_is_one_that_the_operator_reads() -> None:
+    faults = SenderFaults()
+    for number in range(MAX_FAULTS):
+        uid = f"00000000-0000-0000-0000-{number:012d}"
+        faults.note_unattributable(message(uid=uid), "€" * 9000, 0.0)
+    shown = bounded(
+        [
+            made.upstream_status(
+                name="u" * 63,
+                state=UpstreamState.HELD,
+                reason=Reason.UPSTREAM_TOKEN_URL_NOT_ALLOWED,
+                message="€" * MAX_DETAIL,
+                since="2026-01-01T00:00:00Z",
+                senders=faults.told(1.0),
+            )
+        ]
+        * 32
+    )
+    assert [len(one.senders) for one in shown[:3]] == [50, 50, 0]
+    answer = made.gateway_status(upstreams=shown).model_dump_json(by_alias=True)
+    assert len(answer.encode()) < MAX_ANSWER

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -25,6 +25,7 @@ from mailrelay_gateway.couriers.smtp.connection_settings import Naming
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.couriers.smtp.health import Probing
 from mailrelay_gateway.couriers.smtp.pool import Pool
+from mailrelay_gateway.couriers.smtp.sender_faults import MAX_TOLD
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
 from mailrelay_gateway.couriers.smtp.tls import UnusableBundle, client_context, endpoint_context
 from mailrelay_gateway.couriers.work import Work
@@ -150,7 +151,7 @@ class SmarthostCourier:
 
     def status(self) -> tuple[UpstreamStatus, ...]:
         """One entry per smarthost upstream, in the order configured first."""
-        return tuple(pool.status() for pool in self._pools.values())
+        return bounded([pool.status() for pool in self._pools.values()])
 
     async def stop(self, grace: float) -> None:
         """Start no new attempt; wait up to `grace` seconds for outstanding final replies, then
@@ -165,6 +166,21 @@ class SmarthostCourier:
             task.cancel()
         pools = [*self._pools.values(), *leaving.values()]
         await asyncio.gather(*(pool.stop(grace) for pool in pools))
+
+
+def bounded(statuses: Sequence[UpstreamStatus]) -> tuple[UpstreamStatus, ...]:
+    """The statuses with at most MAX_TOLD faults of senders, the newest of each."""
+    found: list[UpstreamStatus] = []
+    left = MAX_TOLD
+    for status in statuses:
+        told = status.senders[max(0, len(status.senders) - left) :]
+        left -= len(told)
+        found.append(
+            status
+            if len(told) == len(status.senders)
+            else status.model_copy(update={"senders": told})
+        )
+    return tuple(found)
 
 
 def _refreshes(upstream: Upstream) -> bool:

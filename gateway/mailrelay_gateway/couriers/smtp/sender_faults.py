@@ -28,10 +28,13 @@ REASONS = frozenset(
         Reason.ATTRIBUTION_INVALID,
     }
 )
-#: Faults that are remembered, the oldest forgotten first: `/status` is read every minute.
+#: Faults of an upstream that are remembered, the oldest forgotten first.
 MAX_FAULTS = 50
-#: Characters of a reply, which ends up in a condition.
-MAX_MESSAGE = 500
+#: Faults of all upstreams together that `/status` tells of, and characters of each reply, which
+#: ends up in a condition. With 32 upstreams that are held at length, the answer stays below the
+#: 256 KiB that the operator reads.
+MAX_TOLD = 100
+MAX_MESSAGE = 200
 #: Seconds for which a fault is shown after the last refusal.
 LASTS = 86_400.0
 
