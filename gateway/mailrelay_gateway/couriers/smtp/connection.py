@@ -381,8 +381,11 @@ class Connection(asyncio.Protocol):
             message = await asyncio.to_thread(convert, attempt.message, self._client.capabilities)
         except Unconvertible as error:
             outcomes = refused(error, attempt.recipients, self._settings.host)
-        except Exception as error:  # the body cannot be read, or a defect of ours
-            log.error("internal_error", queue_id=attempt.message.queue_id, exc_info=error)
+        except Exception as error:
+            if isinstance(error, UnreadableBody):
+                log.error("body_damaged", queue_id=attempt.message.queue_id, error=str(error))
+            else:  # a defect of ours
+                log.error("internal_error", queue_id=attempt.message.queue_id, exc_info=error)
             outcomes = [
                 Outcome(each.index, Result.DEFERRED, Reason.INTERNAL_ERROR)
                 for each in attempt.recipients
