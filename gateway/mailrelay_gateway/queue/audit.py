@@ -1,9 +1,10 @@
-"""Compares what the disk says with what memory believes, and says what memory has to correct.
+"""Compares the counts on disk with those in memory, and decides how to correct memory.
+
 Pure.
 
-The two are read at different moments, so a difference means something only if it was the same in
-two counts in a row and nothing of it was moving. Then memory is wrong, whatever made it so: a
-message that nobody looks for is the one defect that must not last.
+The two are read at different moments, so a difference counts only if it was the same in two counts
+in a row and nothing of that backlog was changing. Then memory is wrong, for whatever reason: a
+message that is never looked for is the one defect that must not last.
 """
 
 from __future__ import annotations
@@ -15,25 +16,25 @@ from mailrelay_gateway.queue.store import Backlog
 
 
 class Memory(Protocol):
-    """What memory believes."""
+    """The counts in memory."""
 
     def backlogs(self) -> Mapping[Backlog, int]:
         """Recipients that are READY on disk."""
 
     def is_busy(self, backlog: Backlog) -> bool:
-        """Whether a claim on it is under way."""
+        """Whether a claim on it is in progress."""
 
 
 class Audit:
     """Remembers the differences of the last count."""
 
     def __init__(self) -> None:
-        """Nothing was compared yet."""
+        """Begin without an earlier count."""
         self._before: dict[Backlog, tuple[int, int]] = {}
 
     def compare(self, disk: Mapping[Backlog, int], memory: Memory) -> dict[Backlog, int]:
-        """By how much memory's counts have to change: what differed before and differs still, with
-        both sides as they were.
+        """The corrections of memory's counts: differences that were there before and still are,
+        with both sides unchanged.
         """
         believed = memory.backlogs()
         now = {

@@ -1,7 +1,7 @@
-"""Makes recipients READY when their time has come.
+"""Makes recipients READY when they are due.
 
-Level-triggered: each answer of the store says when to look again, and one timer is set from all
-that is known.
+Level-triggered: each answer of the store says when to ask again, and one timer is set for the
+earliest known time.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from mailrelay_gateway.smtp.refusal import Problem
 
 #: Recipients that are made READY in one transaction: a few milliseconds.
 PAGE = 500
-#: Seconds until it is looked again after a look that failed.
+#: Seconds until the next query after one that failed.
 AGAIN = 30.0
-#: The timer is never set for longer (seconds): the clock may step meanwhile.
+#: The longest time for which the timer is set (seconds): the clock may be changed meanwhile.
 LONGEST_SLEEP = 30.0
 _NEVER = float("inf")
 
@@ -33,9 +33,9 @@ class DueTimes:
         longest: Callable[[], float],
         found: Callable[[Backlog, int], None],
     ) -> None:
-        """`clock` gives Unix seconds, `longest` the longest pause that may be (what waits for
-        twice as long was given its time by a clock that was ahead); `found` is told what has
-        become READY.
+        """`clock` returns Unix seconds, `longest` the longest possible pause (a recipient that
+        waits for twice as long got its time from a clock that was ahead); `found` is called with
+        what has become READY.
         """
         self._store = store
         self._loop = loop
@@ -48,7 +48,7 @@ class DueTimes:
         self._stopped = False
 
     def look_at(self, at: float) -> None:
-        """See to it that what is due at Unix time `at` is looked for then."""
+        """Make sure that what is due at Unix time `at` is queried then."""
         if at < self._at:
             self._at = at
             self._set_timer()
@@ -59,7 +59,7 @@ class DueTimes:
         self._set_timer()
 
     def _set_timer(self) -> None:
-        """While a look is under way its answer sets the timer."""
+        """While a query is running, its answer sets the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""A count of the queue as gauges and as part of `/status`. Changes nothing else."""
+"""Publishes a count of the queue as gauges and as part of `/status`. Changes nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mailrelay_gateway.queue.store import Counts
 
 
 class Homes(Protocol):
-    """Under whose name a route's messages are counted."""
+    """The upstream under whose name a route's messages are counted."""
 
     def home(self, route: Route) -> str:
         """The upstream."""

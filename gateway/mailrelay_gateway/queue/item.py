@@ -22,24 +22,24 @@ from mailrelay_gateway.reasons import Reason
 
 
 class State(IntEnum):
-    """The state of a recipient. The numbers are stored in the spool and never change their
-    meaning.
+    """The state of a recipient. The numbers are stored in the spool, so their meaning never
+    changes.
     """
 
     READY = 0  # to be tried as soon as there is room
-    LEASED = 1  # an attempt may be under way
-    DEFERRED = 2  # tried; waits for its next time
-    UNCERTAIN = 3  # perhaps delivered; waits long, and only for the same upstream
+    LEASED = 1  # an attempt may be in progress
+    DEFERRED = 2  # tried; waits until it is due
+    UNCERTAIN = 3  # possibly delivered; waits long, and only for the same upstream
 
 
 _DELIVERED = Result.DELIVERED  # a look-up in an enum is slow (Python 3.11)
 
 
 class IllegalMove(RuntimeError):
-    """A transition that the table does not have. It changes nothing."""
+    """A transition that is not in the table. It changes nothing."""
 
 
-#: What becomes of a LEASED recipient, by the result of its attempt; None: the row goes.
+#: What happens to a LEASED recipient, by the result of its attempt; None: its row is removed.
 AFTER_ATTEMPT: dict[Result, State | None] = {
     Result.DELIVERED: None,
     Result.FAILED: None,
@@ -57,11 +57,11 @@ class Recipient:
     address: str
     attempts: int = 0
     first_tried_at: float | None = None  # when the first attempt that counts ended
-    #: Seconds that our own schedule made it wait: what counts towards `giveUpAfter`. Time that it
-    #: spent because its upstream was held, its lane was paced, its relay suspended or its gateway
-    #: stopped, for an error of ours, and jumps of the clock, are no part of it.
+    #: Seconds that our own schedule made it wait: what counts towards `giveUpAfter`. Not counted:
+    #: time while its upstream was held, its lane was paced, its relay suspended or its gateway
+    #: stopped, waits for internal errors, and changes of the clock.
     waited: float = 0.0
-    pinned: bool = False  # perhaps delivered: no upstream but the one it was tried at
+    pinned: bool = False  # possibly delivered: only the upstream at which it was tried
 
 
 @dataclass(slots=True, eq=False)
@@ -79,16 +79,17 @@ class Job:
 
     @property
     def pinned(self) -> bool:
-        """Whether it may go to no other upstream."""
+        """Whether it may not use another upstream."""
         return self.recipients[0].pinned
 
 
 @message_value(frozen=True, slots=True, kw_only=True)
 class Move:
-    """What becomes of one recipient.
+    """What happens to one recipient.
 
-    `state` None removes it; `failed` says that it goes to the dead letters. `route` is where it
-    waits. `outcome` is the attempt's that led here, for the notice; None where no attempt was made.
+    `state` None removes it; `failed` sends it to the dead letters. `route` is its route from now
+    on. `outcome` is the outcome of the attempt that led here, for the notice; None if no attempt
+    was made.
     """
 
     recipient: Recipient
@@ -126,8 +127,8 @@ def decide_moves(
 
 def stand_in_moves(job: Job, outcomes: Sequence[Outcome], *, next_at: float) -> list[Move]:
     """The moves of a job if deciding them raised an internal error: a delivered recipient is
-    removed, one that was perhaps delivered stays with its upstream, and all but the delivered ones
-    wait until `next_at`, at no charge.
+    removed, one that was possibly delivered stays with its upstream, and all but the delivered ones
+    wait until `next_at`, which counts for nothing.
     """
     results = {outcome.index: outcome.result for outcome in outcomes}
     return [_stand_in(each, results.get(each.index), job, next_at) for each in job.recipients]
@@ -168,7 +169,7 @@ def _decide(
         raise IllegalMove(f"recipient {recipient.index}: {outcome.result}")
     state = AFTER_ATTEMPT[outcome.result]
     if state is State.DEFERRED and isinstance(outcome.effect, Split):
-        state = State.READY  # too many for one transaction: in the next, and not counted
+        state = State.READY  # too many for one transaction: next time, and not counted
     reply = str(outcome.reply) if outcome.reply else outcome.detail
     reason = outcome.reason
     if state is State.DEFERRED and isinstance(outcome.effect, Elsewhere):
@@ -196,7 +197,7 @@ def _decide(
         )
     pinned = recipient.pinned or state is State.UNCERTAIN
     attempts = recipient.attempts + 1
-    ours = outcome.reason is Reason.INTERNAL_ERROR  # nobody was asked: it counts for nothing
+    ours = outcome.reason is Reason.INTERNAL_ERROR  # no upstream was asked: it counts for nothing
     gave_up = recipient.waited >= policy.give_up_after and not ours
     delay, warn = 0.0, False
     if not gave_up:

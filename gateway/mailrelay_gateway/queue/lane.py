@@ -1,8 +1,9 @@
-"""One lane in memory: the jobs that are leased ahead for it, and what it was told about its pace.
+"""One lane in memory: the jobs that are leased ahead for it, and its pauses.
+
 Pure.
 
-A lane holds what its connections need next, never the queue. Senders take turns in it, whatever
-each of them has waiting.
+A lane holds what its connections need next, never the whole queue. Senders take turns in it,
+however much mail each of them has.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class Lane:
         return max(1, self.depth // (WEIGHT + 1))
 
     def slow(self, now: float, jitter: float, longest: float = LONGEST_PAUSE) -> None:
-        """The upstream throttles: pause, each time twice as long, up to `longest` seconds. Further
-        signs during a pause are of the same moment and change nothing.
+        """The upstream throttles: pause, each time for twice as long, up to `longest` seconds.
+        Further signs during a pause have the same cause and change nothing.
         """
         if now < self.not_before:
             return
@@ -94,6 +95,6 @@ class Lane:
         self.not_before = max(self.not_before, moment)
 
     def succeeded(self) -> None:
-        """A message was taken: recover slowly."""
+        """A message was accepted: recover slowly."""
         if self.pause:
             self.pause = self.pause / 2 if self.pause > FIRST_PAUSE / 2 else 0.0

@@ -1,5 +1,5 @@
-"""What a sender is told of its recipients, and the notification as a message of our own, ready for
-the queue.
+"""Decides what a sender is told about its recipients, and builds the notice as a message of our
+own, ready for the queue.
 
 Reads the beginning of the message's file, if it has one; everything else is arguments.
 """
@@ -20,7 +20,7 @@ from mailrelay_gateway.smtp.dsn import NONE, wants
 
 #: Octets of a message's header that a notice quotes: whole lines only.
 QUOTED_HEADER = 8 * 1024
-#: Octets of a message that a notice returns whole, to who asked for it (RET=FULL). Postfix:
+#: Octets of a message that a notice returns whole if the sender asked for it (RET=FULL). Postfix:
 #: bounce_size_limit, 50000.
 RETURNED = 50_000
 

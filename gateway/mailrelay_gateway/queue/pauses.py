@@ -1,4 +1,4 @@
-"""Wakes the lanes that make a pause, at its end."""
+"""Wakes lanes at the end of their pauses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mailrelay_gateway.queue.lane import Lane
 
 
 class Pauses:
-    """One timer for each lane that pauses."""
+    """One timer per pausing lane."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, over: Callable[[], None]) -> None:
         """`over` is called when a pause has ended."""
@@ -20,7 +20,7 @@ class Pauses:
         self._stopped = False
 
     def watch(self, lane: Lane) -> None:
-        """See to it that the end of the lane's pause is noticed, wherever it moves."""
+        """Make sure that the end of the lane's pause is noticed, even if it moves."""
         timer = self._timers.pop(lane.key, None)
         if timer is not None:
             timer.cancel()

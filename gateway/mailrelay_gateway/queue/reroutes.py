@@ -1,7 +1,7 @@
 """Gives what waits on a route that the configuration does not have one that it has, page by page.
 
-Which routes those are is decided anew before each page, from what is known then: it may be asked at
-any time, and asking too often costs nothing.
+The stale routes are determined again before each page: it may be called at any time, and calling it
+too often costs nothing.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from mailrelay_gateway.smtp.refusal import Problem
 
 log = structlog.get_logger()
 
-#: Recipients that are given another route in one transaction: a few milliseconds.
+#: Recipients that are moved to another route in one transaction: a few milliseconds.
 PAGE = 500
-#: Seconds until it is tried again after a page that failed.
+#: Seconds until a failed page is retried.
 AGAIN = 30.0
-#: Seconds until it is looked at again what the last page left: it became READY meanwhile.
+#: Seconds until recipients that the last page skipped are looked at again: they became READY
+#: meanwhile.
 PAUSE = 1.0
-#: Seconds for which a configuration is in force before what is pinned to an upstream that it does
-#: not have is given another: it might be taken back at once.
+#: Seconds for which a configuration must be in effect before recipients that are pinned to an
+#: upstream that is not in it are moved: it might be reverted at once.
 PINNED_GRACE = 60.0
 
 
 def stale_routes(
     waiting: Iterable[Route], *, valid: Set[Route], names: Collection[str], pinned_too: bool
 ) -> list[Route]:
-    """Of the routes on which something waits, those that the configuration does not have. A pinned
-    one is stale if its upstream is gone, and only when `pinned_too`. Pure.
+    """Those of the routes with queued mail that are not in the configuration. A pinned one is stale
+    if its upstream is gone, and only with `pinned_too`. Pure.
     """
     return [
         route
@@ -56,7 +57,9 @@ class Reroutes:
         found: Callable[[Backlog, int], None],
         done: Callable[[], None],
     ) -> None:
-        """`found` is told what is READY on another route now; `done` that a run has ended."""
+        """`found` is called with what has become READY on another route; `done` at the end of a
+        run.
+        """
         self._store = store
         self._turns = turns
         self._loop = loop
@@ -67,7 +70,7 @@ class Reroutes:
         self._choose: Choose = lambda _sketch: Route(())
         self._since = 0.0  # that configuration's, in the loop's time
         self._busy = False
-        self._again = False  # asked while a page was under way
+        self._again = False  # requested while a page was in progress
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
@@ -78,13 +81,13 @@ class Reroutes:
         self.check()
 
     def stop(self) -> None:
-        """Begin no further page."""
+        """Start no further page."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
 
     def check(self) -> None:
-        """Begin a page if there is anything to do; after the page that is under way, if one is."""
+        """Start a page if there is anything to do; if one is in progress, after it."""
         if self._stopped:
             return
         if self._busy:
@@ -98,7 +101,7 @@ class Reroutes:
             self._store.reroute(stale, self._choose, PAGE, self._page)
             return
         if self._turns.mark_stale((), self._loop.time()):
-            self._done()  # the configuration has them again: what waits there may start
+            self._done()  # they are configured again: mail on them may start
         self._check_rest()
 
     def _check_rest(self) -> None:

@@ -1,4 +1,4 @@
-"""When a deferred message is tried again, and when no longer.
+"""When a deferred message is retried, and when it is given up.
 
 Pure: the random number is an argument.
 """
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from mailrelay_gateway.message.envelope import Outcome, Result
 
 #: Seconds before the second attempt. Postfix waits 300 s, exim 15 min, SES asks for 5 s and more;
-#: users wait for password mails, and smarthosts mostly defer for throttling that ends within
+#: users wait for password mails, and most deferrals of smarthosts are throttling that ends within
 #: seconds.
 FIRST_DELAY = 30.0
-#: Seconds before a message is tried again that may have been delivered: long enough for an upstream
-#: to finish.
+#: Seconds before a message that was possibly delivered is retried: long enough for an upstream to
+#: finish.
 UNCERTAIN_DELAY = 300.0
-#: The pause is spread over this share of itself, so that what failed together does not come back
-#: together.
+#: The pause is spread over this fraction of it, so that messages that failed together do not all
+#: return at once.
 SPREAD = 0.4
 
 
@@ -39,8 +39,8 @@ class RetryPolicy:
         return plain * (1 - SPREAD / 2 + SPREAD * jitter)
 
     def uncertain_delay(self, attempts: int, jitter: float) -> float:
-        """Seconds until an uncertain message is tried again: never sooner than a deferred one,
-        mostly much later.
+        """Seconds until an uncertain message is retried: never sooner than a deferred one, usually
+        much later.
         """
         return max(
             self.delay(attempts, jitter),
@@ -48,8 +48,8 @@ class RetryPolicy:
         )
 
     def pause(self, outcome: Outcome, attempts: int, jitter: float) -> float:
-        """Seconds until the attempt after `outcome`, the last of `attempts`: as the upstream named
-        them ("try again in 92 seconds"), else by our schedule.
+        """Seconds until the attempt after `outcome`, the last of `attempts`: as the upstream said
+        ("try again in 92 seconds"), otherwise by our schedule.
         """
         if outcome.result is Result.UNCERTAIN:
             return self.uncertain_delay(attempts, jitter)

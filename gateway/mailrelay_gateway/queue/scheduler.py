@@ -1,9 +1,9 @@
 """Drives the queue: stores accepted messages, passes attempts to couriers, and records their
 outcomes.
 
-It decides nothing: whose turn it is stands in `turns`, what an outcome makes of a recipient in
-`item`, and what is durable is the store's business. It joins them with the clock. An attempt is
-handed out only once its lease is durable. Everything runs in the event loop's thread.
+It decides nothing: `turns` decides whose turn it is, `item` what an outcome means for a recipient,
+and the store what is durable. This module connects them and adds the clock. An attempt is handed
+out only after its lease is durable. Everything runs in the event loop's thread.
 
 Over 500 lines because each callback is half of a step whose other half must be read with it.
 """
@@ -98,9 +98,7 @@ class Courier(Protocol):
 
 
 class Scheduler:
-    """Decides nothing, and sees to it that everybody gets a turn. It is the intake's `Intake` and
-    the couriers' `Work`.
-    """
+    """Makes no decisions. Implements the intake's `Intake` and the couriers' `Work`."""
 
     def __init__(
         self,
@@ -116,8 +114,8 @@ class Scheduler:
         in leases; `count_interval` is the least time (seconds) between two counts.
         """
         self._store = store
-        #: Why a message of so many octets (0: not known yet) cannot be accepted now, if so. Asked
-        #: three times a message.
+        #: Why a message of so many octets (0: not known yet) cannot be accepted now, if so. Called
+        #: three times per message.
         self.problem = store.problem
         self._metrics = metrics
         self._rng = rng
@@ -179,14 +177,14 @@ class Scheduler:
         self._count()
 
     def attach(self, couriers: Mapping[str, Courier]) -> None:
-        """Say who delivers for which upstream; called before each `configure`."""
+        """Set the couriers, by upstream; called before each `configure`."""
         before, self._couriers = self._couriers, couriers
         for name in couriers.keys() & before.keys():
             if couriers[name] is not before[name]:
                 self.release(name)  # who held it releases it no more
 
     def configure(self, config: GatewayConfig) -> None:
-        """Take a new configuration. What waits on a route that it does not have gets another."""
+        """Apply a new configuration. Mail on a route that it does not have is moved to another."""
         retry = config.relay.retry
         rested = self._pacing.configure(config.relay)
         for name in [*changed_upstreams(self._config, config), *rested]:
@@ -214,7 +212,7 @@ class Scheduler:
         self._pump_all()
 
     def stop_taking(self) -> None:
-        """Hand out no more attempts; those under way may still finish."""
+        """Hand out no more attempts; those in progress may still finish."""
         self._stopping = True
         if not self._started:
             return
@@ -274,7 +272,7 @@ class Scheduler:
     def _by_route(
         self, message: Message, addresses: Sequence[str]
     ) -> Sequence[tuple[Route, tuple[Recipient, ...]]]:
-        """A message's recipients by the routes they take."""
+        """A message's recipients by their routes."""
         recipients = tuple([Recipient(n, address) for n, address in enumerate(addresses)])
         if self._single_route is not None:
             return [(self._single_route.of_class(bulk=message.bulk), recipients)]
@@ -311,7 +309,7 @@ class Scheduler:
         done(problem)
 
     def _enter(self, entry: Entry, leased: Sequence[tuple[Part, Lane]]) -> None:
-        """What was stored is startable where it was leased, and READY on disk elsewhere."""
+        """What was stored can start if it was leased, and is READY on disk otherwise."""
         message = entry.message
         for part, lane in leased:
             upstream = lane.key.upstream
@@ -381,14 +379,14 @@ class Scheduler:
         )
 
     def finish(self, attempt: Attempt, outcomes: Sequence[Outcome]) -> None:
-        """Write down what came of an attempt: remove, wait, give up with a notice, or hold."""
+        """Record the result of an attempt: remove, retry, give up with a notice, or hold."""
         job = self._running.pop(attempt.number)
         now = self._clock()
         if self._pacing.on:
             self._pacing.end(attempt.number, attempt.upstream, job, seen=True)
         try:
             ended = self._ended(job, attempt, outcomes, now)
-        except Exception:  # a defect of ours: a lease that nobody ends would keep its message
+        except Exception:  # a defect of ours: a lease that is never ended would block its message
             log.exception("internal_error", queue_id=job.message.queue_id)
             moves = stand_in_moves(job, outcomes, next_at=now + self._put_off)
             ended = Ended(job, moves, attempt.upstream, now)
@@ -431,7 +429,7 @@ class Scheduler:
         return self._route(job.message, job.recipients[0].address)
 
     def give_back(self, attempt: Attempt) -> None:
-        """Nothing was sent for it: it may start again, the lease it has still holds."""
+        """Nothing was sent: it may be started again with the lease that it still has."""
         job = self._running.pop(attempt.number)
         if self._pacing.on:
             self._pacing.end(attempt.number, attempt.upstream, job, seen=False)
@@ -444,8 +442,8 @@ class Scheduler:
             self._wake(lane)
 
     def hold(self, upstream: str, reason: Reason, detail: str) -> None:
-        """The upstream is in trouble: its messages take the next of their route, or wait and are
-        not charged for it.
+        """The upstream is in trouble: its messages use the next upstream of their route, or wait,
+        which does not count.
         """
         if self._turns.is_held(upstream):
             return
@@ -463,7 +461,7 @@ class Scheduler:
         self._pump_all()
 
     def slow(self, key: LaneKey, effect: Effect, retry_after: float | None = None) -> None:
-        """The upstream wants less, or nothing for a while, in this lane."""
+        """The upstream wants fewer messages, or none for a while, in this lane."""
         lane = self._turns.lanes.get(key)
         if lane is None:
             return
@@ -497,7 +495,7 @@ class Scheduler:
     # --- turns
 
     def _found(self, backlog: Backlog, recipients: int) -> None:
-        """So many recipients are READY on disk: lease them when their turn comes."""
+        """So many more recipients are READY on disk: lease them when it is their turn."""
         self._turns.found(backlog, recipients, self._loop.time())
         lane = self._turns.serving(backlog, self._loop.time())
         if lane is not None:
@@ -525,7 +523,7 @@ class Scheduler:
             self._wake(lane)
 
     def _pump_short(self) -> None:
-        """There is room in the window again, perhaps: who found none gets it, in turn."""
+        """There may be room in the window again: lanes that found none get it, in turn."""
         while (lane := self._turns.next_short()) is not None:
             self._pump(lane)
             if self._turns.is_short(lane):
@@ -535,9 +533,9 @@ class Scheduler:
         now = self._loop.time()
         if isinstance(jobs, Problem):
             self._turns.claimed(lane, wants, None, now)
-            return  # the store has failed and the process ends, or it is asked again by the count
+            return  # the store has failed and the process ends, or the count asks it again
         self._give_leases_back(self._turns.claimed(lane, wants, jobs, now))
-        # Meanwhile another lane may serve them, which could not claim what was being claimed.
+        # Meanwhile another lane may serve them, which could not claim them during this claim.
         lanes = {
             serving.key: serving
             for want in wants
@@ -550,7 +548,7 @@ class Scheduler:
         self._pump_short()
 
     def _wake(self, lane: Lane) -> None:
-        """Tell the courier in a turn of its own: it may be in the midst of `take`."""
+        """Tell the courier in a callback of its own: it may be inside `take`."""
         if lane.key not in self._wake_due:
             self._wake_due.add(lane.key)
             self._loop.call_soon(self._wake_now, lane.key)
@@ -564,7 +562,7 @@ class Scheduler:
             self._pacing.watch(lane)
 
     def _give_leases_back(self, jobs: Sequence[Job]) -> None:
-        """Take leases back whose attempts never began."""
+        """Return leases whose attempts never started."""
         for job in jobs:
             route = job.route if job.pinned else self._route_of(job)
             moves = [
@@ -613,7 +611,7 @@ class Scheduler:
                     self._found(backlog, difference)
                 else:
                     self._turns.gone(backlog, -difference)
-        self._reroutes.check()  # nothing waits for an event that was missed
+        self._reroutes.check()  # no event must be relied on: one may have been missed
         self._pump_all()
         if not self._stopping:
             pause = max(self._count_interval, seconds / COUNT_SHARE)
@@ -622,7 +620,7 @@ class Scheduler:
     # --- giving up
 
     def _notices(self, job: Job, moves: Sequence[Move], now: float) -> list[Entry]:
-        """What the sender is told, as it is stored."""
+        """The notice to the sender, as it is stored."""
         for move in moves:
             if not move.failed:
                 continue

@@ -29,13 +29,14 @@ Done = Callable[[Problem | None], None]
 
 
 class StoreError(RuntimeError):
-    """The store cannot be used; the text is a sentence that says where and what to do."""
+    """The store cannot be used; the text is a sentence that says where, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """Who tries, and until when nobody else may (Unix seconds): in a store that several gateways
-    share, leases past their end are uncertain. A store with one owner at a time needs neither.
+    """Who tries, and until when no other gateway may (Unix seconds): in a store that several
+    gateways share, expired leases are uncertain. A store with only one owner at a time needs
+    neither.
 
     `put_off_until` is for messages whose body cannot be read.
     """
@@ -47,10 +48,10 @@ class Lease:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A message to be stored: its recipients, by the route each of them takes. No recipient twice.
+    """A message to be stored: its recipients, by route. No recipient twice.
 
-    `leased_at` names the upstream at which the first attempt of a part begins at once: its lease
-    rides in the same transaction.
+    `leased_at` names the upstream at which the first attempt of a part starts at once: its lease is
+    part of the same transaction.
     """
 
     seq: int
@@ -59,7 +60,7 @@ class Entry:
 
 
 class Part(NamedTuple):
-    """The recipients of a message that take one route."""
+    """The recipients of a message that have the same route."""
 
     route: Route
     recipients: tuple[Recipient, ...]
@@ -69,7 +70,7 @@ class Part(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
     """A claim: the oldest READY messages of a sender (Identity.uid) on a route, at most `messages`
-    of them and at most `octets` of bodies that are kept in memory (but one message always), to be
+    of them and at most `octets` of bodies that are kept in memory (but always one message), to be
     tried at `upstream`.
     """
 
@@ -82,7 +83,7 @@ class Want:
 
 @dataclass(slots=True, eq=False)
 class Ended:
-    """What an attempt came to: a move for each of its recipients, and notices that are stored in
+    """The result of an attempt: a move for each of its recipients, and notices that are stored in
     the same transaction.
     """
 
@@ -94,7 +95,7 @@ class Ended:
 
 
 class Backlog(NamedTuple):
-    """Whose recipients wait: of one sender on one route."""
+    """Mail of one sender on one route."""
 
     route: Route
     sender: str
@@ -102,8 +103,8 @@ class Backlog(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """Recipients that have become READY because their time has come, counted by backlog; `next_at`
-    is when to ask again (Unix seconds; None: nothing waits for a time). `more`: ask again at once.
+    """Recipients that have become READY because they are due, counted by backlog; `next_at` is when
+    to ask again (Unix seconds; None: nothing has a time). `more`: ask again at once.
     """
 
     ready: Mapping[Backlog, int]
@@ -123,11 +124,11 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """The queue counted, as of a moment that is committed but may be past.
+    """A count of the queue, as of a committed moment that may be past.
 
-    `by_route` tells what is deferred (DEFERRED, UNCERTAIN: True) from what is not (READY, LEASED).
-    `ready` are recipients by backlog; `next_at` is when the next one is due that waits for a time;
-    `seconds` is what counting took.
+    `by_route` separates what is deferred (DEFERRED, UNCERTAIN: True) from what is not (READY,
+    LEASED). `ready` has recipients by backlog; `next_at` is when the next recipient is due;
+    `seconds` is how long counting took.
     """
 
     by_route: Mapping[tuple[Route, bool], Figures]
@@ -142,7 +143,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class FoundLease:
-    """An attempt that was under way when its gateway died: perhaps delivered."""
+    """An attempt that was in progress when its gateway died: possibly delivered."""
 
     queue_id: str
     address: str
@@ -162,7 +163,7 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """What was found at the start. Leases found have become UNCERTAIN, pinned to the upstream at
+    """What was found at startup. Leases found have become UNCERTAIN, pinned to the upstream at
     which they were tried (their route is that upstream alone).
     """
 
@@ -187,7 +188,7 @@ class Rerouted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the store knows of a queue id: its waiting recipients, or that it left."""
+    """What the store knows about a queue id: its queued recipients, or that it has left."""
 
     message: Message | None
     recipients: Sequence[tuple[Recipient, State, Route]]
@@ -195,12 +196,12 @@ class Known:
 
 
 class QueueStore(Protocol):
-    """Keeps the queue."""
+    """Stores the queue."""
 
     # --- life
 
     def open(self, *, now: float, uncertain_until: float) -> Opened:
-        """Make ready and take stock. Blocks; called before the loop serves.
+        """Prepare and take stock. Blocks; called before the loop serves.
 
         Leases of a gateway that died become UNCERTAIN until `uncertain_until`. Raises StoreError.
         """
@@ -211,7 +212,7 @@ class QueueStore(Protocol):
         ...
 
     async def close(self, deadline: float) -> None:
-        """Commit what was asked for, and end; after `deadline` seconds end without."""
+        """Commit all requests, and close; after `deadline` seconds close without that."""
         ...
 
     @property
@@ -232,10 +233,10 @@ class QueueStore(Protocol):
         ...
 
     def accept(self, entry: Entry, done: Done) -> None:
-        """Store a message. `done(None)` comes once it is durable.
+        """Store a message. `done(None)` is called once it is durable.
 
         A body that is a FileBody at `body_path` belongs to the store from then on. After a Problem
-        the store has not kept it, whatever a later start finds, and its file is gone, unless the
+        the message is not stored, whatever a later start finds, and its file is removed, unless the
         store has failed.
         """
         ...
@@ -255,14 +256,14 @@ class QueueStore(Protocol):
         ...
 
     def finish(self, ended: Ended, done: Done) -> None:
-        """Carry out what an attempt came to. Needs nothing that `ended` does not hold."""
+        """Carry out the result of an attempt. Needs only what `ended` contains."""
         ...
 
     def due(
         self, *, now: float, latest: float, most: int, done: Callable[[Due | Problem], None]
     ) -> None:
-        """Make READY what waits for a time up to `now`, at most `most` recipients, the most overdue
-        first; and what waits for one after `latest`, since a clock was ahead when it was written.
+        """Make READY what is due at `now`, at most `most` recipients, the most overdue first; and
+        what is due after `latest`, since a clock was ahead when that was written.
         """
         ...
 
@@ -273,7 +274,7 @@ class QueueStore(Protocol):
         ...
 
     def find(self, queue_id: str, done: Callable[[Known | Problem | None], None]) -> None:
-        """What is known of a queue id; None: nothing."""
+        """What is known about a queue id; None: nothing."""
         ...
 
     def reroute(
@@ -290,14 +291,14 @@ class QueueStore(Protocol):
         ...
 
     def adopt(self, entry: Entry, states: Mapping[int, Move], done: Done) -> None:
-        """Take a message over from a peer, with the state of each recipient as it was there (by
-        index). A queue id that is here or was (tombstones: 7 days, at most 100,000) is answered
-        None and not stored again.
+        """Take over a message from a peer, with the state of each recipient there (by index). If
+        the queue id is or was here (tombstones: 7 days, at most 100,000), the answer is None and it
+        is not stored again.
         """
         ...
 
     def waiting_seconds(self) -> float:
-        """For how long the commit that runs now has been running, for liveness; 0 when none does,
-        and while it only waits for somebody else's lock.
+        """How long the current commit has been running, for liveness; 0 when none is running, and
+        while it only waits for another program's lock.
         """
         ...

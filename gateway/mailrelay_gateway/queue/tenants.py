@@ -1,8 +1,9 @@
-"""Holds one tenant's mail at one upstream: a provider has paused it, or cannot be told whose mail
-it is. Other tenants' mail goes on, and the tenant's takes the next upstream of its route, or waits.
+"""Holds one tenant's mail at one upstream, because a provider has paused the tenant, or cannot be
+told which tenant it is. Other tenants' mail continues; the tenant's uses the next upstream of its
+route, or stays queued.
 
-A hold ends after the time that the upstream named, or some minutes; then a message of the tenant is
-tried again. Nothing here survives a restart: the first refusal after it holds anew.
+A hold ends after the time that the upstream named, or some minutes; then one message of the tenant
+is tried. Nothing here survives a restart: the first refusal after it holds again.
 """
 
 from __future__ import annotations

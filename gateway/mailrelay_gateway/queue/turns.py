@@ -41,7 +41,7 @@ class RouteBacklog:
 
     route: Route
     ready: dict[str, int] = field(default_factory=dict)
-    lane: LaneKey | None = None  # that serves it now
+    lane: LaneKey | None = None  # that serves it at present
 
 
 class Turns:
@@ -57,11 +57,11 @@ class Turns:
         self._away: set[tuple[str, str]] = set()
         self._stale: set[Route] = set()
         self._routes: dict[Route, RouteBacklog] = {}
-        self._claimed: dict[Backlog, int] = {}  # being claimed: what was READY when it was asked
+        self._claimed: dict[Backlog, int] = {}  # being claimed: READY when requested
         self._octets = 0  # of bodies in memory, in all lanes
         self._asked_octets = 0
-        self._ahead = 0  # jobs leased ahead or asked for, in all lanes
-        self._resting = False  # a lane makes a long pause, or did when it was last looked
+        self._ahead = 0  # jobs leased ahead or requested, in all lanes
+        self._resting = False  # a lane has a long pause, or had one when it was last looked at
         self._short: dict[LaneKey, None] = {}  # lanes that found no room in the window, in order
         self.lanes: dict[LaneKey, Lane] = {}
         self.stopped = False  # suspended, or stopping: nothing may start
@@ -69,8 +69,8 @@ class Turns:
     # --- what is told
 
     def configure(self, connections: Mapping[str, int], now: float) -> list[Job]:
-        """Upstreams and how many connections each may have. Returns the jobs whose lane is gone:
-        their leases are to be given back.
+        """Set the upstreams and the number of connections of each. Returns the jobs whose lane is
+        gone: their leases must be returned.
         """
         self._depths = {
             name: min(AHEAD_PER_CONNECTION * count, AHEAD_PER_LANE)
@@ -99,8 +99,8 @@ class Turns:
         return jobs
 
     def pause(self, lane: Lane, now: float) -> list[Job]:
-        """The lane makes a pause. Returns the jobs whose leases are to be given back: those of a
-        long one another lane may take. A short one changes nothing, and there are many of those.
+        """The lane pauses. Returns the jobs whose leases must be returned: those of a long pause,
+        which another lane may take. A short one changes nothing, and is frequent.
         """
         if not self._rests(lane, now):
             return []
@@ -110,13 +110,13 @@ class Turns:
         return jobs
 
     def pause_over(self, now: float) -> None:
-        """A lane's pause has ended: if it was a long one it serves again."""
+        """A lane's pause has ended: if it was long, the lane serves again."""
         if self._resting:
             self._resting = any(self._rests(lane, now) for lane in self.lanes.values())
             self.assign(now)
 
     def forget_pauses(self, upstream: str) -> None:
-        """It may be another upstream by now."""
+        """It may be a different upstream by now."""
         for key, lane in self.lanes.items():
             if key.upstream == upstream:
                 lane.not_before = lane.pause = 0.0
@@ -206,14 +206,14 @@ class Turns:
         return list(self._routes)
 
     def is_busy(self, backlog: Backlog) -> bool:
-        """Whether a claim on this backlog is under way, so that its count is about to change."""
+        """Whether a claim on this backlog is in progress, so that its count is about to change."""
         return backlog in self._claimed
 
     # --- which lane
 
     def lane_for(self, route: Route, now: float, sender: str = "") -> Lane | None:
-        """The lane that serves a route now: the first that is configured, not held (for the
-        `sender` neither), and makes no long pause. None: it has to wait.
+        """The lane that serves a route at present: the first one that is configured, not held (nor
+        for the `sender`), and not in a long pause. None: its mail has to wait.
         """
         if self._stale and route in self._stale:
             return None
@@ -231,7 +231,7 @@ class Turns:
         return self.lanes[paused] if paused is not None else None
 
     def serving(self, backlog: Backlog, now: float) -> Lane | None:
-        """The lane that serves what is READY of this backlog, if any."""
+        """The lane that serves the READY mail of this backlog, if any."""
         known = self._routes.get(backlog.route)
         if known is None:
             return None
@@ -267,8 +267,8 @@ class Turns:
         return route.upstreams[0] if route.upstreams else ""
 
     def assign(self, now: float) -> None:
-        """Find for each route anew which lane serves it: after holds, releases, long pauses and
-        new configurations.
+        """Determine for each route again which lane serves it: after holds, releases, long pauses
+        and new configurations.
         """
         for lane in self.lanes.values():
             for side in (lane.transactional, lane.bulk):
@@ -313,8 +313,8 @@ class Turns:
     # --- leases
 
     def may_lease_at_once(self, backlog: Backlog, octets: int, now: float) -> Lane | None:
-        """The lane in which a fresh message may be leased by the very transaction that stores it;
-        None: it goes to disk, behind what its sender has there already.
+        """The lane in which a new message may be leased in the same transaction that stores it;
+        None: it goes to disk, behind the mail that its sender has there already.
         """
         if self.stopped:
             return None
@@ -349,8 +349,8 @@ class Turns:
         return self._window_octets - self._octets - self._asked_octets
 
     def wants(self, lane: Lane, now: float) -> list[Want]:
-        """What to lease for a lane now, by turns of its senders. The caller makes the claim; what
-        comes of it is `claimed`.
+        """What to lease for a lane now, by turns of its senders. The caller makes the claim and
+        passes the result to `claimed`.
         """
         if self.stopped or now < lane.not_before:
             return []
@@ -404,11 +404,11 @@ class Turns:
                 sender=sender,
                 upstream=lane.key.upstream,
                 messages=messages,
-                # No more than they can need: the rest is for other lanes meanwhile.
+                # No more than they can need: other lanes use the rest meanwhile.
                 octets=min(share, messages * INLINE_BODY_LIMIT),
             )
             wants.append(want)
-        for known, sender in picked:  # last in line, also when turns are assigned anew
+        for known, sender in picked:  # last in line, also when turns are assigned again
             known.ready[sender] = known.ready.pop(sender)
         for want in wants:
             backlog = Backlog(want.route, want.sender)
@@ -437,8 +437,8 @@ class Turns:
     def claimed(
         self, lane: Lane, wants: Iterable[Want], jobs: Iterable[Job] | None, now: float
     ) -> list[Job]:
-        """A claim was answered: with jobs, which are startable now, or not at all (None: the store
-        has failed). Returns jobs that may not start after all: their leases are to be given back.
+        """A claim was answered: with jobs, which can start now, or not at all (None: the store has
+        failed). Returns jobs that may not start after all: their leases must be returned.
         """
         taken: dict[Backlog, int] = {}
         known: dict[Backlog, int] = {}
@@ -465,9 +465,7 @@ class Turns:
         return back
 
     def may_start(self, lane: Lane, now: float, sender: str) -> bool:
-        """Whether jobs of this sender in this lane may start soon: a short pause is no reason
-        against it.
-        """
+        """Whether jobs of this sender in this lane may start soon; short pauses are ignored."""
         name = lane.key.upstream
         held = name in self._held or (bool(self._away) and (name, sender) in self._away)
         return not (self.stopped or held or self._rests(lane, now))
@@ -480,7 +478,7 @@ class Turns:
             self._octets += lane.startable.octets - before
 
     def take(self, lane: Lane) -> Job:
-        """The job whose turn it is."""
+        """The next job in turn."""
         before = lane.startable.octets
         job = lane.startable.pop()
         self._ahead -= 1

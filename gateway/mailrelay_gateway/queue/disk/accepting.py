@@ -1,6 +1,6 @@
-"""Messages become rows. Runs in the writer's thread, inside its transaction.
+"""Inserts messages as rows. Runs in the writer's thread, inside its transaction.
 
-Needs no read: what a row needs is what the caller passes, and numbers that stay in memory.
+Reads nothing: a row needs only the arguments, and numbers kept in memory.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ DSN_COLUMNS = 2
 
 
 def accept(tables: Tables, entries: Sequence[Entry], effects: Effects) -> None:
-    """Store messages; the leases of first attempts ride along."""
+    """Store messages, with the leases of first attempts."""
     messages = []
     parameters = []
     recipients: list[tuple[Any, ...]] = []
-    # Of one batch most have the very same identity and route: asked for by the object, which costs
-    # less than by its value.
+    # Most messages of a batch have the very same identity and route: looked up by object, which
+    # costs less than by value.
     identities: dict[int, tuple[int, int]] = {}
     routes: dict[int, int] = {}
     for entry in entries:
@@ -80,7 +80,7 @@ def accept(tables: Tables, entries: Sequence[Entry], effects: Effects) -> None:
 def message_row(
     tables: Tables, seq: int, message: Message, identity: int, effects: Effects
 ) -> tuple[Any, ...]:
-    """The row of a message. ValueError where its octets are not `size`: it would never be sent."""
+    """The row of a message. ValueError if its size is not `size`: it would never be sent."""
     stored = message.body
     if isinstance(stored, bytes):
         place, body, octets = None, stored, len(stored)
@@ -173,7 +173,7 @@ def adopt(tables: Tables, entry: Entry, states: Mapping[int, Move], effects: Eff
 
 
 def is_known(tables: Tables, queue_id: str) -> bool:
-    """Whether a message is here, or was and came from elsewhere."""
+    """Whether a message is here, or was here and came from elsewhere."""
     return bool(
         tables.connection.execute(
             "SELECT EXISTS (SELECT 1 FROM messages WHERE id=?1)"

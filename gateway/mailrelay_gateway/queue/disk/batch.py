@@ -1,4 +1,4 @@
-"""What is asked of the writer, and how a batch of it becomes one transaction."""
+"""The operations for the writer, and how a batch of them becomes one transaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Accept:
 
 @dataclass(slots=True, eq=False)
 class Finish:
-    """Carry out what an attempt came to."""
+    """Record the result of an attempt."""
 
     ended: Ended
     done: Done
@@ -31,7 +31,7 @@ class Finish:
 @dataclass(slots=True, eq=False)
 class Call:
     """Anything rarer: `run` works in the transaction, and its answer is passed to `done` in the
-    loop. `queue_id`: of the message that it adds, if it does.
+    loop. `queue_id`: the message that it adds, if any.
     """
 
     run: Callable[[Tables, Effects], Any]
@@ -52,11 +52,11 @@ def added(operation: Operation) -> str | None:
 def run_batch(
     tables: Tables, operations: Sequence[Operation], effects: Effects
 ) -> list[tuple[Operation, Any]]:
-    """Carry out all operations in the open transaction: their answers, in the order in which it
-    was done. Who is told of a claim has been told of all that it could find.
+    """Carry out all operations in the open transaction: their answers, in the order in which they
+    were done. A claim is answered with everything that it could find.
 
-    What they leave to do after the commit is added to `effects`. Raises what SQLite raises; then
-    nothing of it may be committed.
+    Work for after the commit is added to `effects`. Raises what SQLite raises; then nothing of it
+    may be committed.
     """
     entries: list[Entry] = []
     endings: list[Ended] = []

@@ -1,8 +1,8 @@
-"""Claims: READY recipients become leased jobs, bodies included. Runs in the writer's thread, inside
-its transaction.
+"""Claims: READY recipients become leased jobs, with their bodies. Runs in the writer's thread,
+inside its transaction.
 
 A claim reads `recipients_ready` from the sender's oldest message on, so that its cost does not
-depend on anybody's backlog.
+depend on the size of the backlog.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mailrelay_gateway.queue.store import Want
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.dsn import DsnParameters, from_json
 
-#: Recipients of one job: as many as any upstream takes in one transaction (Postfix offers 1,000).
+#: Recipients of one job: as many as any upstream accepts in one transaction (Postfix offers 1,000).
 MAX_RECIPIENTS = 1_000
 
 #: Of `messages`, in the order that `read_message` takes them.
@@ -47,12 +47,12 @@ _READY_OF_THESE = (
 
 
 class BodyDamaged(Exception):
-    """A body is not what was stored; the text says how."""
+    """A body is not as it was stored; the text says how."""
 
 
 @dataclass(slots=True)
 class _Candidate:
-    """Recipients that may become one job. `whole`: all that are READY there and pinned alike."""
+    """Recipients that may become one job. `whole`: all that are READY there, and pinned alike."""
 
     seq: int
     recipients: list[Recipient]
@@ -62,7 +62,7 @@ class _Candidate:
 def claim(
     tables: Tables, wants: Sequence[Want], *, put_off_until: float, effects: Effects
 ) -> list[Job]:
-    """Lease what is wanted, and give it in the order of `wants`."""
+    """Lease what is wanted, and return it in the order of `wants`."""
     jobs: list[Job] = []
     for want in wants:
         route = tables.names.known_route(want.route)
@@ -138,14 +138,14 @@ def _mark(
 
 
 def _candidates(connection: apsw.Connection, route: int, sender: int) -> Iterator[_Candidate]:
-    """What is READY, oldest message first; rows are read as far as the caller asks."""
+    """What is READY, oldest message first; rows are read only as far as the caller asks."""
     rows = connection.execute(
         "SELECT seq, n, address, attempts, first_tried_at, waited, pinned FROM recipients"
         f" WHERE state={int(State.READY)} AND route=? AND sender=? ORDER BY seq, n",
         (route, sender),
     )
     seq: int | None = None
-    open_: list[list[Recipient]] = [[], []]  # free and pinned
+    open_: list[list[Recipient]] = [[], []]  # not pinned, and pinned
     cut = False
     try:
         for number, n, address, attempts, first, waited, pinned in rows:
@@ -173,7 +173,7 @@ def _close(seq: int, found: list[list[Recipient]], cut: bool) -> Iterator[_Candi
 
 
 def _load(tables: Tables, seq: int) -> Message:
-    """A message with its body; BodyDamaged where that is not whole."""
+    """A message with its body; BodyDamaged if the body is incomplete."""
     row = tables.connection.execute(
         f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE seq=?",
         (seq,),
@@ -188,7 +188,7 @@ def _load(tables: Tables, seq: int) -> Message:
 def read_message(
     connection: apsw.Connection, row: tuple[Any, ...], identity: Identity, bodies: Bodies
 ) -> Message:
-    """A message of its columns."""
+    """A message from its columns."""
     (ident, sender, _, count, listener, at, size, flags, message_id, place, prelude, body) = row
     there: Body
     if place is None:
@@ -221,7 +221,7 @@ def _read_dsn(connection: apsw.Connection, ident: str) -> DsnParameters | None:
 
 
 def check_body(message: Message) -> None:
-    """Raise BodyDamaged unless the body has the octets that were stored."""
+    """Raise BodyDamaged unless the body has as many octets as were stored."""
     expected = message.size - len(message.prelude)
     if isinstance(message.body, bytes):
         found = len(message.body)

@@ -27,7 +27,7 @@ from mailrelay_gateway.queue.store import Quarantine
 
 log = structlog.get_logger()
 
-#: Seconds: more than is lost when a time becomes a file's.
+#: Seconds: more than is lost when a time is stored as a file's.
 _TICK = 0.001
 
 
@@ -56,7 +56,7 @@ class Run:
 
     @classmethod
     def read(cls, layout: Layout) -> Run | None:
-        """What the last run left; None where nothing can be read."""
+        """What the last run recorded; None if it cannot be read."""
         found = _read_json(layout.run)
         try:
             return cls(
@@ -70,7 +70,7 @@ class Run:
 
 
 def mark_damaged(layout: Layout, path: Path, why: str, *, now: float) -> None:
-    """Have the next start quarantine a database. What was marked before stays so."""
+    """Have the next start quarantine a database. An earlier mark stays."""
     if layout.damaged.exists():
         return
     marked = {"database": path.name, "folder": stamp(now), "why": why}
@@ -78,7 +78,7 @@ def mark_damaged(layout: Layout, path: Path, why: str, *, now: float) -> None:
 
 
 def quarantine_marked(layout: Layout) -> None:
-    """Move the database that was marked, if one was, with its log, into quarantine/."""
+    """Move the marked database, if there is one, with its log, to quarantine/."""
     if not layout.damaged.exists():
         return
     found = _read_json(layout.damaged)

@@ -1,7 +1,7 @@
-"""Failed messages that are kept for people to see: one copy a message, bounded for each namespace.
+"""Failed messages that are kept for inspection: one copy per message, bounded for each namespace.
 
-Runs in the writer's thread, inside its transaction. They are no second queue: the oldest goes
-first, and one tenant's never push out another's.
+Runs in the writer's thread, inside its transaction. They are not a second queue: the oldest is
+removed first, and one tenant's never displace another's.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.queue.disk.foreign import ForeignLetter
 from mailrelay_gateway.queue.item import Move
 
-#: Of a message so much is kept: the header, and enough of the body to recognise it.
+#: How much of a message is kept: the header, and enough of the body to recognise it.
 KEPT_OCTETS = 256 * 1024
-#: For one namespace: weeks of a healthy sender's failures, or the first thousand of a list that
-#: went wrong, which look alike.
+#: For one namespace: weeks of a healthy sender's failures, or the first thousand of a broken
+#: mailing, which all look alike.
 NAMESPACE_MESSAGES = 1_000
 NAMESPACE_OCTETS = 64 * 1024 * 1024
-#: For all: ten such tenants. The octets are at most a tenth of the volume too: dead letters must
+#: In total: ten such tenants. The octets are also at most a tenth of the volume: dead letters must
 #: not be what fills it.
 TOTAL_MESSAGES = 10_000
 TOTAL_OCTETS = 1024 * 1024 * 1024
@@ -49,7 +49,7 @@ class DeadLetters:
         self._namespace_octets = namespace_octets
         self._total_messages = total_messages
         self._total_octets = min(total_octets, volume // VOLUME_SHARE)
-        #: Messages and octets by namespace; None: to be read.
+        #: Messages and octets by namespace; None: not read yet.
         self._held: dict[str, tuple[int, int]] | None = None
 
     def forget(self) -> None:
@@ -81,7 +81,7 @@ class DeadLetters:
         )
 
     def keep(self, letter: ForeignLetter) -> None:
-        """Keep a dead letter of another database."""
+        """Keep a dead letter from another database."""
         self._keep(
             letter.queue_id,
             letter.namespace,
@@ -171,7 +171,7 @@ class DeadLetters:
             "SELECT n, octets FROM dead_messages WHERE namespace=? ORDER BY n LIMIT 1",
             (namespace,),
         ).get
-        if found is None:  # the sums were wrong: nothing is left to drop
+        if found is None:  # the sums were wrong: nothing is left to remove
             held[namespace] = (0, 0)
             return
         number, octets = found
@@ -200,5 +200,5 @@ def _kept(message: Message) -> bytes:
 def _beginning(body: Body, octets: int) -> bytes:
     try:
         return first_octets(body, octets) if octets else b""
-    except OSError:  # neither damage to one file nor a want of descriptors may stop the queue
+    except OSError:  # neither damage to one file nor a lack of descriptors may stop the queue
         return b""

@@ -1,7 +1,7 @@
-"""What attempts came to. Runs in the writer's thread, inside its transaction.
+"""Records the results of attempts. Runs in the writer's thread, inside its transaction.
 
-Attempts that end alike become few statements, and a message that goes with its last recipient needs
-no read.
+Attempts that end alike share statements, and a message that is removed with its last recipient
+needs no read.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ _INSIDE = "seq IN (SELECT value FROM json_each(?))"
 
 
 def finish(tables: Tables, endings: Sequence[Ended], effects: Effects) -> None:
-    """Remove, bury or keep the recipients, and remove the messages that have none left."""
+    """Remove recipients, make them dead letters or keep them, and remove the messages that have
+    none left.
+    """
     connection = tables.connection
-    emptied: dict[int, Ended] = {}  # messages that go whole, with their recipients
+    emptied: dict[int, Ended] = {}  # messages that are removed whole, with their recipients
     gone: list[tuple[int, int]] = []
     maybe_empty: dict[int, Ended] = {}
     staying: list[Ended] = []
@@ -66,7 +68,7 @@ def finish(tables: Tables, endings: Sequence[Ended], effects: Effects) -> None:
 
 
 def remove_empty(tables: Tables, seqs: Sequence[int]) -> list[tuple[int, Path | None]]:
-    """Remove those of these messages that have no recipient left; their numbers and files."""
+    """Remove those of these messages without recipients; returns their numbers and files."""
     return [
         (seq, None if place is None else tables.bodies.file(place))
         for seq, place in tables.connection.execute(
@@ -78,7 +80,7 @@ def remove_empty(tables: Tables, seqs: Sequence[int]) -> list[tuple[int, Path | 
 
 
 def _keep(tables: Tables, endings: Sequence[Ended]) -> None:
-    """Recipients that stay. Those of a message that wait alike are one row."""
+    """Recipients that stay. Those of a message in the same state are one row."""
     single: list[tuple[Any, ...]] = []
     several: list[tuple[Any, ...]] = []
     routes: dict[int, int] = {}

@@ -10,17 +10,17 @@ from pathlib import Path
 from mailrelay_gateway.queue.disk.schema import DATABASE
 from mailrelay_gateway.queue.store import StoreError
 
-#: File systems on which two gateways could write one queue, or on which locks and fsync mean
-#: little.
+#: File systems on which two gateways could write the same queue, or on which locks and fsync
+#: promise little.
 REFUSED_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs"})
 
-#: What SQLite keeps beside a database.
+#: The files that SQLite keeps beside a database.
 SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything lies under `root`."""
+    """Where everything is, under `root`."""
 
     root: Path
 
@@ -46,12 +46,12 @@ class Layout:
 
     @property
     def quarantined_bodies(self) -> Path:
-        """Bodies that belong to nothing."""
+        """Bodies that no message refers to."""
         return self.quarantine / "bodies"
 
     @property
     def salvaged(self) -> Path:
-        """What `mailrelay queue salvage` read: the next start takes it in."""
+        """What `mailrelay queue salvage` recovered: the next start adds it to the queue."""
         return self.root / "salvaged"
 
     @property
@@ -61,27 +61,27 @@ class Layout:
 
     @property
     def reserve(self) -> Path:
-        """Space set aside."""
+        """Reserved space."""
         return self.root / "reserve"
 
     @property
     def run(self) -> Path:
-        """Which database ran last here, and whether it ended well."""
+        """Which database ran last here, and whether it ended cleanly."""
         return self.root / "run"
 
     @property
     def damaged(self) -> Path:
-        """There when damage was found while serving: the next start quarantines the database."""
+        """Exists if damage was found while serving: the next start quarantines the database."""
         return self.root / "damaged"
 
     @property
     def refused(self) -> Path:
-        """Queue ids that were answered 451 although the log may hold them."""
+        """Queue ids that were answered 451 although the log may contain them."""
         return self.root / "refused"
 
 
 def take(layout: Layout) -> int:
-    """Make the folder and lock it; the lock's descriptor. Raises StoreError."""
+    """Create the folder and lock it; returns the lock's descriptor. Raises StoreError."""
     root = layout.root
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Messages of other databases, as values: what `sources` reads and `takeover` stores."""
+"""Messages of other databases, as values: `sources` reads them and `takeover` stores them."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class ForeignLetter:
 
 
 class Source(Protocol):
-    """A database to read. `lost` counts the messages that are there but cannot be read."""
+    """A database to read. `lost` counts the messages in it that cannot be read."""
 
     lost: int
 
     def messages(self) -> Iterator[ForeignMessage]:
-        """All that can be read, in the order of acceptance."""
+        """Everything that can be read, in the order of acceptance."""
         ...
 
     def letters(self) -> Iterator[ForeignLetter]:

@@ -1,7 +1,7 @@
-"""Group commit, as the event loop sees it: what waits becomes batches for the writer's thread, and
-answers come back.
+"""Group commit, as seen by the event loop: waiting operations become batches for the writer's
+thread, and answers come back.
 
-What comes while a commit runs goes into the next.
+What arrives during a commit is part of the next one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mailrelay_gateway.queue.disk.writer import BUSY, FAILED, Answers, Writer, W
 
 log = structlog.get_logger()
 
-#: Operations in one transaction; more wait for the next.
+#: Operations in one transaction; the others are in the next.
 MAX_BATCH = 512
 #: Seconds that the end of an attempt waits for other operations, so that they share a commit.
 LINGER = 0.005
@@ -36,13 +36,13 @@ _LEAST_PATIENCE = 1.5
 
 
 class Group:
-    """Operations on their way to a writer. Called in the loop, but for what says otherwise."""
+    """Operations on their way to a writer. Called in the loop, except where it says otherwise."""
 
     def __init__(
         self, *, on_failure: Callable[[str], None], on_commit: Callable[[float], None]
     ) -> None:
-        """`on_failure` is told why, once, when the writer can go on no more, before anybody is
-        answered; `on_commit` how many seconds a commit took.
+        """`on_failure` is called with the cause, once, when the writer cannot continue, before
+        anything is answered; `on_commit` with the seconds that a commit took.
         """
         self._on_failure = on_failure
         self._on_commit = on_commit
@@ -71,7 +71,9 @@ class Group:
         self._thread.start()
 
     async def stop(self, until: float) -> bool:
-        """Commit what waits, up to the monotonic time `until`; whether the thread has ended."""
+        """Commit what is waiting, until the monotonic time `until`; returns whether the thread has
+        ended.
+        """
         if self._thread is None or self._writer is None:
             return True
         while (self._waiting or self._committing) and not self.failed:
@@ -83,14 +85,14 @@ class Group:
                 break
         self._writer.stopping = True
         self._batches.put(None)
-        # a thread in a system call that does not return is left behind
+        # a thread in a system call that does not return is abandoned
         await asyncio.to_thread(self._thread.join, max(_LEAST_PATIENCE, until - time.monotonic()))
         return not self._thread.is_alive()
 
     def submit(self, operation: Operation) -> None:
-        """Have an operation done in the next transaction; its `done` is called exactly once.
+        """Carry out an operation in the next transaction; its `done` is called exactly once.
 
-        An operation without a waiting client (the end of an attempt) lets others join for LINGER
+        An operation without a waiting client (the end of an attempt) waits for others for LINGER
         seconds.
         """
         loop, writer = self._loop, self._writer
@@ -116,22 +118,20 @@ class Group:
                 loop.call_later(SIBLING_WAIT, self._hand_over)
 
     def waiting_seconds(self) -> float:
-        """For how long the commit that runs now has been running, but for another program's
-        lock.
-        """
+        """How long the current commit has been running, without another program's lock."""
         if not self._committing or (self._writer is not None and self._writer.busy):
             return 0.0
         return time.monotonic() - self._committing_since
 
     def tell(self, callback: Callable[..., None], *values: Any) -> None:
-        """In any thread: have something called in the loop."""
+        """In any thread: call something in the loop."""
         assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop ended: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop has ended: no one is waiting
             self._loop.call_soon_threadsafe(callback, *values)
 
     def refuse_new(self, operations: Sequence[Operation]) -> None:
-        """In the writer's thread: somebody's lock lasts too long for new messages, for these and
-        for those that wait.
+        """In the writer's thread: another program's lock lasts too long for new messages, these and
+        those waiting.
         """
         self.tell(self._answer_busy, operations)
 
@@ -142,7 +142,7 @@ class Group:
             op.done(BUSY)
 
     def _hand_over(self) -> None:
-        """Give the thread what waits, as one batch."""
+        """Pass what is waiting to the thread, as one batch."""
         self._handing_over = False
         if self._linger is not None:
             self._linger.cancel()
@@ -156,7 +156,7 @@ class Group:
         self._batches.put(batch)
 
     def _deliver(self, answers: Answers, seconds: float | None) -> None:
-        """The answers of a batch; then the next batch goes on its way."""
+        """Deliver the answers of a batch, then send the next batch."""
         self._committing = False
         if seconds is not None:
             self._on_commit(seconds)
@@ -188,7 +188,7 @@ class Group:
             except WriterDead as dead:
                 self._fail(str(dead), dead.answers + [(op, FAILED) for op in dead.left])
             except BaseException as error:
-                # a thread that ends silently would leave everyone waiting
+                # a thread that ended silently would leave every caller waiting
                 self._fail(f"{type(error).__name__}: {error}", [(op, FAILED) for op in batch])
 
     def _fail(self, why: str, answers: Answers) -> None:

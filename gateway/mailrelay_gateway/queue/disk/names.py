@@ -1,4 +1,4 @@
-"""Routes, senders and identities by number: what a row holds in place of long texts.
+"""Routes, senders and identities by number: rows contain the number instead of a long text.
 
 Used by the writer's thread only. What a transaction added is forgotten when it is rolled back.
 """
@@ -13,8 +13,8 @@ import orjson
 from mailrelay_gateway.message.envelope import Identity
 from mailrelay_gateway.message.route import Route
 
-#: Entries of each kind that stay in memory, some 300 octets each; a relay with more destinations
-#: or senders looks the others up. When it is full it is emptied: what is in use comes back.
+#: Entries of each kind kept in memory, some 300 octets each; others are looked up in the database.
+#: A full cache is emptied: what is in use comes back.
 CACHE = 20_000
 
 _ROUTE = "upstreams, destination, pinned, bulk"
@@ -24,7 +24,7 @@ class Names:
     """The numbers of one database."""
 
     def __init__(self, connection: apsw.Connection) -> None:
-        """Nothing is read before it is asked for."""
+        """Nothing is read before it is needed."""
         self._connection = connection
         self._senders: dict[str, int] = {}
         self._identities: dict[Identity, tuple[int, int]] = {}
@@ -42,7 +42,7 @@ class Names:
         )
 
     def forget(self) -> None:
-        """Forget all: some of it may have been rolled back."""
+        """Forget everything: some of it may have been rolled back."""
         for known in self._caches:
             known.clear()
 

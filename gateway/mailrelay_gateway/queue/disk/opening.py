@@ -1,6 +1,6 @@
-"""What happens before anything is served: the steps of `DiskStore.open`, in their order.
+"""What happens before anything is served: the steps of `DiskStore.open`, in order.
 
-Every step can be cut off by a crash and is carried on by the next start.
+Every step can be interrupted by a crash and is continued by the next start.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TOMBSTONES = 100_000
 
 @dataclass(slots=True)
 class Found:
-    """An open store: what it works on, and what was found."""
+    """An open store: its parts, and what was found."""
 
     tables: Tables
     opened: Opened
@@ -57,16 +57,17 @@ def open_store(
     now: float,
     uncertain_until: float,
 ) -> Found:
-    """Open the database of a folder that is ours. Raises StoreError.
+    """Open the database of a folder that is locked by us. Raises StoreError.
 
-    A damaged one is put apart, and a fresh one begun; on a full volume the reserve is given up.
+    A damaged database is quarantined and a new one created; on a full volume the reserve is
+    released.
     """
     path = layout.database
     fresh = False
     while True:
         try:
             if not path.exists() and _size(Path(f"{path}-wal")):
-                # SQLite would delete the log, which may hold mail of a database that was moved
+                # SQLite would delete the log, which may contain mail of a database that was moved
                 damage.mark_damaged(layout, path, "its log remains", now=now)
             damage.quarantine_marked(layout)
             return _open(
@@ -140,7 +141,8 @@ def _open(
         _drop_refused(tables, layout)
         take_over(tables, layout, now=now)
         found, tables.adopted = _begin(tables, now=now, uncertain_until=uncertain_until)
-        # A crash leaves the log of the database that ran; one without it has lost what was in it.
+        # A crash leaves the log of the database that ran; a database without it has lost what was
+        # in it.
         ordinary = last is not None and _same(connection, last) and (last.clean or with_log)
         damage.put_away_strays(layout, _files(connection), last, now=now, ordinary=ordinary)
         run = _note_run(tables, layout, now=now)
@@ -164,8 +166,8 @@ def _connect(layout: Layout, vfs: str | None) -> apsw.Connection:
     """The database, with an empty log.
 
     After a failed fsync the kernel may show pages of the log that it has dropped. Moving them into
-    the database, with an fsync, is the only way to know what is there, before anything is added
-    behind a hole.
+    the database, with an fsync, is the only way to know what is there, before anything is appended
+    behind a gap.
     """
     until = time.monotonic() + LOCK_PATIENCE
     while True:
@@ -185,7 +187,7 @@ def _connect(layout: Layout, vfs: str | None) -> apsw.Connection:
 
 
 def _drop_refused(tables: Tables, layout: Layout) -> None:
-    """Messages that were answered 451 when the disk failed, though the log held them."""
+    """Drop messages that were answered 451 when the disk failed, though the log had them."""
     try:
         refused = [str(queue_id) for queue_id in json.loads(layout.refused.read_text())]
     except FileNotFoundError:
@@ -221,7 +223,9 @@ def _drop_refused(tables: Tables, layout: Layout) -> None:
 def _begin(
     tables: Tables, *, now: float, uncertain_until: float
 ) -> tuple[list[FoundLease], set[int]]:
-    """Leases that were found; the messages that have a tombstone. Forgets what nothing names."""
+    """Leases that were found, and the messages that have a tombstone. Removes names that are
+    unused.
+    """
     connection = tables.connection
     try:
         with connection:
@@ -243,7 +247,7 @@ def _begin(
 
 
 def prune_tombstones(connection: apsw.Connection, *, now: float) -> None:
-    """Forget the names of messages that left long ago, or that are too many."""
+    """Remove the ids of messages that left long ago, or that are too many."""
     connection.execute("DELETE FROM tombstones WHERE left_at < ?", (now - TOMBSTONE_SECONDS,))
     connection.execute(
         "DELETE FROM tombstones WHERE id IN (SELECT id FROM tombstones WHERE left_at IS NOT NULL"
@@ -270,7 +274,7 @@ def _meta(connection: apsw.Connection) -> dict[str, Any]:
 
 
 def _note_run(tables: Tables, layout: Layout, *, now: float) -> Run:
-    """Begin the next epoch, in the database first."""
+    """Begin the next epoch, first in the database."""
     connection = tables.connection
     with connection:
         connection.execute(

@@ -1,6 +1,6 @@
-"""What is read of the queue on a second connection: counts, and one message by its queue id.
+"""Reads the queue on a second connection: counts, and one message by its queue id.
 
-Never in the writer's transaction, and no body is read for a count.
+Never in the writer's transaction, and without reading bodies for a count.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from mailrelay_gateway.queue.disk.tables import Bodies
 from mailrelay_gateway.queue.item import Recipient, State
 from mailrelay_gateway.queue.store import Backlog, Counts, Figures, Known
 
-#: Recipients counted in one statement: what it sorts by route and state stays small.
+#: Recipients counted in one statement, so that its sort by route and state stays small.
 WINDOW = 50_000
 
 _END = 2**62
 
 
 class Reader:
-    """A thread with a read-only connection; it does one thing after another."""
+    """A thread with a read-only connection; it does one thing at a time."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         """`start` starts it."""
         self.connection = connection
-        # bounded by who asks: the gauges, and as many requests as the admin port serves
+        # bounded by its callers: the gauges, and as many requests as the admin port serves
         self._requests: SimpleQueue[Callable[[apsw.Connection], None] | None] = SimpleQueue()
         self._thread = Thread(target=self._serve, name="queue reader", daemon=True)
 
@@ -45,11 +45,11 @@ class Reader:
         self._requests.put(request)
 
     def interrupt(self) -> None:
-        """Break off what is being read: it keeps the log from being emptied."""
+        """Interrupt the current read: it prevents the log from being emptied."""
         self.connection.interrupt()
 
     def stop(self, deadline: float) -> bool:
-        """End, after `deadline` seconds without having finished; whether it has ended."""
+        """End, after `deadline` seconds without having finished; returns whether it has ended."""
         self.interrupt()
         self._requests.put(None)
         self._thread.join(deadline)
@@ -182,7 +182,7 @@ def find(connection: apsw.Connection, queue_id: str, bodies: Bodies) -> Known | 
 
 
 def _end(connection: apsw.Connection) -> None:
-    """Give up the read transaction: it keeps the log from being emptied."""
+    """End the read transaction: it prevents the log from being emptied."""
     if not connection.get_autocommit():
         connection.execute("ROLLBACK")
 

@@ -1,8 +1,8 @@
-"""`python -m mailrelay_gateway.queue.disk.salvage FOLDER`: read what can still be read of the
-databases in quarantine, for the next start to take in.
+"""`python -m mailrelay_gateway.queue.disk.salvage FOLDER`: recover what can still be read from the
+databases in quarantine; the next start adds it to the queue.
 
 May run beside the gateway. Nothing in quarantine/ is changed or removed, and a message that the
-gateway has or had is not stored again: so it can be repeated.
+gateway has or had is not stored again, so it can be repeated.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from mailrelay_gateway.queue.disk.takeover import store_foreign
 
 
 class SalvageRunning(RuntimeError):
-    """Somebody else is at it."""
+    """Another salvage is running."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What was read of one database."""
+    """What was recovered from one database."""
 
     database: str
     messages: int = 0
     recipients: int = 0
-    lost: int = 0  # messages of which something was there, but not enough
-    without_body: int = 0  # of which recipients are known, but no whole body
+    lost: int = 0  # messages of which something was readable, but not enough
+    without_body: int = 0  # of which recipients are known, but no complete body
     problem: str = ""
 
     def __str__(self) -> str:
@@ -56,8 +56,8 @@ class Report:
 
 
 def salvage(root: Path, *, now: float) -> list[Report]:
-    """Read every quarantined database of the queue in `root`. What it was doing when it is stopped
-    is begun afresh by the next.
+    """Read every quarantined database of the queue in `root`. An interrupted run is started again
+    from the beginning.
     """
     layout = Layout(root)
     reports: list[Report] = []
@@ -65,7 +65,7 @@ def salvage(root: Path, *, now: float) -> list[Report]:
     folder_of_ours = os.open(layout.salvaged, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder_of_ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for left in layout.salvaged.iterdir():  # by one that was stopped
+        for left in layout.salvaged.iterdir():  # of a run that was stopped
             if left.suffix != ".db":
                 left.unlink()
         _salvage_all(layout, reports, now=now)
@@ -110,7 +110,7 @@ def _salvage_one(layout: Layout, path: Path, *, now: float) -> Report:
 
 
 def _whole(source: Source, layout: Layout, report: Report) -> Iterator[ForeignMessage]:
-    """The messages that have a whole body, counted."""
+    """The messages that have a complete body, counted."""
     for message in source.messages():
         if not _body_is_whole(message, layout):
             report.without_body += 1
@@ -152,7 +152,7 @@ def _write(path: Path, messages: Iterator[ForeignMessage], layout: Layout) -> No
 
 
 def _open(path: Path, copy: Path, *, now: float) -> tuple[apsw.Connection, Source] | None:
-    """The database as a source; through a copy with a fresh first page where that is damaged."""
+    """The database as a source; if its first page is damaged, through a copy with a new one."""
     found = _try(path, path.name, now=now)
     if found is None and path.name == DATABASE:
         _copy_with_first_page(path, copy)
@@ -178,8 +178,8 @@ def _try(path: Path, name: str, *, now: float) -> tuple[apsw.Connection, Source]
 def _copy_with_first_page(path: Path, copy: Path) -> None:
     """A copy that begins with the first page of an empty database.
 
-    The tables are always made by the same statements, so that each begins at the same page; the
-    first page holds nothing but where they begin, and sizes that SQLite does without.
+    The tables are always created by the same statements, so each begins at the same page; the first
+    page contains only where they begin, and sizes that SQLite does not need.
     """
     shutil.copyfile(path, copy)
     log = Path(f"{path}-wal")
@@ -202,7 +202,7 @@ def _copy_with_first_page(path: Path, copy: Path) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Remove a database of ours and what SQLite keeps beside it."""
+    """Remove a database of ours and the files that SQLite keeps beside it."""
     for suffix in ("", *SIDE_FILES):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
@@ -216,8 +216,8 @@ def queue_folder(data: Path) -> Path | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Read, and say what was read. 0: all was read or nothing is there; 1: something is lost; 4:
-    there is no queue in the folder, or its volume cannot be used.
+    """Recover, and report. 0: everything was read, or there is nothing; 1: something is lost; 4:
+    the folder contains no queue, or its volume cannot be used.
     """
     if len(arguments) != 1:
         sys.stderr.write("Usage: python -m mailrelay_gateway.queue.disk.salvage FOLDER\n")

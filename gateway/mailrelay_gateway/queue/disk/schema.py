@@ -164,7 +164,7 @@ class ForeignDatabase(RuntimeError):
 
 
 def connect(path: str, *, vfs: str | None = None) -> apsw.Connection:
-    """Open the database as its writer, make the tables where there are none.
+    """Open the database as its writer, and create the tables if there are none.
 
     Never checkpoints when it is closed: after a failed fsync no file may be touched.
     """
@@ -194,7 +194,7 @@ def connect(path: str, *, vfs: str | None = None) -> apsw.Connection:
 
 
 def connect_reader(path: str, *, vfs: str | None = None) -> apsw.Connection:
-    """A second connection that can change nothing."""
+    """A second connection that cannot change anything."""
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.set_busy_timeout(1000)

@@ -1,6 +1,7 @@
-"""Other databases that held mail, read message by message: schema 1, and schema 2 from elsewhere.
+"""Other databases that contained mail, read message by message: schema 1, and schema 2 from
+elsewhere.
 
-Reading continues past damage: what cannot be read is counted. Read-only.
+Reading continues after damage: what cannot be read is counted. Read-only.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ FORMER_MAX_INTERVAL = 3600.0
 
 
 class _Sqlite:
-    """What both schemas share."""
+    """Common to both schemas."""
 
     #: Columns of `messages` without those that may be in overflow pages.
     columns: str
 
     def __init__(self, connection: apsw.Connection, *, strict: bool) -> None:
-        """`strict` raises at the first damage instead of going on."""
+        """`strict` raises at the first damage instead of continuing."""
         self.connection = connection
         self.lost = 0
         self._strict = strict
@@ -63,12 +64,12 @@ class _Sqlite:
         """See Source."""
         try:
             yield from self._letters()
-        except DAMAGE:  # for people to look at only: no row is hunted for
+        except DAMAGE:  # only for inspection: no effort is made for damaged rows
             if self._strict:
                 raise
 
     def _rows(self, select: str) -> Iterator[tuple[Any, ...]]:
-        """Rows by `seq`, their first column; past pages that cannot be read."""
+        """Rows by `seq`, their first column, skipping pages that cannot be read."""
         after = -(2**62)
         while True:
             try:
@@ -88,10 +89,9 @@ class _Sqlite:
                 return
 
     def _next_readable(self, select: str, after: int) -> int | None:
-        """The first position behind `after` from which rows can be read; None: there is none.
+        """The first position after `after` from which rows can be read; None: there is none.
 
-        A damaged page hides numbers that follow each other: the positions inside it fail, those
-        behind it do not.
+        A damaged page hides consecutive numbers: positions inside it fail, those after it do not.
         """
         step = 1
         start = max(after, 0)
@@ -236,7 +236,7 @@ class SchemaTwo(_Sqlite):
         )
 
     def _identity(self, number: int) -> Identity:
-        """Whose mail it is; of a table that cannot be read nobody's, but the mail is sent."""
+        """The sender; nobody if the table cannot be read, but the mail is sent."""
         try:
             namespace, name, uid, username = self.connection.execute(
                 "SELECT i.namespace, i.name, s.uid, i.username FROM identities i"
@@ -250,7 +250,7 @@ class SchemaTwo(_Sqlite):
         return Identity(namespace=namespace, name=name, uid=uid, username=username)
 
     def _route(self, number: int, upstream: str, pinned: bool) -> Route:
-        """The route; of a table that cannot be read the upstream of the last attempt."""
+        """The route; if the table cannot be read, the upstream of the last attempt."""
         try:
             upstreams, destination = self.connection.execute(
                 "SELECT upstreams, destination FROM routes WHERE n=?", (number,)
@@ -329,7 +329,7 @@ def _letter(row: tuple[Any, ...]) -> ForeignLetter:
 
 
 def open_for_reading(path: Path) -> apsw.Connection:
-    """A database with its log, nothing of which is changed."""
+    """A database with its log; neither is changed."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.set_busy_timeout(1000)

@@ -1,4 +1,4 @@
-"""Free space of the volume: when to refuse mail, and a reserve that keeps removals possible."""
+"""Free space on the volume: when to refuse mail, and a reserve that keeps removals possible."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mailrelay_gateway.message.body import INLINE_BODY_LIMIT
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem, refuse
 
-#: Octets set aside: a full log of 16 MiB fits.
+#: Reserved octets: a full log of 16 MiB fits.
 RESERVE = 16 * 1024 * 1024
-#: Below so much free space nothing is accepted: a second of large messages at 1 Gbit/s, which may
-#: be on their way before anybody looks.
+#: Below this free space nothing is accepted: a second of large messages at 1 Gbit/s, which may
+#: already be on their way.
 LOW_WATER = 128 * 1024 * 1024
 #: Seconds for which nothing is accepted after the volume was found full.
 FULL_FOR = 3.0
-#: Seconds between two looks at the free space; longer where a look takes long, so that looking
-#: costs at most one hundredth of the time.
+#: Seconds between two looks at the free space; longer if looking is slow, so that it costs at most
+#: one hundredth of the time.
 LOOK_INTERVAL = 1.0
 LONGEST_LOOK_INTERVAL = 5.0
 
@@ -32,8 +32,8 @@ FULL = refuse(Reason.INSUFFICIENT_STORAGE)
 class Space:
     """The volume of one folder. Times are monotonic seconds.
 
-    `size` are the octets that the folder may hold, where the volume is larger: beyond it somebody
-    else would act, as a kubelet does that evicts the pod.
+    `size` is how much the folder may contain if the volume is larger: above it the kubelet, for
+    example, would evict the pod.
     """
 
     folder: Path
@@ -51,8 +51,8 @@ class Space:
     def problem(self, octets: int, now: float) -> Problem | None:
         """Why a message of so many octets (0: not known yet) cannot be accepted, if so.
 
-        Free pages of the database count for what goes into it, not for a body in a file. Raises
-        OSError where the volume cannot be asked.
+        Free pages of the database count for what is stored in it, not for a body in a file. Raises
+        OSError if the volume cannot be queried.
         """
         if now < self._full_until:
             return FULL
@@ -75,7 +75,7 @@ class Space:
         return free
 
     def too_small(self) -> str:
-        """Why no message can ever be taken, however empty the queue is; empty if that is not so.
+        """Why no message can ever be accepted, even with an empty queue; "" if that is not so.
         Raises OSError.
         """
         total = shutil.disk_usage(self.folder).total
@@ -97,7 +97,7 @@ class Space:
         return self._free > self.low_water + 2 * self.reserve and not self.reserve_path.exists()
 
     def give_up_reserve(self) -> bool:
-        """Free the reserve; whether there was one."""
+        """Free the reserve; returns whether there was one."""
         try:
             self.reserve_path.unlink()
         except FileNotFoundError:
@@ -105,18 +105,18 @@ class Space:
         return True
 
     def make_reserve(self) -> None:
-        """Set the reserve aside, if there is room for it."""
+        """Create the reserve, if there is room for it."""
         path = self.reserve_path
         try:
             if not path.exists() or path.stat().st_size < self.reserve:
                 with path.open("wb") as file:
                     os.posix_fallocate(file.fileno(), 0, self.reserve)
         except OSError:
-            path.unlink(missing_ok=True)  # tried again when there is room
+            path.unlink(missing_ok=True)  # retried when there is room
 
 
 def _octets_under(folder: Path, depth: int = 3) -> int:
-    """Octets that a folder's files take, three levels deep, which is all that lies in a spool."""
+    """Octets of a folder's files, three levels deep, which is all that a spool has."""
     octets = 0
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -125,6 +125,6 @@ def _octets_under(folder: Path, depth: int = 3) -> int:
                     octets += entry.stat(follow_symlinks=False).st_blocks * 512
                 elif depth > 1:
                     octets += _octets_under(Path(entry.path), depth - 1)
-            except FileNotFoundError:  # it went while we looked
+            except FileNotFoundError:  # it was removed meanwhile
                 continue
     return octets

@@ -1,8 +1,8 @@
-"""DiskStore: the queue store of one gateway, in a folder of its own.
+"""DiskStore: the queue store of one gateway, in its own folder.
 
-250 means stored: `accept` calls `done(None)` in the event loop only after the transaction that
-holds the message was committed with an fsync. One thread writes (writer.py), and what comes while a
-commit runs goes into the next.
+250 means stored: `accept` calls `done(None)` in the event loop only after the transaction with the
+message was committed with an fsync. One thread writes (writer.py), and what arrives during a commit
+is part of the next one.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class DiskStore:
     ) -> None:
         """Prepare; `open` does the work.
 
-        `on_failure` is called in the loop, once, when the store cannot continue. `size` are the
-        octets that the folder may hold, where the volume is larger. `vfs` (SQLite's
-        name of a file system) and `sync_bodies` are for tests of power loss.
+        `on_failure` is called in the loop, once, when the store cannot continue. `size` is how many
+        octets the folder may contain if the volume is larger. `vfs` (SQLite's name of a file
+        system) and `sync_bodies` are for tests of power loss.
         """
         self.folder = folder
         self._layout = Layout(folder)
@@ -171,7 +171,7 @@ class DiskStore:
         if self._found is not None and ended:
             self._give_back(self._found)
         self._found = None
-        if self._lock is not None and ended:  # else it is ours as long as a thread may write
+        if self._lock is not None and ended:  # else a thread may still write
             os.close(self._lock)
             self._lock = None
 
@@ -227,7 +227,7 @@ class DiskStore:
         self._group.submit(Accept(entry, done))
 
     def _answer_accept(self, body: Path, done: Done, problem: Problem | None) -> None:
-        """A message that was not stored leaves no file, unless the disk may hold its record."""
+        """A message that was not stored leaves no file, unless its record may be on disk."""
         if problem is not None and not self.failed:
             with contextlib.suppress(OSError):
                 body.unlink()
@@ -300,7 +300,7 @@ class DiskStore:
         self._group.submit(Call(run, done, queue_id=entry.message.queue_id))
 
     def too_small(self) -> str:
-        """Why the volume can never take a message, if so. Raises OSError."""
+        """Why the volume can never accept a message, if so. Raises OSError."""
         return self._space.too_small()
 
     def waiting_seconds(self) -> float:
@@ -327,7 +327,7 @@ class DiskStore:
             self._answer_later(done, FAILED)
 
     def _note_damage(self, why: str) -> None:
-        """Damage that a read found: the writer is to mark the database and to end."""
+        """A read found damage: the writer must mark the database and end."""
 
         def run(_tables: Tables, _effects: Effects) -> None:
             raise apsw.CorruptError(why)
@@ -341,7 +341,7 @@ class DiskStore:
         return True
 
     def _look_at_space(self, connection: apsw.Connection) -> None:
-        """In the reader's thread: free pages, and the reserve that was given up."""
+        """In the reader's thread: free pages, and the reserve that was released."""
         if self.failed:
             return
         with contextlib.suppress(apsw.Error):

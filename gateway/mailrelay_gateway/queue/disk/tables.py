@@ -1,5 +1,5 @@
-"""What the writer's thread works on: the connection, the names, the bodies' folder, and what a
-transaction leaves to do.
+"""What the writer's thread works on: the connection, the names, the bodies' folder, and the work
+that a transaction leaves for after its commit.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from mailrelay_gateway.queue.disk.dead_letters import DeadLetters
 from mailrelay_gateway.queue.disk.names import Names
 from mailrelay_gateway.queue.disk.schema import IN_FILE
 
-#: Rows per statement when many are inserted at once: each statement gives up Python's lock and has
-#: to win it back, which under load costs more than the statement itself.
+#: Rows per statement when many are inserted at once: each statement releases Python's lock and has
+#: to get it back, which under load costs more than the statement itself.
 _ROW_CHUNKS = (32, 16, 8, 4, 2, 1)
 
 
 class Bodies:
-    """The folder of large bodies. Its descriptor stays open, so that it can be synced when there
-    are no more descriptors to be had.
+    """The folder of large bodies. Its descriptor stays open, so that it can be synced when no more
+    descriptors are available.
     """
 
     def __init__(self, path: Path, *, sync: Callable[[int], None] = os.fsync) -> None:
@@ -35,15 +35,15 @@ class Bodies:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
     def sync(self) -> None:
-        """Make the names in it durable."""
+        """Make its directory entries durable."""
         self._sync(self._descriptor)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(self._descriptor)
 
     def place(self, body: Body) -> str | None:
-        """How the row of a message says where its body is; None: in the row."""
+        """How a message's row says where its body is; None: in the row."""
         if isinstance(body, bytes):
             return None
         if not isinstance(body, FileBody) or body.path.parent != self.path:
@@ -77,11 +77,11 @@ class Tables:
     names: Names
     bodies: Bodies
     dead: DeadLetters
-    #: Messages that are here and have a tombstone: their leaving is noted.
+    #: Messages that are here and have a tombstone: their removal is recorded.
     adopted: set[int] = field(default_factory=set)
 
     def rolled_back(self) -> None:
-        """What memory knows of the transaction is no longer so."""
+        """What memory knows of the transaction is no longer true."""
         self.names.forget()
         self.dead.forget()
 

@@ -1,8 +1,9 @@
-"""Messages of other databases come into this one, at the start: those of schema 1, and those that
-`mailrelay queue salvage` read.
+"""Adds messages from other databases to this one at startup: from schema 1, and from `mailrelay
+queue salvage`.
 
-In batches, each a transaction. A message that is here already is skipped: so the step can be cut
-off anywhere and is carried on by the next start. The other database goes when all is here.
+In batches, each one a transaction. A message that is already here is skipped, so the step can be
+interrupted anywhere and is continued by the next start. The other database is removed when
+everything is here.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ LETTERS = 32
 
 
 def take_over(tables: Tables, layout: Layout, *, now: float) -> None:
-    """Take in all that lies beside the database."""
+    """Add everything that is beside the database."""
     _migrate(tables, layout, now=now)
     _take_salvaged(tables, layout)
 
 
 def _migrate(tables: Tables, layout: Layout, *, now: float) -> None:
-    """The queue of schema 1. There is no way back."""
+    """The queue of schema 1. It cannot be undone."""
     former = layout.former
     if not former.exists():
         return
@@ -69,7 +70,7 @@ def _migrate(tables: Tables, layout: Layout, *, now: float) -> None:
         finally:
             connection.close()
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        # What was read is here. Whoever salvages the rest must not store it again.
+        # What was recovered is here. A salvage of the rest must not store it again.
         with tables.connection:
             tables.connection.execute(
                 "INSERT OR IGNORE INTO tombstones SELECT id, seq, NULL FROM messages"
@@ -91,7 +92,7 @@ def _take_salvaged(tables: Tables, layout: Layout) -> None:
             finally:
                 connection.close()
         except (apsw.CorruptError, apsw.NotADBError) as error:
-            path.rename(path.with_suffix(".unreadable"))  # gone with the next salvage
+            path.rename(path.with_suffix(".unreadable"))  # removed with the next salvage
             log.error("spool_salvage_unreadable", database=str(path), error=str(error))
             continue
         _remove(path)
@@ -99,7 +100,7 @@ def _take_salvaged(tables: Tables, layout: Layout) -> None:
 
 
 def take_in(tables: Tables, source: Source, layout: Layout, *, tombstones: bool) -> int:
-    """Take in all messages of a source that are not known; how many."""
+    """Add all messages of a source that are not known; returns how many."""
     taken = octets = 0
     connection = tables.connection
     batch: list[ForeignMessage] = []

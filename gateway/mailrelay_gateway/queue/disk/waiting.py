@@ -1,4 +1,4 @@
-"""Recipients that wait: for a time, or on a route that is no longer configured; and the leases of a
+"""Waiting recipients: for a time, or on a route that is no longer configured; and the leases of a
 gateway that died. Runs in the writer's thread, inside its transaction.
 """
 
@@ -30,7 +30,7 @@ _MADE_READY = f"UPDATE recipients SET state={int(State.READY)}, next_at=NULL"
 
 
 def due(tables: Tables, *, now: float, latest: float, most: int) -> Due:
-    """Make READY what waits for a time up to `now`, or after `latest`."""
+    """Make READY what is due at `now`, or due after `latest`."""
     ready: Counter[tuple[int, int]] = Counter()
     found = _promote(tables, "next_at <= ? ORDER BY next_at", now, most, ready)
     if found < most:
@@ -57,7 +57,7 @@ def _promote(
 
 
 def next_time(connection: apsw.Connection) -> float | None:
-    """When the next recipient's time comes."""
+    """When the next recipient is due."""
     found: float | None = connection.execute(
         "SELECT min(next_at) FROM recipients WHERE next_at IS NOT NULL"
     ).get
@@ -65,7 +65,7 @@ def next_time(connection: apsw.Connection) -> float | None:
 
 
 def backlog(tables: Tables, key: tuple[int, int]) -> Backlog:
-    """The backlog of the numbers of a route and a sender."""
+    """The backlog for the numbers of a route and a sender."""
     return Backlog(tables.names.route_of(key[0]), tables.names.uid_of(key[1]))
 
 

@@ -1,9 +1,9 @@
 """The writer's thread: batches become transactions, and errors become answers.
 
-A failed fsync is never tried again, since the kernel may have dropped the pages: the writer is dead
-from then on and touches no file, and the process opens the store afresh. Somebody's lock is waited
-out; a full volume refuses what is new and makes room for the rest; one operation that cannot be
-done does not take the others along.
+A failed fsync is never retried, since the kernel may have dropped the pages: the writer is dead
+from then on and touches no file, and the process reopens the store. It waits for the end of another
+program's lock; on a full volume it refuses new mail and makes room for the rest; one operation that
+fails does not affect the others.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Answers = list[tuple[Operation, Any]]
 
 class WriterDead(Exception):
     """The writer cannot continue; the text says why. `answers` are those of the operations that
-    were carried out before, `left` is what was not.
+    were carried out before, `left` are the others.
     """
 
     def __init__(self, why: str, answers: Answers, left: Sequence[Operation]) -> None:
@@ -58,7 +58,7 @@ class WriterDead(Exception):
 
 
 class Writer:
-    """Carries out batches on `tables`; everything here runs in one thread, but for the flags."""
+    """Carries out batches on `tables`; everything here runs in one thread, except for the flags."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class Writer:
         checkpoint_after: int,
         clock: Callable[[], float],
     ) -> None:
-        """`refuse_new` answers, of these operations and all that wait, those that add a message:
-        somebody's lock has lasted too long. `checkpoint_after` is in pages of the log.
+        """`refuse_new` answers those of these and all waiting operations that add a message:
+        another program's lock has lasted too long. `checkpoint_after` is in pages of the log.
         """
         self._tables = tables
         self._space = space
@@ -82,11 +82,11 @@ class Writer:
         self._checkpoint_after = checkpoint_after
         self._clock = clock
         self._checkpointed = 0  # pages written when the log was last emptied
-        #: Somebody else's lock is being waited out.
+        #: Waiting for another program's lock.
         self.busy = False
         #: ... for longer than a new message waits.
         self.busy_long = False
-        #: Nobody waits for an answer any more: give up.
+        #: No one waits for an answer any more: give up.
         self.stopping = False
 
     def carry_out(self, batch: Sequence[Operation]) -> Answers:
@@ -119,14 +119,14 @@ class Writer:
                 raise self._die(error, [], batch) from error
             log.error("spool_out_of_descriptors", error=str(error))
             return self._one_by_one(batch)
-        # One operation that cannot be done must not take the others along
+        # One operation that cannot be done must not affect the others
         except Exception:
             return self._one_by_one(batch)
 
     def checkpoint(self) -> None:
         """Move the log into the database when it has grown; raises WriterDead.
 
-        SQLite's own would forget a failed fsync and try it again.
+        SQLite's own checkpoint would forget a failed fsync and retry it.
         """
         written: int = self._tables.connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]
         if written - self._checkpointed < self._checkpoint_after:
@@ -165,7 +165,7 @@ class Writer:
         self._tables.adopted |= effects.adopted
         self._tables.adopted -= effects.left
         for path in effects.unlink:
-            with contextlib.suppress(OSError):  # a stray: the next start sees to it
+            with contextlib.suppress(OSError):  # an unreferenced file: the next start removes it
                 path.unlink()
         for queue_id, why in effects.damaged:
             log.error(
@@ -198,7 +198,7 @@ class Writer:
     # --- a full volume
 
     def _commit_without_new(self, batch: Sequence[Operation]) -> Answers:
-        """Refuse what is new; what makes room gets the log's space, and then the reserve."""
+        """Refuse what is new; what makes room gets the log's space, then the reserve."""
         self._space.note_full(time.monotonic())
         answers: Answers = [(op, FULL) for op in batch if added(op) is not None]
         rest = [op for op in batch if added(op) is None]
@@ -216,14 +216,14 @@ class Writer:
         return answers + done
 
     def _commit_in_less_space(self, rest: Sequence[Operation], answers: Answers) -> Answers | None:
-        """Move the log into the database, which gives its space back, and try again; None if that
-        was not enough.
+        """Move the log into the database, which frees its space, and retry; None if that was not
+        enough.
         """
         self._interrupt_reader()
         try:
             self._tables.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         except (apsw.FullError, apsw.BusyError):
-            pass  # a reader is in the log, or the database cannot grow: perhaps the log can
+            pass  # a reader uses the log, or the database cannot grow: perhaps the log can
         except (apsw.Error, OSError) as error:
             if not _is_full(error):
                 raise self._die(error, answers, rest) from error
@@ -277,7 +277,7 @@ class Writer:
     # --- the end
 
     def _die(self, error: Exception, answers: Answers, left: Sequence[Operation]) -> WriterDead:
-        """Note what the next start must know, and no more."""
+        """Record what the next start must know, and no more."""
         why = f"{type(error).__name__}: {error}"
         with contextlib.suppress(OSError):
             if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
