@@ -1,5 +1,5 @@
-"""Sets apart the recipients that cannot even be named to a server. Pure, and rarely needed:
-intake checks addresses.
+"""Separates recipients that cannot be sent to a server at all. Pure, and rarely needed: intake
+checks addresses.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from mailrelay_gateway.smtp.reply import Reply
 def set_apart(
     message: Message, recipients: Sequence[AttemptRecipient], *, utf8: bool, host: str
 ) -> tuple[list[AttemptRecipient], list[Outcome]]:
-    """Those who can be named, and the failures of the others: of all, when it is the sender that
-    cannot.
+    """The recipients that can be sent, and the failures of the others: of all, if it is the sender
+    that cannot be sent.
 
-    `utf8`: message and server agree on SMTPUTF8.
+    `utf8`: message and server both use SMTPUTF8.
     """
     sender_problem = _problem(message.envelope_sender, utf8=utf8)
     targets: list[AttemptRecipient] = []
@@ -33,7 +33,7 @@ def set_apart(
         if reply is None:
             targets.append(recipient)
         else:
-            # Another upstream may take SMTPUTF8; nobody takes an address that is none.
+            # Another upstream may support SMTPUTF8; none accepts an invalid address.
             elsewhere = reply.enhanced == NEEDS_SMTPUTF8
             result = Result.DEFERRED if elsewhere else Result.FAILED
             effect = Elsewhere() if elsewhere else None

@@ -1,10 +1,10 @@
-"""Connections that were opened and closed on us again before a transaction had ended: how many in a
-row, how slowly the next one is opened, and when the upstream is to blame. Pure.
+"""New connections that the server closes before a transaction has ended: how many in a row, how
+slowly the next one is opened, and when the upstream is to blame. Pure.
 
-One is bad luck, or a message that the server cannot stand. Three in a row are no message's fault:
-the upstream is held with its own words, and from then on no message is charged for them.
-One that answered recipients by themselves was of use: Postfix leaves with 421 after 20 refusals
-(smtpd_hard_error_limit), which a greylisted message of many recipients meets at once.
+One is an accident, or a message that the server cannot handle. Three in a row are not a message's
+fault: the upstream is held with its own words, and from then on they count for no message. A
+connection that answered about single recipients was useful: Postfix leaves with 421 after 20
+refusals (smtpd_hard_error_limit), which a greylisted message with many recipients reaches at once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from mailrelay_gateway.couriers.smtp.health import Probing, pause
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 
-#: So many in a row hold the upstream.
+#: This many in a row hold the upstream.
 IN_A_ROW = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Barren:
-    """So many in a row, the last one closed `at` (the loop's time)."""
+    """How many in a row; the last one was closed `at` (the loop's time)."""
 
     count: int = 0
     at: float = 0.0
@@ -35,15 +35,15 @@ class Barren:
 
 
 def fruitful(verdict: Verdict) -> bool:
-    """Whether somebody past MAIL was told more than that the server leaves."""
+    """Whether the server said more, after MAIL, than that it leaves."""
     return verdict.passed is not None and any(
         meaning.reply is not None and meaning.reply.code != 421 for meaning in verdict.meanings
     )
 
 
 def closed(barren: Barren, *, fruit: bool, opened_at: float, now: float) -> Barren:
-    """After one more connection was closed on us. Those that were opened before the last of them
-    was closed tell nothing new: a restart breaks all at once.
+    """The state after one more connection was closed. Those that were opened before the previous
+    one was closed tell nothing new: a restart closes all at once.
     """
     if fruit:
         return Barren()
@@ -53,7 +53,7 @@ def closed(barren: Barren, *, fruit: bool, opened_at: float, now: float) -> Barr
 
 
 def not_before(barren: Barren, probing: Probing) -> float:
-    """When the next connection may be opened, in the loop's time: after a second barren one ever
+    """When the next connection may be opened, in the loop's time: from the second one on more and
     more slowly, like probes.
     """
     if barren.count < 2:
@@ -63,7 +63,7 @@ def not_before(barren: Barren, probing: Probing) -> float:
 
 def blame(barren: Barren, verdict: Verdict) -> Verdict:
     """The verdict on the first transaction of a connection: a 421 that is the last of too many
-    holds the upstream, and is not counted for the message.
+    holds the upstream, and does not count for the message.
     """
     if verdict.failure is not None or barren.count < IN_A_ROW - 1 or fruitful(verdict):
         return verdict

@@ -1,4 +1,4 @@
-"""Sends a stored body chunk by chunk, as fast as the other side reads. Knows no SMTP state."""
+"""Sends a stored body in chunks, as fast as the other side reads. Knows no SMTP state."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from threading import Lock
 from mailrelay_gateway.message.envelope import Message
 from mailrelay_gateway.smtp.client.body import BodyEncoder
 
-#: Octets read and handed on at once: at most this much of a large body is in memory.
+#: Octets read and passed on at once: at most this much of a large body is in memory.
 CHUNK = 128 * 1024
 
 
 class UnreadableBody(Exception):
-    """The body is gone, cannot be read, or is not as long as the message: our own fault."""
+    """The body is missing, cannot be read, or does not have the message's size: our own fault."""
 
 
 async def stream_body(message: Message, send: Callable[[bytes], Awaitable[None]]) -> bytes:
-    """Give the message, encoded, to `send`; return its last octets, the final dot, which are not
+    """Pass the message, encoded, to `send`; return its last octets, the final dot, which are not
     sent yet.
 
-    Reads off the loop. UnreadableBody: the message must be left without its dot, so that the
-    server drops it: better late than cut short. The caller's `send` has the deadlines.
+    Reads off the loop. UnreadableBody: the message must be left without its dot, so that the server
+    drops it: better late than truncated. The caller's `send` has the deadlines.
     """
     assert not isinstance(message.body, bytes)
     encoder = BodyEncoder()
@@ -51,8 +51,8 @@ async def _next(chunks: _Chunks) -> bytes:
 
 
 class _Chunks:
-    """Pieces of a body, read in one thread and closed in another: whoever breaks a stream off may
-    do so amid a read, which goes on in its thread.
+    """Pieces of a body, read in one thread and closed in another: a stream may be aborted during a
+    read, which continues in its thread.
     """
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
@@ -65,7 +65,7 @@ class _Chunks:
             return next(self._chunks, b"")
 
     def close(self) -> None:
-        """Let the store close what it read from, once nobody reads."""
+        """Let the store close the file once no thread reads from it."""
         close = getattr(self._chunks, "close", None)
         with self._lock:
             if close is not None:

@@ -35,17 +35,18 @@ from mailrelay_gateway.reasons import Reason
 
 T = TypeVar("T")
 
-#: Distinct senders that must get the same unknown refusal in a row; where fewer senders were ever
-#: seen, as many messages.
+#: Distinct senders that must get the same unknown refusal in a row; if fewer senders have ever been
+#: seen, so many messages.
 SENDERS = 3
 MESSAGES = 3
-#: So many messages in a row suffice whoever sent them: a relay whose other senders sleep at night.
+#: This many messages in a row are enough whoever sent them: for a relay whose other senders are
+#: idle at night.
 MESSAGES_OF_ANYONE = 10
 #: Holds that one message may cause alone, and that one sender may cause while others get through.
 HOLDS_OF_A_MESSAGE = 2
 HOLDS_OF_A_SENDER = 3
-#: Bounds of what is remembered, oldest forgotten first: kinds of refusals under suspicion, refused
-#: messages in a row, and messages and senders that caused holds for nothing.
+#: Bounds of what is remembered, the oldest forgotten first: kinds of refusals under suspicion,
+#: refused messages in a row, and messages and senders that caused holds without reason.
 MAX_SUSPICIONS = 32
 MAX_ROW = 64
 MAX_CULPRITS = 1000
@@ -53,8 +54,8 @@ MAX_CULPRITS = 1000
 
 @message_value(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The upstream refused a whole stage of a message's transaction. `signature` is what the same
-    refusal of other messages looks like; `sure`: a rule holds the upstream for it.
+    """The upstream refused a whole stage of a message's transaction. `signature` identifies the
+    same refusal of other messages; `sure`: a rule holds the upstream for it.
     """
 
     stage: Stage
@@ -76,43 +77,43 @@ Event = Refused | Passed
 
 
 class Decision(Enum):
-    """What becomes of the refusal."""
+    """What to do about the refusal."""
 
     PASS = auto()  # as it was classified
-    HOLD = auto()  # the upstream's fault: it is held, the message waits uncharged
-    CHARGE = auto()  # the message's own: deferred, and it counts towards giveUpAfter
+    HOLD = auto()  # the upstream's fault: it is held, the attempt does not count
+    CHARGE = auto()  # the message's own fault: deferred, and it counts towards giveUpAfter
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """One unknown refusal: who got it since somebody last got past its stage."""
+    """One unknown refusal: who got it since a message last passed its stage."""
 
     stage: Stage
     refused: tuple[tuple[str, str], ...]  # (message, sender), each message once
-    tripped: bool = False  # it was found to be the upstream's: the next one holds at once
+    tripped: bool = False  # found to be the upstream's fault: the next one holds at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
-    """What is known of one upstream's refusals. The default is the one that knows nothing."""
+    """What is known about one upstream's refusals. The default knows nothing."""
 
     suspicions: Mapping[str, Suspicion] = field(default_factory=dict)
     #: Messages refused in a row at `row_stage`, with their sender and the holds each caused.
     row: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     row_stage: Stage | None = None
-    #: Holds after which another sender, or another message, got past the same stage.
+    #: Holds after which another sender, or another message, passed the same stage.
     messages: Mapping[str, int] = field(default_factory=dict)
     senders: Mapping[str, int] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()  # senders, at most SENDERS of them
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is under suspicion: then a success is no news."""
+        """Whether nothing is under suspicion: then a success changes nothing."""
         return not self.suspicions and not self.row
 
 
 def step(state: Breaker, event: Event) -> tuple[Breaker, Decision]:
-    """The next state, and what becomes of a refusal; PASS for a success."""
+    """The next state, and the decision about a refusal; PASS for a success."""
     if len(state.seen) < SENDERS and event.sender not in state.seen:
         state = replace(state, seen=state.seen | {event.sender})
     if isinstance(event, Passed):
@@ -122,7 +123,7 @@ def step(state: Breaker, event: Event) -> tuple[Breaker, Decision]:
     suspicion = _suspected(state.suspicions.get(event.signature), event)
     tripped = suspicion.tripped or _is_enough(suspicion, len(state.seen))
     if tripped and not suspicion.tripped:
-        # All who got it stand in the row: none of them is alone.
+        # All who got it are in the row: none of them is alone.
         suspicion = replace(suspicion, tripped=True)
         row = dict(state.row)
         for message, sender in suspicion.refused[-MAX_ROW:]:
@@ -137,7 +138,7 @@ def step(state: Breaker, event: Event) -> tuple[Breaker, Decision]:
 def judge(
     state: Breaker, verdict: Verdict, *, sender: str, message: str
 ) -> tuple[Breaker, Verdict]:
-    """The verdict on a transaction in the light of the others'. Cheap where nothing is refused."""
+    """The verdict on a transaction, considering those of others. Cheap if nothing is refused."""
     known = sender in state.seen or len(state.seen) >= SENDERS
     if verdict.passed is not None and not (known and state.quiet):
         state, _ = step(state, Passed(stage=verdict.passed, sender=sender))
@@ -170,7 +171,7 @@ def judge(
 
 
 def _charged(state: Breaker, event: Refused) -> tuple[Breaker, Decision]:
-    """HOLD, unless the message or its sender is alone with it; it is counted in the row."""
+    """HOLD, unless only this message or its sender is refused; it is counted in the row."""
     before = state.row if state.row_stage is event.stage else {}
     others = {sender for message, (sender, _) in before.items() if message != event.message}
     _, caused = before.get(event.message, (event.sender, 0))
@@ -190,7 +191,7 @@ def _charged(state: Breaker, event: Refused) -> tuple[Breaker, Decision]:
 
 
 def _passed(state: Breaker, event: Passed) -> Breaker:
-    """Somebody got past a stage: what was suspected there was not the upstream's."""
+    """A message passed a stage: refusals suspected there were not the upstream's fault."""
     suspicions = {k: v for k, v in state.suspicions.items() if v.stage > event.stage}
     state = replace(state, suspicions=suspicions)
     if state.row_stage is None or event.stage < state.row_stage:
@@ -220,7 +221,9 @@ def _suspected(known: Suspicion | None, event: Refused) -> Suspicion:
 
 
 def _is_enough(suspicion: Suspicion, seen: int) -> bool:
-    """Whether so many got it that it is the upstream's; `seen` senders were there to get it."""
+    """Whether enough senders got it for it to be the upstream's fault; `seen` senders could have
+    got it.
+    """
     messages = len(suspicion.refused)
     senders = len({sender for _, sender in suspicion.refused})
     return messages >= MESSAGES_OF_ANYONE or (
@@ -229,14 +232,14 @@ def _is_enough(suspicion: Suspicion, seen: int) -> bool:
 
 
 def _held(meaning: Meaning) -> Meaning:
-    """An unknown refusal, found to be the upstream's."""
+    """An unknown refusal that was found to be the upstream's fault."""
     if meaning.sure:
         return meaning
     return replace(meaning, result=Result.HELD, reason=Reason.UPSTREAM_REFUSED)
 
 
 def _deferred(meaning: Meaning) -> Meaning:
-    """A refusal that is the message's own after all: it waits, and it counts."""
+    """A refusal that is the message's own fault after all: deferred, and it counts."""
     if meaning.sure and meaning.result is not Result.HELD:
         return meaning
     return replace(meaning, result=Result.DEFERRED, effect=None)

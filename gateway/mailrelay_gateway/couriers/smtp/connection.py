@@ -1,11 +1,11 @@
-"""One connection to an upstream: drives the sans-IO client, takes attempts and gives outcomes, all
-in callbacks.
+"""One connection to an upstream: drives the sans-IO client, takes attempts and reports outcomes,
+all in callbacks.
 
-No task per message: when a transaction ends, its outcome is reported and the next attempt begun in
-the same callback and leaves in the same write. Tasks exist only for a TLS handshake and for a body
-that is read from a file. What replies mean stands in `classify`; when connections are opened and
-closed, in `pool`. Over 500 lines because it is one state with its callbacks, and a part of them
-elsewhere would reach back into all of it.
+No task per message: when a transaction ends, its outcome is reported, and the next attempt starts
+in the same callback and leaves in the same write. Tasks exist only for a TLS handshake and for a
+body that is read from a file. `classify` says what replies mean, `pool` when connections are opened
+and closed. Over 500 lines because it is one state with its callbacks, and any part of them
+elsewhere would depend on all of it.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ _READY, _TLS, _BODY, _COMPLETE = State.READY, State.TLS, State.BODY, Ending.COMP
 
 
 class Connection(asyncio.Protocol):
-    """A connection from TCP to QUIT. `ready` is done with None when MAIL may be said, or with why
-    it never may.
+    """A connection from TCP to QUIT. `ready` is done with None when MAIL may be sent, or with the
+    reason why it never may.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         reporter: Reporter,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Make one for `loop.create_connection`, inside the running loop."""
+        """Create one for `loop.create_connection`, inside the running loop."""
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._owner = owner
@@ -104,70 +104,70 @@ class Connection(asyncio.Protocol):
         self._watchdog = Watchdog(self._loop, self._expired)
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None  # handshake, or body from a file
-        self._paused = False  # octets wait in our own buffer
-        self._drained: asyncio.Future[None] | None = None  # someone waits until they do not
+        self._paused = False  # octets are in our own buffer
+        self._drained: asyncio.Future[None] | None = None  # someone waits until it is empty
         self._attempt: Attempt | None = None
-        self._converting: Attempt | None = None  # taken, and nothing said of it yet
-        self._message: Message  # of the attempt, as this server gets it
+        self._converting: Attempt | None = None  # taken, and not reported yet
+        self._message: Message  # of the attempt, as sent to this server
         self._targets: Sequence[AttemptRecipient] = ()
-        self._refused_here: list[Outcome] = []  # recipients that could not even be named
+        self._refused_here: list[Outcome] = []  # recipients that could not be sent
         self._began_at = 0.0
         self._replies = 0  # of the client's, when it last was given time
         self._progress: Progress | None = None  # once TCP is up
-        self.retired = False  # we ourselves are done with it
+        self.retired = False  # we have ended it ourselves
         self._closed = False
         self._connect_seconds = 0.0
         self.completed = 0  # transactions
         self.fruitful = False  # though none was completed: see `barren`
         self.opened_at = 0.0  # in the loop's time
-        #: How it was closed on us in the middle of a transaction.
+        #: How the server closed it in the middle of a transaction.
         self.parting: Failure | None = None
         self.tls_version = ""
         self.ready: asyncio.Future[Failure | None] = self._loop.create_future()
 
     def __repr__(self) -> str:
-        """Where to, in which state, and how much was sent."""
+        """The destination, the state, and how much was sent."""
         return f"<Connection {self._settings.host} {self._client.state.name} {self.completed} sent>"
 
     # --- what the pool does
 
     @property
     def usable(self) -> bool:
-        """Whether `next` may be called: the session is up and no transaction is under way."""
+        """Whether `next` may be called: the session is up and no transaction is in progress."""
         over = self._closed or self.retired
         busy = self._attempt is not None or self._converting is not None
         return not over and not busy and self._client.state is State.READY
 
     @property
     def connected(self) -> bool:
-        """Whether TCP is up, or was."""
+        """Whether TCP is or was up."""
         return self._progress is not None
 
     @property
     def waiting(self) -> Waiting:
-        """What it waits for, and since when. Looked at seldom: it asks the kernel."""
+        """What it waits for, and since when. Called seldom: it asks the kernel."""
         heard = 0.0
         if self._progress is not None and self._transport is not None:
             heard = self._progress.look(self._transport, self._loop.time())
         return Waiting(STAGES[self._client.state], max(self._began_at, heard), heard)
 
     def opened(self, connect_seconds: float) -> None:
-        """The pool has taken it in; opening it took so long."""
+        """The pool has accepted it; opening it took so long."""
         self._connect_seconds = connect_seconds
         self.opened_at = self._loop.time()
 
     def hand_to(self, owner: Owner[Connection]) -> None:
-        """Somebody else hears of it from now on."""
+        """Report to another owner from now on."""
         self._owner = owner
 
     def next(self) -> bool:
-        """Take the next attempt and begin it; False: nothing was ready, or it leaves."""
+        """Take the next attempt and start it; False: nothing was ready, or it is leaving."""
         took = self._next()
         self._flush()
         return took
 
     def retire(self) -> None:
-        """Take no more attempts; leave after the one that is under way."""
+        """Take no more attempts; leave after the current one."""
         if not self.retired:
             if self.usable:
                 self._leave()
@@ -175,7 +175,7 @@ class Connection(asyncio.Protocol):
             self.retired = True
 
     def abort(self, ending: Ending = Ending.STOPPED) -> None:
-        """Break the connection now; a transaction under way ends as `ending`."""
+        """Abort the connection now; a transaction in progress ends as `ending`."""
         self.retired = True
         if self._attempt is not None:
             self._end_transaction(ending, self._client.transcript)
@@ -190,8 +190,8 @@ class Connection(asyncio.Protocol):
         if self._progress is None:
             self._progress = Progress(self._transport)
             self._began_at = self._loop.time()
-        # Any octet that waits counts as not sent: then a body whose dot waits here cannot have been
-        # taken.
+        # Any unsent octet counts as not sent: then a body whose dot is still here cannot have been
+        # accepted.
         self._transport.set_write_buffer_limits(high=0)
         if self._settings.client.tls is TlsMode.IMPLICIT and self._client.state is State.TLS:
             self._start_handshake()
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
             self._fail(error)
 
     def _receive(self, data: bytes) -> None:
-        """The heart of it all."""
+        """Process input: the core of the connection."""
         assert self._progress is not None
         self._progress.heard_at = self._loop.time()
         if self._client.state is _TLS and self._spoke_before_tls():
@@ -215,24 +215,24 @@ class Connection(asyncio.Protocol):
         self._flush()
 
     def pause_writing(self) -> None:
-        """The socket takes no more."""
+        """The socket accepts no more."""
         self._paused = True
 
     @property
     def _keeps_octets(self) -> bool:
-        """Whether something of what was written has not gone to the kernel. Under TLS a write that
-        passed through it lies in the TCP transport, and `pause_writing` is not called for it.
+        """Whether part of what was written has not reached the kernel. Under TLS a write that
+        passed through it is in the TCP transport, and `pause_writing` is not called for it.
         """
         return self._paused or (self._progress is not None and self._progress.kept > 0)
 
     def resume_writing(self) -> None:
-        """All octets have gone to the kernel."""
+        """All octets have reached the kernel."""
         self._paused = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone, by whomever."""
+        """The connection is gone, whoever closed it."""
         if self._closed:
             return
         self._closed = True
@@ -311,7 +311,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _broken(self, ending: Ending, failure: Failure, *, closing: Reply | None = None) -> None:
-        """The session is over before its time."""
+        """The session ended prematurely."""
         if self._attempt is not None:
             self.parting = replace(failure, detail=f"{self._settings.host} {failure.detail}")
             self._end_transaction(
@@ -321,8 +321,9 @@ class Connection(asyncio.Protocol):
             self.ready.set_result(failure)
 
     def _flush(self) -> None:
-        """Write what the client has to say; if the conversation moved, give the server its time to
-        answer. Single octets do not count: a server must not hold us by dribbling.
+        """Write what the client has to send; if the dialog advanced, start the server's next
+        deadline. Single octets do not count: a server must not be able to hold us by sending
+        slowly.
         """
         client = self._client
         output = client.take_output()
@@ -348,7 +349,7 @@ class Connection(asyncio.Protocol):
         over = self.retired or self.completed >= settings.messages
         if over or (settings.login_over is not None and settings.login_over()):
             self._leave()
-            self._owner.backlog()  # what we do not take, another has to
+            self._owner.backlog()  # what we do not take, another connection has to
             return False
         while True:
             attempt = self._work.take(self._settings.lane, self._owner.recipients_cap)
@@ -359,7 +360,7 @@ class Connection(asyncio.Protocol):
                 return True
 
     def _begin(self, attempt: Attempt) -> bool:
-        """Begin a transaction; False: there was nobody to send it to, and it has ended."""
+        """Start a transaction; False: it could not be sent to anyone, and has ended."""
         self._began_at = self._loop.time()
         if self._settings.attributor is not None:
             try:
@@ -374,7 +375,7 @@ class Connection(asyncio.Protocol):
         return self._begin_with(attempt, attempt.message)
 
     async def _convert(self, attempt: Attempt) -> None:
-        """Re-encode a message in a thread, then begin its transaction."""
+        """Re-encode a message in a thread, then start its transaction."""
         message: Message | None = None
         outcomes: Sequence[Outcome] = ()
         try:
@@ -508,7 +509,7 @@ class Connection(asyncio.Protocol):
         self._finish(attempt, self._outcomes(attempt, verdict))
 
     def _heed(self, verdict: Verdict, transcript: Transcript) -> None:
-        """What the upstream's words mean for this connection, or for all."""
+        """What the upstream's replies mean for this connection, or for all."""
         self.retired = self.retired or isinstance(verdict.effect, Reconnect)
         self._owner.heed(verdict, transcript)
 
@@ -535,7 +536,7 @@ class Connection(asyncio.Protocol):
         self._work.finish(attempt, outcomes)
 
     def _report_trouble(self, failure: Failure) -> None:
-        """The pool is told before the queue gets the attempt back, so that it does not try it here
+        """The pool is told before the queue gets the attempt back, so that it is not tried here
         again.
         """
         self.retired = True
@@ -551,7 +552,7 @@ class Connection(asyncio.Protocol):
         message = self._message
         if isinstance(message.body, bytes):
             octets = len(message.prelude) + len(message.body)
-            if octets != message.size:  # a defect of ours must never go out as mail
+            if octets != message.size:  # a defect of ours must never be sent as mail
                 error = f"it has {octets} octets, {message.size} were stored"
                 log.error("body_damaged", queue_id=message.queue_id, error=error)
                 self.abort(Ending.OUR_FAULT)
@@ -576,7 +577,7 @@ class Connection(asyncio.Protocol):
         self._flush()
 
     async def _send_chunk(self, chunk: bytes) -> None:
-        """Write, and wait until the kernel took it: each chunk has its own deadline."""
+        """Write, and wait until the kernel has it: each chunk has its own deadline."""
         assert self._transport is not None
         self._transport.write(chunk)
         self._watchdog.feed(self._seconds[_BODY])
@@ -593,8 +594,9 @@ class Connection(asyncio.Protocol):
         self._task = self._loop.create_task(self._shake_hands())
 
     def _spoke_before_tls(self) -> bool:
-        """Octets in cleartext before the handshake's task had its first step, which it must not
-        have any more. Whether that is all there is to do."""
+        """Octets in cleartext before the handshake's task ran, which must not get them. Returns
+        whether the client needs nothing else.
+        """
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -618,7 +620,7 @@ class Connection(asyncio.Protocol):
         except HandshakeFailed as failed:
             self._task = None
             self._transport.abort()
-            self.connection_lost(failed.error)  # after a failed handshake some loops do not say it
+            self.connection_lost(failed.error)  # after a failed handshake some loops do not call it
             return
         self._task = None
         if self._closed:

@@ -1,4 +1,4 @@
-"""What a connection needs to know. Nothing but the value."""
+"""What a connection needs to know. Only the value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mailrelay_gateway.smtp.client.client import ClientSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
-    """What we call ourselves: in EHLO, and in place of the null sender ("": nothing)."""
+    """Our names: in EHLO, and instead of the null sender ("": none)."""
 
     hostname: str
     null_sender: str

@@ -1,4 +1,4 @@
-"""A message as a server can take it that lacks an extension: re-encoded, or refused in words.
+"""A message for a server that lacks an extension: re-encoded, or refused with an explanation.
 
 `convert` reads the body: call it in a thread.
 """
@@ -27,7 +27,7 @@ from mailrelay_gateway.smtp.reply import Reply
 
 
 def needs_conversion(message: Message, offered: Capabilities) -> bool:
-    """Whether the server cannot take the message as it is (RFC 6152 section 3; RFC 6531; RFC 5321
+    """Whether the server cannot accept the message as it is (RFC 6152 section 3; RFC 6531; RFC 5321
     section 4.5.3.1.6).
     """
     if message.eight_bit and not (offered.eight_bit and (offered.smtputf8 or not message.smtputf8)):
@@ -36,8 +36,8 @@ def needs_conversion(message: Message, offered: Capabilities) -> bool:
 
 
 def convert(message: Message, offered: Capabilities) -> Message:
-    """The message as the server can take it. Blocks. Unconvertible, UnreadableBody: it cannot be
-    made so.
+    """The message in a form that the server accepts. Blocks. Unconvertible, UnreadableBody: there
+    is none.
     """
     eight_bit = message.eight_bit and offered.eight_bit
     smtputf8 = message.smtputf8 and offered.smtputf8
@@ -69,7 +69,9 @@ def convert(message: Message, offered: Capabilities) -> Message:
 def refused(
     error: Unconvertible, recipients: Iterable[AttemptRecipient], host: str
 ) -> list[Outcome]:
-    """The outcomes of a message that this server cannot be given: another upstream may take it."""
+    """The outcomes of a message that cannot be sent to this server: another upstream may accept
+    it.
+    """
     broken = isinstance(error, SignatureWouldBreak)
     reason = Reason.SIGNATURE_WOULD_BREAK if broken else Reason.CONVERSION_IMPOSSIBLE
     # RFC 3463 section 3.7, X.6.3: conversion required but not supported
@@ -93,7 +95,7 @@ class ConvertedBody:
         self.size = sum(map(len, self.chunks(CHUNK)))
 
     def __repr__(self) -> str:
-        """What it was made of."""
+        """The original body."""
         return f"ConvertedBody({self._original!r})"
 
     def chunks(self, octets: int) -> Iterator[bytes]:
@@ -116,5 +118,5 @@ def _octets(message: Message, body: bytes | StoredBody) -> Iterator[bytes]:
         read += len(piece)
         yield piece
     expected = message.size - len(message.prelude)
-    if read != expected:  # never to be mistaken for the whole message
+    if read != expected:  # must never be mistaken for the complete message
         raise OSError(f"{body!r}: {read} octets, and the message has {expected}")

@@ -1,5 +1,5 @@
 """How long an upstream may be silent in each stage, and one coarse timer per connection that
-watches over it.
+enforces it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Protocol
 
 from mailrelay_gateway.smtp.client.states import State
 
-#: Seconds between the end of a time that a server had and what follows from it. The process may
-#: have slept (SIGSTOP, a frozen cgroup, a paused machine): loops then ring their timers before they
-#: read what has come meanwhile.
+#: Seconds between the end of a server's time and its consequence. The process may have been
+#: suspended (SIGSTOP, a frozen cgroup, a paused machine): loops then run their timers before they
+#: read what has arrived meanwhile.
 READ_FIRST = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """Seconds. RFC 5321 section 4.5.3.2 names the least for each command; before MAIL nothing is at
-    stake, so we are quicker there and try the next host.
+    """Seconds. RFC 5321 section 4.5.3.2 defines a minimum for each command; before MAIL nothing is
+    at stake, so we are quicker there and try the next host.
     """
 
     resolve: float = 10.0  # all look-ups for one host
@@ -32,16 +32,16 @@ class Deadlines:
     data: float = 120.0  # 354: RFC 120
     block: float = 180.0  # progress with one block of a body: RFC 180
     final: float = 600.0  # the reply to the final dot: RFC 600
-    idle: float = 30.0  # without work we leave after so long; many servers cut at 60 and more
+    idle: float = 30.0  # without work we leave after this time; many servers cut at 60 and more
     quit: float = 2.0  # some never answer QUIT
     stagger: float = 2.0  # an opening that takes longer is joined by a second one
-    stall: float = 4.0  # all wait, and nobody gets on: the next upstream of the route is asked
+    stall: float = 4.0  # if all are silent for so long, the next upstream of the route is used
 
     def of(self, state: State) -> float:
         """Seconds that the server has in this state until its next octets."""
         match state:
             case State.TLS:
-                return self.tls + 5.0  # the handshake has a deadline of its own and ends before
+                return self.tls + 5.0  # the handshake has its own deadline and ends before
             case State.GREETING:
                 return self.greeting
             case State.READY:
@@ -67,7 +67,7 @@ class Deadlines:
             case State.FINAL:
                 return self.final
             case State.NOBODY:
-                return self.session  # nothing is at stake any more: nobody was taken
+                return self.session  # nothing is at stake any more: no recipient was accepted
             case State.QUIT | State.CLOSED:
                 return self.quit
             case _:
@@ -78,19 +78,19 @@ class Timers(Protocol):
     """What a Watchdog needs of an event loop."""
 
     def time(self) -> float:
-        """Seconds of a clock that only goes forward."""
+        """Seconds of a monotonic clock."""
         ...
 
     def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        """Call back at `when` by that clock, unless cancelled."""
+        """Call back at `when` on that clock, unless cancelled."""
         ...
 
 
 class Watchdog:
-    """A deadline that moves often and strikes rarely: moving it costs an assignment, not a timer.
+    """A deadline that moves often and rarely expires: moving it costs an assignment, not a timer.
 
-    The timer of the loop is set for the earliest deadline seen and looks again when it rings too
-    early. It strikes when the deadline has not moved READ_FIRST later.
+    The loop's timer is set for the earliest deadline seen, and is set again if it fires too early.
+    `expired` is called if the deadline has not moved READ_FIRST later.
     """
 
     __slots__ = ("_deadline", "_expired", "_loop", "_passed", "_timer")
@@ -104,7 +104,7 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
 
     def feed(self, seconds: float) -> None:
-        """Put the deadline `seconds` from now, whatever it was."""
+        """Set the deadline to `seconds` from now, whatever it was."""
         self._deadline = deadline = self._loop.time() + seconds
         timer = self._timer
         if timer is None:
@@ -121,7 +121,7 @@ class Watchdog:
 
     def _ring(self) -> None:
         now = self._loop.time()
-        if now < self._deadline - 0.001:  # timers may ring a clock tick early
+        if now < self._deadline - 0.001:  # timers may fire a clock tick early
             self._timer = self._loop.call_at(self._deadline, self._ring)
         elif self._passed != self._deadline:
             self._passed = self._deadline

@@ -1,5 +1,5 @@
-"""The owner of connections whose settings are no longer in force: they finish their message, and
-what they hear of the upstream or the login that was counts for nothing.
+"""The owner of connections with outdated settings: they finish their message, and what they learn
+about the former upstream or login is ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Former:
             connection.hand_to(self)
 
     def connection_idle(self, connection: Connection) -> None:
-        """See Owner. It was retired, and leaves."""
+        """See Owner. It is retired, and leaves."""
 
     def connection_leaving(self, connection: Connection) -> None:
         """See Owner."""
@@ -45,7 +45,7 @@ class Former:
         self._changed()
 
     def backlog(self) -> None:
-        """See Owner. The pool knows it when the connection is handed over."""
+        """See Owner. The pool knows this when the connection is handed over."""
 
     def judge(self, connection: Connection, verdict: Verdict, message: Message) -> Verdict:
         """See Owner."""
@@ -55,7 +55,7 @@ class Former:
         return judged
 
     def unattributable(self, attempt: Attempt, detail: str) -> list[Outcome]:
-        """See Owner. They were retired, and take no attempts."""
+        """See Owner. They are retired, and take no attempts."""
         return unattributable(attempt, detail)
 
     def mail_accepted(self, passed: Stage) -> None:

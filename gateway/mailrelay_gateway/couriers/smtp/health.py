@@ -25,12 +25,12 @@ from mailrelay_gateway.reasons import Reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probing:
-    """Seconds between tries of an upstream that is held, and how long a bad sign counts."""
+    """Seconds between probes of an upstream that is held, and how long a bad sign counts."""
 
     first: float = 5.0
     longest: float = 300.0
     factor: float = 2.0
-    spread: float = 0.2  # of the interval, to both sides: replicas do not knock together
+    spread: float = 0.2  # of the interval, both ways: replicas should not probe together
     cap: float = 60.0  # no further connections after one too many was refused
     shun: float = 300.0  # a host that failed is tried last
 
@@ -38,19 +38,19 @@ class Probing:
 class Happening(Enum):
     """What the pool saw."""
 
-    OPENED = auto()  # a session got to the point where MAIL may be said
+    OPENED = auto()  # a session reached the point where MAIL may be sent
     ACCEPTED = auto()  # MAIL or later was answered with 2xx
     FAILED = auto()  # no session could be opened, and there is no other
     FAILED_EXTRA = auto()  # no session could be opened, but others work
     LOGIN_REFUSED = auto()  # MAIL or later was answered with a refusal of us
-    BARREN = auto()  # connection after connection was closed on us before it was of any use
-    STALLED = auto()  # all connections wait, and none gets on
-    HEARD = auto()  # one of them got on
-    CHANGED = auto()  # the configuration changed: what we knew is worth nothing
+    BARREN = auto()  # connection after connection was closed before it was of any use
+    STALLED = auto()  # all connections are waiting, and none makes progress
+    HEARD = auto()  # one of them has made progress
+    CHANGED = auto()  # the configuration changed: earlier results are worthless
 
 
 class Action(Enum):
-    """What the pool has to do about it."""
+    """What the pool has to do."""
 
     NOTHING = auto()
     RELEASE = auto()
@@ -82,7 +82,7 @@ TABLE: dict[tuple[UpstreamState, Happening], tuple[UpstreamState, Action]] = {
     (UpstreamState.HELD, Happening.ACCEPTED): (UpstreamState.UP, Action.RELEASE),
     (UpstreamState.HELD, Happening.FAILED): (UpstreamState.HELD, Action.HOLD),
     (UpstreamState.HELD, Happening.FAILED_EXTRA): (UpstreamState.HELD, Action.HOLD),
-    # From a connection that was open already when the hold began: the same refusal once more.
+    # From a connection that was open when the hold began: the same refusal once more.
     (UpstreamState.HELD, Happening.LOGIN_REFUSED): (UpstreamState.HELD, Action.NOTHING),
     (UpstreamState.HELD, Happening.BARREN): (UpstreamState.HELD, Action.NOTHING),
     (UpstreamState.HELD, Happening.STALLED): (UpstreamState.HELD, Action.NOTHING),
@@ -94,8 +94,8 @@ TABLE: dict[tuple[UpstreamState, Happening], tuple[UpstreamState, Action]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What is known of an upstream. `since` is Unix seconds; `failures` in a row, until somebody
-    got past the `stage` at which the last one came. `stalled`: it is held for its silence, and
+    """What is known about an upstream. `since` is Unix seconds; `failures` in a row, until a
+    message passed the `stage` of the last failure. `stalled`: it is held for its silence, and
     nothing has failed.
     """
 
@@ -117,11 +117,11 @@ def step(
     passed: Stage = Stage.MAIL,
 ) -> tuple[Health, Action]:
     """The next health and what to do about it. `failure` belongs to FAILED, FAILED_EXTRA,
-    LOGIN_REFUSED, BARREN and STALLED, `passed` to ACCEPTED: the furthest stage that was
-    answered with 2xx.
+    LOGIN_REFUSED, BARREN and STALLED, `passed` to ACCEPTED: the furthest stage that was answered
+    with 2xx.
 
-    A session that opens does not clear `failures`, nor does a MAIL where RCPT was refused: an
-    upstream that takes our login and then refuses everything must still be asked ever more slowly.
+    A session that opens does not reset `failures`, nor does a MAIL if RCPT was refused: an upstream
+    that accepts our login and then refuses everything must still be probed more and more slowly.
     """
     if happening is Happening.ACCEPTED and health.stage is not None and passed < health.stage:
         return health, Action.NOTHING
@@ -156,15 +156,15 @@ def step(
 
 
 def pause(failures: int, settings: Probing, jitter: float) -> float:
-    """Seconds until the next probe after so many failures in a row; `jitter` is a random number in
-    [0, 1).
+    """Seconds until the next probe after this many failures in a row; `jitter` is a random number
+    in [0, 1).
     """
     plain = settings.first * settings.factor ** min(failures - 1, 32)
     return min(plain, settings.longest) * (1 + settings.spread * (2 * jitter - 1))
 
 
 def rest(failure: Failure, seconds: float, now: float) -> float:
-    """Seconds that a hold lasts at least: these, or until the Unix time that the upstream named."""
+    """Minimum seconds of a hold: these, or until the Unix time that the upstream named."""
     if isinstance(failure.effect, PauseUntil):
         return max(seconds, failure.effect.moment(now) - now)
     return seconds
@@ -173,7 +173,7 @@ def rest(failure: Failure, seconds: float, now: float) -> float:
 def order_hosts(
     hosts: Sequence[HostPort], shunned: Mapping[HostPort, float], now: float
 ) -> list[HostPort]:
-    """The hosts as configured, but those that failed lately (`shunned` until that time) last, the
-    longest ago first.
+    """The hosts as configured, but those that failed lately (`shunned` until that time) come last,
+    the one that failed longest ago first.
     """
     return sorted(hosts, key=lambda host: until if (until := shunned.get(host, 0.0)) > now else 0.0)

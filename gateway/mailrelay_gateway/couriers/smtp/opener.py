@@ -1,5 +1,5 @@
-"""Makes the connections of one upstream: what they all share is computed once, and which hosts have
-failed lately is remembered here.
+"""Creates the connections of one upstream: computes once what they share, and remembers which hosts
+have failed lately.
 """
 
 from __future__ import annotations
@@ -57,9 +57,8 @@ class Opener:
         on_no_token: Callable[[Failure], None],
         on_token: Callable[[], None],
     ) -> None:
-        """Open nothing yet; `owner` is whose connections they are.
-        `on_no_token` is told when there is no access token for a login that needs one, and
-        `on_token` when there is one again.
+        """Open nothing yet; `owner` owns the connections. `on_no_token` is called when there is no
+        access token for a login that needs one, and `on_token` when there is one again.
         """
         self._loop = asyncio.get_running_loop()
         self._around = surroundings
@@ -67,7 +66,7 @@ class Opener:
         self._reporter = Reporter(upstream.name, surroundings.metrics)
         self._lane = LaneKey(upstream.name)
         self._shunned: dict[HostPort, float] = {}  # until when, in the loop's time
-        #: Why no connection can ever be opened as it is configured.
+        #: Why no connection can ever be opened with this configuration.
         self.defect: Failure | None = None
         self._tls_context: ssl.SSLContext | None = None
         self._on_no_token = on_no_token
@@ -78,8 +77,8 @@ class Opener:
         self._take(upstream, naming)
 
     def configure(self, upstream: Upstream, naming: Naming) -> bool:
-        """Go by new settings; True: they say something new about how to reach the upstream, or
-        about what its replies mean.
+        """Use new settings; True: they change how to reach the upstream, or what its replies
+        mean.
         """
         before = (self._smarthost, self._naming, self._replies, self._attribution)
         given = (upstream.settings, naming, upstream.replies, upstream.attribution)
@@ -91,7 +90,7 @@ class Opener:
         return True
 
     def begin(self) -> Opening:
-        """A session in the making; `run` is the caller's to await, and `learn` to be called."""
+        """A session being opened; the caller awaits `run`, then calls `learn`."""
         return Opening(
             order_hosts(self._smarthost.hosts, self._shunned, self._loop.time()),
             resolver=self._around.resolver,
@@ -101,8 +100,8 @@ class Opener:
         )
 
     def login_refused(self, failure: Failure) -> None:
-        """The upstream has refused our login after it had taken it: by now the token may be worth
-        nothing.
+        """The upstream has refused our login after it had accepted it: the token may have become
+        invalid.
         """
         if self._tokens is not None and failure.reason is Reason.UPSTREAM_AUTH_FAILED:
             self._tokens.reject_present()
@@ -120,7 +119,7 @@ class Opener:
             self._shunned[host] = now + self._around.probing.shun
 
     def _take(self, upstream: Upstream, naming: Naming) -> None:
-        # The courier makes pools for smarthosts only.
+        # The courier creates pools for smarthosts only.
         assert isinstance(upstream.settings, Smarthost)
         self._smarthost: Smarthost = upstream.settings
         self._naming = naming
@@ -154,7 +153,7 @@ class Opener:
                 self.defect = Failure(Stage.TLS, Reason.UPSTREAM_TLS_FAILED, str(error))
 
     def _take_tokens(self, settings: OAuth2 | None) -> None:
-        """A login that stays the same keeps its token."""
+        """A login that did not change keeps its token."""
         tokens = self._tokens
         if tokens is not None and tokens.settings == settings:
             return
@@ -215,8 +214,8 @@ class Opener:
 
 
 def _bearer(auth: OAuth2, token: str, host: HostPort) -> Bearer:
-    """What is said with this token; the dismissals are those of RFC 7628 section 3.2.3 and of
-    Google's description of XOAUTH2.
+    """The client responses for this token; the dismissals are those of RFC 7628 section 3.2.3 and
+    of Google's description of XOAUTH2.
     """
     if auth.mechanism is SaslMechanism.OAUTHBEARER:
         response = oauthbearer_response(auth.username, token, host.host, host.port)

@@ -1,5 +1,5 @@
-"""What a connection tells whoever owns it: the seam between `connection` and `pool`. Nothing but
-the Protocol; which class its connections are, it need not know.
+"""What a connection tells its owner: the interface between `connection` and `pool`. Only the
+Protocol; it does not need to know the class of connections.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ class Owner(Protocol[C_contra]):
         ...
 
     def connection_closed(self, connection: C_contra) -> None:
-        """It is gone. Said once."""
+        """It is closed. Called once."""
         ...
 
     def backlog(self) -> None:
-        """There is probably more work than the connections that work can take."""
+        """There is probably more work than the connections with work can take."""
         ...
 
     @property
     def recipients_cap(self) -> int | None:
-        """How many recipients a transaction may have at most; None: any number."""
+        """The maximum number of recipients of a transaction; None: any number."""
         ...
 
     def judge(self, connection: C_contra, verdict: Verdict, message: Message) -> Verdict:
-        """The verdict in the light of what other messages got. Said for every transaction that the
+        """The verdict, considering what other messages got. Called for every transaction that the
         upstream has seen, before anything else about it.
         """
         ...
 
     def unattributable(self, attempt: Attempt, detail: str) -> list[Outcome]:
-        """The outcomes of an attempt whose sender the upstream cannot be told of."""
+        """The outcomes of an attempt whose tenant cannot be named to the upstream."""
         ...
 
     def mail_accepted(self, passed: Stage) -> None:
-        """The upstream let a message get past the stage `passed`: MAIL at least."""
+        """A message passed the stage `passed`: MAIL at least."""
         ...
 
     def heed(self, verdict: Verdict, transcript: Transcript) -> None:
-        """What the upstream's words mean for what comes next. Said for every transaction, before
+        """What the upstream's replies mean for what follows. Called for every transaction, before
         the queue gets the attempt back.
         """
         ...

@@ -1,4 +1,4 @@
-"""How a session ended before its time, in words for the person who runs the upstream. Pure."""
+"""How a session ended prematurely, in words for the person who runs the upstream. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def silent(state: State, seconds: float) -> Failure:
 
 
 def ended(event: SessionEnded) -> Failure:
-    """The server ended the session, or lost its step, in the middle of a transaction."""
+    """The server ended the session, or lost synchronisation, in the middle of a transaction."""
     reason = Reason.UPSTREAM_REFUSED
     if event.trouble is Trouble.PROTOCOL:
         reason = Reason.UPSTREAM_PROTOCOL_ERROR
@@ -38,8 +38,8 @@ def ended(event: SessionEnded) -> Failure:
 
 
 def dot_kept(transcript: Transcript, ending: Ending, detail: str) -> tuple[Transcript, Ending, str]:
-    """How a transaction ended whose final dot has not left us: whatever the server answered yes
-    to, it was not this message.
+    """The end of a transaction whose final dot was not sent: whatever the server accepted, it was
+    not this message.
     """
     final = transcript.final
     if final is not None and final.code < 400:
@@ -49,8 +49,8 @@ def dot_kept(transcript: Transcript, ending: Ending, detail: str) -> tuple[Trans
 
 
 def unjudged(transcript: Transcript) -> tuple[Result, Reason]:
-    """What a transaction comes to that we failed to judge: certain is only a refusal at the end,
-    or that the message has not left.
+    """The result of a transaction that we failed to judge: only a refusal at the end is certain, or
+    that the message was not sent.
     """
     final = transcript.final
     if transcript.dot_sent and (final is None or final.code < 400):

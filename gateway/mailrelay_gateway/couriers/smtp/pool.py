@@ -1,10 +1,10 @@
-"""The connections to one upstream: how many there are, who opens them and when, and whether the
+"""The connections to one upstream: how many there are, when they are opened, and whether the
 upstream is held.
 
-Whether there is work is asked of the queue at each decision and never remembered: whatever happens
-to a connection, the next decision sees what is ready. What follows from what is known is decided
-elsewhere, purely: when to open in `openings`, what health is in `health`, when silence is a stall
-in `stall_watch`, whose fault a refusal is in `breaker` and `barren`. One timer makes the pool look
+The queue is asked for work at each decision; the answer is never remembered: whatever happens to a
+connection, the next decision sees what is ready. The conclusions are drawn elsewhere, in pure
+modules: when to open in `openings`, the health in `health`, when silence is a stall in
+`stall_watch`, whose fault a refusal is in `breaker` and `barren`. One timer makes the pool decide
 again at the earliest moment that one of them named.
 """
 
@@ -78,10 +78,10 @@ class Pool:
         self._sender_faults = SenderFaults()
         #: Opened and not yet closed: with the openings under way, at most `connections`.
         self._connections: set[Connection] = set()
-        self._former = Former(self._count)  # they count no more
+        self._former = Former(self._count)  # they do not count any more
         self._idle: list[Connection] = []
         self._openings: dict[asyncio.Task[None], Opening] = {}
-        self._empty = asyncio.Event()  # no connection and no opening is left
+        self._empty = asyncio.Event()  # there is no connection and no opening left
         self._empty.set()
         self._probe_at = 0.0  # while held, in the loop's time
         self._failed_at = 0.0  # when an opening last failed
@@ -91,7 +91,7 @@ class Pool:
         self._stopping = False
 
     def __repr__(self) -> str:
-        """Name, state, and how many connections do what."""
+        """Name, state, and the number of connections by activity."""
         return (
             f"<Pool {self.name} {self._health.state} connections={len(self._connections)}"
             f" idle={len(self._idle)} openings={len(self._openings)}>"
@@ -100,13 +100,13 @@ class Pool:
     # --- what the courier does
 
     def wake(self) -> None:
-        """An attempt may be ready. May be called within `Work.take`: nothing is begun here."""
+        """An attempt may be ready. May be called within `Work.take`: nothing is started here."""
         self._decide_soon()
 
     def configure(self, upstream: Upstream, naming: Naming) -> None:
-        """Go by new settings. If they say something new about how to reach the upstream, begin
-        afresh at once: connections finish the message that they are sending and close, and an
-        upstream that is held is probed.
+        """Use new settings. If they change how to reach the upstream, start over at once:
+        connections finish the message that they are sending and close, and an upstream that is held
+        is probed.
         """
         self._most = upstream.connections
         self._most_recipients = upstream.max_recipients
@@ -127,12 +127,12 @@ class Pool:
         self._decide_soon()
 
     def status(self) -> UpstreamStatus:
-        """What `/status` says."""
+        """The upstream's status, for `/status`."""
         faults = self._sender_faults.told(self._around.clock())
         return telling.status(self.name, self._health, faults)
 
     async def stop(self, grace: float) -> None:
-        """Begin nothing new, give running transactions `grace` seconds, then break what is left."""
+        """Start nothing new, give running transactions `grace` seconds, then abort what is left."""
         self._stopping = True
         self._opener.stop()
         if self._alarm is not None:
@@ -182,7 +182,7 @@ class Pool:
             self._decide_soon()
 
     def backlog(self) -> None:
-        """See Owner. Said for every message of a busy connection: a few comparisons at most."""
+        """See Owner. Called for every message of a busy connection: a few comparisons at most."""
         if self._idle or len(self._connections) + len(self._openings) < self._most:
             self._decide_soon()
 
@@ -220,7 +220,7 @@ class Pool:
             connection.retire()
 
     def heed(self, verdict: Verdict, transcript: Transcript) -> None:
-        """See Owner. Said for every message, and nearly always no news."""
+        """See Owner. Called for every message, and nearly always without consequence."""
         if verdict.effect is not None:
             self._hear(verdict.effect, verdict.retry_after)
         if len(verdict.meanings) > 1 and any(
@@ -231,22 +231,22 @@ class Pool:
             self._restraint.split(taken, self._loop.time())
 
     def _hear(self, effect: Effect, retry_after: float | None) -> None:
-        if not self._stopping:  # the name may be another pool's by now
+        if not self._stopping:  # the name may belong to another pool by now
             self._restraint.hear(effect, retry_after, len(self._connections), self._loop.time())
 
     # --- deciding
 
     def _decide_soon(self) -> None:
-        """Decide once the callbacks of this turn are done: a connection that just ended may take
-        the work itself.
+        """Decide once the callbacks of this iteration are done: a connection that just finished may
+        take the work itself.
         """
         if not self._decision_due and not self._stopping:
             self._decision_due = True
             self._loop.call_soon(self._decide)
 
     def _decide(self) -> None:
-        """Give the work to idle connections; open another one if there are too few; see whether the
-        upstream has stalled.
+        """Give the work to idle connections; open another one if there are too few; check whether
+        the upstream has stalled.
         """
         self._decision_due = False
         if self._stopping:
@@ -258,7 +258,7 @@ class Pool:
         now = self._loop.time()
         while (plan := self._plan(ready, now)).open:
             if self._health.state is UpstreamState.HELD:
-                # Unless it fails before, and says when the next one is.
+                # Unless it fails before, and sets the time of the next one.
                 self._probe_at = now + self._pause()
             self._open()
         self._look_again(plan.again, now)
@@ -270,11 +270,11 @@ class Pool:
             self._await_turn(now)
 
     def _await_turn(self, now: float) -> None:
-        """Nothing may start: look again when the lane's time has come, by a clock that rounds."""
+        """Nothing may start: decide again when the lane's pause ends, on a clock that rounds."""
         moment = self._around.work.not_before(self._lane)
         if moment is not None:
             self._look_again(now + max(0.001, moment - self._around.clock()), now)
-        elif self._around.work.ready(self._lane):  # it has come just now, between two questions
+        elif self._around.work.ready(self._lane):  # it has ended just now, between two calls
             self._decide_soon()
 
     def _plan(self, ready: bool, now: float) -> Plan:
@@ -317,12 +317,14 @@ class Pool:
     # --- stalls
 
     def _waiting(self) -> tuple[list[Waiting], list[Waiting]]:
-        """All that wait for the upstream: connections, and openings."""
+        """Everything that waits for the upstream: connections, and openings."""
         busy = [connection.waiting for connection in self._connections]
         return busy, [opening.waiting for opening in self._openings.values()]
 
     def _watch(self, now: float) -> None:
-        """Work waits, and no connection is free: if none gets on, the upstream has stalled."""
+        """There is work, and no connection is free: if none makes progress, the upstream has
+        stalled.
+        """
         found = self._stall_watch.watch(self._waiting, now)
         if isinstance(found, Failure):
             self._happened(Happening.STALLED, found)
@@ -330,7 +332,7 @@ class Pool:
             self._look_again(found, now)
 
     def _listen(self, now: float) -> None:
-        """It has stalled: has one got on?"""
+        """It has stalled: has one made progress?"""
         again = self._stall_watch.listen(self._waiting(), now)
         if again is not None:
             self._look_again(again, now)
@@ -351,7 +353,7 @@ class Pool:
         self._empty.clear()
 
     def _opening_ended(self, task: asyncio.Task[None]) -> None:
-        """Whatever came of it; a cancelled one may never have begun."""
+        """Whatever the result; a cancelled one may never have started."""
         self._openings.pop(task, None)
         self._count()
         self._decide_soon()
@@ -362,7 +364,7 @@ class Pool:
         except Exception as error:
             if self._shortage.noted(self.name, error, self._loop.time()):
                 return
-            # A defect of ours must not end the pool: hold, log, try again.
+            # A defect of ours must not end the pool: hold, log, retry.
             log.exception("internal_error", upstream=self.name)
             words = f"{type(error).__name__}: {error}"
             opened = Opened(failure=Failure(Stage.CONNECT, Reason.INTERNAL_ERROR, words))
@@ -383,8 +385,8 @@ class Pool:
             self._failed(opening.began_at, opened.failure or _LOST_AT_ONCE)
 
     def _failed(self, began_at: float, failure: Failure) -> None:
-        """No session. What was tried before the last one failed tells nothing new of an upstream
-        that is held: one blip is one failure, however many openings see it.
+        """No session. What was started before the last failure tells nothing new about an upstream
+        that is held: one outage is one failure, however many openings see it.
         """
         health = self._health
         now = self._loop.time()
@@ -397,30 +399,29 @@ class Pool:
         if not self._connections:
             self._happened(Happening.FAILED, failure)
         elif held or failure.reason is not Reason.UPSTREAM_TIMEOUT:
-            # Silence is no refusal: the next one may be luckier, and there is room for it.
-            # One more was too many, whatever it says of their number.
+            # Silence is not a refusal: the next one may succeed, and there is room for it.
             self._restraint.cap(len(self._connections), now)
             self._happened(Happening.FAILED_EXTRA, failure)
 
     def _no_token(self, failure: Failure) -> None:
-        """Nobody could log in now. With mail waiting it shows at the next opening; without, it is
-        known before there is any. Sessions that are open go on.
+        """No login is possible now. With mail in the queue the next opening shows it; without, it
+        is known before there is any. Open sessions continue.
         """
         idle = not self._connections and not self._openings
         if idle and self._health.state is not UpstreamState.HELD:
             self._happened(Happening.FAILED, failure)
 
     def _token_again(self) -> None:
-        """What held the upstream is over: there is no need to wait for the next probe."""
+        """The cause of the hold is gone: no need to wait for the next probe."""
         if self._health.state is UpstreamState.HELD and self._health.stage is Stage.TOKEN:
             self._probe_at = self._loop.time()
             self._decide_soon()
 
     def _note_fruit(self, connection: Connection) -> None:
-        """Whether it was of any use before it was closed on us."""
+        """Whether it was of any use before the server closed it."""
         fruit = connection.completed > 0 or connection.fruitful
         if not fruit and (connection.retired or connection.parting is None):
-            return  # it was we who left, or it had nothing to do
+            return  # we closed it, or it had nothing to do
         self._barren = barren.closed(
             self._barren,
             fruit=fruit,
@@ -459,7 +460,7 @@ class Pool:
 
     def _hold(self, failure: Failure) -> None:
         if self._stopping:
-            return  # the name may be another pool's by now: only that one may hold and release it
+            return  # the name may belong to another pool, which alone may hold it
         around = self._around
         seconds = rest(failure, self._pause(), around.clock())
         self._probe_at = self._loop.time() + seconds
@@ -477,7 +478,7 @@ class Pool:
         telling.up(self.name, self._around)
 
     def _count(self) -> None:
-        if not self._stopping:  # then the upstream may be gone from the configuration
+        if not self._stopping:  # the upstream may no longer be configured then
             open_now = len(self._connections) + len(self._former.connections)
             self._around.metrics.upstream_connections(self.name).set(open_now)
         if not self._connections and not self._former.connections and not self._openings:

@@ -14,10 +14,10 @@ from mailrelay_gateway.smtp.reply import Reply
 
 log = structlog.get_logger()
 
-#: Addresses in one log line; the queue id finds the rest. A line stays below what log collectors
-#: cut (16 KiB).
+#: Addresses in one log line; the queue id finds the rest. A line stays below the limit of log
+#: collectors (16 KiB).
 MAX_LOGGED_RECIPIENTS = 100
-#: Characters of a reply, or of what came instead of one. A reply may have 8192.
+#: Characters of a reply, or of the error instead. A reply may have 8192.
 MAX_LOGGED_REPLY = 1000
 _CODE_CLASSES = {2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 
@@ -53,12 +53,12 @@ class Reporter:
         tls: str,
         delays: Delays,
     ) -> None:
-        """One log line for each group of recipients that share result, reason and reply; `tls` is
-        "" without TLS.
+        """One log line per group of recipients with the same result, reason and reply; `tls` is ""
+        without TLS.
         """
         self._seconds.observe(delays.transaction)
         first = outcomes[0]
-        if len(outcomes) == 1:  # as it mostly is
+        if len(outcomes) == 1:  # the usual case
             to = [attempt.recipients[0].address]
             self._group(attempt, first, to, host, tls, delays)
             return
@@ -101,8 +101,8 @@ class Reporter:
         )
 
     def given_back(self, attempt: Attempt, *, host: str, ending: str) -> None:
-        """An attempt that the upstream never saw: no outcome, but whoever follows the queue id
-        wants to know.
+        """An attempt that the upstream never saw: no outcome, but useful for following the
+        queue id.
         """
         log.info(
             "attempt_not_started",

@@ -1,5 +1,5 @@
-"""What the upstream's words have put on the pool: fewer connections, no new ones, fewer recipients
-in a transaction. How long its lane rests is the queue's business, which is told here.
+"""Limits that the upstream's replies have put on the pool: fewer connections, no new ones, fewer
+recipients in a transaction. The queue, which is told here, decides how long its lane rests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mailrelay_gateway.message.lane import LaneKey
 log = structlog.get_logger()
 
 #: Seconds for which "too many recipients" is remembered: providers change their limits, and a try
-#: costs nothing but one more transaction.
+#: costs only one more transaction.
 SPLIT_FOR = 3600.0
 
 
@@ -41,23 +41,23 @@ class Restraint:
     )
 
     def __init__(self, lane: LaneKey, surroundings: Surroundings) -> None:
-        """Begin free."""
+        """Begin without limits."""
         self._lane = lane
         self._around = surroundings
         self._paced_until = 0.0  # Unix seconds
         self.forget()
 
     def forget(self) -> None:
-        """It may be another upstream by now."""
-        self._cap: tuple[int, float] | None = None  # at most so many, until then
+        """It may be a different upstream by now."""
+        self._cap: tuple[int, float] | None = None  # at most this many, until then
         self._recipients_until = 0.0
-        #: So many recipients of a transaction were taken when it had too many.
+        #: How many recipients of a transaction were accepted when it had too many.
         self._recipients: int | None = None
         #: It asked us to slow down, and no message got through since.
         self.slowed = False
 
     def hear(self, effect: Effect, retry_after: float | None, connections: int, now: float) -> None:
-        """Take in what one transaction or one opening was told while there were so many
+        """Apply the effects of one transaction or one opening, made while there were so many
         connections.
         """
         if isinstance(effect, Cap):
@@ -75,7 +75,7 @@ class Restraint:
         self._cap = (max(1, connections), now + self._around.probing.cap)
 
     def places(self, most: int, now: float) -> tuple[int, float | None]:
-        """How many connections there may be, of `most` configured, and when there may be more."""
+        """How many connections there may be, of `most` configured, and until when."""
         if self._cap is not None:
             connections, until = self._cap
             if now < until:
@@ -84,7 +84,7 @@ class Restraint:
         return most, None
 
     def split(self, taken: int, now: float) -> None:
-        """So many recipients of a transaction were taken, and the others were too many."""
+        """This many recipients of a transaction were accepted, and the others were too many."""
         known = self._recipients
         if known is None or now >= self._recipients_until or taken < known:
             log.info(

@@ -1,8 +1,8 @@
 """Remembers which senders' domains or addresses one upstream refuses, for `/status`. Decides
-nothing about messages, and is pure but for what it remembers.
+nothing about messages; pure except for its memory.
 
-A fault ends when a message from the same domain gets through, or after a day without another one:
-the owner may have mended the domain's DNS and send nothing.
+A fault ends when a message from the same domain gets through, or after a day without another
+refusal: the owner may have fixed the domain's DNS and send nothing.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class SenderFaults:
         self._faults: dict[tuple[str, str], _Fault] = {}  # by the sender's UID and domain
 
     def note(self, verdict: Verdict, message: Message, now: float) -> None:
-        """Take in what became of a transaction. Cheap where the message got through and no fault
-        is known.
+        """Record the result of a transaction. Cheap if the message got through and no fault is
+        known.
         """
         if verdict.passed is _END_OF_MESSAGE:
             if self._faults:
@@ -70,7 +70,7 @@ class SenderFaults:
                 return
 
     def note_unattributable(self, message: Message, detail: str, now: float) -> None:
-        """Nothing was sent, since the upstream could not be told whose it is."""
+        """Nothing was sent, since the tenant could not be named to the upstream."""
         self._keep(message, Reason.ATTRIBUTION_INVALID, detail, now)
 
     def _keep(self, message: Message, reason: Reason, words: str, now: float) -> None:
@@ -83,11 +83,11 @@ class SenderFaults:
             del self._faults[next(iter(self._faults))]
 
     def forget(self) -> None:
-        """It may be another upstream by now."""
+        """It may be a different upstream by now."""
         self._faults.clear()
 
     def told(self, now: float) -> tuple[SenderFault, ...]:
-        """What `/status` says: one fault a sender, its newest."""
+        """For `/status`: one fault per sender, the newest."""
         newest = {
             uid: fault for (uid, _), fault in self._faults.items() if fault.last > now - LASTS
         }
@@ -104,8 +104,8 @@ def _key(message: Message) -> tuple[str, str]:
 
 
 def unattributable(attempt: Attempt, detail: str) -> list[Outcome]:
-    """The outcomes of an attempt that was not made, since the upstream could not be told whose mail
-    it is: the tenant's mail is held there, and takes the next upstream of its route.
+    """The outcomes of an attempt that was not made, since the tenant could not be named to the
+    upstream: the tenant's mail is held there, and uses the next upstream of its route.
     """
     return [
         Outcome(

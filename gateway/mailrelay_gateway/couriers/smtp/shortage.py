@@ -1,4 +1,4 @@
-"""No descriptors for a connection: it is tried again soon, and nobody is held for it."""
+"""No descriptors for a connection: it is retried soon, and nothing is held for it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Shortage:
     __slots__ = ("not_before",)
 
     def __init__(self) -> None:
-        """There is none."""
+        """Begin without one."""
         self.not_before = 0.0
 
     def noted(self, upstream: str, error: Exception, now: float) -> bool:
-        """Whether an opening failed for it. Said once in the log until one succeeds."""
+        """Whether an opening failed for this reason. Logged once until one succeeds."""
         if not is_shortage(error):
             return False
         if not self.not_before:
@@ -31,7 +31,7 @@ class Shortage:
         return True
 
     def or_after(self, moment: float) -> float:
-        """When the next connection may be opened that may not be before `moment`."""
+        """When the next connection may be opened: not before `moment`."""
         return max(self.not_before, moment)
 
     def over(self) -> None:

@@ -1,9 +1,9 @@
-"""Whose fault a request to slow down is. Pure, but for what it remembers.
+"""Whose fault a request to slow down is. Pure, except for its memory.
 
-A 4xx that makes a lane rest may be about one sender: a domain that does not resolve, a content that
-is put off. The first one is heeded, since nobody can tell. Once another sender has got through
-after it, further ones are this sender's own: its messages wait by their schedule, and nobody else
-waits with them. Until one of its messages gets through: then it is like any other.
+A 4xx that makes a lane rest may concern one sender: a domain that does not resolve, content that is
+deferred. The first one applies to all, since it cannot be known. Once another sender has got
+through after it, further ones concern this sender only: its messages are retried by their schedule,
+and no others wait with them, until one of its messages gets through.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Slowing:
     __slots__ = ("_asked", "_own")
 
     def __init__(self) -> None:
-        """Nobody was asked to slow down."""
+        """No request to slow down yet."""
         self._asked: dict[str, None] = {}  # since somebody else last got through
-        self._own: dict[str, None] = {}  # whose requests are their own
+        self._own: dict[str, None] = {}  # whose requests concern only themselves
 
     def judge(self, verdict: Verdict, sender: str, seen: frozenset[str]) -> Verdict:
-        """The verdict on a message of that sender, without a request to slow down that is the
-        sender's own; `seen` are some of all senders. Cheap where nobody was asked.
+        """The verdict on a message of that sender, without a request to slow down that concerns
+        only the sender; `seen` are some of all senders. Cheap if there was no request.
         """
         if isinstance(verdict.effect, Slow):
             if sender in self._own:

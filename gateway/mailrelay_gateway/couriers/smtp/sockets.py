@@ -1,5 +1,5 @@
-"""What we ask the kernel about a connection: to notice a host that has vanished, and how much of
-what we sent was not yet taken. Linux; elsewhere as much of it as there is.
+"""What we ask the kernel about a connection: to detect a host that has vanished, and how much of
+what we sent it has not taken yet. Linux; elsewhere as far as possible.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import socket
 import termios
 from typing import Protocol
 
-#: Seconds without an answer after which the kernel gives a connection up: a host that vanished (a
+#: Seconds without an answer after which the kernel closes a connection: a host that vanished (a
 #: crash, a cut cable, a forgotten NAT entry) costs a minute, not the ten of a final dot. A host
 #: that is slow answers keepalives, and may take its time.
 VANISHED_AFTER = 60
-#: An idle connection is asked after so long, then every so often.
+#: An idle connection is probed after so long, then at this interval.
 KEEPALIVE_IDLE = 30
 KEEPALIVE_INTERVAL = 10
 
@@ -30,7 +30,7 @@ _OPTIONS = (
 
 
 class Socket(Protocol):
-    """As much of a socket as event loops show."""
+    """The part of a socket that event loops expose."""
 
     def fileno(self) -> int:
         """Its descriptor."""
@@ -42,7 +42,7 @@ class Socket(Protocol):
 
 
 def watch_over(sock: Socket) -> None:
-    """Let the kernel end the connection when the other side has vanished."""
+    """Let the kernel close the connection when the other side has vanished."""
     for level, name, value in _OPTIONS:
         option = getattr(socket, name, None)
         if option is not None:
@@ -51,7 +51,7 @@ def watch_over(sock: Socket) -> None:
 
 
 def unsent(sock: Socket) -> int:
-    """Octets that the kernel holds for the other side to take; 0 where it cannot be asked."""
+    """Octets in the kernel that the other side has not taken; 0 if it cannot be asked."""
     found = array.array("i", [0])
     try:
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, found)
@@ -61,14 +61,14 @@ def unsent(sock: Socket) -> int:
 
 
 class Progress:
-    """Whether a connection gets on: octets come, or go. What comes is told; what goes is asked of
-    the kernel, and only when somebody looks. Times are the caller's.
+    """Whether a connection makes progress: octets arrive or leave. Arrivals are reported to it; the
+    kernel is asked about the others, and only on demand. Times are the caller's.
     """
 
     __slots__ = ("_socket", "_transport", "_unsent", "heard_at")
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        """Watch over a connected TCP transport, and let the kernel do so."""
+        """Monitor a connected TCP transport, and have the kernel do so."""
         self._transport = transport
         self._socket: Socket | None = transport.get_extra_info("socket")
         self._unsent = 0  # when that was last looked at
@@ -82,13 +82,15 @@ class Progress:
         return self._transport.get_write_buffer_size()
 
     def look(self, writer: asyncio.WriteTransport, now: float) -> float:
-        """When octets last came or went, as far as can be seen; `writer` is what is written to."""
+        """When octets last arrived or left, as far as can be seen; `writer` is what is written
+        to.
+        """
         before, self._unsent = self._unsent, writer.get_write_buffer_size() + self._queued()
-        if self._unsent != before:  # they went, or an answer came after which there are more
+        if self._unsent != before:  # they left, or an answer came after which there are more
             self.heard_at = now
         return self.heard_at
 
     def _queued(self) -> int:
         if self._socket is None or self._transport.is_closing():
-            return 0  # the descriptor may be somebody else's by now
+            return 0  # the descriptor may be another socket's by now
         return unsent(self._socket)

@@ -1,9 +1,9 @@
-"""When an upstream has stalled: work waits, every connection is opening or busy, and none of them
-gets on. Pure.
+"""When an upstream has stalled: there is work, every connection is opening or busy, and none makes
+progress. Pure.
 
 Deadlines are long, since patience with one connection costs little: ten minutes for the reply to a
-final dot. When all of them wait, everybody waits, so the upstream is held after seconds and the
-next one of the route takes the mail. What is under way keeps its own deadlines, and is not blamed.
+final dot. When all of them wait, all mail waits, so the upstream is held after seconds and the next
+one of the route takes the mail. What is in progress keeps its own deadlines, and is not blamed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.verdict import AWAITED, Failure
 from mailrelay_gateway.reasons import Reason
 
-#: Seconds of silence, at most: a server that looks long at each message may earn some patience, but
-#: fail-over must not come later than this.
+#: Maximum seconds of silence: a server that inspects each message for long may need some patience,
+#: but fail-over must not come later than this.
 MOST_PATIENCE = 15.0
 
 #: The part of the patience that a new opening has for itself.
@@ -35,16 +35,16 @@ class Waiting(NamedTuple):
     """A connection, or an opening, that waits for the upstream."""
 
     stage: Stage
-    since: float  # when it last got on, or began
+    since: float  # when it last made progress, or began
     heard: float  # when octets last came, or went; 0: never
 
 
 def stalled_at(busy: Sequence[Waiting], openings: Sequence[Waiting], patience: float) -> float:
-    """When the upstream counts as stalled, unless one of them gets on before.
+    """When the upstream counts as stalled, unless one of them makes progress before.
 
-    Each transaction has its time. Of the openings the oldest one does: the others were begun
-    because it is silent, and if they get no further than it did, that changes nothing. The newest
-    one has a moment to do better.
+    Each transaction has its time. Of the openings the oldest one counts: the others were started
+    because it is silent, and if they get no further, that changes nothing. The newest one has a
+    moment to do better.
     """
     moments = [one.since + patience for one in busy]
     if openings:
@@ -55,9 +55,7 @@ def stalled_at(busy: Sequence[Waiting], openings: Sequence[Waiting], patience: f
 
 
 def describe(waiting: Sequence[Waiting], seconds: float) -> Failure:
-    """So many seconds of silence in words; its stage is the one that most of them are in, or the
-    furthest.
-    """
+    """The seconds of silence in words; the stage is that of most of them, or the furthest."""
     counted = Counter(one.stage for one in waiting)
     stages = sorted(counted, key=lambda stage: (counted[stage], stage), reverse=True)
     where = " and ".join(_where(stage, counted[stage], len(waiting)) for stage in stages)

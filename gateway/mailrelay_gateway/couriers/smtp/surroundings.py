@@ -1,4 +1,4 @@
-"""What all pools share. Nothing but the value."""
+"""What all pools share. Only the value."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What a pool tells of its upstream: in `/status`, in the log, to metrics and queue. Nothing is
-decided here.
+"""What a pool reports about its upstream: in `/status`, in the log, to metrics and queue. Nothing
+is decided here.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
 
 log = structlog.get_logger()
 
-#: Characters of a failure that are shown: what several hosts said may be long, and it ends up in a
-#: condition.
+#: Characters of a failure that are shown: the replies of several hosts may be long, and they end up
+#: in a condition.
 MAX_DETAIL = 1000
 
 
 def status(name: str, health: Health, faults: tuple[SenderFault, ...]) -> UpstreamStatus:
-    """What `/status` says."""
+    """The upstream's status."""
     return UpstreamStatus(
         name=name,
         state=health.state,
@@ -43,7 +43,7 @@ def capped(name: str, connections: int, failure: Failure) -> None:
 
 
 def held(name: str, failure: Failure, seconds: float, around: Surroundings) -> None:
-    """It takes no mail; the next probe comes after so many seconds."""
+    """It accepts no mail; the next probe comes after so many seconds."""
     detail = failure.detail[:MAX_DETAIL]
     log.warning(
         "upstream_failed",
@@ -58,7 +58,7 @@ def held(name: str, failure: Failure, seconds: float, around: Surroundings) -> N
 
 
 def up(name: str, around: Surroundings) -> None:
-    """It takes mail."""
+    """It accepts mail."""
     log.info("upstream_up", upstream=name)
     around.metrics.upstream_up(name).set(1)
     around.work.release(name)

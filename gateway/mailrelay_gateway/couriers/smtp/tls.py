@@ -1,7 +1,6 @@
-"""TLS towards upstreams: verified always, by the system's authorities or by the bundle given.
+"""TLS towards upstreams: always verified, by the system's authorities or by the given bundle.
 
-Contexts, the handshake, and its errors in words; when a connection shakes hands is decided in
-`connection`.
+Contexts, the handshake, and its errors in words; `connection` decides when to shake hands.
 """
 
 from __future__ import annotations
@@ -34,11 +33,10 @@ class HandshakeFailed(Exception):
 
 
 def client_context(settings: UpstreamTls) -> ssl.SSLContext:
-    """A context that verifies certificate and name, TLS 1.2 or later. UnusableBundle: see there.
+    """A context that verifies certificate and name, TLS 1.2 or later. Raises UnusableBundle.
 
-    A bundle replaces the system's authorities: who gives one means these and no others. Any
-    certificate in it is trusted by itself, an intermediate one or the server's own as well. It
-    takes some milliseconds, so it is made once.
+    A bundle replaces the system's authorities. Any certificate in it is trusted, also an
+    intermediate one or the server's own. It takes some milliseconds, so it is made once.
     """
     return _context(settings.ca, "tls.caRef", settings.certificate)
 
@@ -49,7 +47,7 @@ def endpoint_context(ca: str | None) -> ssl.SSLContext:
 
 
 #: More than a relay has upstreams: what was made when a configuration was prepared is still there
-#: when it comes into force.
+#: when it takes effect.
 @lru_cache(maxsize=256)
 def _context(ca: str | None, field: str, certificate: Certificate | None) -> ssl.SSLContext:
     if ca is None:
@@ -61,7 +59,7 @@ def _context(ca: str | None, field: str, certificate: Certificate | None) -> ssl
             raise UnusableBundle(f"{field} {problem}") from None
         try:
             context = ssl.create_default_context(cadata=bundle.pem)
-        except (ssl.SSLError, ValueError) as error:  # what our reader takes and OpenSSL does not
+        except (ssl.SSLError, ValueError) as error:  # what our parser accepts and OpenSSL does not
             raise UnusableBundle(f"{field} is refused by OpenSSL ({error})") from None
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     # Python 3.13 began to insist on what private authorities often lack (key identifiers): the same
@@ -97,7 +95,7 @@ def describe_tls_error(error: Exception | None, server_name: str) -> str:
         return "it does not speak TLS on this port; for a submission port tls.mode is StartTLS"
     if isinstance(error, ssl.SSLError):
         return f"TLS handshake failed: {error.reason or error}"
-    if isinstance(error, ConnectionAbortedError | TimeoutError):  # asyncio says it with the former
+    if isinstance(error, ConnectionAbortedError | TimeoutError):  # asyncio uses the former
         return "the TLS handshake timed out"
     return f"TLS handshake failed: {str(error) or type(error).__name__}"
 

@@ -1,9 +1,9 @@
-"""Opens a session with an upstream: its hosts in order, the addresses of each, until one says that
-MAIL may come. One that is slow is not waited for: after two seconds the next one is tried beside
-it, and the first that is ready wins (in the manner of RFC 8305).
+"""Opens a session with an upstream: its hosts in order, the addresses of each, until one is ready
+for MAIL. A slow one is not waited for: after two seconds the next one is tried in parallel, and the
+first that is ready wins (like RFC 8305).
 
 Foreign errors (sockets, DNS) become a Failure here and nowhere else. What was learnt about hosts is
-handed back.
+returned.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from mailrelay_gateway.couriers.smtp.stalls import Waiting
 from mailrelay_gateway.descriptors import is_shortage
 from mailrelay_gateway.reasons import Reason
 
-#: Hosts and addresses tried side by side, at most: each may become a session that counts there.
+#: Hosts and addresses tried in parallel, at most: each may become a session that counts there.
 RACERS = 4
 
-#: Makes the connection for (host, address, access token or ""); it is not yet connected.
+#: Creates the connection for (host, address, access token or ""); it is not connected yet.
 Make = Callable[[HostPort, str, str], Connection]
 
 
 class Tokens(Protocol):
-    """Where the access token for a login comes from."""
+    """The source of the access token for a login."""
 
     async def token(self) -> str | NoToken:
-        """One that is good now, or why there is none; it has a deadline of its own."""
+        """A valid one, or why there is none; it has its own deadline."""
         ...
 
     def rejected(self, token: str) -> None:
-        """The upstream does not take it."""
+        """The upstream does not accept it."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """What came of it: a connection that is ready, or the failure that says most. `failed` names
-    the hosts that failed, or were silent while another one answered.
+    """The result: a connection that is ready, or the failure that says most. `failed` names the
+    hosts that failed, or were silent while another one answered.
     """
 
     connection: Connection | None = None
@@ -55,7 +55,8 @@ class Opened:
     failed: Sequence[HostPort] = ()
 
 
-#: What a leg of an opening comes to: a session, why there is none, or the addresses of a host.
+#: The result of one try within an opening: a session, why there is none, or the addresses of a
+#: host.
 _Found = Connection | Failure | Sequence[str]
 
 
@@ -81,7 +82,7 @@ class _Leg:
 
 
 class Opening:
-    """One session in the making."""
+    """One session being opened."""
 
     def __init__(
         self,
@@ -92,8 +93,8 @@ class Opening:
         make: Make,
         tokens: Tokens | None = None,
     ) -> None:
-        """Try these hosts in their order; `run` does it. Made inside the running loop. `tokens`:
-        each session is logged in with one of these.
+        """Try these hosts in order; `run` does it. Created inside the running loop. `tokens`: each
+        session logs in with one of these.
         """
         self._loop = asyncio.get_running_loop()
         self._hosts = hosts
@@ -110,7 +111,7 @@ class Opening:
 
     @property
     def waiting(self) -> Waiting:
-        """How far the leg is that got furthest, and when any of them last got on."""
+        """How far the furthest try is, and when any of them last made progress."""
         legs = [leg.waiting for leg in self._running.values()]
         if not legs:
             stage = Stage.TOKEN if self._awaits_token else Stage.RESOLVE
@@ -122,8 +123,8 @@ class Opening:
         )
 
     async def run(self) -> Opened:
-        """Open a session. Cancelling it leaves no connection behind. OSError: there are no
-        descriptors for one, which says nothing of any host.
+        """Open a session. Cancelling it leaves no connection behind. OSError: no descriptors are
+        available, which says nothing about any host.
         """
         try:
             if self._tokens is None:
@@ -139,8 +140,8 @@ class Opening:
         return Opened(failure=self._worst(), failed=list(self._failures))
 
     async def _open_with_token(self, tokens: Tokens) -> Opened:
-        """A token first. One that the upstream does not take is dropped, and another one tried,
-        once: it may have been revoked before its time.
+        """First a token. One that the upstream does not accept is dropped, and another one tried,
+        once: it may have been revoked early.
         """
         refused: Opened | None = None
         while True:
@@ -171,7 +172,7 @@ class Opening:
             task.add_done_callback(_discard)
 
     async def _race(self) -> _Leg | None:
-        """The first leg whose connection is ready; None: all failed."""
+        """The first try whose connection is ready; None: all failed."""
         started_at = -self._deadlines.stagger
         free = True  # whether a leg has ended since the last one was started
         while self._waiting or self._running:
@@ -208,7 +209,7 @@ class Opening:
         self._running[self._loop.create_task(self._run(leg))] = leg
 
     def _note(self, host: HostPort, failure: Failure) -> None:
-        """Of several addresses the one that got furthest, and of those the last, speaks for the
+        """Of several addresses the one that got furthest, and of those the last, represents the
         host.
         """
         known = self._failures.get(host)
@@ -216,8 +217,8 @@ class Opening:
             self._failures[host] = failure
 
     def _worst(self) -> Failure:
-        """The failure that got furthest says most: a refused login rather than the dead host
-        before it.
+        """The failure that got furthest says most: a refused login rather than the dead host before
+        it.
         """
         failures = {host: self._failures[host] for host in self._hosts if host in self._failures}
         worst = max(failures.values(), key=lambda failure: failure.stage)
@@ -228,7 +229,7 @@ class Opening:
 
     def _failed_hosts(self, won: HostPort) -> list[HostPort]:
         """The hosts to try last for a while: all of their addresses have failed, or they have been
-        silent for so long that another one was asked.
+        silent for so long that another one was tried.
         """
         late = self._loop.time() - self._deadlines.stagger
         running = list(self._running.values())
@@ -259,9 +260,7 @@ class Opening:
     async def _connect(
         self, connection: Connection, address: str, port: int
     ) -> Connection | Failure:
-        """Connect by address, then wait for the connection's verdict; it has deadlines of its
-        own.
-        """
+        """Connect by address, then wait for the connection's verdict; it has its own deadlines."""
         seconds = self._deadlines.connect
         try:
             async with asyncio.timeout(seconds):
@@ -283,7 +282,9 @@ class Opening:
 
 
 def _discard(task: asyncio.Task[_Found]) -> None:
-    """What lost, or is no longer wanted, is over; a session that became ready says QUIT."""
+    """Tries that lost or are no longer needed are cancelled; a session that became ready sends
+    QUIT.
+    """
     if not task.cancelled() and task.exception() is None:
         found = task.result()
         if isinstance(found, Connection):
