@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 #: Threads that compute scrypt: at N = 2^15 each takes about 80 ms and 32 MiB.
 SCRYPT_THREADS = 2
-#: Seconds that a success is remembered, and how many are.
+#: Seconds for which a success is remembered, and how many are.
 REMEMBER_SECONDS = 300.0
 REMEMBER_COUNT = 4096
 
@@ -53,15 +53,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A login that succeeded: whose, and with which verifier, so that it can end when that one
-    goes.
+    """A successful login: whose, and with which verifier, so that it ends when that verifier is
+    removed.
     """
 
     entry: SenderEntry
     verifier: Verifier
 
     def entry_in(self, directory: Directory) -> SenderEntry | None:
-        """Who logged in, as that configuration has it; None once the sender or its verifier is
+        """Who logged in, according to that configuration; None if the sender or its verifier is
         gone.
         """
         entry = directory.by_uid.get(self.entry.identity.uid)
@@ -79,7 +79,7 @@ class _Slow:
     verifiers: list[ScryptVerifier]
     password: bytes
     wrong: Verdict  # where none of them matches
-    wanted: Callable[[], bool]  # whether somebody still waits for the verdict
+    wanted: Callable[[], bool]  # whether anyone still waits for the verdict
     done: Done
 
 
@@ -87,8 +87,8 @@ _DECOY_SHA256 = Sha256Verifier(hash="00" * 32, until="")
 
 
 def decoys_of(directory: Directory) -> tuple[Verifier, ...]:
-    """A verifier of each kind and cost that the directory's senders have, which no password
-    matches.
+    """A verifier of each kind and cost that the directory's senders have, which matches no
+    password.
     """
     decoys: dict[tuple[object, ...], Verifier] = {}
     for entry in directory.by_uid.values():
@@ -112,7 +112,7 @@ class Authenticator:
     def __init__(
         self, *, loop: asyncio.AbstractEventLoop, now: Callable[[], float] = time.time
     ) -> None:
-        """Make the pool; its threads begin with the first scrypt. `now` is Unix time."""
+        """Create the pool; its threads start with the first scrypt. `now` is Unix time."""
         self._loop = loop
         self._now = now
         self._pool = ThreadPoolExecutor(SCRYPT_THREADS, thread_name_prefix="scrypt")
@@ -120,7 +120,8 @@ class Authenticator:
         self._waiting: LoginQueue[_Slow] = LoginQueue()
         self._secret = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, float] = OrderedDict()  # until when, by keyed hash
-        #: From the verifiers in use, so that unknown usernames look like known ones (`decoys_of`).
+        #: From the verifiers in use, so that unknown usernames cannot be told from known ones
+        #: (`decoys_of`).
         self.decoys: tuple[Verifier, ...] = (_DECOY_SHA256,)
 
     def check(
@@ -132,7 +133,7 @@ class Authenticator:
         done: Done,
     ) -> None:
         """Call `done` in the loop, at once or later, with the verdict on what `client` (an IP
-        address) sent; not at all when nobody wants it any more.
+        address) sent; not at all if it is no longer wanted.
         """
         entry = directory.by_username.get(credentials.username)
         password = credentials.password.encode()
@@ -151,7 +152,7 @@ class Authenticator:
                     done(Verdict.OK, Login(entry, verifier))
                     return
             else:
-                wrong = Verdict.ERROR  # only a newer gateway can tell: 4xx
+                wrong = Verdict.ERROR  # only a newer gateway can check it: 4xx
         if not slow:
             done(wrong, None)
             return
@@ -162,12 +163,12 @@ class Authenticator:
         self._compute()
 
     def _has_ended(self, verifier: Sha256Verifier) -> bool:
-        """Whether its time is over, also while nobody is there to take it out."""
+        """Whether it has expired, even if it was not removed yet."""
         end = parse_rfc3339(verifier.until) if verifier.until else None
         return end is not None and end.timestamp() <= self._now()
 
     def _compute(self) -> None:
-        """Give the threads that are free the logins whose turn it is."""
+        """Give free threads the logins whose turn it is."""
         while self._computing < SCRYPT_THREADS:
             job = self._waiting.take()
             if job is None:
@@ -181,12 +182,14 @@ class Authenticator:
             result.add_done_callback(functools.partial(self._computed, job))
 
     def alias(self, username: str) -> str:
-        """An unknown username in the log: the same for the same name, and nothing of it."""
+        """An unknown username for the log: always the same for the same name, and not
+        reversible.
+        """
         hashed = hashlib.blake2b(username.encode(), key=self._secret, digest_size=4).hexdigest()
         return f"unknown ({hashed})"
 
     def close(self) -> None:
-        """Let the threads end; what they compute is dropped."""
+        """Let the threads end; their results are dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _computed(self, job: _Slow, result: asyncio.Future[ScryptVerifier | None]) -> None:
@@ -253,7 +256,7 @@ def _find_scrypt(verifiers: list[ScryptVerifier], password: bytes) -> ScryptVeri
             n=verifier.n,
             r=verifier.r,
             p=verifier.p,
-            # 128 * r * n octets is what it takes; the rest is what OpenSSL adds
+            # it needs 128 * r * n octets; the rest is OpenSSL's overhead
             maxmem=128 * verifier.r * (verifier.n + verifier.p + 32),
             dklen=len(expected) or 32,
         )

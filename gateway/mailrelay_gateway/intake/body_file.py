@@ -1,9 +1,9 @@
-"""A message's octets written to a file off the event loop: in order, bounded, durable before anyone
-hears of it.
+"""Writes a message's octets to a file off the event loop: in order, bounded, and durable before
+anything depends on it.
 
-Only the file lives here: what is written, and when it is too much, is the caller's business. One
-job at a time runs for a file, in a thread pool that all files share; what comes meanwhile waits in
-memory and is written by the next job.
+Only about the file: the caller decides what is written, and when it is too much. One job at a time
+runs for a file, in a thread pool that all files share; what arrives meanwhile waits in memory and
+is written by the next job.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
-#: Octets that may wait for the disk before the client is made to wait: two reads of uvloop (256
-#: KiB).
+#: Octets that may wait for the disk before the client has to wait: two reads of uvloop (256 KiB).
 WINDOW = 512 * 1024
 
 
@@ -57,7 +56,7 @@ class BodyFile:
         self._work()
 
     def finish(self, then: Callable[[OSError | None], None]) -> None:
-        """Write the rest, fsync and close; then call `then` in the loop with what went wrong."""
+        """Write the rest, fsync and close; then call `then` in the loop with the error, if any."""
         self._finish = then
         self._work()
 
@@ -81,8 +80,8 @@ class BodyFile:
         job.add_done_callback(lambda _: self._report(count, final))
 
     def _report(self, count: int, final: bool) -> None:
-        """In the pool's thread: carry on in the loop, unless it is gone (a stop past
-        its deadline).
+        """In the pool's thread: continue in the loop, unless it is closed (a stop past its
+        deadline).
         """
         try:
             self._loop.call_soon_threadsafe(self._done, count, final)
@@ -98,13 +97,13 @@ class BodyFile:
         self._on_progress(count)
         if final:
             then, self._finish = self._finish, None
-            assert then is not None  # it was there when the job began, and only drop takes it away
+            assert then is not None  # it existed when the job began, and only drop removes it
             then(self.error)
         else:
             self._work()
 
     def _run(self, octets: list[bytes], final: bool, dropped: bool) -> None:
-        """In a thread of the pool: the only place that touches the file."""
+        """In a thread of the pool: the only code that touches the file."""
         try:
             if dropped:
                 self._remove()
@@ -124,7 +123,7 @@ class BodyFile:
                 self._descriptor = -1
         except OSError as error:
             self.error = error
-        except Exception as error:  # no memory, or a defect of ours: not written, either
+        except Exception as error:  # out of memory, or a defect of ours: not written, either
             self.error = OSError(f"{type(error).__name__}: {error}")
 
     def _remove(self) -> None:

@@ -1,8 +1,8 @@
-"""The octets that all sessions together may hold in memory while receiving, and each client's or
-sender's part of them.
+"""The octets that all sessions together may have in memory while receiving, and each client's or
+sender's share of them.
 
-Nobody may have more than is left free (dynamic thresholds, Choudhury and Hahne): one alone gets
-half, two get a third each, and something is always left for the next.
+An account may have as much as is left free (dynamic thresholds, Choudhury and Hahne): a single one
+gets half, two get a third each, and something is always left for the next.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from mailrelay_gateway.intake.ledger import Account
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem, refuse
 
-#: Octets. With at most 256 KiB a message in memory, 256 messages of any size at once.
+#: Octets. With at most 256 KiB of a message in memory, this is 256 messages of any size at once.
 IN_FLIGHT_LIMIT = 64 * 1024 * 1024
 
 
 class InFlightBudget:
-    """Counts octets taken and given back; one for the whole gateway."""
+    """Counts octets taken and returned; one for the whole gateway."""
 
     __slots__ = ("limit", "used")
 
@@ -26,9 +26,7 @@ class InFlightBudget:
         self.used = 0
 
     def take(self, octets: int, account: Account) -> bool:
-        """Take `octets` for an account if it may have as many; whoever got them gives them back
-        once.
-        """
+        """Take `octets` for an account if it may have as many; the caller returns them once."""
         if account.octets + octets > self.limit - self.used or self.used + octets > self.limit:
             return False
         self.used += octets
@@ -36,7 +34,9 @@ class InFlightBudget:
         return True
 
     def take_anyway(self, octets: int, account: Account) -> None:
-        """Take what is there already and cannot be refused: others see that less is left."""
+        """Take what is already in memory and cannot be refused, so that others see that less is
+        left.
+        """
         self.used += octets
         account.octets += octets
 
@@ -46,7 +46,7 @@ class InFlightBudget:
         account.octets -= octets
 
     def problem(self, account: Account | None = None) -> Problem | None:
-        """Why no further message can be received now (for that account); None while anything is
+        """Why no further message can be received now (for that account); None if anything is
         left.
         """
         has = 0 if account is None else account.octets

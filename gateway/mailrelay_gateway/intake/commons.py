@@ -17,8 +17,8 @@ from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.policy.limits import Limits
 from mailrelay_gateway.smtp.refusal import Problem
 
-#: Threads that write large messages. A session has at most one job at a time, so no more wait than
-#: there are sessions.
+#: Threads that write large messages. A session has at most one job at a time, so no more jobs wait
+#: than there are sessions.
 DISK_THREADS = 4
 #: The label values of smtp_commands_total.
 VERBS = (
@@ -29,7 +29,7 @@ VERBS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """All clocks of a session, in seconds."""
+    """The timeouts of a session, in seconds."""
 
     idle: float = (
         300.0  # without any octet from the client: RFC 5321 section 4.5.3.2.7, at least 5 minutes
@@ -37,25 +37,23 @@ class Timeouts:
     handshake: float = 30.0
     # from the connection to a login, where one is required: OpenSSH's LoginGraceTime
     login: float = 120.0
-    # for our own answer, a commit above all: if it has not come by then, it never will
+    # for our own answer, mainly a commit: if it has not come by then, it never will
     waiting: float = 900.0
-    content: float = (
-        600.0  # for a message, plus a second for each `content_rate` octets of it that came
-    )
+    content: float = 600.0  # for a message, plus a second for each `content_rate` octets received
     content_rate: int = 4096
     failure: float = 1.0  # from a failed login to its answer
     linger: float = 2.0  # between our last reply and the end, so that the client can read it
     drain: float = 30.0  # the same while the client is sending a refused message
 
     def content_seconds(self, octets: int) -> float:
-        """How long a message may take of which `octets` have come: slow clients may, stalling ones
-        may not.
+        """How long a message may take of which `octets` have arrived: slow clients may, stalled
+        ones may not.
         """
         return self.content + octets / self.content_rate
 
 
 class Commons:
-    """Made once by the listeners, handed to every session."""
+    """Created once by the listeners, passed to every session."""
 
     def __init__(
         self,
@@ -83,15 +81,15 @@ class Commons:
         self.publish()
 
     def publish(self) -> None:
-        """Add the commands since the last call to the metric: a plain number is what a hot path can
-        afford.
+        """Add the commands since the last call to the metric: the hot path only increments a
+        number.
         """
         for verb, count in self.verbs.items():
             self.metrics.smtp_commands(verb.decode()).inc(count)
             self.verbs[verb] = 0
 
     def problem(self, account: Account | None = None) -> Problem | None:
-        """Why no message can be taken now (for that account): no storage, no memory."""
+        """Why no message can be accepted now (for that account): no storage, no memory."""
         return self.intake.problem() or self.budget.problem(account)
 
     def close(self) -> None:

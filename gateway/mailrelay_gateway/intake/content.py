@@ -1,8 +1,8 @@
 """One message's octets between the client and the queue: in memory up to a limit, then in a file,
 never unbounded.
 
-Only the holding lives here. Where a message ends is smtp/data_reader.py's business, whether it is
-welcome is policy's (through `begin`), and what happens to it then is the queue's.
+Only about holding them. smtp/server/data_reader.py knows where a message ends, the policy (through
+`begin`) whether it is accepted, and the queue what happens to it then.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from mailrelay_gateway.policy.chain import too_big
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem, refuse
 
-#: Octets of a message beyond which it becomes a file; what we put in front of it still fits.
+#: Octets above which a message becomes a file; the fields that we add still fit.
 SPILL_ABOVE = INLINE_BODY_LIMIT - MAX_TRACE
 
-#: Pieces of a message in memory: an octet in a piece of its own would take forty.
+#: Pieces of a message in memory: an octet in its own piece would take forty.
 MAX_PARTS = 64
 
-#: What goes in front of a message, and its first octets (its whole header, if that is of legal
-#: size) as they are to be stored, given those that came; or why it is refused.
+#: What is added in front of a message, and its first octets (its whole header, if that is of legal
+#: size) as they are to be stored, given those received; or why it is refused.
 Begin = Callable[[bytes], tuple[bytes, bytes] | Problem]
-#: What goes in front of the message, and the message; or why it is refused.
+#: What is added in front of the message, and the message; or why it is refused.
 Finished = Callable[[bytes, Body | None, Problem | None], None]
 
 
 class Content:
-    """A message being received. After a problem it only counts what still comes."""
+    """A message being received. After a problem it only counts further octets."""
 
     __slots__ = (
         "_account",
@@ -82,7 +82,7 @@ class Content:
 
     @property
     def spilled(self) -> bool:
-        """Whether the header was looked at and what comes is body, since it goes to a file."""
+        """Whether the header was processed and the rest is body, since it goes to a file."""
         return self._file is not None
 
     def add(self, part: bytes) -> None:
@@ -109,27 +109,27 @@ class Content:
                     self._spill()
 
     def refuse(self, problem: Problem) -> None:
-        """Give up on the message: everything held is let go. The first problem stays."""
+        """Give up the message: everything held is released. The first problem is kept."""
         if self.problem is None:
             self.problem = problem
         self.drop()
 
     def drop(self) -> None:
-        """Let go of everything held, a file included: the message is not stored."""
+        """Release everything held, a file included: the message is not stored."""
         if self._file is not None:
             self._file.drop()  # which reports no progress any more
             self._file = None
         self.release()
 
     def release(self) -> None:
-        """Let go of what is held in memory: the message is stored, or refused."""
+        """Release what is in memory: the message is stored, or refused."""
         self._parts.clear()
         self._budget.give_back(self._held, self._account)
         self._held = 0
 
     def finish(self, then: Finished) -> None:
-        """Everything came: call `then(prelude, body, problem)`, at once or when the file
-        is durable.
+        """Everything has arrived: call `then(prelude, body, problem)`, at once or when the file is
+        durable.
         """
         if self.problem is None and self._file is None:
             content = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
@@ -155,7 +155,7 @@ class Content:
         file.finish(written)
 
     def _spill(self) -> None:
-        """Go from memory to a file."""
+        """Move from memory to a file."""
         content = b"".join(self._parts)
         begun = self._begin(content)
         if isinstance(begun, Problem):
@@ -172,7 +172,7 @@ class Content:
         self._file.write(body)
 
     def _written(self, octets: int) -> None:
-        """The file took `octets`: they are no longer in memory."""
+        """The file has `octets` more: they are no longer in memory."""
         self._held -= octets
         self._budget.give_back(octets, self._account)
 

@@ -1,5 +1,5 @@
-"""What intake needs of the queue: a place to store messages, as a Protocol that
-`process` joins.
+"""What intake needs of the queue: a place to store messages, as a Protocol; `process` connects the
+two.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mailrelay_gateway.smtp.refusal import Problem
 
 
 class Intake(Protocol):
-    """Takes messages and stores them durably."""
+    """Accepts messages and stores them durably."""
 
     def problem(self, octets: int = 0) -> Problem | None:
         """Why a message of so many octets (0: not known yet) cannot be accepted now, such as
@@ -21,7 +21,7 @@ class Intake(Protocol):
         """
 
     def new_id(self) -> str:
-        """A queue id: 26 characters, unique over replicas."""
+        """A queue id: 26 characters, unique across replicas."""
 
     def body_path(self, queue_id: str) -> Path:
         """Where intake writes the body of a message above INLINE_BODY_LIMIT."""
@@ -31,7 +31,7 @@ class Intake(Protocol):
     ) -> None:
         """Store the message for these recipients; never raises.
 
-        `done` is called exactly once, in the event loop, whatever became of the session: with None
+        `done` is called exactly once, in the event loop, even if the session has ended: with None
         once the message is committed with fsync, otherwise with the problem to answer. A body that
         is a file belongs to the queue from then on, unless there was a problem.
         """

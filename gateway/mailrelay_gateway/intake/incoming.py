@@ -45,17 +45,17 @@ from mailrelay_gateway.smtp.server.data_reader import (
 
 log = structlog.get_logger()
 
-#: Whose account is not known yet: nothing is taken for it.
+#: The sender is not known yet: no account is charged.
 _NOBODY = Account()
 
-#: What took the octets apart and noticed what must not stand in them.
+#: The reader, which parses the octets and detects what is not allowed in them.
 Reader = DataReader | ChunkReader
 #: The queue id, and None or why the message is refused.
 Stored = Callable[[str, Problem | None], None]
 
 
 class Incoming:
-    """A message with its envelope complete, until it is stored or refused."""
+    """A message with a complete envelope, until it is stored or refused."""
 
     __slots__ = (
         "_account",
@@ -93,7 +93,7 @@ class Incoming:
         commons: Commons,
         progressed: Callable[[], None],
     ) -> None:
-        """`settings` are those by which the sender was judged, `entry` is who that was (None: an
+        """`settings` are those with which the sender was judged, `entry` is that sender (None: an
         anonymous listener). `progressed` is called when the disk has caught up a little.
         """
         self._envelope = envelope
@@ -111,7 +111,7 @@ class Incoming:
         self._content: Content | None = None
         self._header: Header | None = None
         self._message_id = ""
-        self._signed = False  # looked at where lines are long, or may be
+        self._signed = False  # checked if lines are long, or may be
         self._long_lines = False
         self._utf8_header = False
         self._complete = False
@@ -120,8 +120,8 @@ class Incoming:
     # --- before the octets
 
     def begin(self, surplus: int = 0) -> Problem | None:
-        """The content is about to come: charge the limits, or say why it may not. `surplus`
-        recipients were refused for their number.
+        """The content is about to come: charge the limits, or return why it may not. `surplus`
+        recipients were refused because there were too many.
         """
         commons, settings, identity = self._commons, self._settings, self._identity
         key = self._origin.client if self._entry is None else identity.uid
@@ -150,8 +150,8 @@ class Incoming:
         return None
 
     def _judge_again(self) -> Problem | None:
-        """Whether the sender would still be taken, or why not: asked when there are new settings,
-        since a reload may have revoked the login, suspended the sender or taken addresses away.
+        """Whether the sender is still accepted, or why not: called when there are new settings,
+        since a reload may have revoked the login, suspended the sender or removed addresses.
         """
         login = self._login
         directory = self._listener.settings.directory
@@ -163,16 +163,16 @@ class Incoming:
     # --- the octets
 
     def take(self, part: bytes) -> None:
-        """The next octets, as the reader gave them out."""
+        """The next octets, as returned by the reader."""
         content, reader = self._content, self._reader
-        assert content is not None  # begin made it
+        assert content is not None  # begin created it
         content.add(part)
         if (reader.bare_newline or reader.nul or reader.long_line) and content.problem is None:
             self._judge_octets(content)
 
     def _judge_octets(self, content: Content) -> None:
-        """Refuse what the reader noticed. A long line may stand in the header, which is mended; it
-        is looked at when the header is.
+        """Refuse what the reader detected. A long line may be in the header, where it is corrected;
+        it is checked when the header is complete.
         """
         reader = self._reader
         if reader.bare_newline or reader.nul:
@@ -189,7 +189,7 @@ class Incoming:
         if self._signed:
             return refuse(Reason.MALFORMED_MESSAGE, "signed", octets=MAX_TEXT_LINE)
         self._long_lines = True
-        self._reader.long_line = False  # what there is to say of it is said
+        self._reader.long_line = False  # it has been dealt with
         return None
 
     @property
@@ -199,7 +199,7 @@ class Incoming:
 
     @property
     def problem(self) -> Problem | None:
-        """Why the message is refused, as far as it is known while it comes."""
+        """Why the message is refused, as far as that is known while it is received."""
         return self._content.problem if self._content is not None else None
 
     @property
@@ -208,18 +208,18 @@ class Incoming:
         return self._content is not None and self._content.crowded
 
     def drop(self) -> None:
-        """Forget it, unless it is complete: then it belongs to the commit."""
+        """Drop it, unless it is complete: then it belongs to the commit."""
         if self._content is not None and not self._complete:
             self._content.drop()
 
     # --- the end
 
     def finish(self, done: Stored) -> None:
-        """The content is complete: hand it to the queue; `done` is called once, at once
-        or later.
+        """The content is complete: pass it to the queue; `done` is called once, at once or
+        later.
         """
         reader, content = self._reader, self._content
-        assert content is not None  # begin made it
+        assert content is not None  # begin created it
         self._complete = True
         self._done = done
         if (reader.bare_newline or reader.long_line) and content.problem is None:
@@ -227,8 +227,8 @@ class Incoming:
         content.finish(self._held)
 
     def _held(self, prelude: bytes, body: Body | None, problem: Problem | None) -> None:
-        """The content is whole, in memory or in a durable file: let the queue store it. An error of
-        ours is an answer too: whoever waits is never forgotten.
+        """The content is complete, in memory or in a durable file: have the queue store it. An
+        internal error is an answer too: the caller is never left waiting.
         """
         try:
             if body is None:
@@ -242,15 +242,15 @@ class Incoming:
             self._finished("", refuse(Reason.INTERNAL_ERROR))
 
     def _finished(self, queue_id: str, problem: Problem | None) -> None:
-        """Tell the outcome, once."""
+        """Report the result, once."""
         done, self._done = self._done, None
         if done is not None:
             done(queue_id, problem)
 
     def _hand_over(self, prelude: bytes, body: Body) -> None:
         content, envelope = self._content, self._envelope
-        assert content is not None  # begin made it
-        # The configuration may have changed since MAIL: ask again, before anything is promised.
+        assert content is not None  # begin created it
+        # The configuration may have changed since MAIL: check again, before anything is promised.
         entry = self._entry
         if self._listener.settings is not self._settings:
             problem = self._judge_again()
@@ -289,8 +289,8 @@ class Incoming:
         return self._header.bulk or (self._entry is not None and self._entry.bulk)
 
     def _is_utf8(self) -> bool:
-        """Whether what the client said of SMTPUTF8 matters: many a client says it always, and a
-        server further on may not take it.
+        """Whether the client's SMTPUTF8 matters: many clients always send it, and a later server
+        may not support it.
         """
         envelope = self._envelope
         return (
@@ -303,12 +303,12 @@ class Incoming:
         """From the queue: stored, or not. Raises nothing into it."""
         content = self._content
         assert content is not None  # until here
-        # What refers to each other would wait for the garbage collector, and there is one for each
+        # Reference cycles would wait for the garbage collector, and there would be one for each
         # message.
         self._content = self._progressed = None
         if problem is not None:
             if problem.reason is Reason.SPOOL_FAILED:
-                content.release()  # the disk may hold it all the same: the next start decides
+                content.release()  # the disk may have it nevertheless: the next start decides
             else:
                 content.drop()
             self._finished("", problem)
@@ -316,7 +316,7 @@ class Incoming:
         try:
             content.release()
             self._tell_accepted(message)
-        except Exception as error:  # it is stored all the same, and answered so
+        except Exception as error:  # it is stored nevertheless, and answered accordingly
             log.error("internal_error", listener=message.listener, exc_info=error)
         self._finished(message.queue_id, None)
 
@@ -342,7 +342,7 @@ class Incoming:
 
     def _begin(self, octets: bytes) -> tuple[bytes, bytes] | Problem:
         """The trace headers for a message that begins with `octets` (its whole header, if of legal
-        size), and those octets with the header mended.
+        size), and those octets with the header corrected.
         """
         reader, entry, origin = self._reader, self._entry, self._origin
         header = self._header = read_header(octets)
@@ -364,7 +364,7 @@ class Incoming:
             if isinstance(mended, str):
                 return refuse(Reason.MALFORMED_MESSAGE, fault=mended)
             octets = mended
-            reader.long_line = False  # the next one stands in the body
+            reader.long_line = False  # the next one is in the body
         octets = self._settings.control_fields.without(octets)
         at = int(time.time())
         hostname = self._settings.hostname
@@ -379,7 +379,7 @@ class Incoming:
             at=at,
         )
         self._message_id = header.message_id
-        # Every listener takes submissions (RFC 6409 section 8), with a login or without.
+        # Every listener accepts submissions (RFC 6409 section 8), with or without a login.
         if not header.has_date:
             prelude += trace.date(at)
         if not header.message_id:

@@ -1,4 +1,4 @@
-"""Who may send to whom, asked by every way in before a message's octets: facts for the chains of
+"""Who may send to whom, for every protocol, before a message's octets: facts for the chains of the
 policy.
 """
 
@@ -14,20 +14,20 @@ from mailrelay_gateway.smtp.refusal import Problem
 
 
 class Origin(NamedTuple):
-    """Where a message comes from, as its trace header and the log tell it."""
+    """Where a message comes from, for its trace header and the log."""
 
     client: str  # its IP address
-    tls: str  # version and cipher; "": in plain text
-    helo: str  # what the client calls itself
-    protocol: str  # as Received names it (RFC 3848)
+    tls: str  # version and cipher; "": in cleartext
+    helo: str  # the name that the client gives
+    protocol: str  # as in Received (RFC 3848)
 
 
-#: Nobody has said anything yet.
+#: Nothing is known yet.
 UNKNOWN = Origin("", "", "", "")
 
 
 class AnyListener(Protocol):
-    """A listener, whatever it speaks: see OpenListener."""
+    """A listener, whatever its protocol: see OpenListener."""
 
     @property
     def settings(self) -> ListenerSettings:
@@ -35,7 +35,7 @@ class AnyListener(Protocol):
         ...
 
     def admits(self, client: str) -> bool:
-        """Whether a client's address may use it."""
+        """Whether a client with this address may use it."""
         ...
 
 
@@ -47,8 +47,8 @@ def judge_sender(
     reverse_path: str,
     size: int,
 ) -> Problem | None:
-    """Whether that client may send as that address now. `entry` is who logged in, as the present
-    configuration has it; `size` what the message is said to have (0: nothing was said).
+    """Whether that client may send as that address now. `entry` is who logged in, according to the
+    current configuration; `size` the declared size of the message (0: none).
     """
     settings = listener.settings
     return decide(

@@ -1,24 +1,24 @@
-"""What each client address and each sender has of us now, so that nobody has it all: one account
-for each, and never more accounts than fit.
+"""What each client address and each sender is using now, so that none uses everything: one account
+for each, in a bounded number.
 
-An account that is forgotten costs its owner's fairness and nothing else: whoever holds it gives
-back to it, and a new one begins at zero.
+An account that is forgotten costs its owner's fairness and nothing else: its holders return what
+they have to it, and a new one begins at zero.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-#: Accounts that are kept. More clients and senders than that at once would not be served anyway.
+#: Accounts that are kept. More clients and senders than that at once could not be served anyway.
 MAX_ACCOUNTS = 10_000
-#: Lines about refusals that one client may cause at once, and each second from then on. An honest
-#: client that is refused on each of its sessions stays far below.
+#: Log lines about refusals that one client may cause at once, and then per second. An honest client
+#: that is refused in each of its sessions stays far below.
 LINES_AT_ONCE = 200
 LINES_PER_SECOND = 5.0
 
 
 class Account:
-    """What one client or sender has."""
+    """What one client or sender is using."""
 
     __slots__ = ("_lines", "_lines_at", "octets", "unlogged")
 
@@ -30,7 +30,7 @@ class Account:
         self._lines_at = 0.0
 
     def may_log(self, now: float) -> bool:
-        """Whether a refusal gets a line of its own; `now` in seconds."""
+        """Whether a refusal gets its own line; `now` in seconds."""
         gained = (now - self._lines_at) * LINES_PER_SECOND
         self._lines = min(float(LINES_AT_ONCE), self._lines + gained)
         self._lines_at = now
@@ -41,7 +41,7 @@ class Account:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is lost when it is forgotten."""
+        """Whether nothing is lost if it is forgotten."""
         return self.octets == 0 and self.unlogged == 0
 
 
@@ -72,12 +72,12 @@ class Ledger:
         return account
 
     def muted(self) -> list[tuple[str, Account]]:
-        """Those with refusals that the log has not been told of."""
+        """Those with refusals that were not logged yet."""
         return [(key, account) for key, account in self._accounts.items() if account.unlogged]
 
     def _forget_one(self) -> None:
-        """Forget the one that was used longest ago, if it can be one that is idle."""
-        for _ in range(8):  # bounded work; more in use in a row means that most are
+        """Forget the least recently used idle account, if there is one."""
+        for _ in range(8):  # bounded work; several in use in a row mean that most are
             key, account = self._accounts.popitem(last=False)
             if account.idle:
                 return

@@ -1,5 +1,5 @@
-"""One listener of the configuration, apart from its socket and its protocol: whom it lets in, who
-is in, and what the log says of those who were not.
+"""One listener of the configuration, without its socket and its protocol: which clients may
+connect, its sessions, and the log of those that were refused.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from mailrelay_gateway.smtp.refusal import Problem, refuse
 
 log = structlog.get_logger()
 
-#: Alerts by which a client says that it does not trust the certificate, as OpenSSL calls them.
+#: Alerts with which a client says that it does not trust the certificate, as OpenSSL calls them.
 DISTRUST = ("UNKNOWN_CA", "UNKNOWN CA", "CERTIFICATE_UNKNOWN", "CERTIFICATE UNKNOWN")
-#: Client addresses of which it is remembered whether they are admitted: a few nodes' worth of pods.
+#: Client addresses for which the result of `admits` is cached: a few nodes' worth of pods.
 ADMITTED_LIMIT = 4096
 
 S = TypeVar("S", bound=ListenerSettings)
@@ -58,7 +58,7 @@ class OpenListener(Generic[S]):
         self._connections = commons.metrics.connections(self.name)
 
     def configure(self, settings: S) -> None:
-        """Go by these settings from now on: sessions see them at their next transaction."""
+        """Use these settings from now on: sessions see them at their next transaction."""
         self.settings = settings
         self._admitted.clear()
 
@@ -72,12 +72,12 @@ class OpenListener(Generic[S]):
         self.refused(Stage.STARTTLS, Reason.TLS_FAILED, client, detail)
 
     def no_place(self, client: str, why: str) -> None:
-        """Count and log a connection that had no place, or lost it, before there was TLS."""
+        """Count and log a connection that got no place, or lost it, before TLS."""
         self._commons.metrics.connections_total(self.name, "refused").inc()
         self.refused(Stage.CONNECT, Reason.TOO_MANY_CONNECTIONS, client, why)
 
     def refused(self, stage: Stage, reason: Reason, client: str, detail: str) -> None:
-        """Count and log what ended without a word to the client."""
+        """Count and log what ended without a reply to the client."""
         self._commons.metrics.rejected(self.name, stage, reason).inc()
         account = self._commons.ledger.of(client)
         if account.may_log(self._commons.loop.time()):
@@ -102,7 +102,7 @@ class OpenListener(Generic[S]):
         return found
 
     def enter(self, session: Guest) -> Problem | None:
-        """Count a session that connected, or say why it may not stay."""
+        """Count a session that connected, or return why it may not stay."""
         metrics, place = self._commons.metrics, session.place
         problem: Problem | None = None
         if not self.admits(session.client):
@@ -128,7 +128,7 @@ class OpenListener(Generic[S]):
         return None
 
     def leave(self, session: Guest) -> None:
-        """A session that entered is gone."""
+        """A session that was counted has ended."""
         if session not in self.sessions:
             return
         self.sessions.discard(session)
@@ -139,7 +139,7 @@ class OpenListener(Generic[S]):
         self._connections.dec()
 
     async def wait_until_empty(self) -> None:
-        """Wait until the last session has left."""
+        """Wait until the last session has ended."""
         if self.sessions:
             self._empty = self._commons.loop.create_future()
             await self._empty

@@ -1,5 +1,5 @@
-"""Logins that wait for a thread: clients take turns, and the usernames of one client do, so that
-whoever guesses waits for their own guesses. Pure: no clock, no thread.
+"""Logins that wait for a thread: clients take turns, and so do the usernames of one client, so that
+an attacker who guesses waits for their own guesses. Pure: no clock, no thread.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class LoginQueue(Generic[Job]):
         return self._size
 
     def add(self, client: str, username: str, job: Job) -> Job | None:
-        """Let a job wait. When there are too many the last one of the client that has most goes:
-        that job, perhaps this one, is returned.
+        """Add a job. If there are too many, the last one of the client with the most is removed and
+        returned, perhaps this one.
         """
         displaced: Job | None = None
         if self._size >= self._limit:
@@ -45,7 +45,7 @@ class LoginQueue(Generic[Job]):
         return displaced
 
     def take(self) -> Job | None:
-        """The job whose turn it is; its client and its username go to the end."""
+        """The next job in turn; its client and its username go to the end."""
         if not self._clients:
             return None
         return self._pop(next(iter(self._clients)), last=False)

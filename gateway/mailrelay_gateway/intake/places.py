@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from mailrelay_gateway.reasons import Reason
 from mailrelay_gateway.smtp.refusal import Problem, refuse
 
-#: Why a stranger goes.
+#: Why a client without a login is disconnected.
 MAKE_ROOM = "Too many sessions without a login"
 
-#: How many times what is left free the sessions of one login may be: one login alone gets three
-#: quarters of the places, two get three sevenths each, and there is always one for another.
+#: How many times the free places the sessions of one login may have: a single login gets three
+#: quarters of all, two get three sevenths each, and there is always one for another.
 LOGIN_SHARE = 3
 
 Evict = Callable[[], None]
@@ -35,22 +35,22 @@ def too_many(sentence: str) -> Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
-    """How many sessions a listener serves at once, in all and from one client address, and how
-    much of what is refused it takes.
+    """How many sessions a listener serves at once, in total and per client address, and how much of
+    a refused message it reads.
     """
 
     connections: int = 1000
-    #: By all listeners together: as many as there are file descriptors for, says the process.
+    #: For all listeners together: as many as the file descriptors suffice for; set by the process.
     total: int = 4000
     # Postfix, smtpd_client_connection_count_limit: 50. Here a node's pods may share one address.
     per_client: int = 100
-    # Octets beyond `limits.message.maxSize` that are taken and dropped before the session ends.
-    # Postfix takes any number.
+    # Octets above `limits.message.maxSize` that are read and dropped before the session ends.
+    # Postfix reads any number.
     drain: int = 256 * 1024 * 1024
 
     @property
     def strangers(self) -> int:
-        """How many of them may have no login yet."""
+        """How many of them may be without a login."""
         return max(1, self.connections // 2)
 
 
@@ -68,16 +68,16 @@ class Place:
 
     @property
     def stranger(self) -> bool:
-        """Whether a login is still due."""
+        """Whether a login is still required."""
         return self._places is not None and self in self._places.strangers
 
     @property
     def gone(self) -> bool:
-        """Whether it was given back."""
+        """Whether it was returned."""
         return self._places is None
 
     def settle(self, login: str) -> str:
-        """Somebody logged in, and the place is theirs: "", or why it is not."""
+        """A client logged in and keeps the place: "", or why not."""
         return "" if self._places is None else self._places.settle(self, login)
 
     def give_back(self) -> None:
@@ -89,7 +89,7 @@ class Place:
 
 
 class Tally:
-    """How many places are taken at all listeners together."""
+    """How many places are taken on all listeners together."""
 
     __slots__ = ("taken",)
 

@@ -1,7 +1,7 @@
-"""What a session needs to know of its listener and its relay, compiled once per load and swapped
-whole at a reload: the part that every way in shares.
+"""What a session needs to know about its listener and its relay, compiled once per load and
+replaced as a whole at a reload: the part that is the same for every protocol.
 
-A session takes the settings of its listener anew for each message, so that a reload acts on open
+A session uses the newest settings of its listener for each message, so that a reload affects open
 sessions between two messages and never within one.
 """
 
@@ -20,7 +20,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings:
-    """One listener of a configuration, with what of the relay its sessions need."""
+    """One listener of a configuration, with what its sessions need of the relay."""
 
     name: str
     hostname: str
@@ -30,14 +30,14 @@ class ListenerSettings:
     client_networks: tuple[Network, ...]
     max_size: int
     max_recipients: int
-    defers_surplus: bool  # DeferRecipients: recipients beyond them are deferred, not the message
+    defers_surplus: bool  # DeferRecipients: excess recipients are deferred, not the message
     encodes_long_lines: bool  # of bodies; else their message is refused
-    control_fields: ControlFields  # of clients' headers, to be taken out
+    control_fields: ControlFields  # of clients' headers, to be removed
     directory: Directory
 
     def admits(self, client: str) -> bool:
-        """Whether a client's IP address may use an anonymous listener; anyone may try to log in to
-        the others.
+        """Whether a client's IP address may use an anonymous listener; any client may try to log in
+        to the others.
         """
         if self.auth_required:
             return True

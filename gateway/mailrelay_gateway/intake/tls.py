@@ -1,9 +1,9 @@
 """TLS of listeners: SSL contexts made from certificates in the configuration, chosen by SNI. TLS
 1.2 at least.
 
-A context is made once per certificate chain and kept over reloads (with its session tickets) for as
-long as the configuration has that chain; a reload gives new handshakes new contexts and leaves open
-sessions alone.
+A context is made once per certificate chain and kept across reloads (with its session tickets) as
+long as the configuration has that chain; a reload gives new handshakes new contexts and does not
+affect open sessions.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _SniCallback = Callable[[ssl.SSLObject | ssl.SSLSocket, str | None, ssl.SSLConte
 
 
 class CertificateError(ValueError):
-    """A certificate that cannot be used; the message says what is wrong with it."""
+    """A certificate that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerTls:
-    """What a listener shows: the context to begin with, and when the first certificate to end ends
-    (Unix seconds).
+    """What a listener uses: the initial context, and when the first certificate expires (Unix
+    seconds).
     """
 
     context: ssl.SSLContext
@@ -62,23 +62,21 @@ class CertificateStore:
         self._loaded: dict[bytes, _Loaded] = {}
 
     def copy(self) -> CertificateStore:
-        """A store that knows the same, for a configuration that may not come into force."""
+        """A copy, for a configuration that may not take effect."""
         other = CertificateStore()
         other._loaded = dict(self._loaded)
         return other
 
     def load(self, certificates: tuple[Certificate, ...]) -> ServerTls:
-        """The context for these certificates, the first being the default; CertificateError when
-        one is unusable.
+        """The context for these certificates, the first being the default; CertificateError if one
+        is unusable.
         """
         if not certificates:
             raise CertificateError("has TLS but no certificate")
         loaded = [self._load(certificate) for certificate in certificates]
         default = loaded[0]
         if len(loaded) > 1:
-            default = _load(
-                certificates[0]
-            )  # a context of its own: its SNI table is this listener's
+            default = _load(certificates[0])  # its own context: its SNI table is this listener's
             by_name = {name: each.context for each in reversed(loaded) for name in each.names}
             default.context.sni_callback = _chooser(by_name, default.context)
         return ServerTls(
@@ -109,7 +107,7 @@ def _load(certificate: Certificate) -> _Loaded:
     except PemProblem as problem:
         raise CertificateError(str(problem)) from None
     if refused := serving_problem(pair, now=datetime.now(UTC)):
-        # No reason to serve nobody: some clients do not look.
+        # No reason to serve no client: some do not check it.
         log.warning("certificate_refused_by_clients", names=pair.dns_names, error=refused)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

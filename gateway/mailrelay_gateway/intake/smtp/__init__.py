@@ -1,1 +1,1 @@
-"""The way in over SMTP: ports, sessions, logins, transactions."""
+"""Submission over SMTP: ports, sessions, logins, transactions."""

@@ -1,5 +1,5 @@
-"""What a session says: replies joined into one write, refusals with their line in the log and their
-count, and how many of them end it.
+"""A session's replies: joined into one write, refusals with their log line and their count, and the
+number of them that ends the session.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-#: Errors (5xx) since the last accepted message before the session is closed: Postfix's
+#: Errors (5xx) since the last accepted message after which the session is closed: Postfix's
 #: smtpd_hard_error_limit.
 MAX_ERRORS = 20
-#: Commands that do nothing (NOOP, RSET, VRFY ...) and refusals for now (4xx) since the last message
-#: that was accepted: Postfix's smtpd_junk_command_limit. An honest client meets many 4xx while we
-#: are busy.
+#: Commands without effect (NOOP, RSET, VRFY ...) and temporary refusals (4xx) since the last
+#: accepted message: Postfix's smtpd_junk_command_limit. An honest client gets many 4xx while we are
+#: busy.
 MAX_JUNK = 100
 
 
 class Answers(SMTP):
-    """A protocol object that answers. Connection, which reads, sets what is named here."""
+    """A protocol object that replies. Connection, which reads, sets the attributes named here."""
 
     listener: SmtpListener
     commons: Commons
@@ -54,7 +54,7 @@ class Answers(SMTP):
         self._out.append(octets)
 
     def flush(self) -> None:
-        """Write all answers at once: naive clients take the first segment of an EHLO answer for all
+        """Write all replies at once: naive clients take the first segment of an EHLO reply for all
         of it.
         """
         out = self._out
@@ -63,9 +63,8 @@ class Answers(SMTP):
         out.clear()
 
     def refuse(self, stage: Stage, problem: Problem) -> None:
-        """Answer with a problem: one reply, one log line, one count. Each counts towards the end of
-        the session: what is wrong (5xx) towards MAX_ERRORS, what has to wait (4xx) towards
-        MAX_JUNK.
+        """Reply with a problem: one reply, one log line, one count. Each counts towards the end of
+        the session: errors (5xx) towards MAX_ERRORS, temporary refusals (4xx) towards MAX_JUNK.
         """
         reply = problem.reply
         self.commons.metrics.rejected(self.listener.name, stage, problem.reason).inc()
@@ -84,15 +83,15 @@ class Answers(SMTP):
                 )
 
     def refuse_again(self, stage: Stage, problem: Problem) -> None:
-        """Answer what follows from a refusal that was told: the log has it, and it counts as
-        nothing; the caller counts what may be endless.
+        """Reply to the consequence of a refusal that was already reported: it is logged and counts
+        as nothing; the caller limits what could be endless.
         """
         self.commons.metrics.rejected(self.listener.name, stage, problem.reason).inc()
         self._out.append(problem.reply.encode())
 
     def count_junk(self) -> bool:
-        """Count a command that led to nothing; False when it was one too many, which is answered
-        and ends the session.
+        """Count a command without effect; False if it was one too many, which is answered and ends
+        the session.
         """
         self.junk += 1
         if self.junk <= MAX_JUNK:
@@ -105,8 +104,8 @@ class Answers(SMTP):
         return False
 
     def log_refused(self, stage: Stage, problem: Problem, *, count: int = 0) -> None:
-        """One line of the log about a refusal, unless this client has caused too many: those are
-        counted, and told in one line later. `count`: refusals that this one line is about.
+        """One log line about a refusal, unless this client has caused too many: those are counted,
+        and reported in one line later. `count`: refusals that this line stands for.
         """
         account = self.commons.ledger.of(self.client)
         if not account.may_log(self._time()):
@@ -128,5 +127,5 @@ class Answers(SMTP):
         )
 
     def log_fields(self) -> dict[str, Any]:
-        """What else a line of the log about this session says."""
+        """Further log fields about this session."""
         return {}

@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-#: Octets of input that may be kept while a commit or a login is pending; beyond, the socket is not
-#: read. One read of uvloop (256 KiB) may come on top.
+#: Octets of input that may be kept while a commit or a login is pending; above that, the socket is
+#: not read. One read of uvloop (256 KiB) may be added.
 KEPT_LIMIT = 64 * 1024
-#: The same of a client that has not logged in yet, and is to wait for the answer to AUTH (RFC 4954
+#: The same for a client that has not logged in yet, and has to wait for the reply to AUTH (RFC 4954
 #: section 4).
 KEPT_BY_STRANGERS = 16 * 1024
-#: Commands of one session before the others have their turn: a read holds thousands.
+#: Commands of one session before the others have their turn: a read contains thousands.
 TURN = 64
 
 
 class Connection(Answers):
-    """The protocol object of one connection. Subclasses say what lines, content and the
-    end mean.
+    """The protocol object of one connection. Subclasses define what lines, content and the end
+    mean.
     """
 
-    # What a connection begins with. In the class, since setting thirty attributes is what a
-    # connection costs most.
+    # Initial values. In the class, since setting thirty attributes is the largest cost of a
+    # connection.
     tls = ""  # version and cipher, for the log
     _kept = b""
     _working = False
@@ -67,11 +67,11 @@ class Connection(Answers):
     _upgrade: asyncio.Task[None] | None = None
 
     def __init__(self, listener: SmtpListener, commons: Commons) -> None:
-        """Begin before the connection.
+        """Initialise before the connection.
 
-        Not by super().__init__(): it costs 162 us a connection to find hooks that we do not use,
-        and clears a table that all connections share. What is set here and above is all that the
-        inherited methods touch.
+        Not by super().__init__(): that costs 162 us per connection to find hooks that we do not
+        use, and clears a table that all connections share. What is set here and above is all that
+        the inherited methods use.
         """
         self.listener = listener
         self.commons = commons
@@ -84,7 +84,7 @@ class Connection(Answers):
     # --- what a subclass says
 
     def on_line(self, line: bytes) -> None:
-        """Handle one line, its line end included."""
+        """Handle one line, including its line ending."""
         raise NotImplementedError
 
     def on_content(self, octets: bytes, position: int) -> int:
@@ -92,22 +92,22 @@ class Connection(Answers):
         raise NotImplementedError
 
     def on_crowded(self) -> bool:
-        """Whether content comes faster than it can be taken."""
+        """Whether content arrives faster than it can be processed."""
         return False
 
     def on_lost(self) -> None:
-        """Let go of everything: the connection is gone."""
+        """Release everything: the connection is gone."""
         raise NotImplementedError
 
     def content_octets(self) -> int:
-        """How much of the present message has come."""
+        """How much of the current message has arrived."""
         return 0
 
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client connected (and, on an implicit listener, did the handshake): count
-        it, greet it.
+        """A client connected (and, on an implicit listener, completed the handshake): count it,
+        greet it.
         """
         self.transport = cast("asyncio.Transport", transport)
         self._begin_session()
@@ -126,8 +126,8 @@ class Connection(Answers):
         self.transport.write(self.settings.banner)
 
     def _begin_session(self) -> None:
-        """A session object for the present transport: after STARTTLS nothing of the old
-        one stays.
+        """A session object for the current transport: after STARTTLS nothing of the old one is
+        kept.
         """
         assert self.transport is not None  # the caller set it
         self.session = SmtpSession(self.loop)
@@ -156,15 +156,15 @@ class Connection(Answers):
         self._work(data)
 
     def eof_received(self) -> bool:
-        """The client sent its last octet: what is pending is still answered, where the transport
-        can do that.
+        """The client sent its last octet: what is pending is still answered, if the transport can
+        do that.
         """
         self._ended = True
         pending = self._resuming or (self.mode is WAITING and not self._handshaking)
         return pending and not self.tls  # TLS has no half-closed connections
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection is gone. A commit that is pending goes on without us."""
+        """The connection is gone. A pending commit continues without it."""
         if self._lost:
             return
         self._lost = True
@@ -191,7 +191,7 @@ class Connection(Answers):
     # --- reading
 
     def _work(self, data: bytes) -> None:
-        """Handle as much of `data` as the modes allow, keep the rest, answer."""
+        """Handle as much of `data` as the modes allow, keep the rest, reply."""
         position, length, left = 0, len(data), TURN
         self._working = True
         try:
@@ -230,8 +230,8 @@ class Connection(Answers):
             self.adjust_reading()
 
     def _account_for_kept(self) -> None:
-        """Take the budget for input that is kept, beyond a line of a command. Whoever has not
-        logged in has no business sending more while we wait, and goes when there is no room.
+        """Charge the budget for input that is kept, beyond one command line. A client that has not
+        logged in must not send more while we wait, and is disconnected if there is no room.
         """
         octets = len(self._kept)
         octets = octets if octets > MAX_LINE else 0
@@ -248,7 +248,7 @@ class Connection(Answers):
             self.refuse(Stage.SESSION, too_much_kept())
 
     def _resume(self) -> None:
-        """The others had their turn."""
+        """The others have had their turn."""
         self._resuming = False
         if self._stopping and self.mode is LINES:
             self.say_goodbye()
@@ -261,7 +261,7 @@ class Connection(Answers):
         self.mode = WAITING
 
     def carry_on(self, mode: Mode = LINES) -> None:
-        """The wait is over: answer, and handle what was kept. Does nothing on a connection that is
+        """The wait is over: reply, and handle what was kept. Does nothing if the connection is
         gone.
         """
         if self.mode is not WAITING:
@@ -269,7 +269,7 @@ class Connection(Answers):
         self.mode = mode
         self._heard_at = self._time()
         if self._working:
-            return  # the wait ended before it began: _work goes on by itself
+            return  # the wait ended before it began: _work continues by itself
         if self._stopping and mode is LINES:
             self.say_goodbye()
             return
@@ -277,7 +277,7 @@ class Connection(Answers):
         self._work(kept)
 
     def adjust_reading(self) -> None:
-        """Read the socket, or not: the one place that decides it."""
+        """Read the socket, or not: the only place that decides it."""
         if self.transport is None or self._handshaking or self.mode is CLOSING:
             return
         wanted = not (
@@ -295,8 +295,8 @@ class Connection(Answers):
     # --- errors of ours
 
     def guard(self, step: Callable[[], None]) -> None:
-        """Run a step that a callback begins: an error of ours is answered, and never raised into
-        the caller.
+        """Run a step that was started by a callback: an internal error is answered, and never
+        raised into the caller.
         """
         try:
             step()
@@ -304,7 +304,7 @@ class Connection(Answers):
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        """Answer an error of ours with 451 and the end. The traceback goes to the log, nothing to
+        """Answer an internal error with 451 and close. The traceback goes to the log, nothing to
         the client.
         """
         log.error("internal_error", listener=self.listener.name, client=self.client, exc_info=error)
@@ -319,9 +319,9 @@ class Connection(Answers):
     # --- the end
 
     def hang_up(self, *, at_once: bool = False, slowly: bool = False) -> None:
-        """Answer what is to be answered, take nothing more, close. Unless `at_once`, the client has
-        a moment to read: closing a socket with unread input resets it, and the reply would be lost.
-        `slowly`: it is amid a message, and has a longer moment to come to its end.
+        """Write pending replies, take nothing more, close. Unless `at_once`, the client has a
+        moment to read: closing a socket with unread input resets it, and the reply would be lost.
+        `slowly`: it is sending a message, and gets more time.
         """
         if self.mode is CLOSING or self.transport is None:
             return
@@ -352,12 +352,12 @@ class Connection(Answers):
 
     @property
     def stranger(self) -> bool:
-        """Whether a login is required and has not come yet."""
+        """Whether a login is required and still missing."""
         place = self.place
         return place is not None and place.stranger and self.listener.settings.auth_required
 
     def make_room(self) -> None:
-        """The place is needed by somebody else."""
+        """The place is needed for another client."""
         if self.mode is CLOSING:
             self.abort()
             return
@@ -366,10 +366,12 @@ class Connection(Answers):
         self.refuse_again(Stage.SESSION, problem)
         self.hang_up(at_once=True)
         if self.tls or self._handshaking:
-            self.abort()  # nobody waits for the end of TLS
+            self.abort()  # nothing waits for the end of TLS
 
     def say_goodbye(self) -> None:
-        """The gateway stops: 421 now if nothing is under way, otherwise as soon as that is done."""
+        """The gateway stops: 421 now if nothing is in progress, otherwise as soon as that is
+        done.
+        """
         self._stopping = True
         if self._handshaking:
             self.abort()
@@ -387,15 +389,15 @@ class Connection(Answers):
         self._content_since = self.loop.time()
 
     def _look_at_clock(self) -> None:
-        """The one timer of a session: it sleeps until the earliest moment at which something may be
-        due.
+        """The only timer of a session: it sleeps until the earliest moment at which something may
+        be due.
         """
         now = self.loop.time()
         if self.mode is CLOSING:
             self.abort()
             return
         timeouts = self.commons.timeouts
-        if self.mode is WAITING:  # we let the client wait, not it us
+        if self.mode is WAITING:  # the client waits for us, not we for it
             due = self._heard_at + timeouts.waiting
             if now >= due:
                 log.error("store_timeout", listener=self.listener.name, client=self.client)
@@ -418,7 +420,7 @@ class Connection(Answers):
     # --- TLS
 
     def begin_tls(self) -> None:
-        """Take the handshake of STARTTLS. What the client sent before it is dropped
+        """Do the handshake of STARTTLS. What the client sent before it is dropped
         (CVE-2024-34083).
         """
         assert self.transport is not None
@@ -439,7 +441,7 @@ class Connection(Answers):
                 server_side=True,
                 ssl_handshake_timeout=self.commons.timeouts.handshake,
             )
-        except (Exception, asyncio.CancelledError) as error:  # whatever it was, no TLS came of it
+        except (Exception, asyncio.CancelledError) as error:  # whatever it was, there is no TLS
             self.listener.handshake_failed(self.client, error)
             self._handshaking = False
             if self.transport is not None:
@@ -458,5 +460,5 @@ class Connection(Answers):
 
 
 def unmapped(ip: str) -> str:
-    """An IPv4 address that came over an IPv6 socket, as IPv4."""
+    """An IPv4 address from an IPv6 socket, as IPv4."""
     return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip

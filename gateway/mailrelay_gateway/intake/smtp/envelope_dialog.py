@@ -18,7 +18,7 @@ from mailrelay_gateway.smtp.server.parameters import (
 )
 
 _MAIL, _RCPT = Move.MAIL, Move.RCPT  # a look-up in an enum is slow (Python 3.11)
-#: Recipients beyond the limit of a message that do not count as errors (Postfix,
+#: Excess recipients of a message that do not count as errors (Postfix,
 #: smtpd_recipient_overshoot_limit): a client may have sent them all before it reads a reply.
 OVERSHOOT = 1000
 _SENDER_OK = Reply(250, "2.1.0", "Sender OK").encode()
@@ -33,7 +33,7 @@ class EnvelopeDialog(LoginDialog):
 
     def on_mail(self, argument: bytes) -> None:
         settings = self.settings = self.listener.settings
-        # Before the order of commands: "send STARTTLS first" is what helps the client.
+        # Before the order of commands: "send STARTTLS first" is more useful for the client.
         if settings.tls is not None and not self.tls:
             self.refuse(Stage.MAIL, refuse(Reason.TLS_REQUIRED))
             return
@@ -109,7 +109,7 @@ class EnvelopeDialog(LoginDialog):
         self._out.append(_RECIPIENT_OK)
 
     def _refuse_surplus(self, transaction: Transaction, problem: Problem) -> None:
-        """A recipient too many: answered each time, told once at the end of the transaction."""
+        """One recipient too many: answered each time, logged once at the end of the transaction."""
         transaction.surplus += 1
         if transaction.surplus > OVERSHOOT:
             self.refuse(Stage.RCPT, problem)
@@ -123,7 +123,7 @@ class EnvelopeDialog(LoginDialog):
         self.log_refused(Stage.RCPT, problem, count=transaction.surplus)
 
     def end_transaction(self) -> None:
-        """Whatever ends a transaction, nothing of it stays for the next one."""
+        """When a transaction ends, nothing of it remains for the next one."""
         if self.transaction is not None:
             self.transaction.drop()
             if self.transaction.surplus:

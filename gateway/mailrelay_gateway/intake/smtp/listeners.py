@@ -1,9 +1,9 @@
-"""The listeners: started, reloaded in place and stopped as the configuration says, and the sessions
-of each of them.
+"""The listeners and their sessions: started, reloaded in place and stopped as the configuration
+says.
 
-A configuration is prepared in full before anything changes (`prepare`), then put in force at once
-(`apply`); ports are opened after that, and again while they cannot be (`open_ports`). Open sessions
-are never dropped by a reload: they see the new settings at their next transaction.
+A configuration is prepared in full before anything changes (`prepare`), then takes effect at once
+(`apply`); ports are opened after that, and retried while they cannot be (`open_ports`). A reload
+never drops open sessions: they see the new settings at their next transaction.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from mailrelay_gateway.policy.senders import Directory, compile_directory
 
 log = structlog.get_logger()
 
-#: Seconds between two looks at gauges that change by themselves: use of limits, ends of
+#: Seconds between two updates of gauges that change by themselves: use of limits, expiry of
 #: certificates.
 HOUSEKEEPING = 1.0
 
 
-#: Seconds until a port that cannot be opened is tried again: the first time, and at most.
+#: Seconds until opening a port is retried: the first time, and at most.
 RETRY_FIRST = 0.5
 RETRY_LONGEST = 30.0
 
-#: The number of a port, or the listener's name where any number will do.
+#: The number of a port, or the listener's name if any number will do.
 PortKey = int | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A configuration made ready: what `Listeners.apply` swaps in."""
+    """A prepared configuration: what `Listeners.apply` puts into effect."""
 
     settings: Mapping[str, SmtpSettings]
     ports: Mapping[str, PortKey]
@@ -72,8 +72,8 @@ class Listeners:
         caps: Caps | None = None,
         budget: InFlightBudget | None = None,
     ) -> None:
-        """Listen on the address `bind` ("": all, IPv6 and IPv4). Made within a running
-        event loop.
+        """Listen on the address `bind` ("": all, IPv6 and IPv4). Created within a running event
+        loop.
         """
         self._bind = bind
         self._loop = asyncio.get_running_loop()
@@ -91,7 +91,7 @@ class Listeners:
         self._wanted: dict[str, PortKey] = {}  # by listener
         self._stand_ins: dict[str, PortKey] = {}  # old ports of listeners whose new one is not open
         self._problems: dict[str, str] = {}  # of listeners whose port cannot be opened
-        self._closing: set[SmtpListener] = set()  # gone from the configuration, with sessions left
+        self._closing: set[SmtpListener] = set()  # no longer configured, with sessions left
         self._opening = asyncio.Lock()
         self._retry: asyncio.TimerHandle | None = None
         self._pause = RETRY_FIRST
@@ -104,8 +104,8 @@ class Listeners:
     # --- configuration
 
     def prepare(self, config: GatewayConfig) -> Prepared:
-        """All that a configuration needs, made and checked; nothing is changed. May be called in
-        any thread; ConfigError names the listener and says what is wrong.
+        """Everything that a configuration needs, created and checked; nothing is changed. May be
+        called in any thread; ConfigError names the listener and the problem.
         """
         relay = config.relay
         directory = compile_directory(config.senders)
@@ -138,8 +138,8 @@ class Listeners:
         )
 
     def apply(self, prepared: Prepared) -> None:
-        """Put a configuration in force, whole and at once; nothing here fails. Ports are opened by
-        `open_ports`: logins, limits and revocations do not wait for them.
+        """Put a configuration into effect, completely and at once; nothing here fails. Ports are
+        opened by `open_ports`: logins, limits and revocations do not wait for them.
         """
         commons = self._commons
         commons.limits.configure(prepared.rates, replicas=prepared.replicas)
@@ -159,13 +159,13 @@ class Listeners:
         for name, present in before.items():
             if self._open.get(name) is not present:
                 self._closing.add(present)
-        for present in self._closing:  # who was revoked is revoked in their sessions too
+        for present in self._closing:  # senders that were revoked are revoked in their sessions too
             present.configure(replace(present.settings, directory=prepared.directory))
         self._pause = RETRY_FIRST
 
     def _settle_ports(self, wanted: Mapping[str, PortKey]) -> None:
-        """Give the ports that are open to those who want them now, and close what nobody wants. A
-        listener that moves keeps its old port until the new one is open.
+        """Assign open ports to the listeners that now have them, and close unused ones. A listener
+        that moves keeps its old port until the new one is open.
         """
         old = self._wanted | self._stand_ins
         self._wanted = dict(wanted)
@@ -187,8 +187,8 @@ class Listeners:
         log.info("port_closed", port=port.number)
 
     async def open_ports(self) -> None:
-        """Open what is not open yet. What cannot be opened is said in `problems` and tried again
-        later, after growing pauses, until it can or is wanted no more.
+        """Open what is not open yet. Ports that cannot be opened are reported in `problems` and
+        retried, after growing pauses, until they can be opened or are no longer wanted.
         """
         async with self._opening:
             if self._retry is not None:
@@ -233,7 +233,7 @@ class Listeners:
         self._retrying = self._loop.create_task(self.open_ports())
 
     def problems(self) -> tuple[str, ...]:
-        """Why listeners do not serve where they should, a sentence each; empty when all do."""
+        """Why listeners do not serve where they should, one sentence each; empty when all do."""
         return tuple(self._problems.values())
 
     def serving(self) -> tuple[str, ...]:
@@ -255,8 +255,8 @@ class Listeners:
         return sum(len(each.sessions) for each in (*self._open.values(), *self._closing))
 
     async def stop(self, accept_for: float, wait: float) -> None:
-        """Accept for `accept_for` seconds more (clients still hold our address), then send 421 to
-        whoever is idle, and close what is still under way after `wait` seconds.
+        """Accept for `accept_for` seconds more (clients still have our address), then send 421 to
+        idle sessions, and close the rest after `wait` seconds.
         """
         await asyncio.sleep(accept_for)
         self._stopping = True
@@ -275,7 +275,7 @@ class Listeners:
         self._commons.close()
 
     async def _wait_until_quiet(self, listeners: list[SmtpListener], seconds: float) -> None:
-        """Wait until no session is left; those that were told goodbye close themselves."""
+        """Wait until no session is left; those that were answered 421 close themselves."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 for each in listeners:
@@ -287,7 +287,7 @@ class Listeners:
         self._show_gauges()
 
     def _show_gauges(self) -> None:
-        """Gauges that change by themselves, and what the log was not told of."""
+        """Gauges that change by themselves, and refusals that were not logged."""
         metrics, now = self._commons.metrics, time.time()
         self._commons.publish()
         for client, account in self._commons.ledger.muted():
@@ -314,7 +314,7 @@ def _sessions(listeners: list[SmtpListener]) -> list[Guest]:
 
 
 def _port_key(listener: Listener) -> PortKey:
-    """What names a port over reloads: its number, or its listener where any number will do."""
+    """What identifies a port across reloads: its number, or its listener if any number will do."""
     return listener.port or listener.name
 
 
@@ -331,7 +331,7 @@ def _compile(
         return compile_settings(listener, relay=relay, directory=directory, tls=tls)
     except CertificateError as error:
         raise ConfigError(RELAY_FILE, f"listener {listener.name} {error}") from None
-    except ValueError as error:  # of ipaddress, which names what it saw
+    except ValueError as error:  # from ipaddress; the error quotes the value
         raise ConfigError(
             RELAY_FILE,
             f"listener {listener.name} has an invalid network in clientCIDRs: {error}",

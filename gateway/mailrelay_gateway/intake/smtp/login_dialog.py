@@ -1,7 +1,7 @@
-"""The part of a session's dialog that is about who it is: AUTH, and what became of the login since.
+"""The part of a session's dialog about its identity: AUTH, and what has become of the login since.
 
-How a mechanism goes is smtp/sasl.py's, whether a password is right authentication.py's. Here it is
-asked and answered, and here a login ends: when its sender or its verifier is no longer in the
+smtp/server/sasl.py knows how a mechanism works, authentication.py whether a password is right. This
+module connects them, and ends logins: when a sender or its verifier is no longer in the
 configuration, the session gets 421 at its next MAIL (policy/chain.py) and may log in again.
 """
 
@@ -28,36 +28,36 @@ _LOGGED_IN = Reply(235, "2.7.0", "Logged in").encode()
 
 
 class LoginDialog(Connection):
-    """A connection that knows where its dialog stands and who logged in."""
+    """A connection that knows the state of its dialog and who logged in."""
 
     # What a session begins with: see Connection.
     state = State.START
     origin = UNKNOWN
     login: Login | None = None
-    exchange: sasl.Exchange | None = None  # an AUTH under way
+    exchange: sasl.Exchange | None = None  # an AUTH in progress
     _login_directory: Directory | None = None  # by which `_login_entry` was looked up
     _login_entry: SenderEntry | None = None
     _login_failures = 0
 
     def may(self, move: Move, stage: Stage) -> bool:
-        """Whether `move` is legal now; answers if not."""
+        """Whether `move` is legal now; replies if it is not."""
         if move in MOVES[self.state]:
             return True
         self.out_of_order(stage, move)
         return False
 
     def out_of_order(self, stage: Stage, move: Move) -> None:
-        """Answer that `move` cannot come now."""
+        """Reply that `move` is not legal now."""
         problem = sequence_problem(self.state, move)
         assert problem is not None  # MOVES says so
         self.refuse(stage, problem)
 
     def move(self, move: Move) -> None:
-        """Go where `move` leads; the caller has asked whether it may."""
+        """Make `move`; the caller has checked that it is legal."""
         self.state = next_state(self.state, move)
 
     def know_origin(self, helo: str, *, extended: bool) -> None:
-        """The client said who it is, or logged in."""
+        """The client sent EHLO, or logged in."""
         tls, login = self.tls, self.login
         protocol = transmission(extended=extended, tls=bool(tls), authenticated=login is not None)
         self.origin = Origin(self.client, tls, helo, protocol)
@@ -77,7 +77,7 @@ class LoginDialog(Connection):
         self.refuse(Stage.AUTH, problem)
 
     def login_step(self, step: sasl.Step) -> None:
-        """Carry out a step: ask on, refuse, or have the credentials checked."""
+        """Carry out a step: send a challenge, refuse, or have the credentials checked."""
         if isinstance(step, sasl.Challenge):
             self.exchange = step.exchange
             self.reply(f"334 {step.prompt}\r\n".encode("ascii"))
@@ -98,16 +98,16 @@ class LoginDialog(Connection):
     def _decided(
         self, tried: sasl.Credentials, began: float, verdict: Verdict, login: Login | None
     ) -> None:
-        """The verdict on a login. A failure is answered a fixed time after the question, whatever
-        it cost us.
+        """The verdict on a login. A failure is answered a fixed time after the command, whatever it
+        cost.
         """
         self.commons.metrics.auth_attempts(tried.mechanism, verdict).inc()
         if verdict is Verdict.FAILED:
-            # The name if it is one of ours; people type passwords where a name belongs.
+            # The name if it is one of ours; people type passwords where the username belongs.
             known = tried.username in self.settings.directory.by_username
             who = tried.username if known else self.commons.authenticator.alias(tried.username)
             self.loop.call_at(began + self.commons.timeouts.failure, self._login_failed, who)
-        elif self.mode is WAITING:  # otherwise the client went away
+        elif self.mode is WAITING:  # otherwise the client has disconnected
             self.guard(lambda: self._login_decided(verdict, login))
 
     def _login_decided(self, verdict: Verdict, login: Login | None) -> None:
@@ -146,7 +146,7 @@ class LoginDialog(Connection):
         self.carry_on()
 
     def sender_entry(self) -> SenderEntry | None:
-        """Who logged in, as the present configuration has it; None once the sender or its verifier
+        """Who logged in, according to the current configuration; None if the sender or its verifier
         is gone.
         """
         login = self.login

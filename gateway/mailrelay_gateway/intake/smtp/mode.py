@@ -1,5 +1,5 @@
-"""How a connection's input is read: LINES and CONTENT take it, WAITING keeps it (bounded, then the
-socket is not read), CLOSING drops it.
+"""How a connection's input is read: LINES and CONTENT process it, WAITING keeps it (bounded; then
+the socket is not read), CLOSING drops it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,6 @@ class Mode(StrEnum):
     CLOSING = "closing"
 
 
-#: Names of their own: looking a member up in its class costs ten times as much (Python 3.11), and
+#: Module-level names: looking up a member in its class costs ten times as much (Python 3.11), and
 #: these are hot.
 LINES, CONTENT, WAITING, CLOSING = Mode

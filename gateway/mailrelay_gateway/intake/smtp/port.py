@@ -1,7 +1,7 @@
-"""A bound port: takes connections for whatever listener has it at the moment.
+"""A bound port: accepts connections for the listener that currently has it.
 
-A port outlives its listener: a listener that is renamed, or two that swap their ports, find the
-sockets already bound, and no client is refused in between.
+A port outlives its listener: if a listener is renamed, or two swap their ports, the sockets stay
+bound, and no client is refused in between.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-#: Connections that the kernel holds for us while the loop is busy.
+#: Connections that the kernel queues while the loop is busy.
 BACKLOG = 1024
-#: Seconds to wait when a connection cannot be accepted, such as without file descriptors.
+#: Seconds to wait when a connection cannot be accepted, for example without file descriptors.
 ACCEPT_PAUSE = 0.1
 
 
 class Port:
-    """A socket that is bound and listens, and who takes its connections."""
+    """A bound, listening socket, and the listener that gets its connections."""
 
     def __init__(self, sock: socket.socket, commons: Commons) -> None:
-        """Own a bound socket; `serve` takes connections from it."""
+        """Own a bound socket; `serve` accepts connections."""
         self.number: int = sock.getsockname()[1]
         self._socket = sock
         self._commons = commons
@@ -47,22 +47,22 @@ class Port:
         self._closed = False
 
     def hand_to(self, listener: SmtpListener) -> None:
-        """Whoever connects from now on is this listener's. Should it take connections in another
-        way than the one before, they wait in the kernel for `serve`.
+        """New connections belong to this listener. If it accepts connections in another way than
+        the previous one, they wait in the kernel for `serve`.
         """
         self._listener = listener
         if (self._server if self._implicit else self._acceptor) is not None:
             self._pause()
 
     async def serve(self) -> None:
-        """Take connections, in the way of the present listener; OSError."""
+        """Accept connections, in the mode of the current listener; OSError."""
         if self._closed or self._server is not None or self._acceptor is not None:
             return
         sock = self._socket.dup()
         sock.setblocking(False)
         if self._implicit:
             self._acceptor = self._commons.loop.create_task(self._accept(sock))
-            # Not by a `with` in there: a task that is cancelled at once never begins.
+            # Not by a `with` in there: a task that is cancelled at once never starts.
             self._acceptor.add_done_callback(lambda _: sock.close())
             return
         server = await self._commons.loop.create_server(self._session, sock=sock, backlog=BACKLOG)
@@ -70,13 +70,13 @@ class Port:
         self._check()
 
     def _check(self) -> None:
-        """What was closed, or handed to a listener of another mode, while its server was made."""
+        """What was closed, or given to a listener of another mode, while its server was created."""
         if self._closed or self._implicit:
             self._pause()
 
     @property
     def _implicit(self) -> bool:
-        assert self._listener is not None  # handed to one before
+        assert self._listener is not None  # given to one before
         return self._listener.settings.tls_mode is TlsMode.IMPLICIT
 
     def close(self) -> None:
@@ -101,15 +101,15 @@ class Port:
         return Session(self._listener, self._commons)
 
     async def _accept(self, sock: socket.socket) -> None:
-        """Implicit TLS: each connection takes the certificate of its moment, and has a deadline for
-        its handshake.
+        """Implicit TLS: each connection uses the current certificate, and has a deadline for its
+        handshake.
         """
         loop = self._commons.loop
-        short = False  # of descriptors: said once
+        short = False  # no descriptors: logged once
         while True:
             try:
                 client, address = await loop.sock_accept(sock)
-            except OSError as error:  # no file descriptor left, or a client gone again
+            except OSError as error:  # no file descriptors left, or the client has disconnected
                 if not short:
                     log.warning("accept_failed", port=self.number, error=str(error))
                 short = True
@@ -131,7 +131,7 @@ class Port:
 
         place = listener.places.take(address, evict, stranger=listener.settings.auth_required)
         if isinstance(place, str):
-            client.close()  # without TLS there are no words
+            client.close()  # without TLS there is no reply
             listener.no_place(address, place)
             return
         session.place = place
@@ -161,9 +161,9 @@ class Port:
                 ssl=tls.context,
                 ssl_handshake_timeout=self._commons.timeouts.handshake,
             )
-        except (Exception, asyncio.CancelledError) as error:  # whatever it was, no TLS came of it
+        except (Exception, asyncio.CancelledError) as error:  # whatever it was, there is no TLS
             client.close()
-            if place.gone:  # somebody else needed it
+            if place.gone:  # another client needed it
                 listener.no_place(address, MAKE_ROOM)
             else:
                 place.give_back()

@@ -37,13 +37,13 @@ from mailrelay_gateway.smtp.server.commands import (
 )
 from mailrelay_gateway.smtp.server.data_reader import ChunkReader, DataReader
 
-# Names of their own: looking a member up in its class costs ten times as much (Python 3.11), and
+# Module-level names: looking up a member in its class costs ten times as much (Python 3.11), and
 # these are hot.
 _DATA, _END = Move.DATA, Move.END
 _AT_DATA = Stage.DATA
 
-#: Octets of a chunk that cost its sender as much as us. Smaller ones that follow a refusal count as
-#: commands that lead to nothing.
+#: Octets of a chunk that cost its sender as much as us. Smaller ones after a refusal count as
+#: commands without effect.
 HONEST_CHUNK = 4096
 
 _OK = Reply(250, "2.0.0", "OK").encode()
@@ -60,7 +60,7 @@ class Session(EnvelopeDialog):
     # --- lines
 
     def on_line(self, line: bytes) -> None:
-        """One command, or the answer to a challenge of AUTH."""
+        """One command, or the reply to a challenge of AUTH."""
         if self.exchange is not None:
             exchange, self.exchange = self.exchange, None
             if is_endless(line):
@@ -94,8 +94,8 @@ class Session(EnvelopeDialog):
         self.refuse(Stage.SESSION, refuse(Reason.COMMAND_UNKNOWN))
 
     def _not_smtp(self) -> None:
-        """Another protocol, perhaps a browser made to speak to us: no word more (chasquid, Postfix
-        do the same).
+        """Another protocol, perhaps from a browser that was tricked: no further reply (chasquid and
+        Postfix do the same).
         """
         self.refuse(Stage.SESSION, refuse(Reason.NOT_SMTP))
         self.hang_up()
@@ -153,7 +153,7 @@ class Session(EnvelopeDialog):
                 Stage.SESSION, refuse(Reason.SYNTAX, remedy="VRFY needs a name or an address")
             )
             return
-        # RFC 5321 section 3.5.3: neither yes nor no.
+        # RFC 5321 section 3.5.3: neither confirm nor deny.
         self._junk(_CANNOT_VERIFY)
 
     def _help(self, _argument: bytes) -> None:
@@ -163,7 +163,7 @@ class Session(EnvelopeDialog):
         self.refuse(Stage.SESSION, refuse(Reason.SYNTAX, remedy=f"{verb} has no argument"))
 
     def _junk(self, reply: bytes) -> None:
-        """Answer a command without effect, up to a limit."""
+        """Reply to a command without effect, up to a limit."""
         if self.count_junk():
             self.reply(reply)
 
@@ -197,7 +197,7 @@ class Session(EnvelopeDialog):
     def _bdat(self, argument: bytes) -> None:
         chunk = read_bdat(argument)
         if isinstance(chunk, Problem):
-            # How much would have to be skipped cannot be known: what follows is not to be read as
+            # It is unknown how much would have to be skipped: what follows must not be read as
             # commands.
             self.refuse(Stage.DATA, chunk)
             self.hang_up()
@@ -210,8 +210,7 @@ class Session(EnvelopeDialog):
             if self.state is State.RECIPIENTS:
                 problem = self._begin(transaction, ChunkReader())
         if problem is not None:
-            # The chunk comes whatever we say: it has to be taken (RFC 3030 section 2), and is
-            # dropped.
+            # The chunk is sent in any case: it has to be read (RFC 3030 section 2), and is dropped.
             told = self.state is State.REFUSED_CHUNKS
             self.move(Move.REFUSED_CHUNK)
             self.end_transaction()
@@ -223,7 +222,7 @@ class Session(EnvelopeDialog):
         transaction = self.transaction
         assert transaction is not None
         if transaction.is_too_far(size):
-            # Not worth waiting for: what comes is not to be read as commands, and is dropped.
+            # Too large to wait for: what follows must not be read as commands, and is dropped.
             problem = transaction.problem or too_big(transaction.settings.max_size)
             self._refuse_message(problem)
             self.hang_up(slowly=True)
@@ -255,7 +254,7 @@ class Session(EnvelopeDialog):
         if after < 0:
             if transaction.overrun:
                 problem = transaction.problem
-                assert problem is not None  # nothing overruns that was not refused
+                assert problem is not None  # only a refused message is overrun
                 self._refuse_message(problem)
                 self.hang_up(slowly=True)
             return len(octets)
@@ -295,7 +294,7 @@ class Session(EnvelopeDialog):
 
     def _content_ended(self) -> None:
         """The message is complete: store it, unless something is wrong with it. Input waits for the
-        outcome.
+        result.
         """
         transaction = self.transaction
         assert transaction is not None  # the mode says so
@@ -303,9 +302,7 @@ class Session(EnvelopeDialog):
         transaction.finish(self._stored)
 
     def _stored(self, queue_id: str, problem: Problem | None) -> None:
-        """The outcome, from the queue: the connection may be gone by now. Raises
-        nothing into it.
-        """
+        """The result, from the queue: the connection may be gone by now. Raises nothing into it."""
         if self.mode is WAITING:
             self.guard(lambda: self._answer_stored(queue_id, problem))
 
@@ -340,7 +337,7 @@ class Session(EnvelopeDialog):
         self.end_transaction()
 
     def content_octets(self) -> int:
-        """How much of the present message has come."""
+        """How much of the current message has arrived."""
         return self.transaction.octets if self.transaction is not None else 0
 
     def log_fields(self) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""What an SMTP session needs to know of the configuration: what every way in does, and the fixed
-replies of its listener, made once per load.
+"""What an SMTP session needs to know of the configuration: the settings of every protocol, and the
+fixed replies of its listener, made once per load.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mailrelay_gateway.smtp.server.sasl import MECHANISMS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmtpSettings(ListenerSettings):
-    """One SMTP listener of a configuration, with what of the relay its sessions need."""
+    """One SMTP listener of a configuration, with what its sessions need of the relay."""
 
     banner: bytes
     helo_reply: bytes
@@ -43,14 +43,14 @@ SmtpListener = OpenListener[SmtpSettings]
 def compile_settings(
     listener: Listener, *, relay: RelayDocument, directory: Directory, tls: ServerTls | None
 ) -> SmtpSettings:
-    """The settings of one listener; `tls` is what it shows, None when its mode is None."""
+    """The settings of one listener; `tls` is its certificate, None if its mode is None."""
     hostname = relay.hostname
     auth_required = listener.authentication.mode is AuthenticationMode.REQUIRED
     most = largest(relay)
     extensions = ["PIPELINING", f"SIZE {most}", "8BITMIME", "ENHANCEDSTATUSCODES"]
     extensions += ["CHUNKING", "SMTPUTF8", "DSN"]
     plain = [*extensions, "STARTTLS"] if listener.tls.mode is TlsMode.START_TLS else extensions
-    # A login is never offered in plain text (RFC 4954 section 4 forbids PLAIN there).
+    # A login is never offered without TLS (RFC 4954 section 4 forbids PLAIN there).
     auth = ["AUTH " + " ".join(MECHANISMS)] if auth_required else []
     return SmtpSettings(
         name=listener.name,
@@ -80,6 +80,6 @@ def compile_settings(
 
 
 def _help(extra: str) -> bytes:
-    """The answer to HELP: the verbs that may come, `extra` among them."""
+    """The reply to HELP: the commands, including `extra`."""
     verbs = ["EHLO HELO", extra, "MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"]
     return Reply(214, "2.0.0", " ".join(filter(None, verbs))).encode()

@@ -1,5 +1,5 @@
-"""One mail transaction of SMTP: the envelope as MAIL and RCPT build it, and the content as DATA
-or BDAT brings it. What a message comes to is incoming.py's.
+"""One SMTP mail transaction: the envelope from MAIL and RCPT, and the content from DATA or BDAT.
+incoming.py decides the result.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ class Transaction:
         drain: int,
         smtputf8: bool = False,
     ) -> None:
-        """Begin with the reverse-path; `entry` is who sends (None: an anonymous listener). `drain`:
-        see Caps.
+        """Begin with the reverse-path; `entry` is the sender (None: an anonymous listener).
+        `drain`: see Caps.
         """
         self.sender = sender
         self.smtputf8 = smtputf8
         self.recipients: list[str] = []
-        self.surplus = 0  # recipients refused for their number
-        self.doubles = 0  # recipients that were there already
-        self.told = False  # refused because a chunk before was
+        self.surplus = 0  # recipients refused because there were too many
+        self.doubles = 0  # recipients given twice
+        self.told = False  # refused because an earlier chunk was
         self.settings = settings
         self.chunk_size = 0
         self.last_chunk = False
@@ -70,15 +70,15 @@ class Transaction:
         self._entry = entry
         self._incoming: Incoming | None = None
         self._reader: Reader | None = None
-        self._refusal: Problem | None = None  # of what is dropped as it comes
+        self._refusal: Problem | None = None  # of what is dropped on arrival
         self._dropped = 0  # octets of it
 
     @classmethod
     def refused(
         cls, problem: Problem, *, settings: SmtpSettings, drain: int, told: bool
     ) -> Transaction:
-        """One that only takes and drops the octets of a chunk that came although it was not
-        welcome; `told`: as the chunk before it.
+        """One that only reads and drops the octets of a refused chunk; `told`: like the chunk
+        before it.
         """
         transaction = cls("", settings, None, drain=drain)
         transaction.told = told
@@ -89,8 +89,8 @@ class Transaction:
     # --- the envelope
 
     def has(self, recipient: str) -> bool:
-        """Whether that recipient is there already: whoever is named twice gets one copy. Domains
-        are the same in any case, local parts are not (RFC 5321 section 2.4).
+        """Whether that recipient was already given: duplicates get one copy. Domains are
+        case-insensitive, local parts are not (RFC 5321 section 2.4).
         """
         if self._known is None:
             self._known = {_key(each) for each in self.recipients}
@@ -101,7 +101,7 @@ class Transaction:
         self._dsn = (ret, envid)
 
     def add(self, recipient: str, dsn: RecipientDsn | None = None) -> None:
-        """One more recipient, with what RCPT said of DSNs."""
+        """One more recipient, with the DSN parameters of RCPT."""
         if dsn is not None:
             self._wishes = self._wishes or {}
             self._wishes[len(self.recipients)] = dsn
@@ -159,7 +159,7 @@ class Transaction:
 
     def feed(self, octets: bytes, position: int) -> int:
         """Take content from `position`; where it (or the chunk) ended, or -1 if it goes on."""
-        assert self._reader is not None  # begin or refused set it
+        assert self._reader is not None  # begin or refused created it
         part, after = self._reader.feed(octets, position)
         if part:
             if self._incoming is not None:
@@ -180,18 +180,18 @@ class Transaction:
 
     @property
     def problem(self) -> Problem | None:
-        """Why the message is refused, as far as it is known while it comes."""
+        """Why the message is refused, as far as that is known while it is received."""
         return self._refusal if self._incoming is None else self._incoming.problem
 
     @property
     def overrun(self) -> bool:
-        """Whether a refused message goes on for so long that its end is not worth waiting for."""
+        """Whether a refused message is so long that its end is not worth waiting for."""
         return self.problem is not None and self.is_too_far(0)
 
     def is_too_far(self, more: int) -> bool:
-        """Whether `more` octets would lead so far beyond what a message may have that their end is
-        not worth waiting for. Up to there they are taken and dropped: many clients read no reply
-        before they have sent everything.
+        """Whether `more` octets would exceed the permitted size by so much that the end is not
+        worth waiting for. Up to there they are read and dropped: many clients read no reply before
+        they have sent everything.
         """
         return self.octets + more > self.settings.max_size + self._drain
 
@@ -201,16 +201,16 @@ class Transaction:
         return self._incoming is not None and self._incoming.crowded
 
     def drop(self) -> None:
-        """Forget it, unless it is complete: then it belongs to the commit."""
+        """Drop it, unless it is complete: then it belongs to the commit."""
         if self._incoming is not None:
             self._incoming.drop()
 
     def finish(self, done: Stored) -> None:
-        """The content is complete: hand it to the queue; `done` is called once, at once
-        or later.
+        """The content is complete: pass it to the queue; `done` is called once, at once or
+        later.
         """
         reader, incoming = self._reader, self._incoming
-        assert incoming is not None  # begin made it
+        assert incoming is not None  # begin created it
         if isinstance(reader, ChunkReader):
             rest = reader.finish()
             if rest:
