@@ -1,9 +1,9 @@
-"""Looking at a message's header without parsing all of it: which fields stand there, and who it
-claims to be from. Pure.
+"""Examines a message's header without parsing all of it: which fields it has, and who it claims to
+be from. Pure.
 
 The hot path is one search for the header's end and one pattern over it; the email package is never
-used. Where two readers of a header could disagree, this one sees both readings: a field that
-anybody may take for a From counts as one.
+used. If two programs could read a header differently, both readings count: a field that any of them
+may take for a From is treated as one.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from mailrelay_gateway.smtp.address import is_address, utf8_address
 
-#: Octets of a header, as Gmail (500 KB) and Postfix (header_size_limit, 102400) bound it; ours may
-#: hold many Received.
+#: Octets of a header; Gmail's limit is 500 KB, Postfix's header_size_limit 102400. It may contain
+#: many Received fields.
 MAX_HEADER = 240 * 1024
-#: Octets of a From's body that are looked at; a few dozen mailboxes with their names fit.
+#: Octets of a From's body that are examined; a few dozen mailboxes with their names fit.
 MAX_FROM = 8 * 1024
-#: Mailboxes that a From may name: RFC 5322 allows many, no honest message has more than a few.
+#: Mailboxes in a From: RFC 5322 allows many, but no honest message has more than a few.
 MAX_MAILBOXES = 50
 
 #: Fields that stay with us: they would show blind copies to everybody, or claim a return path
@@ -32,46 +32,46 @@ ONCE = frozenset(
 )
 
 # RFC 5322 section 2.2: field = name ":" body, folded where a line begins with a blank; blanks
-# before ":" are obsolete syntax (section 4.5) that some readers still take. One pass finds the
-# fields we look for, and lines that are none.
+# before ":" are obsolete syntax (section 4.5) that some programs still accept. One pass finds the
+# fields we look for, and lines that are not fields.
 _NO_FIELD = rb"\r\n(?![!-9;-~]+[ \t]*:|[ \t]|\Z)"
 _FIELDS = re.compile(
     rb"\r\n(?:(from|date|message-id|received|sender|bcc|resent-bcc|return-path|x-mailrelay-class)"
     rb"[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)|(?![!-9;-~]+[ \t]*:|[ \t]|\Z))",
     re.IGNORECASE,
 )
-# The others that stand once, in lower case: only how often they stand there matters.
+# The others that may occur once, in lower case: only their number matters.
 _OTHERS = re.compile(rb"\r\n(?:to|cc|subject|reply-to|in-reply-to|references)(?=[ \t]*:)")
 # RFC 5322 section 3.6.4: msg-id, perhaps with a comment after it. Lenient inside the brackets, as
-# ids in the wild are.
+# ids in practice are.
 _MESSAGE_ID = re.compile(rb"<[^<>]*[^<> \t][^<>]*>[ \t]*(?:\(.*\))?")
 _SIGNED = re.compile(
     rb"\r\n(?:dkim-signature[ \t]*:|content-type[ \t]*:\s*multipart/(?:signed|encrypted)\b)",
     re.IGNORECASE,
 )
-# What a mailbox file has in front of each message, as Postfix knows it. "From :" is a field.
+# What a mailbox file has before each message, as in Postfix. "From :" is a field.
 _MAILBOX_LINE = re.compile(rb">?From [ \t]*(?![ \t:])[^\r]*\r\n")
 
 
 class Header(NamedTuple):
-    """What we want to know of a header."""
+    """What we need to know about a header."""
 
     froms: tuple[bytes, ...]  # the bodies of all From fields, unfolded
-    message_id: str  # "" when missing, or when it says nothing
-    has_date: bool  # one that says something
+    message_id: str  # "" if missing or empty
+    has_date: bool  # one that is not empty
     received: int  # how many Received fields
-    fault: str  # what is broken about it, as a sentence; "" when nothing is
+    fault: str  # what is malformed, as a sentence; "" if nothing is
     senders: tuple[bytes, ...] = ()  # the bodies of all Sender fields, unfolded
-    mend: bool = False  # whether something has to be mended (submission.py)
-    begin: int = 0  # where it begins: after the line of a mailbox file, if there is one
+    mend: bool = False  # whether it needs corrections (submission.py)
+    begin: int = 0  # where it begins: after the line of a mailbox file, if any
     end: int = 0  # where it ends: at the empty line, or with the message
     line_end: bytes = b""  # what its last line lacks
     bulk: bool = False  # it asks for the class Bulk
 
 
 def read_header(content: bytes) -> Header:
-    """Look at the header of a message (CRLF line ends, no bare ones), given its first octets or all
-    of it.
+    """Examine the header of a message (CRLF line endings, no bare ones), given its first octets or
+    all of it.
 
     A message may end with its header. The header is everything before the first empty line.
     """
@@ -127,7 +127,7 @@ def read_header(content: bytes) -> Header:
         received,
         fault,
         tuple(senders),
-        # What is missing is not mended here: it is put in front.
+        # What is missing is not corrected here: it is added in front.
         removed
         or begin > 0
         or empty > 0
@@ -144,8 +144,8 @@ def read_header(content: bytes) -> Header:
 
 
 def is_message_id(value: bytes) -> bool:
-    """Whether the unfolded body of a Message-ID field names an id."""
-    # What almost every one looks like, before what is legal besides.
+    """Whether the unfolded body of a Message-ID field contains an id."""
+    # What almost every one looks like, before what else is legal.
     if value[:1] == b"<" and value.find(b">") == len(value) - 1 and value.find(b"<", 1) < 0:
         return value[1:-1].strip(b" \t") != b""
     return _MESSAGE_ID.fullmatch(value) is not None
@@ -195,12 +195,12 @@ _TOKENS = re.compile(
 
 
 def read_mailboxes(value: bytes, *, utf8: bool = False) -> tuple[str, ...] | None:
-    """Every address that a reader may see in a From's body, in order; None when it cannot be read
-    for certain.
+    """Every address that a program may see in a From's body, in order; None if it cannot be parsed
+    with certainty.
 
     Display names in quotes and comments are not addresses; an address in a display name without
-    quotes counts as one, since some readers show or use it. `utf8`: addresses may be UTF-8 (RFC
-    6532); their domains come as A-labels.
+    quotes counts as one, since some programs show or use it. `utf8`: addresses may be UTF-8 (RFC
+    6532); their domains are returned as A-labels.
     """
     simple = _SIMPLE.fullmatch(value)
     if simple is not None:
@@ -216,13 +216,13 @@ def read_mailboxes(value: bytes, *, utf8: bool = False) -> tuple[str, ...] | Non
         if token not in _SEPARATORS:
             element.append(token)
             continue
-        # What a colon ends is a group's name (`Board: a@b, c@d;`): no address has to stand in it.
+        # A colon ends a group's name (`Board: a@b, c@d;`): no address may be in it.
         is_name = token == _COLON
         addresses = _read_element(element, utf8, is_name=is_name)
         if addresses is None or len(found) + len(addresses) > MAX_MAILBOXES:
             return None
-        # Groups do not nest, have a name, and end in a semicolon, after which only a comma or
-        # the end may stand: whoever reads it differently sees other mailboxes.
+        # Groups do not nest, have a name, and end in a semicolon, after which only a comma or the
+        # end is allowed: a program that parses it differently sees other mailboxes.
         if (
             (is_name and (in_group or not element))
             or (token == _SEMICOLON and not in_group)
@@ -267,8 +267,8 @@ def _read_element(tokens: list[_Token], utf8: bool, *, is_name: bool) -> list[st
 
 
 def _read_address(tokens: list[_Token], utf8: bool) -> list[str] | None:
-    """Exactly one address, without blanks, routes and comments in it: readers disagree
-    about those.
+    """Exactly one address, without blanks, routes and comments in it: programs parse those
+    differently.
     """
     if (
         len(tokens) != 3
@@ -282,7 +282,7 @@ def _read_address(tokens: list[_Token], utf8: bool) -> list[str] | None:
 
 
 def _read_phrase(tokens: list[_Token], utf8: bool) -> list[str] | None:
-    """The addresses that stand in a display name without quotes: usually none."""
+    """The addresses in a display name without quotes: usually none."""
     found: list[str] = []
     for position, token in enumerate(tokens):
         if token == _AT:
@@ -295,8 +295,8 @@ def _read_phrase(tokens: list[_Token], utf8: bool) -> list[str] | None:
     if any(token == _AT or token[0] == "literal" for token in tokens) and any(
         _hides_at(octets) for kind, octets in tokens if kind != "special"
     ):
-        # This is no phrase, and Python's email then takes what is quoted or encoded beside it for
-        # the address: `"one@example.com"[x]<two@example.net>`.
+        # This is not a phrase, and Python's email then takes what is quoted or encoded beside it
+        # for the address: `"one@example.com"[x]<two@example.net>`.
         return None
     return found
 
@@ -313,9 +313,7 @@ def _hides_at(octets: bytes) -> bool:
 
 
 def _tokenize(value: bytes) -> list[_Token] | None:
-    """The tokens of a From's body with comments removed; None when a quote or a comment does not
-    end.
-    """
+    """The tokens of a From's body without comments; None if a quote or a comment does not end."""
     tokens: list[_Token] = []
     position = 0
     while position < len(value):
@@ -336,8 +334,8 @@ def _tokenize(value: bytes) -> list[_Token] | None:
 
 
 def _end_of_comment(value: bytes, position: int) -> int:
-    """Where the comment that begins at `position` ends; comments nest (RFC 5322 section 3.2.2). -1:
-    it does not.
+    """The end of the comment that begins at `position`; comments nest (RFC 5322 section 3.2.2). -1:
+    it does not end.
     """
     depth = 0
     while position < len(value):

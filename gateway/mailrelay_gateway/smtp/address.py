@@ -19,7 +19,7 @@ MAX_DOMAIN = 255
 #: VERP and BATV.
 MAX_ADDRESS = 320
 
-# RFC 5321:  Dot-string = Atom *("." Atom)          -- here dots may stand anywhere
+# RFC 5321:  Dot-string = Atom *("." Atom)          -- here dots are allowed anywhere
 _DOT_STRING = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"
 # RFC 5321:  Quoted-string = DQUOTE *( qtextSMTP / quoted-pairSMTP ) DQUOTE
 _QUOTED = rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"'
@@ -68,8 +68,8 @@ def _utf8_path() -> re.Pattern[bytes]:
 
 
 def split_path(argument: bytes) -> tuple[str, str] | None:
-    """What follows `FROM:` or `TO:` as (address, parameters); address "" is the null path. None:
-    not the grammar.
+    """What follows `FROM:` or `TO:` as (address, parameters); address "" is the null path. None: it
+    does not match the grammar.
     """
     match = PATH.fullmatch(argument)
     if match is None:
@@ -100,8 +100,8 @@ def _split_utf8_path(argument: bytes) -> tuple[str, str] | None:
 
 
 def utf8_address(text: str) -> str | None:
-    """An address of RFC 6531, with its domain as A-labels; None: it is none. Characters that are
-    not seen (controls, odd spaces) could make it look like another one.
+    """An address of RFC 6531, with its domain as A-labels; None: invalid. Invisible characters
+    (controls, unusual spaces) could make it look like another one.
     """
     local, at, domain = text.rpartition("@")
     ascii_domain = a_labels(domain)
@@ -127,7 +127,7 @@ def is_address(text: str) -> bool:
 
 
 def _ends_in_literal(address: str) -> bool:
-    """Whether what stands in brackets at the end is an IP address (RFC 5321 section 4.1.3)."""
+    """Whether the part in brackets at the end is an IP address (RFC 5321 section 4.1.3)."""
     literal = address[address.rfind("[") + 1 : -1]
     try:
         if literal[:5].lower() == "ipv6:":

@@ -1,4 +1,4 @@
-"""The DSN parameters of MAIL and RCPT (RFC 3461): as values, as text, and what they ask for. Pure.
+"""The DSN parameters of MAIL and RCPT (RFC 3461): as values, as text, and their meaning. Pure.
 
 Values are kept as the client wrote them (xtext), so that they are passed on unchanged.
 """
@@ -10,7 +10,7 @@ import re
 
 from mailrelay_gateway.message_value import message_value
 
-#: RFC 3461 section 4.4, 4.2: characters of what an ENVID and an ORCPT stand for.
+#: RFC 3461 section 4.4, 4.2: characters that an ENVID and an ORCPT encode.
 MAX_ENVID = 100
 MAX_ORCPT = 500
 
@@ -46,15 +46,15 @@ NONE = RecipientDsn()
 
 
 def wants(dsn: DsnParameters | None, index: int, event: str) -> bool:
-    """Whether the sender is to be told of `event` (SUCCESS, FAILURE or DELAY) at a recipient. Who
-    said nothing is told of failures and delays (RFC 3461 section 4.1).
+    """Whether the sender is to be told of `event` (SUCCESS, FAILURE or DELAY) at a recipient. The
+    default is failures and delays (RFC 3461 section 4.1).
     """
     notify = "" if dsn is None else dsn.of(index).notify
     return event in notify.split(",") if notify else event != "SUCCESS"
 
 
 def read_notify(value: str) -> str | None:
-    """The value of NOTIFY, in upper case; None: it is none."""
+    """The value of NOTIFY, in upper case; None: invalid."""
     notify = value.upper()
     words = notify.split(",")
     if notify != "NEVER" and (not _EVENTS.issuperset(words) or len(set(words)) != len(words)):
@@ -79,24 +79,24 @@ def is_orcpt(value: str) -> bool:
 
 
 def decode_xtext(value: str) -> str:
-    """What an xtext stands for."""
+    """The text that an xtext encodes."""
     return _HEXCHAR.sub(lambda found: chr(int(found[1], 16)), value)
 
 
 def mail_arguments(dsn: DsnParameters) -> str:
-    """RET and ENVID as they follow MAIL's other parameters, with a blank in front of each."""
+    """RET and ENVID, to follow MAIL's other parameters, each preceded by a blank."""
     ret = f" RET={dsn.ret}" if dsn.ret else ""
     return f"{ret} ENVID={dsn.envid}" if dsn.envid else ret
 
 
 def rcpt_arguments(recipient: RecipientDsn) -> str:
-    """NOTIFY and ORCPT as they follow RCPT's path."""
+    """NOTIFY and ORCPT, to follow RCPT's path."""
     notify = f" NOTIFY={recipient.notify}" if recipient.notify else ""
     return f"{notify} ORCPT={recipient.orcpt}" if recipient.orcpt else notify
 
 
 def to_json(dsn: DsnParameters) -> str:
-    """As it is stored."""
+    """The stored form."""
     recipients = [[each.notify, each.orcpt] for each in dsn.recipients]
     return json.dumps([dsn.ret, dsn.envid, recipients], separators=(",", ":"))
 

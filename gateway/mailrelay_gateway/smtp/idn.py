@@ -1,7 +1,7 @@
-"""Domains beyond ASCII as A-labels (RFC 5890; IDNA2008 with the mapping of UTS 46). Pure.
+"""Non-ASCII domains as A-labels (RFC 5890; IDNA2008 with the mapping of UTS 46). Pure.
 
-The envelope holds A-labels only, from MAIL and RCPT on: they are the same domain for every server,
-whether it speaks SMTPUTF8 or not, and there is one form to compare.
+The envelope contains only A-labels, from MAIL and RCPT on: they are the same domain for every
+server, with or without SMTPUTF8, and there is one form to compare.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ASCII_DOMAIN = re.compile(
 
 
 def a_labels(domain: str) -> str | None:
-    """A domain in ASCII, in lower case where it was not; None: it is no domain."""
+    """A domain in ASCII, in lower case if it was not; None: invalid."""
     if domain.isascii():
         return domain
     if len(domain) > _MAX_DOMAIN:

@@ -1,7 +1,6 @@
-"""A message body as it travels after 354: dot-stuffed and ended by a dot (RFC 5321 section 4.5.2).
-Pure.
+"""A message body as sent after 354: dot-stuffed and ended by a dot (RFC 5321 section 4.5.2). Pure.
 
-Bodies come with CRLF line ends only: intake refuses or repairs anything else, so a dot is stuffed
+Bodies have CRLF line endings only: intake refuses or corrects anything else, so dots are stuffed
 after CRLF.
 """
 
@@ -13,9 +12,9 @@ _END = b".\r\n"
 
 def encode_body(body: bytes, prelude: bytes = b"") -> bytes:
     """A whole body for one write, final dot included. A last line without CRLF gets one. `prelude`
-    are whole lines that stand in front, none of which begins with a dot.
+    are whole lines to be sent first, none of which begins with a dot.
     """
-    # Each copy of a large body costs: this is the only one, where nothing is stuffed.
+    # Each copy of a large body costs: this is the only one, if nothing is stuffed.
     stuffed = body.replace(b"\r\n.", b"\r\n..")
     dot = b"." if body.startswith(b".") else b""
     end = b"\r\n.\r\n" if body and not body.endswith(_CRLF) else _END
@@ -23,15 +22,13 @@ def encode_body(body: bytes, prelude: bytes = b"") -> bytes:
 
 
 class BodyEncoder:
-    """The same for a body that comes in chunks, wherever they are cut; holds back at most two
-    octets.
-    """
+    """The same for a body in chunks, split anywhere; holds back at most two octets."""
 
     __slots__ = ("_begun", "_held")
 
     def __init__(self) -> None:
         """Start before the first octet."""
-        self._held = b""  # a line end at the end of a chunk: what follows it decides
+        self._held = b""  # a line ending at the end of a chunk: what follows it decides
         self._begun = False
 
     def encode(self, chunk: bytes) -> bytes:

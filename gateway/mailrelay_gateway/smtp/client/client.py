@@ -56,10 +56,10 @@ _BODY, _FINAL, _TLS, _CLOSED = State.BODY, State.FINAL, State.TLS, State.CLOSED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
-    """How to open a session: the name for EHLO, TLS, and the login if there is one:
-    a password, or `bearer`.
+    """How to open a session: the name for EHLO, TLS, and the login, if any: a password, or
+    `bearer`.
 
-    `clear_login` lets the login travel without TLS; set it for loopback addresses only.
+    `clear_login` allows the login without TLS; set it for loopback addresses only.
     """
 
     hostname: str
@@ -71,7 +71,7 @@ class ClientSettings:
 
 
 class SmtpClient:
-    """One connection to one server. `receive` takes octets, `take_output` gives those to send."""
+    """One connection to one server. `receive` takes octets, `take_output` returns those to send."""
 
     __slots__ = (
         "_accepted",
@@ -106,7 +106,7 @@ class SmtpClient:
         self._tls = False
         self.state = State.TLS if settings.tls is TlsMode.IMPLICIT else State.GREETING
         self.capabilities = Capabilities()
-        self.replies = 0  # whole replies received, by which the owner sees progress
+        self.replies = 0  # whole replies received, which show the owner progress
         self._login: Login | None = None
         self._dirty = False  # the server may hold an unfinished transaction: RSET first
         self._recipients: Sequence[str]
@@ -125,8 +125,8 @@ class SmtpClient:
     # --- octets
 
     def receive(self, data: bytes) -> list[Event]:
-        """Take octets from the server; return what they mean, in order. Nothing after SessionEnded
-        or Goodbye.
+        """Process octets from the server; return what they mean, in order. Nothing after
+        SessionEnded or Goodbye.
         """
         events: list[Event] = []
         error: ReplyError | None = None
@@ -164,7 +164,7 @@ class SmtpClient:
     # --- what the owner does
 
     def tls_established(self) -> None:
-        """The handshake is done: go on under TLS, knowing nothing of what was said before (RFC 3207
+        """The handshake is done: continue under TLS, forgetting what was said before (RFC 3207
         section 4.2).
         """
         if self.state is not State.TLS:
@@ -187,8 +187,8 @@ class SmtpClient:
         smtputf8: bool,
         dsn: DsnParameters | None = None,
     ) -> None:
-        """Begin a transaction; `size` is the message's octets, `dsn` holds the DSN parameters of
-        these recipients, passed on where that is offered. UnsendableAddress: nothing was begun.
+        """Begin a transaction; `size` is the message's octets, `dsn` contains the DSN parameters of
+        these recipients, passed on if DSN is offered. UnsendableAddress: nothing was begun.
         """
         if self.state is not _READY or not recipients:
             raise IllegalMove(f"begin in {self.state.name} with {len(recipients)} recipients")
@@ -218,7 +218,7 @@ class SmtpClient:
             self._output.append(line.encode())
 
     def send_body(self, body: bytes, prelude: bytes = b"") -> None:
-        """Send a whole body and its dot; `prelude`, whole header lines, goes in front."""
+        """Send a whole body and its dot, preceded by `prelude`, whole header lines."""
         self._output.append(encode_body(body, prelude))
         self.body_sent()
 
@@ -228,13 +228,13 @@ class SmtpClient:
         self._dot_sent = True
 
     def quit(self) -> None:
-        """Say QUIT; only between transactions."""
+        """Send QUIT; only between transactions."""
         self._move(State.QUIT)
         self._output.append(b"QUIT\r\n")
 
     @property
     def transcript(self) -> Transcript:
-        """What came so far of the transaction that is under way, or of the last one."""
+        """The replies so far of the current transaction, or of the last one."""
         return Transcript(
             self._mail, tuple(self._rcpts), self._data, self._final, self._answered, self._dot_sent
         )
@@ -268,7 +268,7 @@ class SmtpClient:
             _STEPS[state](self, reply, events)
 
     def _record(self, state: State, reply: Reply) -> None:
-        """Keep a reply that ends the session; each step keeps its own."""
+        """Remember a reply that ends the session; each step has its own."""
         if state is State.MAIL or state is State.RSET:
             self._mail = reply
         elif state is State.RCPT:
@@ -310,7 +310,7 @@ class SmtpClient:
 
     @property
     def _wants_extensions(self) -> bool:
-        """Whether HELO would be of no use: there is neither STARTTLS nor AUTH after it."""
+        """Whether HELO would be useless: STARTTLS and AUTH do not exist after it."""
         return self._settings.username != "" or self._lacks_tls
 
     @property
@@ -354,7 +354,7 @@ class SmtpClient:
             events.append(_START_TLS)
 
     def _on_auth(self, reply: Reply, events: list[Event]) -> None:
-        """What the login makes of it: the next line, or its end."""
+        """The result of a step of the login: the next line, or the end of the login."""
         assert self._login is not None
         step = self._login.answered(self.state, reply)
         if isinstance(step, Say):
@@ -428,13 +428,13 @@ class SmtpClient:
             self._move(_BODY)
             events.append(_SEND_BODY)
         else:
-            # DATA had left before we knew that nobody was taken: end it with a lone dot (RFC 2920
-            # section 3.1).
+            # DATA was sent before we knew that no recipient was accepted: end it with a lone dot
+            # (RFC 2920 section 3.1).
             self._move(State.NOBODY)
             self._output.append(b".\r\n")
 
     def _on_early_refusal(self, reply: Reply, events: list[Event]) -> None:
-        """A refusal within the body counts like one after it, but the session cannot continue."""
+        """A refusal during the body counts like one after it, but the session cannot continue."""
         self._final = reply
         events.append(self._end(Trouble.REFUSED, reply=reply))
 
@@ -454,7 +454,7 @@ class SmtpClient:
         events.append(_GOODBYE)
 
 
-#: What is done in each state with a reply that REPLIES lets through.
+#: The action in each state for a reply that REPLIES permits.
 _STEPS = {
     State.GREETING: SmtpClient._on_greeting,
     State.EHLO: SmtpClient._on_ehlo,

@@ -1,8 +1,8 @@
-"""The lines that the SMTP client sends, and what it reads out of an EHLO reply. Pure functions over
+"""The lines that the SMTP client sends, and what it reads from an EHLO reply. Pure functions over
 values.
 
-Nothing leaves this module with a control character in it: a CR or LF in an address would be a
-second command (aiosmtplib GHSA-v3q9-hj7j-63hq).
+No line contains a control character: a CR or LF in an address would be a second command (aiosmtplib
+GHSA-v3q9-hj7j-63hq).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from mailrelay_gateway.smtp.dsn import DsnParameters, mail_arguments
 from mailrelay_gateway.smtp.reply import Reply
 
-#: Anything that could end a path or a command, or hide in one. Space and angle brackets are fine
-#: inside quotes only.
+#: Anything that could end a path or a command, or hide in one. Space and angle brackets are allowed
+#: only inside quotes.
 _SUSPICIOUS = re.compile(r"[\x00-\x20\x7f<>]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _QUOTED_LOCAL_PART = re.compile(r'"(?:[^"\\]|\\.)*"@[^\s<>"]+', re.ASCII)
-#: RFC 5321 section 4.5.3.1.3 allows 256 octets for a path; internationalised ones run longer.
-#: Sendmail takes 1024.
+#: RFC 5321 section 4.5.3.1.3 allows 256 octets for a path; internationalised ones are longer.
+#: Sendmail accepts 1024.
 MAX_ADDRESS = 1024
-#: RFC 6531 section 3.7.4.2: an address beyond ASCII, and no SMTPUTF8 (RFC 3463, X.6.7).
+#: RFC 6531 section 3.7.4.2: a non-ASCII address, and no SMTPUTF8 (RFC 3463, X.6.7).
 NEEDS_SMTPUTF8 = "5.6.7"
 #: Octets of a username or password. Access tokens used as passwords reach 4 KiB.
 MAX_CREDENTIAL = 8192
@@ -32,8 +32,8 @@ MAX_COMMAND = 512
 
 
 class UnsendableAddress(ValueError):
-    """An address that cannot be put into a command: `reply` is what the upstream would have to say
-    about it.
+    """An address that cannot be sent in a command: `reply` is what the upstream would have to
+    reply.
     """
 
     def __init__(self, reply: Reply) -> None:
@@ -45,7 +45,7 @@ class UnsendableAddress(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What the server offered in its latest EHLO reply. `size` is in octets; None: no limit or none
-    told.
+    given.
     """
 
     pipelining: bool = False
@@ -59,14 +59,14 @@ class Capabilities:
 
 
 def parse_capabilities(reply: Reply) -> Capabilities:
-    """Read an EHLO reply (RFC 5321 section 4.1.1.1): one keyword a line after the first, in any
+    """Read an EHLO reply (RFC 5321 section 4.1.1.1): one keyword per line after the first, in any
     case.
     """
     words: dict[str, list[str]] = {}
     auth: set[str] = set()
     for line in reply.text.split("\n")[1:]:
-        # `AUTH=LOGIN PLAIN` is how servers before RFC 2554 said it, and some still do beside the
-        # right form.
+        # `AUTH=LOGIN PLAIN` is the form from before RFC 2554, which some servers still send beside
+        # the right one.
         keyword, *parameters = line.upper().replace("AUTH=", "AUTH ", 1).split() or [""]
         if keyword == "AUTH":
             auth.update(parameters)
@@ -86,10 +86,10 @@ def parse_capabilities(reply: Reply) -> Capabilities:
 
 
 def check_address(address: str, *, utf8: bool) -> None:
-    """Make sure that an address can stand between angle brackets in a command; else
+    """Make sure that an address may be put between angle brackets in a command; otherwise
     UnsendableAddress.
 
-    `utf8` says that the transaction is an SMTPUTF8 one (RFC 6531).
+    `utf8`: the transaction uses SMTPUTF8 (RFC 6531).
     """
     if (
         _SUSPICIOUS.search(address) is not None
@@ -120,9 +120,8 @@ def mail_command(
     """MAIL with the parameters that the server offered: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8
     (RFC 6531), RET and ENVID (RFC 3461).
 
-    A message above the server's
-    SIZE is announced, not judged: the refusal is the server's to make, in its own words, and costs
-    no body.
+    A message above the server's SIZE is announced nevertheless: the server refuses it, in its own
+    words, and no body is sent.
     """
     command = f"MAIL FROM:<{sender}>"
     if capabilities.size_known:
@@ -156,7 +155,7 @@ def rcpt_command(recipient: str, argument: str = "") -> bytes:
 
 
 def credential_defect(username: str, password: str) -> str:
-    """Why a login cannot be used, as a sentence without the login in it; "" when it can."""
+    """Why a login cannot be used, as a sentence without the login in it; "" if it can."""
     for name, value in (("username", username), ("password", password)):
         if not value:
             return f"the {name} is empty"
@@ -199,8 +198,8 @@ def oauthbearer_response(username: str, token: str, host: str, port: int) -> str
 
 
 def bearer_command(mechanism: str, response: str) -> bytes | None:
-    """AUTH with its initial response; None where that would make a command line of more than 512
-    octets, which no command may have (RFC 4954 section 4): the server asks for it then.
+    """AUTH with its initial response; None if that would be a command line of more than 512 octets,
+    which is not allowed (RFC 4954 section 4): then the server asks for it.
     """
     octets = f"AUTH {mechanism} {response}\r\n".encode()
     return octets if len(octets) <= MAX_COMMAND else None

@@ -1,4 +1,4 @@
-"""What the SMTP client tells its owner, as values. Pure."""
+"""What the SMTP client reports to its owner, as values. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Trouble(Enum):
 
     REFUSED = auto()  # a 4xx or 5xx before MAIL: `reply` has it
     CLOSING = auto()  # 421: the server closes the channel (RFC 5321 section 3.8)
-    PROTOCOL = auto()  # not SMTP, out of step, or octets where none may be: `detail` says it
-    NO_STARTTLS = auto()  # we insist on TLS and the server does not offer it
-    NO_AUTH = auto()  # we have a login and the server offers no mechanism that we speak
+    PROTOCOL = auto()  # not SMTP, out of step, or unexpected octets: see `detail`
+    NO_STARTTLS = auto()  # we require TLS and the server does not offer it
+    NO_AUTH = auto()  # we have a login and the server offers no mechanism that we support
     CLEAR_LOGIN = auto()  # we have a login and neither TLS nor a loopback address
 
 
@@ -28,22 +28,21 @@ class SessionReady:
 
 @dataclass(frozen=True, slots=True)
 class StartTls:
-    """The owner must shake hands now, read nothing in cleartext, then call `tls_established`."""
+    """The owner must start TLS now, read nothing in cleartext, then call `tls_established`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendBody:
-    """354 came and at least one recipient was taken: the owner calls `send_body`, or `body_sent`
-    after streaming.
+    """354 was received and at least one recipient accepted: the owner calls `send_body`, or
+    `body_sent` after streaming.
     """
 
 
 @message_value(frozen=True, slots=True)
 class Transcript:
-    """The replies of one transaction. None: the reply never came, or the command was never sent.
+    """The replies of one transaction. None: there was no reply, or the command was never sent.
 
-    `recipients` is in the order given to `begin`. `answered` counts the replies to MAIL and what
-    followed.
+    `recipients` is in the order given to `begin`. `answered` counts the replies from MAIL on.
     """
 
     mail: Reply | None
@@ -56,14 +55,14 @@ class Transcript:
 
 @message_value(frozen=True, slots=True)
 class TransactionEnded:
-    """All replies of the transaction came, and the session is ready for the next one."""
+    """All replies of the transaction have arrived, and the session is ready for the next one."""
 
     transcript: Transcript
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
-    """Close the connection. A transaction that was under way is in `SmtpClient.transcript`."""
+    """Close the connection. A transaction in progress is in `SmtpClient.transcript`."""
 
     stage: Stage
     trouble: Trouble
@@ -73,7 +72,7 @@ class SessionEnded:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """The server answered QUIT: close the connection."""
+    """The server replied to QUIT: close the connection."""
 
 
 Event = SessionReady | StartTls | SendBody | TransactionEnded | SessionEnded | Goodbye

@@ -1,8 +1,8 @@
-"""AUTH as the client says it (RFC 4954): PLAIN or LOGIN with a password, XOAUTH2 or OAUTHBEARER
-with an access token. What is said when, and when the login is in or has failed. Pure.
+"""The client's side of AUTH (RFC 4954): PLAIN or LOGIN with a password, XOAUTH2 or OAUTHBEARER with
+an access token. What is sent when, and when the login has succeeded or failed. Pure.
 
-A login by token is never replaced by one with a password, nor the other way round: what was
-configured is what is said.
+A login by token is never replaced by one with a password, or vice versa: only the configured one is
+used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mailrelay_gateway.smtp.client.commands import (
 from mailrelay_gateway.smtp.client.states import State
 from mailrelay_gateway.smtp.reply import Reply
 
-#: "Unknown command", "not implemented" and the like: words about AUTH, not about our login.
+#: "Unknown command", "not implemented" and the like: about AUTH itself, not about our login.
 NOT_IMPLEMENTED = frozenset({500, 501, 502, 503, 504})
 #: Characters that are shown of a server's status in its error challenge.
 MAX_STATUS = 64
@@ -29,8 +29,8 @@ MAX_STATUS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bearer:
-    """A login by access token: the mechanism, its client response, and what is said to the error
-    challenge, which is no answer yet (RFC 7628 section 3.2.3), all in base64.
+    """A login by access token: the mechanism, its client response, and the response to the error
+    challenge, which is not a final reply (RFC 7628 section 3.2.3), all in base64.
     """
 
     mechanism: str
@@ -40,7 +40,7 @@ class Bearer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Say:
-    """Say this, and be in that state."""
+    """Send this, and go to that state."""
 
     state: State
     octets: bytes = field(repr=False)
@@ -48,12 +48,12 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """We are in."""
+    """The login has succeeded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginRefused:
-    """We are not; `detail` says more than the reply does, or nothing."""
+    """It has failed; `detail` adds to the reply, or is empty."""
 
     reply: Reply
     detail: str = ""
@@ -70,13 +70,13 @@ class Login:
     def __init__(
         self, username: str, password: str, bearer: Bearer | None, offered: frozenset[str]
     ) -> None:
-        """By these, at a server that offers these mechanisms; nothing is said yet."""
+        """With these credentials, at a server that offers these mechanisms; nothing is sent yet."""
         self._user = username
         self._password = password
         self._bearer = bearer
         self._offered = offered
         self._plain_refused: Reply | None = None
-        self._early = False  # the response went with the command
+        self._early = False  # the response was sent with the command
         self._told = ""  # by the error challenge
 
     def begin(self) -> Say | str:
@@ -103,14 +103,15 @@ class Login:
     # --- with a password
 
     def _on_plain(self, reply: Reply) -> Step:
-        """In, out, or a server that did not look at the initial response and asks for it (RFC 4954
-        section 4 allows it to).
+        """Success, failure, or a server that ignored the initial response and asks for it (which
+        RFC 4954 section 4 allows).
         """
         if reply.code // 100 == 3:
             octets = auth_plain_line(self._user, self._password)
             return Say(state=State.AUTH_PLAIN_ASKED, octets=octets)
         if reply.permanent and "LOGIN" in self._offered:
-            # Some servers list what they cannot do, or check PLAIN against another list of users.
+            # Some servers offer what they do not support, or check PLAIN against another list of
+            # users.
             self._plain_refused = reply
             return _AUTH_LOGIN
         return self._on_last(reply)
@@ -129,8 +130,8 @@ class Login:
         return self._refused(reply) if reply.code >= 400 else _LOGGED_IN
 
     def _refused(self, reply: Reply) -> LoginRefused:
-        """The login has failed by every mechanism there is. Of two refusals the one is told that
-        speaks of the login; both stand in the detail.
+        """The login has failed with every mechanism. Of two refusals the one about the login is
+        reported; both are in the detail.
         """
         first, detail = self._plain_refused, ""
         if first is not None:
@@ -142,7 +143,7 @@ class Login:
     # --- with a token
 
     def _on_bearer(self, reply: Reply) -> Step:
-        """In, out, asked for the response, or told what is wrong with it."""
+        """Success, failure, asked for the response, or told what is wrong with it."""
         bearer = self._bearer
         assert bearer is not None
         if reply.code // 100 != 3:
@@ -156,7 +157,9 @@ class Login:
         return self._dismissed(reply) if reply.code // 100 == 3 else self._on_bearer_last(reply)
 
     def _dismissed(self, challenge: Reply) -> Say:
-        """The error challenge: the server says what is wrong, and waits for our word to refuse."""
+        """The error challenge: the server says what is wrong, and waits for our response to
+        refuse.
+        """
         assert self._bearer is not None
         self._told = challenge_status(challenge.text)
         octets = f"{self._bearer.dismissal}\r\n".encode()

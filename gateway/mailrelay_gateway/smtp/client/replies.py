@@ -1,9 +1,8 @@
-"""Reads a server's replies from octets (RFC 5321 section 4.2). Pure; knows no commands and no
-session.
+"""Parses a server's replies (RFC 5321 section 4.2). Pure; knows no commands and no session.
 
-Octets go in as they come, whole replies come out. Every line and every reply is bounded: a server
-that sends more is no mail server, and we stop reading it. Words of the server are kept verbatim,
-save control characters.
+Octets go in as they arrive, whole replies come out. Every line and every reply is bounded: a server
+that sends more is not a mail server, and we stop reading. The server's text is kept verbatim,
+except for control characters.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from functools import lru_cache
 
 from mailrelay_gateway.smtp.reply import Reply
 
-#: Octets of one line. RFC 5321 section 4.5.3.1.5 says 512; servers put URLs and explanations in.
-#: Postfix takes 2048.
+#: Octets of one line. RFC 5321 section 4.5.3.1.5 says 512; servers add URLs and explanations.
+#: Postfix accepts 2048.
 MAX_LINE = 4096
-#: Lines of one reply. The longest EHLO replies in the wild have about 25, some servers greet with a
+#: Lines of one reply. The longest EHLO replies in practice have about 25, some servers greet with a
 #: page of terms. What is kept of them is bounded by MAX_TEXT; the deadline for a whole reply bounds
 #: the time.
 MAX_LINES = 10_000
@@ -29,15 +28,15 @@ _LF = b"\n"
 
 
 class ReplyError(ValueError):
-    """The server sent something that is no SMTP reply; the connection has lost its step and must be
-    closed.
+    """The server sent something that is not an SMTP reply; the connection is out of step and must
+    be closed.
 
-    `before` holds the whole replies that the same octets completed before the defect: they are as
-    good as any.
+    `before` contains the whole replies that the same octets completed before the defect: they are
+    valid.
     """
 
     def __init__(self, sentence: str) -> None:
-        """Say what was received."""
+        """Describe what was received."""
         super().__init__(sentence)
         self.before: list[Reply] = []
 
@@ -53,17 +52,17 @@ class ReplyReader:
         """Start with nothing received."""
         self._rest = b""  # an unfinished line, at most MAX_LINE octets
         self._count = 0  # the earlier lines of an unfinished reply
-        self._texts: list[bytes] = []  # those of them that are kept, a little over MAX_TEXT octets
+        self._texts: list[bytes] = []  # those kept, slightly more than MAX_TEXT octets
         self._kept = 0  # octets in them
 
     @property
     def empty(self) -> bool:
-        """Whether nothing of an unfinished reply is held: the server's last octet ended a reply."""
+        """Whether there is no unfinished reply: the server's last octet ended one."""
         return not self._rest and not self._count
 
     def receive(self, data: bytes) -> list[Reply]:
-        """Take octets; return the replies that they complete, in order. ReplyError: neither now nor
-        later.
+        """Process octets; return the replies that they complete, in order. ReplyError: neither now
+        nor later.
         """
         lines = (self._rest + data if self._rest else data).split(_LF)
         self._rest = lines.pop()
@@ -101,7 +100,7 @@ class ReplyReader:
 
 @lru_cache(maxsize=256)
 def _single(line: bytes) -> Reply:
-    """A reply of one line. Most are one of a few (`250 2.1.0 Ok`), so they are remembered."""
+    """A reply of one line. Most are one of a few (`250 2.1.0 Ok`), so they are cached."""
     line = _checked(line)
     code = int(line[:3])
     enhanced, text = _divide(code, line[4:])

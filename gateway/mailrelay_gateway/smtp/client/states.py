@@ -1,9 +1,9 @@
 """The states of the SMTP client and every legal move between them, as one table. Nothing else
 decides what may follow. Pure.
 
-Three lives in a row: the session (greeting to READY, once a connection), transactions (RSET to
-FINAL, many), the end. With PIPELINING the commands of a transaction leave together, but their
-replies pass through the same states.
+Three phases: the session (greeting to READY, once a connection), transactions (RSET to FINAL,
+many), the end. With PIPELINING the commands of a transaction are sent together, but their replies
+pass through the same states.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class State(IntEnum):
     EHLO = auto()
     HELO = auto()
     STARTTLS = auto()
-    TLS = auto()  # the owner shakes hands; the server may not say anything in cleartext
+    TLS = auto()  # the owner starts TLS; the server may not send anything in cleartext
     AUTH_PLAIN = auto()
-    AUTH_PLAIN_ASKED = auto()  # it asked for what it had been given
+    AUTH_PLAIN_ASKED = auto()  # it asked for the initial response again
     AUTH_LOGIN = auto()
     AUTH_USERNAME = auto()
     AUTH_PASSWORD = auto()
     AUTH_BEARER = auto()
     AUTH_BEARER_SHOWN = auto()  # the token, after the server asked for it
-    AUTH_BEARER_DISMISSED = auto()  # the server's error challenge was answered: now it refuses
-    READY = auto()  # for a transaction; the server may only say 421
+    AUTH_BEARER_DISMISSED = auto()  # the error challenge was answered: now the server refuses
+    READY = auto()  # for a transaction; the server may only send 421
     RSET = auto()
     MAIL = auto()
     RCPT = auto()
@@ -42,8 +42,8 @@ class State(IntEnum):
 
 
 class IllegalMove(RuntimeError):
-    """A move that the table does not have, or a call at the wrong time: a defect of ours. It
-    changes nothing.
+    """A move that is not in the table, or a call at the wrong time: a defect of ours. It changes
+    nothing.
     """
 
 
@@ -78,9 +78,9 @@ MOVES: dict[State, frozenset[State]] = {
     State.CLOSED: frozenset(),
 }
 
-#: The first digits of a reply that a state understands; anything else has lost the step and ends
-#: the session. The first digit decides, whatever the others say (RFC 5321 section 4.2.1): 350 to
-#: DATA is as good as 354.
+#: The first digits of a reply that are valid in a state; anything else is out of step and ends the
+#: session. The first digit decides, whatever the others are (RFC 5321 section 4.2.1): 350 to DATA
+#: is as good as 354.
 REPLIES: dict[State, frozenset[int]] = {
     State.GREETING: frozenset({2, 4, 5}),
     State.EHLO: frozenset({2, 4, 5}),
@@ -107,7 +107,7 @@ REPLIES: dict[State, frozenset[int]] = {
     State.CLOSED: frozenset(),
 }
 
-#: Where in a delivery a state stands, for errors and deadlines.
+#: The stage of each state, for errors and deadlines.
 STAGES: dict[State, Stage] = {
     State.GREETING: Stage.GREETING,
     State.EHLO: Stage.EHLO,

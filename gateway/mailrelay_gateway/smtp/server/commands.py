@@ -21,8 +21,8 @@ MAX_LINE = 2048
 #: RFC 4954 section 4: what an AUTH line, or an answer to a challenge, may need.
 MAX_AUTH_LINE = 12288
 
-#: First words of other protocols (HTTP/1, HTTP/2, a TLS hello on a plain port): a browser made to
-#: talk to us.
+#: First words of other protocols (HTTP/1, HTTP/2, a TLS hello on a plain port): for example from a
+#: browser that was tricked into connecting.
 FOREIGN_VERBS = frozenset(
     b"GET POST PUT HEAD DELETE OPTIONS CONNECT TRACE PATCH PRI HOST: USER-AGENT:".split()
 )
@@ -31,8 +31,8 @@ FOREIGN_VERBS = frozenset(
 _BDAT = re.compile(rb"([0-9]{1,20})(?:[ \t]+(LAST))?[ \t]*", re.IGNORECASE)
 # RFC 5321 section 4.1.1.3: the one recipient without a domain, in any case
 _POSTMASTER = re.compile(rb"[ \t]*<postmaster>(?:[ \t]+([!-~][ -~\t]*))?[ \t]*", re.IGNORECASE)
-# What may stand in a trace header as the client's name (RFC 5321, 4.1.1.1), beyond the grammar also
-# "_".
+# What is allowed in a trace header as the client's name (RFC 5321, 4.1.1.1), also "_", which is not
+# in the grammar.
 _HELO = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
@@ -51,7 +51,7 @@ def split_line(line: bytes) -> tuple[bytes, bytes] | Problem:
 
 
 def is_endless(line: bytes) -> bool:
-    """Whether a line is longer than any may be, with or without its end: the session is over."""
+    """Whether a line is longer than any may be, with or without its end: the session ends."""
     return len(line) > MAX_AUTH_LINE + 2
 
 
@@ -61,8 +61,8 @@ def line_too_long() -> Problem:
 
 
 def is_foreign(line: bytes) -> bool:
-    """Whether a line is not SMTP at all but another protocol's beginning, so that the connection is
-    to be closed.
+    """Whether a line is the beginning of another protocol, so that the connection must be
+    closed.
     """
     words = line.split(None, 1)
     return line[:2] == b"\x16\x03" or (bool(words) and words[0].upper() in FOREIGN_VERBS)
@@ -80,7 +80,7 @@ def read_mail(argument: bytes) -> tuple[str, str] | Problem:
 
 def read_rcpt(argument: bytes, hostname: str) -> tuple[str, str] | Problem:
     """The argument of RCPT as (forward-path, parameters); a recipient always has a domain here,
-    postmaster without one has ours.
+    postmaster without one gets ours.
     """
     if argument[:3].upper() != b"TO:":
         return refuse(Reason.SYNTAX, remedy="Write RCPT TO:<address>")
@@ -102,8 +102,8 @@ def read_bdat(argument: bytes) -> tuple[int, bool] | Problem:
 
 
 def read_helo(argument: bytes) -> str | Problem:
-    """The client's name of itself: the first word, printable; what does not fit a trace header
-    becomes `unknown`.
+    """The client's name: the first word, printable; what is not allowed in a trace header becomes
+    `unknown`.
     """
     words = argument.split(None, 1)
     if not words:
@@ -120,12 +120,12 @@ class State(StrEnum):
     RECIPIENTS = "recipients"  # at least one recipient
     CHUNKS = "chunks"  # at least one BDAT, not the last
     REFUSED_CHUNKS = (
-        "refused chunks"  # a BDAT was refused: the client's further ones are taken and dropped
+        "refused chunks"  # a BDAT was refused: the client's further ones are read and dropped
     )
 
 
 class Move(StrEnum):
-    """What moves a session: a verb that succeeded, or the end of a message, stored or not."""
+    """What changes a session's state: a successful verb, or the end of a message, stored or not."""
 
     HELLO = "EHLO"
     STARTTLS = "STARTTLS"
@@ -180,7 +180,7 @@ MOVES: dict[State, dict[Move, State]] = {
     },
     State.REFUSED_CHUNKS: {
         Move.HELLO: State.READY,
-        # RFC 3030 section 2: after a refused chunk the client may begin anew with RSET; we take
+        # RFC 3030 section 2: after a refused chunk the client may begin again with RSET; we accept
         # MAIL as well, since the transaction is already gone.
         Move.MAIL: State.MAIL,
         Move.REFUSED_CHUNK: State.REFUSED_CHUNKS,
@@ -199,13 +199,11 @@ _HINTS: dict[State, str] = {
 
 
 class IllegalMove(Exception):
-    """A move that MOVES does not have: an error of ours, since `sequence_problem` is
-    asked first.
-    """
+    """A move that is not in MOVES: an error of ours, since `sequence_problem` is called first."""
 
 
 def next_state(state: State, move: Move) -> State:
-    """Where `move` leads from `state`; IllegalMove otherwise."""
+    """The state after `move`; IllegalMove if it is not legal in `state`."""
     try:
         return MOVES[state][move]
     except KeyError:
@@ -213,7 +211,7 @@ def next_state(state: State, move: Move) -> State:
 
 
 def sequence_problem(state: State, move: Move) -> Problem | None:
-    """None when `move` is legal in `state`; otherwise 503, saying what has to come first."""
+    """None when `move` is legal in `state`; otherwise 503, with what has to come first."""
     if move in MOVES[state]:
         return None
     nested = move is Move.MAIL and state is State.MAIL

@@ -20,7 +20,7 @@ _DOT = b"\r\n."  # a line that begins with a dot
 
 
 class _Checks:
-    """What both readers notice about the content that passes through them."""
+    """What both readers detect in the content that passes through them."""
 
     __slots__ = ("_line", "bare_newline", "eight_bit", "long_line", "nul")
 
@@ -32,8 +32,8 @@ class _Checks:
         self.eight_bit = False  # an octet above 127
 
     def _check(self, part: bytes) -> None:
-        """Look at a part that begins and ends between line ends, never inside a CRLF."""
-        # Is a CR or LF left where each CRLF is blotted out? A pattern for one that is not part of a
+        """Inspect a part that begins and ends between line endings, never inside a CRLF."""
+        # Is a CR or LF left after each CRLF is removed? A pattern for one that is not part of a
         # CRLF stops at each line: that was a third of all Python code that 100 KB cost us.
         rest = part.replace(b"\r\n", b"  ")
         if b"\r" in rest or b"\n" in rest:
@@ -42,7 +42,8 @@ class _Checks:
             self.nul = True
         if not part.isascii():
             self.eight_bit = True
-        # From line end to line end in leaps as long as a line may be: a few for a page of text.
+        # From line ending to line ending in steps as long as a line may be: a few for a page of
+        # text.
         length, start, inside = len(part), -self._line, 0
         while length - start >= _SPAN:
             newline = part.rfind(b"\n", inside, start + _SPAN)
@@ -60,21 +61,20 @@ class DataReader(_Checks):
     __slots__ = ("_held", "_started")
 
     def __init__(self) -> None:
-        """Begin right after 354: the CRLF of the DATA command counts as the one before the first
-        line.
-        """
+        """Begin after 354: the CRLF of the DATA command counts as the one before the first line."""
         super().__init__()
         self._held = b"\r\n"
         self._started = False
 
     def feed(self, octets: bytes, position: int) -> tuple[bytes, int]:
-        """Read `octets` from `position`: (content, where the end was passed, or -1 if it has not
-        come yet).
+        """Read `octets` from `position`: (content, the position after the end, or -1 if it has not
+        arrived yet).
         """
         if position:
             octets = octets[position:]
         if not self._started and self._held == b"\r\n" and octets[:1] not in (b".", b""):
-            # The CRLF before the first line decides nothing, as it mostly does: no copy for it.
+            # The usual case: the CRLF before the first line does not matter, so nothing is copied
+            # for it.
             self._started, self._held = True, b""
         held = len(self._held)
         window = self._held + octets if held else octets
@@ -115,7 +115,7 @@ class DataReader(_Checks):
 
 def _prefix_of_end(window: bytes) -> int:
     """How many octets at the end of `window` may be the beginning of CRLF "." CRLF (the longest
-    such).
+    one).
     """
     tail = window[-4:]
     for length in (4, 3, 2, 1):
@@ -126,7 +126,7 @@ def _prefix_of_end(window: bytes) -> int:
 
 class ChunkReader(_Checks):
     """Reads the chunks of one message sent with BDAT (RFC 3030): counted octets, no dots; the
-    checks are DATA's.
+    checks are those of DATA.
     """
 
     __slots__ = ("_held", "_last_octet", "_left")
@@ -143,8 +143,8 @@ class ChunkReader(_Checks):
         self._left = size
 
     def feed(self, octets: bytes, position: int) -> tuple[bytes, int]:
-        """Read `octets` from `position`: (content, where the chunk's end was passed, or -1 if it
-        has not come yet).
+        """Read `octets` from `position`: (content, the position after the chunk's end, or -1 if it
+        has not arrived yet).
         """
         took = min(self._left, len(octets) - position)
         self._left -= took
@@ -160,8 +160,8 @@ class ChunkReader(_Checks):
         return part, after
 
     def finish(self) -> bytes:
-        """What is left after the last chunk: a CR without its LF, or the line end that the last
-        line lacks.
+        """What is left after the last chunk: a CR without its LF, or the missing line ending of the
+        last line.
         """
         if self._held:
             self.bare_newline = True

@@ -1,9 +1,8 @@
-"""Parameters of MAIL and RCPT (RFC 5321 section 4.1.2, esmtp-param), read and judged. Pure.
+"""Parameters of MAIL and RCPT (RFC 5321 section 4.1.2, esmtp-param), parsed and checked. Pure.
 
 We offer SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC 3461) and AUTH (RFC
-4954 section 5). What
-we do not offer is refused with 555, never dropped: a client that asks for a notification must learn
-that it will not get one. Values keep their case (xtext).
+4954 section 5). What we do not offer is refused with 555, never ignored: a client that asks for
+something must learn that it will not get it. Values keep their case (xtext).
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ _SIZE = re.compile(r"[0-9]{1,20}")
 
 @message_value(frozen=True, slots=True)
 class MailParameters:
-    """What MAIL said besides the address: the size in octets (0: not said), whether addresses and
-    header may be UTF-8, and what DSNs are to return and bear.
+    """The parameters of MAIL: the size in octets (0: not given), whether addresses and header may
+    be UTF-8, and what DSNs are to return and contain.
     """
 
     size: int = 0
@@ -38,8 +37,8 @@ NO_PARAMETERS = MailParameters()
 
 
 def split_parameters(text: str) -> tuple[tuple[str, str | None], ...] | None:
-    """`SIZE=10 FOO` as (("SIZE", "10"), ("FOO", None)): keywords in upper case. None: not the
-    grammar.
+    """`SIZE=10 FOO` as (("SIZE", "10"), ("FOO", None)): keywords in upper case. None: it does not
+    match the grammar.
     """
     found = []
     for word in text.split():
@@ -51,7 +50,7 @@ def split_parameters(text: str) -> tuple[tuple[str, str | None], ...] | None:
 
 
 def read_mail_parameters(text: str) -> MailParameters | Problem:
-    """The parameters of MAIL, or why they are refused: 501 when broken, 555 when not offered (RFC
+    """The parameters of MAIL, or why they are refused: 501 if malformed, 555 if not offered (RFC
     5321, 4.1.1.11).
     """
     if not text:
@@ -83,8 +82,8 @@ def read_mail_parameters(text: str) -> MailParameters | Problem:
             if not is_envid(envid):
                 return _broken(f"ENVID is xtext of at most {MAX_ENVID} characters")
         elif name == "AUTH":
-            # RFC 4954 section 5: who submitted it first. We trust nobody's word for that: read and
-            # dropped.
+            # RFC 4954 section 5: who submitted it first. No client is trusted with that: it is
+            # parsed and ignored.
             if value is None:
                 return _broken("AUTH needs a value, such as AUTH=<>")
         else:

@@ -1,7 +1,7 @@
 """The server's side of SASL PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login), as steps over
 lines. Pure.
 
-Only the exchange lives here: whether a password is right is decided elsewhere.
+Only the exchange: whether a password is right is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_CREDENTIAL = 9216
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """An AUTH under way: its mechanism and, of LOGIN, the username once it came."""
+    """An AUTH in progress: its mechanism and, for LOGIN, the username once received."""
 
     mechanism: str
     username: str | None = None
@@ -30,7 +30,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """Send `334 prompt` (already base64) and go on with `exchange` at the client's next line."""
+    """Send `334 prompt` (already base64) and continue with `exchange` at the client's next line."""
 
     prompt: str
     exchange: Exchange
@@ -38,7 +38,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the client wants to be taken for."""
+    """The client's credentials."""
 
     mechanism: str
     username: str
