@@ -15,7 +15,7 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 class Unreadable(ConfigError):
-    """A file that cannot be read, perhaps only now: for want of descriptors, on a slow mount."""
+    """A file that cannot be read, perhaps only temporarily: no descriptors, a slow mount."""
 
 
 class ConfigFolder:

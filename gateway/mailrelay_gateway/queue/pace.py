@@ -23,8 +23,8 @@ LONGEST_RATE = 60.0
 GRAIN = 1000
 #: Seconds by which a begin may be late without moving the later ones: timers are.
 LATE = 0.02
-#: Seconds after which an attempt counts as if it had ended, lest an upstream that stalls in one
-#: connection stops all others. It counts again when it ends.
+#: Seconds after which an attempt counts as if it had ended, so that an upstream that stalls in one
+#: connection does not stop all others. It counts again when it ends.
 STALLED = 3.0
 #: What throttling leaves of the pace, each time and at least, and the seconds in which all of it
 #: comes back.

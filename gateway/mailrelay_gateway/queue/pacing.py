@@ -156,7 +156,7 @@ class Pacing:
     # --- waiting
 
     def watch(self, lane: Lane) -> None:
-        """A lane has work: see to it that it goes on when its pace lets it."""
+        """A lane has work: make sure that it continues when its pace allows it."""
         upstream = lane.key.upstream
         pace = self._paces.get(upstream)
         if pace is None or self._stopped or not lane.startable.length:

@@ -30,15 +30,27 @@ BANNED = {
     r"be it that|be there such": "whether",
     r"has no word (on|of)": "does not know",
     r"this very|that very": "exactly this, the same",
+    r"for want of": "for lack of, without",
+    r"sees? to it": "make sure",
+    r"amid|in the midst of": "in, during",
+    r"anew|afresh": "again, from the beginning",
+    r"lest": "so that ... not",
+    r"stands? (in it|twice|there|directly)": "is in, occurs twice",
+    r"lies? (in|on|under|beside) (the|a)": "is in, is on",
+    r"brings? along|brought with it": "has its own",
+    r"be it \w+ or": "whether",
+    r"in so many words": "explicitly",
 }
 
 
 def texts() -> list[Path]:
     """Sources, pages and values that users and newcomers read; decisions keep their wording."""
     sources = [*(ROOT / "operator").rglob("*.py"), *(ROOT / "gateway").rglob("*.py")]
-    pages = [*ROOT.glob("docs/*.md"), ROOT / "README.md"]
+    pages = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.*"), *ROOT.glob("*.md")]
+    own = {ROOT / "CHANGELOG.md", *ROOT.glob("docs/adr/*.md")}
     chart = ROOT / "charts/mailrelay"
-    return [*sources, *pages, chart / "values.yaml", chart / "templates/NOTES.txt"]
+    templates = [*chart.glob("templates/*.*"), chart / "values.yaml", chart / "README.md"]
+    return [*sources, *(page for page in pages if page not in own), *templates, ROOT / "Makefile"]
 
 
 def plain(path: Path) -> str:

@@ -16,7 +16,7 @@ counts, and holds nobody.
     Passed(stage)    ── forgets what was suspected at that stage or before it
 
 Everything is counted by message, so that one blip on many connections counts once. Nothing here
-survives a restart, and nothing needs to: the first refusals after it are counted anew.
+survives a restart, and nothing needs to: counting begins again with the first refusals after it.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Slowing:
 
     def __init__(self) -> None:
         """No request to slow down yet."""
-        self._asked: dict[str, None] = {}  # since somebody else last got through
+        self._asked: dict[str, None] = {}  # since another sender last got through
         self._own: dict[str, None] = {}  # whose requests concern only themselves
 
     def judge(self, verdict: Verdict, sender: str, seen: frozenset[str]) -> Verdict:

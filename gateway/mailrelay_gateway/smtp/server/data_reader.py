@@ -1,12 +1,11 @@
-"""The content of DATA and BDAT as it streams in: where it ends, un-dot-stuffed, and what must not
-stand in it. Pure.
+"""The content of DATA and BDAT as it arrives: where it ends, without dot-stuffing, and what is not
+allowed in it. Pure.
 
-Rule 1: DATA ends at CRLF "." CRLF and nowhere else; LF.LF, LF.CRLF, CR.CRLF and their like are
-        content (and then refused
-        as bare newlines: SMTP smuggling, CVE-2023-51764 and its family).
-Rule 2: what is held back between two feeds is at most four octets, however the octets are cut.
-Rule 3: a line may have any length, and a long one is noticed; how much content is too much, and
-        whether a long line may pass, is the caller's business.
+Rule 1: DATA ends at CRLF "." CRLF and nowhere else; LF.LF, LF.CRLF, CR.CRLF and similar are
+        content (and then refused as bare newlines: SMTP smuggling, CVE-2023-51764 and others).
+Rule 2: at most four octets are held back between two reads, wherever the input is split.
+Rule 3: a line may have any length, and a long one is detected; the caller decides how much content
+        is too much, and whether a long line is accepted.
 """
 
 from __future__ import annotations
