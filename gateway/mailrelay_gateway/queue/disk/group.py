@@ -31,7 +31,7 @@ LINGER = 0.005
 #: wait is only where the writer has nothing to do, so that it costs no rate where many more wait.
 SIBLINGS = 6
 SIBLING_WAIT = 0.002
-#: Seconds that the writer's thread is given at least to end: longer than SQLite waits for a lock.
+#: Minimum seconds for the writer's thread to end: longer than SQLite waits for a lock.
 _LEAST_PATIENCE = 1.5
 
 
