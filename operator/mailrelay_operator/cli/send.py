@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from mailrelay_gateway.contract.documents import AuthenticationMode, TlsMode
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_operator.cli.admin import AdminUnreachable
 from mailrelay_operator.cli.advice import advise
@@ -38,6 +39,8 @@ from mailrelay_operator.cli.submission import (
 
 #: Seconds to wait for the delivery after the message was accepted.
 DEFAULT_WAIT = 10.0
+#: Where a server other than the folder's relay shows itself: by its certificate or its logins.
+_OTHER_SERVER = frozenset({Stage.STARTTLS, Stage.TLS, Stage.AUTH})
 
 
 @click.command()
@@ -101,6 +104,12 @@ def send(
         receipt = submit(target, sender=address, recipients=recipients, message=message)
     except Refused as refused:
         click.echo(f"Refused at {refused.stage.upper()}: {refused.reply}", err=True)
+        if folder is not None and refused.stage in _OTHER_SERVER and not folder.is_locked():
+            raise NotAccepted(
+                f"No relay is running with the data folder {folder.path}, and another server"
+                " answers at its port. Start the relay, or choose the folder of the running one"
+                " with --data."
+            ) from None
         raise NotAccepted(advise(refused)) from None
     click.echo(f"Accepted: {receipt.reply}")
     if folder is not None and endpoint is not None and tail is not None:

@@ -1,6 +1,7 @@
 """What `mailrelay up` prints works as it stands: each way of sending is accepted and captured."""
 
 import re
+import shutil
 import smtplib
 import ssl
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.standalone.conftest import PROGRAM, Relay, in_shell, mailrelay
+from tests.peers.certificates import make
 from tests.waiting import PATIENCE
 
 
@@ -213,6 +215,18 @@ def test_a_server_that_is_not_trusted_gets_nothing(relay: Relay) -> None:
     assert done.returncode == 1
     assert "Refused at TLS: the server's certificate is not trusted" in done.stderr
     assert "--ca FILE" in done.stderr
+
+
+def test_another_server_at_the_port_of_a_stopped_relay_is_told_from_it(
+    relay: Relay, tmp_path: Path
+) -> None:
+    for name in ("mailrelay.json", "endpoint.json"):
+        shutil.copy(relay.data / name, tmp_path)
+    (tmp_path / "ca.crt").write_text(make()[0])
+    done = mailrelay("send", "--data", tmp_path)
+    assert done.returncode == 1
+    assert "Refused at TLS" in done.stderr
+    assert f"No relay is running with the data folder {tmp_path}" in done.stderr
 
 
 def test_status_shows_the_relay_and_its_upstreams(relay: Relay) -> None:
