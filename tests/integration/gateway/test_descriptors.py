@@ -81,3 +81,31 @@ async def test_a_configuration_that_could_not_be_read_comes_into_force_later(
         assert await gateway.stop() == 0
     finally:
         await gateway.kill()
+
+
+async def test_connections_that_cannot_be_accepted_wait_for_descriptors(tmp_path: Path) -> None:
+    """The event loop's own server would ask the kernel for them without a pause."""
+    port = free_port()
+    gateway = GatewayProcess(tmp_path)
+    gateway.write(relay([plain_listener(port)], [sandbox("capture")]))
+    await gateway.start()
+    assert gateway.process is not None
+
+    async def paused() -> bool:
+        return bool(gateway.log_lines("accept_failed"))
+
+    try:
+        with none_left(gateway.process.pid):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await until(paused)
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.readline()).startswith(b"220 ")
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert (await reader.readline()).startswith(b"220 ")
+            writer.close()
+        [line] = gateway.log_lines("accept_failed")
+        assert (line["port"], "Too many open files" in line["error"]) == (port, True)
+        assert await gateway.stop() == 0
+    finally:
+        await gateway.kill()

@@ -30,6 +30,11 @@ log = structlog.get_logger()
 BACKLOG = 1024
 #: Seconds to wait when a connection cannot be accepted, for example without file descriptors.
 ACCEPT_PAUSE = 0.1
+#: Seconds between two looks whether connections can be accepted at all.
+LOOK_INTERVAL = 1.0
+#: Descriptors that must be free before connections are taken again: one more than a listening
+#: socket needs would do, and would be used up at once.
+SPARE = 8
 
 
 class Port:
@@ -45,6 +50,9 @@ class Port:
         self._acceptor: asyncio.Task[None] | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._short = False  # of descriptors: connections wait in the kernel
+        self._looking: asyncio.TimerHandle | None = None
+        self._resuming: asyncio.Task[None] | None = None
 
     def hand_to(self, listener: SmtpListener) -> None:
         """New connections belong to this listener. If it accepts connections in another way than
@@ -68,6 +76,8 @@ class Port:
         server = await self._commons.loop.create_server(self._session, sock=sock, backlog=BACKLOG)
         self._server = server
         self._check()
+        if self._looking is None and not self._closed:
+            self._looking = self._commons.loop.call_later(LOOK_INTERVAL, self._look)
 
     def _check(self) -> None:
         """What was closed, or given to a listener of another mode, while its server was created."""
@@ -84,6 +94,8 @@ class Port:
         self._closed = True
         self._pause()
         self._socket.close()
+        if self._looking is not None:
+            self._looking.cancel()
         for handshake in self._handshakes:
             handshake.cancel()
 
@@ -95,6 +107,28 @@ class Port:
         if self._acceptor is not None:
             self._acceptor.cancel()
             self._acceptor = None
+
+    def _look(self) -> None:
+        """Take no connections while there is no descriptor for one: uvloop would ask the kernel
+        without a pause, and say nothing. They wait in the kernel, and are greeted later.
+        """
+        self._looking = None
+        error = _shortage(SPARE if self._short else 1)
+        if error is None and self._short:
+            self._short = False
+            self._resuming = self._commons.loop.create_task(self._resume())
+        elif error is not None and self._server is not None:
+            if not self._short:
+                log.warning("accept_failed", port=self.number, error=str(error))
+            self._short = True
+            self._pause()
+        self._looking = self._commons.loop.call_later(LOOK_INTERVAL, self._look)
+
+    async def _resume(self) -> None:
+        try:
+            await self.serve()
+        except OSError:  # the descriptors are gone again
+            self._short = True
 
     def _session(self) -> Session:
         assert self._listener is not None
@@ -184,6 +218,19 @@ class Port:
             return False
         finally:
             loop.remove_reader(client)
+
+
+def _shortage(count: int) -> OSError | None:
+    """Why so many sockets cannot be had; None: they can."""
+    found: list[socket.socket] = []
+    try:
+        found.extend(socket.socket() for _ in range(count))
+    except OSError as error:
+        return error
+    finally:
+        for each in found:
+            each.close()
+    return None
 
 
 def _never_begun(client: socket.socket, place: Place, handshake: asyncio.Task[None]) -> None:
