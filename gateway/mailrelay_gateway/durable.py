@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+Sync = Callable[[int], None]
 
-def sync(path: Path) -> None:
+
+def sync(path: Path, fsync: Sync = os.fsync) -> None:
     """Make the names in a folder, or the octets of a file, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def write_durably(path: Path, text: str, *, mode: int = 0o666) -> None:
+def write_durably(path: Path, text: str, *, mode: int = 0o666, fsync: Sync = os.fsync) -> None:
     """Write a small file so that it is there whole or not at all; `mode` is subject to the
-    umask.
+    umask. `fsync` is for tests of power loss.
     """
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)  # left by a crash, perhaps with another mode
@@ -25,6 +28,6 @@ def write_durably(path: Path, text: str, *, mode: int = 0o666) -> None:
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
         file.flush()
-        os.fsync(descriptor)
+        fsync(descriptor)
     new.replace(path)
-    sync(path.parent)
+    sync(path.parent, fsync)
