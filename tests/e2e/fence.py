@@ -11,6 +11,7 @@ from typing import Any
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.plan.facts import Authority, Place
 from mailrelay_operator.plan.manifests import network, secrets, services, statefulset
+from mailrelay_operator.plan.succession import Authorities
 from tests.e2e.conftest import OPERATOR_NAMESPACE, RELEASE
 from tests.e2e.kubectl import Manifest
 
@@ -53,7 +54,7 @@ def planned(**spec: Any) -> dict[str, Manifest]:
         services.client_service(RELAY, read),
         network.network_policy(RELAY, read, PLACE),
         network.disruption_budget(RELAY),
-        secrets.ca_secret(RELAY, Authority(certificate="c", key="k")),
+        secrets.ca_secret(RELAY, Authorities(current=Authority(certificate="c", key="k"))),
     ]
     return {one["kind"]: one for one in made}
 

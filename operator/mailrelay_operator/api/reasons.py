@@ -495,6 +495,12 @@ class Reason(StrEnum):
     )
 
     # --- Events only
+    AUTHORITY_REPLACED = (
+        "AuthorityReplaced",
+        "",
+        "Another CA of the relay issues its certificates; the message says whether clients must"
+        " load `ca.crt` again.",
+    )
     CREDENTIAL_REVOKED = (
         "CredentialRevoked",
         "",

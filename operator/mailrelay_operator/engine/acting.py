@@ -85,8 +85,8 @@ class Actor:
                 if isinstance(error, Unavailable) and not error.answered:
                     outcome.silent = True
                     break
-                if isinstance(action, Create):
-                    break  # later actions were planned with the object that was not created
+                if isinstance(action, Create) or (isinstance(action, Apply) and action.first):
+                    break  # later actions were planned with the object that was not written
         return outcome
 
     async def _do(self, action: Action) -> None:

@@ -22,7 +22,7 @@ log = structlog.get_logger()
 KEY = "ca.crt"
 #: Seconds between two checks; without a change there is no request to the API server.
 INTERVAL = 5.0
-#: Octets; a ConfigMap holds 1 MiB, a CA is 700 octets.
+#: Octets; a ConfigMap holds 1 MiB, a CA is 700 octets, and a relay has up to three.
 MAX_BUNDLE = 900 * 1024
 
 
@@ -76,10 +76,10 @@ class Authorities:
         parts: list[str] = []
         for relay in sorted(self._store.all("MailRelay"), key=_name):
             part = self._memory.relays.get(relay_key(*_name(relay)))
-            if part is None or part.authority is None:
+            if part is None or part.trust is None:
                 return None
-            if part.authority:
-                parts.append(f"# {'/'.join(_name(relay))}\n{part.authority.strip()}\n")
+            if part.trust:
+                parts.append(f"# {'/'.join(_name(relay))}\n{part.trust.strip()}\n")
         bundle = ""
         for text in parts:
             if len(bundle) + len(text) > MAX_BUNDLE:

@@ -21,11 +21,11 @@ MAX_VERSIONS = 128
 @dataclass(slots=True)
 class RelayMemory:
     """One relay's part: its senders' view, recently written shares, failed writes, since when the
-    newest configuration is in transit to the gateways, since when it has a ready pod, and its CA
-    (None: not reconciled yet)."""
+    newest configuration is in transit to the gateways, since when it has a ready pod, and the PEM of
+    its CAs (None: not reconciled yet)."""
 
     view: RelayView | None = None
-    authority: str | None = None
+    trust: str | None = None
     versions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     encodings: Encodings = field(default_factory=Encodings)
     failures: dict[ObjectKey, Failure] = field(default_factory=dict)
@@ -45,13 +45,15 @@ class RelayMemory:
 @dataclass(slots=True)
 class SenderMemory:
     """One sender's part, for the object with this UID: when it was first seen, its login, a
-    generated password that is not in the Secret yet, and failed writes."""
+    generated password that is not in the Secret yet, failed writes, and the `trust_digest` of its
+    Secret (None: not read yet)."""
 
     uid: str = ""
     since: datetime | None = None
     login: SenderLogin | None = None
     password: str = field(default="", repr=False)
     failures: dict[ObjectKey, Failure] = field(default_factory=dict)
+    trusted: str | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +81,15 @@ class Memory:
             part = self.senders.get(key)
             if part is not None and part.uid == uid and part.login is not None:
                 found[uid] = part.login
+        return found
+
+    def trusted(self, senders: Iterable[tuple[Key, str]]) -> dict[str, str]:
+        """What the Secrets of these senders (key and UID) are known to make clients trust."""
+        found: dict[str, str] = {}
+        for key, uid in senders:
+            part = self.senders.get(key)
+            if part is not None and part.uid == uid and part.trusted is not None:
+                found[uid] = part.trusted
         return found
 
     def forget(self, key: Key) -> None:

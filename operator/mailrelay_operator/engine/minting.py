@@ -38,6 +38,7 @@ _SCRYPT_MEMORY = 64 * 1024 * 1024
 def mint(wanted: Wanted, *, relay: str, now: datetime) -> Material:
     """Generate everything wanted. `relay` is NAMESPACE/NAME, for the CA's subject."""
     authority = mint_authority(relay, now=now) if wanted.authority else None
+    following = mint_authority(relay, now=now) if wanted.next_authority else None
     leaf = None
     if wanted.leaf is not None:
         issuer = wanted.leaf.authority or authority
@@ -46,6 +47,7 @@ def mint(wanted: Wanted, *, relay: str, now: datetime) -> Material:
         leaf = mint_leaf(wanted.leaf, issuer, now=now)
     return Material(
         authority=authority,
+        next_authority=following,
         admin_token=mint_password() if wanted.admin_token else "",
         leaf=leaf,
     )

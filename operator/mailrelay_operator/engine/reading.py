@@ -69,15 +69,15 @@ class Reader:
         part = self.memory.relay(key)
         relay = self.store.find("MailRelay", namespace, name)
         senders = self.store.senders_of(namespace, name)
+        keys = [(sender_key(one.manifest), sender_uid(one.manifest)) for one in senders]
         facts = RelayFacts(
             namespace=namespace,
             name=name,
             relay=None if relay is None or is_being_deleted(relay) else relay,
             watched=self.scope.holds(namespace),
             senders=senders,
-            logins=self.memory.logins(
-                (sender_key(one.manifest), sender_uid(one.manifest)) for one in senders
-            ),
+            logins=self.memory.logins(keys),
+            trusted=self.memory.trusted(keys),
             versions=part.versions,
             failures=part.failures,
             now=now,
@@ -145,7 +145,7 @@ class Reader:
         secret = facts.objects[_key(facts, "Secret", names.admin_secret_name(facts.name))]
         token = "" if isinstance(secret, Absence) else _token(secret)
 
-        authority = survey.known_authority(facts)
+        authority = survey.known_trust(facts)
         host = names.service_host(facts.name, facts.namespace)
 
         async def ask(pod: Manifest) -> PodFacts:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
+from mailrelay_operator.api.names import ca_secret_name
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.cluster.port import ClusterError, Unavailable
 from mailrelay_operator.engine.acting import Actor, Outcome
@@ -26,11 +27,19 @@ from mailrelay_operator.engine.verifiers import Verifiers
 from mailrelay_operator.plan.actions import REPORTS, Action, Announce, Plan, RelayPlan
 from mailrelay_operator.plan.credentials import Credentials, SecretState
 from mailrelay_operator.plan.domain import plan_domain
-from mailrelay_operator.plan.facts import Absence, Failure, Material, ObjectKey, SenderMaterial
+from mailrelay_operator.plan.facts import (
+    Absence,
+    Failure,
+    Material,
+    ObjectKey,
+    SenderMaterial,
+    Wanted,
+)
 from mailrelay_operator.plan.objects import is_being_deleted
 from mailrelay_operator.plan.relay import plan_relay, plan_without_relay
 from mailrelay_operator.plan.sender import SenderFacts, look, plan_sender, secret_to_read
 from mailrelay_operator.plan.senders import sender_uid
+from mailrelay_operator.plan.succession import trusted_by
 from mailrelay_operator.plan.survey import Survey, survey, wanted
 from mailrelay_operator.plan.view import RelayView, changed_for
 
@@ -121,8 +130,6 @@ class Reconciler:
         found = await _in_background(lambda: survey(facts, relay), many=len(facts.senders))
         material = await self._mint(key, found)
         plan = await self._plan(found, material, memory)
-        minted = material.authority
-        memory.authority = minted.certificate if minted else found.authority_certificate
         memory.note_versions(plan.versions)
         memory.settling_since = None if plan.settled else memory.settling_since or facts.now
         memory.serving_since = None if plan.view.starting else memory.serving_since or facts.now
@@ -137,7 +144,9 @@ class Reconciler:
             outcome = _joined(outcome, told)
             if plan.wrote_numbers and not told.failures:
                 memory.numbers_written_at = moment
-        self._publish(key, memory, plan.view)
+        if not _lost_authority(plan, material, outcome):
+            memory.trust = plan.trust
+            self._publish(key, memory, plan.view)
         return self._pause(plan, outcome, facts.now)
 
     async def _plan(self, found: Survey, material: Material, memory: RelayMemory) -> RelayPlan:
@@ -148,7 +157,7 @@ class Reconciler:
 
     async def _mint(self, key: Key, found: Survey) -> Material:
         asked = wanted(found)
-        if not (asked.authority or asked.admin_token or asked.leaf):
+        if asked == Wanted():
             return Material()
         now = self._clock.now()
         return await asyncio.to_thread(mint, asked, relay=f"{key.namespace}/{key.name}", now=now)
@@ -193,6 +202,7 @@ class Reconciler:
             since=memory.since,
             serving_since=part.serving_since,
         )
+        memory.trusted = trusted_by(facts.secret)
         found = look(facts)
         material = self._sender_material(key, found, memory)
         plan = plan_sender(facts, found, material)
@@ -208,6 +218,7 @@ class Reconciler:
                 # Report at once what has just been written or refused.
                 memory.failures = failures
                 there = await self._contents.get(secret) if secret else Absence.MISSING
+                memory.trusted = trusted_by(there)
                 facts = replace(facts, login=memory.login, failures=failures, secret=there)
                 found = look(facts)
                 plan = plan_sender(facts, found, self._sender_material(key, found, memory))
@@ -260,6 +271,16 @@ def _writes(plan: Plan) -> tuple[Action, ...]:
 
 def _reports(plan: Plan) -> tuple[Action, ...]:
     return tuple(one for one in plan.actions if isinstance(one, REPORTS))
+
+
+def _lost_authority(plan: RelayPlan, material: Material, outcome: Outcome) -> bool:
+    """Whether a new CA may not have been stored: no client must learn it, since the next round
+    generates another."""
+    if material.authority is None:
+        return False
+    secret = ca_secret_name(plan.view.name)
+    key = ObjectKey(kind="Secret", namespace=plan.view.namespace, name=secret)
+    return outcome.silent or key in outcome.failures
 
 
 def _is_of_login(action: Action) -> bool:

@@ -32,11 +32,13 @@ class Create:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apply:
     """Server-side apply of the whole desired object. `makes`: the object does not exist; if another
-    one of that name has been created meanwhile, it is not overwritten."""
+    one of that name has been created meanwhile, it is not overwritten. `first`: later actions were
+    planned with it, and wait if it fails."""
 
     owner: ObjectKey
     manifest: Manifest
     makes: bool = False
+    first: bool = False
 
     @property
     def target(self) -> ObjectKey:
@@ -113,13 +115,15 @@ class Plan:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayPlan(Plan):
     """A relay's plan. `view` is the input of its senders' plans; `files` is the gateway's
-    configuration by file and `digest` its digest, both empty while there is none; `versions` has
-    the senders of its shares by the digest of the file. `settled`: every pod runs it.
+    configuration by file and `digest` its digest, both empty while there is none; `trust` is
+    the PEM of the relay's own CAs; `versions` has the senders of its shares by the digest of the
+    file. `settled`: every pod runs it.
     `wrote_numbers`: the status has new queue figures."""
 
     view: RelayView
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     digest: str = ""
+    trust: str = ""
     versions: Mapping[str, Mapping[str, object]] = field(default_factory=dict, repr=False)
     settled: bool = True
     wrote_numbers: bool = False

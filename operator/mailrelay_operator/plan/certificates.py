@@ -30,9 +30,6 @@ from mailrelay_operator.api.names import ADMIN_SERVER_NAME
 AUTHORITY_LIFE = timedelta(days=3650)
 #: As with Let's Encrypt: short enough that renewal is routine.
 LEAF_LIFE = timedelta(days=90)
-#: A CA is replaced this long before it expires: no leaf outlives it, so that near its end leaves
-#: would have to be issued more and more often.
-AUTHORITY_RENEWED = timedelta(days=1)
 #: Tolerated clock skew of clients.
 BACKDATED = timedelta(hours=1)
 
@@ -74,7 +71,7 @@ def why_leaf_is_due(
     """Why the relay's own certificate has to be issued (again), as a sentence; None while it is
     usable.
 
-    `authority` is the CA's certificate in PEM.
+    `authority` is the PEM of the CAs to trust, the one that issues first.
     """
     if leaf is None:
         return "There is no certificate yet."
@@ -95,19 +92,11 @@ def why_leaf_is_due(
     if lacking:
         return f"The certificate lacks {', '.join(sorted(lacking))}."
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    if certificate.not_valid_after_utc >= issuers[0].not_valid_after_utc:
+        return None  # another one would not be valid for longer
     if now >= certificate.not_valid_before_utc + life * 2 / 3:
         return "Two thirds of the certificate's lifetime are over."
     return None
-
-
-def serves(authority: str, *, now: datetime) -> bool:
-    """Whether this CA (PEM) may still issue certificates. One that is not valid yet, issued by a
-    clock that was ahead, is not accepted by clients either."""
-    certificates = parse_chain(authority)
-    if not certificates:
-        return False
-    ends = certificates[0].not_valid_after_utc - AUTHORITY_RENEWED
-    return certificates[0].not_valid_before_utc <= now < ends
 
 
 def carries(chain: str, host: str) -> bool:

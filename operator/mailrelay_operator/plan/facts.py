@@ -125,7 +125,8 @@ class RelayFacts:
     """Everything that a MailRelay's plan depends on. `relay` is None if it does not exist.
 
     `watched`: its namespace is watched. `senders` are all MailSenders that refer to it; `logins`
-    are the results of their plans by UID, without those not planned yet. `namespaces` has labels by
+    are the results of their plans by UID, without those not planned yet; `trusted` are the
+    digests of the `ca.crt` in their Secrets as last read, likewise. `namespaces` has labels by
     name; a namespace that is not in it has none. `objects` has every object that the survey
     requires, or why it is absent. `versions` are the senders (by UID) of recently written shares,
     by the file's digest. `failures` are the objects that could not be written. `numbers_due`: queue
@@ -140,6 +141,7 @@ class RelayFacts:
     watched: bool = True
     senders: tuple[SeenSender, ...] = ()
     logins: Mapping[str, SenderLogin] = field(default_factory=dict)
+    trusted: Mapping[str, str] = field(default_factory=dict)
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     objects: Mapping[ObjectKey, Lookup] = field(default_factory=dict)
     pods: tuple[PodFacts, ...] = ()
@@ -179,9 +181,11 @@ class LeafWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What has to be generated before a relay's plan can be made."""
+    """What has to be generated before a relay's plan can be made. `authority` is a CA that
+    issues at once, `next_authority` one that clients learn to trust first."""
 
     authority: bool = False
+    next_authority: bool = False
     admin_token: bool = False
     leaf: LeafWanted | None = None
 
@@ -191,6 +195,7 @@ class Material:
     """What was generated for Wanted."""
 
     authority: Authority | None = None
+    next_authority: Authority | None = None
     admin_token: str = field(default="", repr=False)
     leaf: Certificate | None = None
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from mailrelay_operator.api import names
 from mailrelay_operator.api.reasons import Reason
-from mailrelay_operator.plan.certificates import parse_chain
-from mailrelay_operator.plan.facts import Absence, Authority, ObjectKey, RelayFacts
+from mailrelay_operator.plan.facts import Absence, ObjectKey, RelayFacts
 from mailrelay_operator.plan.objects import Manifest, secret_data
 from mailrelay_operator.plan.ownership import is_ours
+from mailrelay_operator.plan.succession import Authorities, read_authorities
 from mailrelay_operator.plan.verdicts import Trouble
 
 
@@ -63,17 +63,14 @@ def obstructed(facts: RelayFacts, relay: Manifest) -> Iterator[Trouble]:
             )
 
 
-def read_authority(facts: RelayFacts, relay: Manifest) -> Authority | Trouble | None:
-    """The relay's private CA; None while there is none."""
+def find_authorities(facts: RelayFacts, relay: Manifest) -> Authorities | Trouble | None:
+    """The relay's private CAs; None while there is none."""
     secret = names.ca_secret_name(facts.name)
     found = facts.find("Secret", facts.namespace, secret)
     if isinstance(found, Absence) or not is_ours(found, relay):
         return None
-    data = {key: octets.decode(errors="replace") for key, octets in secret_data(found).items()}
-    authority = Authority(certificate=data.get("ca.crt", ""), key=data.get("ca.key", ""))
-    if not parse_chain(authority.certificate) or not authority.key:
-        return _damaged(facts, secret, "a certificate and key in ca.crt and ca.key")
-    return authority
+    read = read_authorities(secret_data(found))
+    return read or _damaged(facts, secret, "a certificate and key in ca.crt and ca.key")
 
 
 def read_admin_token(facts: RelayFacts, relay: Manifest) -> str | Trouble:

@@ -29,7 +29,8 @@ from mailrelay_operator.plan.rollout import is_postponed
 from mailrelay_operator.plan.running import everybody_runs, known_senders, sender_faults, stamps
 from mailrelay_operator.plan.senders import sender_uid
 from mailrelay_operator.plan.shares import Encodings, pack
-from mailrelay_operator.plan.survey import InForce, Survey
+from mailrelay_operator.plan.succession import Authorities, Replaced, Succession
+from mailrelay_operator.plan.survey import InForce, Survey, known_before
 from mailrelay_operator.plan.verdicts import Complaint, Trouble, joined
 from mailrelay_operator.plan.view import Admission, RelayView
 from mailrelay_operator.plan.volumes import claimed_size, resizing, volume_octets
@@ -103,6 +104,7 @@ def plan_relay(
         view=view,
         files=configuration.files if configuration is not None else {},
         digest=configuration.digest if configuration is not None else "",
+        trust=found.trust,
         versions=versions,
         settled=configuration is None or everybody_runs(facts.pods, configuration.digest),
         look_again_at=reported.look_again_at,
@@ -114,8 +116,13 @@ def plan_relay(
 def _with_material(found: Survey, material: Material) -> Survey:
     """The survey as if the generated material had already existed."""
     if material.authority is not None:
-        certificate = material.authority.certificate
-        found = replace(found, authority=material.authority, authority_certificate=certificate)
+        authorities = Authorities(current=material.authority)
+        replaced = found.succession.replaced if found.succession is not None else None
+        found = replace(
+            found,
+            succession=Succession(authorities=authorities, replaced=replaced or _lost(found)),
+            trust=authorities.bundle,
+        )
     if material.admin_token:
         found = replace(
             found,
@@ -123,6 +130,11 @@ def _with_material(found: Survey, material: Material) -> Survey:
             admin_token_sha256=token_hash(material.admin_token),
         )
     return replace(found, leaf=material.leaf or found.leaf)
+
+
+def _lost(found: Survey) -> Replaced | None:
+    """Whether a CA is generated because the one in use is gone, not because there was none."""
+    return Replaced.LOST if known_before(found.facts) else None
 
 
 def _senders_trouble(found: Survey) -> Trouble | None:
@@ -167,7 +179,7 @@ def _endpoint(found: Survey) -> Endpoint | None:
         name=found.facts.name,
         place=found.facts.place,
         resolved=found.in_force.resolved,
-        own_authority=found.authority_certificate,
+        own_authority=found.trust,
     )
 
 
@@ -181,12 +193,7 @@ def _actions(
     """The relay's own objects, without those that belong to someone else."""
     facts, relay, spec = found.facts, found.relay, in_force.spec
     owner = key_of(relay)
-    if material.authority is not None:
-        ca_secret = secrets.ca_secret(relay, material.authority)
-        if found.authority_ended:
-            yield Apply(owner=owner, manifest=ca_secret)
-        else:
-            yield Create(owner=owner, manifest=ca_secret)
+    yield from _authorities(found, material)
     if material.admin_token:
         yield Create(owner=owner, manifest=secrets.admin_secret(relay, material.admin_token))
     for one in _config_secrets(found, in_force, configuration):
@@ -217,6 +224,28 @@ def _actions(
             yield Apply(owner=owner, manifest=one)
 
 
+def _authorities(found: Survey, material: Material) -> Iterator[Action]:
+    """The Secret of the CAs. A next one is in no `ca.crt` before it is stored here: until then its
+    key could be lost, and with it the days for which clients knew it."""
+    facts, relay = found.facts, found.relay
+    kept = found.succession.authorities if found.succession is not None else None
+    if kept is None:
+        return
+    if material.next_authority is not None:
+        kept = replace(kept, next=material.next_authority)
+    owner = key_of(relay)
+    read = facts.find("Secret", facts.namespace, names.ca_secret_name(facts.name))
+    if isinstance(read, Absence):
+        yield Create(owner=owner, manifest=secrets.ca_secret(relay, kept))
+    elif kept != found.stored:
+        # A takeover is decided alike in every round, so nothing has to wait for it.
+        yield Apply(
+            owner=owner,
+            manifest=secrets.ca_secret(relay, kept, read=read),
+            first=material.authority is not None,
+        )
+
+
 def _stateful_set(found: Survey, in_force: InForce, replicas: int) -> Manifest:
     volume = in_force.spec.queue.volume.size
     there = volume_octets(found.stateful_set)
@@ -241,7 +270,7 @@ def _config_secrets(
         authorities={
             name: pem
             for name, pem in (
-                (OWN_AUTHORITY, found.authority_certificate),
+                (OWN_AUTHORITY, found.trust),
                 *in_force.resolved.given_authorities.items(),
             )
             if pem

@@ -20,13 +20,21 @@ from mailrelay_operator.api.mailrelay import (
     StatusAddress,
 )
 from mailrelay_operator.api.reasons import Reason
-from mailrelay_operator.plan.actions import Announce, ApplyStatus
+from mailrelay_operator.plan.actions import Announce, ApplyStatus, key_of
 from mailrelay_operator.plan.configuration import Configuration
 from mailrelay_operator.plan.endpoint import Endpoint
 from mailrelay_operator.plan.facts import Absence, RelayFacts
 from mailrelay_operator.plan.objects import generation_of
 from mailrelay_operator.plan.running import figures, programmed_trouble, upstream_verdict
-from mailrelay_operator.plan.status import judged, ready, relay_status_of, transitions, written
+from mailrelay_operator.plan.status import (
+    judged,
+    ready,
+    regarding,
+    relay_status_of,
+    transitions,
+    written,
+)
+from mailrelay_operator.plan.succession import OVERLAP, Replaced
 from mailrelay_operator.plan.survey import InForce, Survey
 from mailrelay_operator.plan.token_logins import keeps_refresh_tokens
 from mailrelay_operator.plan.verdicts import Complaint, Trouble, complaint, joined
@@ -94,7 +102,11 @@ def report(at: RelaySituation) -> RelayReport:
     writes = written(at.found.relay, status, old)
     in_transit = "Programmed" not in verdicts or not _settled(at)
     return RelayReport(
-        actions=(*writes, *transitions(at.found.relay, old.conditions, conditions)),
+        actions=(
+            *writes,
+            *transitions(at.found.relay, old.conditions, conditions),
+            *_replaced(at),
+        ),
         look_again_at=_look_again_at(at.facts, status, in_transit=in_transit),
         wrote_numbers=status.queue != old.queue and bool(writes),
         problems=tuple(_problems(at.found, obstacles)),
@@ -342,6 +354,32 @@ def _look_again_at(facts: RelayFacts, status: MailRelayStatus, *, in_transit: bo
     if waiting and programmed is not None:
         since = parse_rfc3339(programmed.last_transition_time) or facts.now
     return facts.now + max(LOOK_SOON, min((facts.now - since) / 4, LOOK_LATER))
+
+
+def _replaced(at: RelaySituation) -> Iterator[Announce]:
+    """An Event when another CA issues certificates: a warning if clients could not learn it in
+    time."""
+    replaced = at.found.succession.replaced if at.found.succession is not None else None
+    if replaced is None or at.found.in_force is None:
+        return
+    yield Announce(
+        owner=key_of(at.found.relay),
+        regarding=regarding(at.found.relay),
+        warning=replaced is not Replaced.AFTER_OVERLAP,
+        reason=Reason.AUTHORITY_REPLACED,
+        note=_WHY_REPLACED[replaced],
+    )
+
+
+_WHY_REPLACED = {
+    Replaced.AFTER_OVERLAP: f"A new CA issues the certificates from now on. It has been in every"
+    f" ca.crt for {OVERLAP.days} days; the previous one stays there until it expires.",
+    Replaced.EXPIRED: "The relay's CA is not valid at this time, so another one issues the"
+    f" certificates without having been in every ca.crt for {OVERLAP.days} days: clients that"
+    " loaded ca.crt before must load it again.",
+    Replaced.LOST: "The Secret of the relay's CA was deleted, so a new CA issues the certificates"
+    " and the old one is no longer trusted: clients must load ca.crt again.",
+}
 
 
 def _problems(found: Survey, obstacles: Sequence[Trouble]) -> Iterator[Complaint]:

@@ -19,7 +19,6 @@ from mailrelay_operator.api.mailrelay import MailRelay, MailRelaySpec
 from mailrelay_operator.plan import resolving
 from mailrelay_operator.plan.certificates import (
     names_of_relay,
-    serves,
     why_leaf_is_due,
 )
 from mailrelay_operator.plan.facts import (
@@ -38,16 +37,22 @@ from mailrelay_operator.plan.objects import (
     uid_of,
 )
 from mailrelay_operator.plan.own import (
+    find_authorities,
     is_missing,
     obstructed,
     own_secret,
     read_admin_token,
-    read_authority,
 )
 from mailrelay_operator.plan.ownership import is_ours
 from mailrelay_operator.plan.remembered import KEY, OWN_AUTHORITY, RememberedRelay, decode_relay
 from mailrelay_operator.plan.resolving import Before, Resolved, resolve
 from mailrelay_operator.plan.senders import Candidate, admit
+from mailrelay_operator.plan.succession import (
+    Authorities,
+    Succession,
+    succeed,
+    trust_digest,
+)
 from mailrelay_operator.plan.verdicts import Trouble, read_relay, with_spec
 from mailrelay_operator.plan.volumes import claims_to_read
 
@@ -71,10 +76,11 @@ class Survey:
 
     `refused` is why the newest spec is not accepted, `unresolved` what is wrong with its
     references, `obstructed` which of its objects belong to someone else, cannot be read, or cannot
-    be used. `authority` is the CA while it is usable; `authority_ended`: there is one that no
-    longer is. `authority_certificate` and `admin_token_sha256` come from the last configuration if
-    the Secrets are unusable: gateways keep running, and permissions can still be revoked. `running`
-    is how many replicas may exist, with mail in their queues.
+    be used. `stored` are the CAs as the Secret holds them, `succession` those in effect (None while
+    the Secret is unusable or missing). `trust` is the PEM that verifies this relay; it and
+    `admin_token_sha256` come from the last configuration if the Secrets are unusable: gateways keep
+    running, and permissions can still be revoked. `running` is how many replicas may exist, with
+    mail in their queues.
     """
 
     facts: RelayFacts
@@ -83,15 +89,21 @@ class Survey:
     unresolved: tuple[Trouble, ...]
     in_force: InForce | None
     obstructed: tuple[Trouble, ...]
-    authority: Authority | None
-    authority_ended: bool
-    authority_certificate: str
+    stored: Authorities | None
+    succession: Succession | None
+    trust: str
     admin_token: str
     admin_token_sha256: str
     leaf: Certificate | None
     candidates: tuple[Candidate, ...]
     stateful_set: Manifest | None
     running: int
+
+    @property
+    def authority(self) -> Authority | None:
+        """The CA that issues certificates."""
+        kept = self.succession.authorities if self.succession is not None else None
+        return kept.current if kept is not None else None
 
 
 def referenced_objects(facts: RelayFacts) -> frozenset[ObjectKey]:
@@ -147,16 +159,22 @@ def survey(facts: RelayFacts, relay: Manifest) -> Survey:
         in_force = _remembered_in_force(facts, relay, before)
         if in_force is not None and refused is not None:
             unresolved = in_force.resolved.troubles
-    authority = read_authority(facts, relay)
+    authorities = find_authorities(facts, relay)
     found_token = read_admin_token(facts, relay)
-    damaged = tuple(one for one in (authority, found_token) if isinstance(one, Trouble))
+    damaged = tuple(one for one in (authorities, found_token) if isinstance(one, Trouble))
     found = facts.find("StatefulSet", facts.namespace, names.stateful_set_name(facts.name))
     stateful_set = found if not isinstance(found, Absence) and is_ours(found, relay) else None
-    ca = authority if isinstance(authority, Authority) else None
-    certificate = ca.certificate if ca is not None else _authority_before(facts)
-    ended = ca is not None and not serves(ca.certificate, now=facts.now)
-    if ended:
-        ca, certificate = None, ""
+    candidates = admit(
+        facts,
+        allowed=_allowed(relay, in_force),
+        written={one.uid: one for one in existing.senders} if existing is not None else {},
+    )
+    stored = authorities if isinstance(authorities, Authorities) else None
+    succession = _succession(facts, stored, candidates)
+    if succession is None:
+        trust = _trust_before(facts)
+    else:
+        trust = succession.authorities.bundle if succession.authorities is not None else ""
     token = found_token if isinstance(found_token, str) else ""
     told = existing.relay.admin_token_sha256 if existing is not None else ""
     return Survey(
@@ -166,17 +184,13 @@ def survey(facts: RelayFacts, relay: Manifest) -> Survey:
         unresolved=unresolved,
         in_force=in_force,
         obstructed=(*obstructed(facts, relay), *damaged),
-        authority=ca,
-        authority_ended=ended,
-        authority_certificate=certificate,
+        stored=stored,
+        succession=succession,
+        trust=trust,
         admin_token=token,
         admin_token_sha256=token_hash(token) if token else told,
-        leaf=_leaf_before(facts, in_force, certificate, existing),
-        candidates=admit(
-            facts,
-            allowed=_allowed(relay, in_force),
-            written={one.uid: one for one in existing.senders} if existing is not None else {},
-        ),
+        leaf=_leaf_before(facts, in_force, trust, existing),
+        candidates=candidates,
         stateful_set=stateful_set,
         running=_running(facts, stateful_set, existing),
     )
@@ -188,7 +202,7 @@ def wanted(found: Survey) -> Wanted:
     if found.in_force is None:
         return Wanted()
     missing = is_missing(facts, names.ca_secret_name(facts.name))
-    may_mint = found.authority is not None or found.authority_ended or missing
+    may_mint = found.succession is not None or missing
     # In a cluster the admin port always has TLS.
     uses_own = needs_own_certificate(found.in_force.spec) or not facts.place.standalone
     needs_own = uses_own and may_mint
@@ -198,6 +212,7 @@ def wanted(found: Survey) -> Wanted:
         leaf = LeafWanted(dns_names=dns, addresses=addresses, authority=found.authority)
     return Wanted(
         authority=needs_own and found.authority is None,
+        next_authority=found.succession is not None and found.succession.wants_next,
         admin_token=is_missing(facts, names.admin_secret_name(facts.name)),
         leaf=leaf,
     )
@@ -299,21 +314,39 @@ def _readable_allowed(relay: Manifest) -> tuple[AllowedSenders, ...] | None:
         return None
 
 
-def known_authority(facts: RelayFacts) -> str:
-    """The certificate of the relay's private CA, which verifies its admin ports; empty while there
-    is none."""
+def known_trust(facts: RelayFacts) -> str:
+    """The certificates of the relay's private CAs, which verify its admin ports; empty while there
+    are none."""
     if facts.relay is None:
         return ""
-    found = read_authority(facts, facts.relay)
-    return found.certificate if isinstance(found, Authority) else _authority_before(facts)
+    found = find_authorities(facts, facts.relay)
+    return found.bundle if isinstance(found, Authorities) else _trust_before(facts)
 
 
-def _authority_before(facts: RelayFacts) -> str:
-    """The CA's certificate if its Secret exists but is unusable."""
+def _succession(
+    facts: RelayFacts, stored: Authorities | None, candidates: tuple[Candidate, ...]
+) -> Succession | None:
+    if stored is None:
+        return None
+    wanted_digest = trust_digest(stored.bundle)
+    everywhere = all(
+        facts.trusted.get(one.uid) in ("", wanted_digest)
+        for one in candidates
+        if one.admission.credential is not None and one.admission.credential.minted
+    )
+    return succeed(stored, now=facts.now, everywhere=everywhere)
+
+
+def _trust_before(facts: RelayFacts) -> str:
+    """The CAs' certificates if their Secret exists but is unusable. A deleted one is trusted no
+    longer: that is how a person ends a CA whose key has leaked."""
+    return "" if is_missing(facts, names.ca_secret_name(facts.name)) else known_before(facts)
+
+
+def known_before(facts: RelayFacts) -> str:
+    """The CAs' certificates that were last in effect; empty if there were none."""
     remembered = _remembered_relay(facts)
-    if remembered is None or is_missing(facts, names.ca_secret_name(facts.name)):
-        return ""
-    return remembered.authorities.get(OWN_AUTHORITY, "")
+    return remembered.authorities.get(OWN_AUTHORITY, "") if remembered is not None else ""
 
 
 def _leaf_before(

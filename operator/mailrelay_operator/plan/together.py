@@ -4,7 +4,7 @@ would be applied to a cluster. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -23,6 +23,7 @@ from mailrelay_operator.plan.facts import (
 from mailrelay_operator.plan.relay import plan_relay, plan_without_relay
 from mailrelay_operator.plan.sender import SenderFacts, look, plan_sender, secret_to_read
 from mailrelay_operator.plan.senders import sender_uid
+from mailrelay_operator.plan.succession import trusted_by
 from mailrelay_operator.plan.survey import survey, wanted
 from mailrelay_operator.plan.verdicts import Complaint
 from mailrelay_operator.plan.view import RelayView
@@ -63,7 +64,9 @@ def plan_together(
         plan = plan_sender(seen, credentials, minted[uid])
         if plan.login is not None:
             logins[uid] = plan.login
-    relay = plan_relay(survey(replace(facts, logins=logins), facts.relay), material)
+    trusted = {uid: trusted_by(seen.secret) for uid, (seen, _) in looked.items()}
+    informed = replace(facts, logins=logins, trusted=_known(trusted))
+    relay = plan_relay(survey(informed, facts.relay), material)
     view = replace(
         relay.view,
         known=frozenset(uid for uid, one in relay.view.admissions.items() if one.entry is not None),
@@ -82,6 +85,10 @@ def plan_together(
         problems=tuple(problems),
         look_again_at=min(ends, default=None),
     )
+
+
+def _known(found: Mapping[str, str | None]) -> dict[str, str]:
+    return {uid: one for uid, one in found.items() if one is not None}
 
 
 def _look(facts: RelayFacts, seen: SeenSender, view: RelayView) -> tuple[SenderFacts, Credentials]:

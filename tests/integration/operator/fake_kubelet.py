@@ -10,6 +10,7 @@ import base64
 import copy
 from typing import Any
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from mailrelay_gateway.contract.documents import Certificate
@@ -159,11 +160,16 @@ def _is_ready(pod: Manifest) -> bool:
 
 
 def _is_verified(certificate: Certificate | None, authority: str, name: str) -> bool:
-    """Whether TLS would come about: by this CA, and for this name."""
+    """Whether TLS would come about: by one of these CAs, and for this name."""
     if certificate is None or not carries(certificate.chain, name):
         return False
+    leaf = parse_chain(certificate.chain)[0]
+    return any(_is_issued_by(leaf, one) for one in parse_chain(authority))
+
+
+def _is_issued_by(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
-        parse_chain(certificate.chain)[0].verify_directly_issued_by(parse_chain(authority)[0])
-    except (ValueError, InvalidSignature, IndexError):
+        leaf.verify_directly_issued_by(authority)
+    except (ValueError, InvalidSignature):
         return False
     return True

@@ -23,7 +23,6 @@ from mailrelay_operator.api.names import (
     ca_secret_name,
 )
 from mailrelay_operator.plan.endpoint import Endpoint
-from mailrelay_operator.plan.facts import Authority
 from mailrelay_operator.plan.manifests.metadata import child
 from mailrelay_operator.plan.objects import (
     Manifest,
@@ -36,6 +35,7 @@ from mailrelay_operator.plan.objects import (
 )
 from mailrelay_operator.plan.ownership import label_value
 from mailrelay_operator.plan.remembered import KEY as REMEMBERED_KEY
+from mailrelay_operator.plan.succession import Authorities, write_authorities
 
 
 def config_secret(relay: Manifest, *, name: str, file: bytes | None, remembered: bytes) -> Manifest:
@@ -52,15 +52,15 @@ def config_secret(relay: Manifest, *, name: str, file: bytes | None, remembered:
     }
 
 
-def ca_secret(relay: Manifest, authority: Authority) -> Manifest:
-    """The relay's private CA: created once, applied only when it has expired, never mounted in a
-    pod."""
-    return child(relay, api_version="v1", kind="Secret", name=ca_secret_name(name_of(relay))) | {
-        "type": SECRET_TYPE_CA,
-        "data": encoded(
-            {"ca.crt": authority.certificate.encode(), "ca.key": authority.key.encode()}
-        ),
-    }
+def ca_secret(
+    relay: Manifest, authorities: Authorities, *, read: Manifest | None = None
+) -> Manifest:
+    """The relay's private CAs: created once, applied when another one takes over, never
+    mounted in a pod. `read` is the Secret as read: only that version may be overwritten."""
+    made = child(relay, api_version="v1", kind="Secret", name=ca_secret_name(name_of(relay)))
+    if read is not None:
+        made["metadata"] |= {"uid": uid_of(read), "resourceVersion": version_of(read)}
+    return made | {"type": SECRET_TYPE_CA, "data": encoded(write_authorities(authorities))}
 
 
 def admin_secret(relay: Manifest, token: str) -> Manifest:
