@@ -4,6 +4,7 @@
     make scale ARGS="--relays 200 --senders 5 --played"     so many MailSenders on each relay
     make scale ARGS="--senders 5000 --hostile --played"     all of them as large as may be
     make scale ARGS="--senders 20 --outage 1800 --played"   half an hour without the API server
+    make scale ARGS="--senders 40 --disturbed 200"          changes beside tenants in trouble
 
 KUBECONFIG says which cluster. The operator runs as a process of this machine beside the cluster, so
 no other one may act on it: scale its Deployment to 0 before. `--played` answers for all gateways
@@ -18,12 +19,10 @@ import argparse
 import asyncio
 import os
 import re
-import secrets
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,38 +32,24 @@ from mailrelay_operator.cluster.port import MAIL_SENDER, NAMESPACE, SECRET, NotF
 from mailrelay_operator.plan.gateway_config import read_back
 from mailrelay_operator.plan.objects import name_of, secret_data
 from tests.e2e.scale.costs import CONTROL_PLANE, cpu_of, revision, rounds
+from tests.e2e.scale.disturbed import disturbed
 from tests.e2e.scale.gateways import PlayedGateways
+from tests.e2e.scale.objects import (
+    HERE,
+    TOGETHER,
+    create_all,
+    ready,
+    relay,
+    sender,
+    space,
+    until,
+)
 from tests.e2e.scale.outage import Proxy, is_alive, kubeconfig
-from tests.models.manifests import mail_relay, mail_sender
 
-HERE = "scale"
 PROBE_PORT, METRICS_PORT = 18080, 19090
 #: Resources whose calls are counted: those that the operator touches and few others do.
 COUNTED = ("secrets", "mailsenders", "mailrelays", "events", "pods", "statefulsets")
 _SERIES = re.compile(r"apiserver_request_total\{([^}]*)\} ([0-9.e+]+)")
-
-
-#: MailSenders of one namespace where all are hostile.
-TOGETHER = 100
-
-
-def relay(name: str = "out", **spec: Any) -> dict[str, Any]:
-    return mail_relay(name, HERE, **({"queue": {"ephemeral": {}}} | spec))
-
-
-def sender(
-    name: str, *, relay: str = "out", namespace: str = HERE, hostile: bool = False
-) -> dict[str, Any]:
-    addresses = [f"{name}@example.com"]
-    metadata: dict[str, Any] = {}
-    if hostile:  # as long as may be, and nothing that could be compressed
-        addresses = [
-            f"{secrets.token_hex(32)}@{'.'.join(secrets.token_hex(31) for _ in range(3))}"
-            for _ in range(64)
-        ]
-        metadata["annotations"] = {"example.com/noise": secrets.token_hex(10 * 1024)}
-    reference = {"name": relay, "namespace": HERE}
-    return mail_sender(name, namespace, metadata, **{"relayRef": reference, "from": addresses})
 
 
 class Operator:
@@ -149,17 +134,6 @@ async def calls(cluster: Kube) -> Counter[str]:
     return found
 
 
-async def until(
-    holds: Callable[[], Awaitable[bool]], seconds: float, *, every: float = 0.2
-) -> float:
-    began = time.monotonic()
-    while not await holds():
-        if time.monotonic() - began > seconds:
-            raise SystemExit(f"not within {seconds:g} s")
-        await asyncio.sleep(every)
-    return time.monotonic() - began
-
-
 async def in_share(cluster: Kube, uid: str, relay: str = "out") -> bool:
     """Whether the configuration holds a sender of this UID."""
     name = share_name(share_of(uid))
@@ -186,36 +160,15 @@ async def revoke(cluster: Kube, name: str) -> None:
     print(f"  revoked {name}: {took:.1f} s", flush=True)
 
 
-async def ready(cluster: Kube, count: int) -> bool:
-    found, _ = await cluster.list(MAIL_SENDER, HERE)
-    good = sum(
-        any(
-            one["type"] == "Ready" and one["status"] == "True"
-            for one in (each.get("status") or {}).get("conditions") or ()
-        )
-        for each in found
-    )
-    return good >= count
-
-
-async def create_all(cluster: Kube, manifests: Iterable[dict[str, Any]]) -> None:
-    limit = asyncio.Semaphore(16)
-
-    async def one(manifest: dict[str, Any]) -> None:
-        async with limit:
-            await cluster.create(manifest)
-
-    await asyncio.gather(*(one(manifest) for manifest in manifests))
-
-
 async def make(cluster: Kube, options: argparse.Namespace) -> list[str]:
     """Everything that is there before the operator starts; returns the names of the senders."""
     spaces = [HERE]
     spec: dict[str, Any] = {}
-    if options.hostile:
-        spaces += [f"{HERE}-{n}" for n in range(-(-options.senders // TOGETHER))]
+    if options.hostile or options.disturbed:
         every = {"name": "all", "namespaces": {"from": "All"}, "addresses": ["*"]}
         spec["allowedSenders"] = [every]
+    if options.hostile:
+        spaces += [f"{HERE}-{n}" for n in range(-(-options.senders // TOGETHER))]
     await create_all(cluster, map(space, spaces))
     relays = [f"out-{n}" for n in range(options.relays)] if options.relays > 1 else ["out"]
     await create_all(cluster, (relay(name, **spec) for name in relays))
@@ -237,14 +190,6 @@ async def make(cluster: Kube, options: argparse.Namespace) -> list[str]:
     return list(found)
 
 
-def space(name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"name": name, "labels": {"mailrelay-e2e": "true"}},
-    }
-
-
 async def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -255,6 +200,8 @@ async def main() -> None:
     parser.add_argument("--played", action="store_true", help="answer for the gateways ourselves")
     parser.add_argument("--previews", type=int, default=0, help="one new sender every 2 s, so many")
     parser.add_argument("--outage", type=float, default=0, help="seconds without the API server")
+    parser.add_argument("--disturbed", type=int, default=0, help="changes measured, twice")
+    parser.add_argument("--webhook", choices=("refusing", "hanging"), default="refusing")
     parser.add_argument("--log", type=Path, default=Path("/tmp/operator-scale.log"))
     options = parser.parse_args()
     cluster, operator = await connect(), Operator(options.log)
@@ -264,6 +211,9 @@ async def main() -> None:
         names = await make(cluster, options)
         if options.outage:
             await outage(cluster, operator, options.outage)
+        elif options.disturbed:
+            await operator.start()
+            await disturbed(cluster, names, options.disturbed, webhook=options.webhook)
         elif options.hostile:
             await hostile(cluster, operator, len(names))
         else:
