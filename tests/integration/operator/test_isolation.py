@@ -17,7 +17,15 @@ from mailrelay_operator.cluster.port import (
 from mailrelay_operator.engine.minting import mint_authority, mint_leaf
 from mailrelay_operator.engine.scope import Scope
 from mailrelay_operator.plan.facts import LeafWanted
-from tests.integration.operator.world import World, relay, secret, sender, usernames
+from tests.integration.operator.world import (
+    SELECTOR,
+    World,
+    namespace,
+    relay,
+    secret,
+    sender,
+    usernames,
+)
 
 REFUSALS = [
     Forbidden("applying Secret three-smtp", "exceeded quota: secrets=10"),
@@ -121,3 +129,75 @@ async def test_a_relay_outside_the_watched_namespaces_is_said(world: World) -> N
     await world.settle()
     assert world.condition("Accepted", "MailSender", "app", "team") == ("False", "RelayNotWatched")
     assert world.unfinished == []
+
+
+#: Tenants in trouble, each in its own namespace, and two that are not.
+TROUBLED = ("loop", "quota", "webhook", "noise")
+
+
+def troubled() -> World:
+    """A relay with senders of everybody, all ready."""
+    world = World()
+    everybody = {"name": "all", "namespaces": {"from": "All"}, "addresses": ["*"]}
+    selecting = {"name": "some", "namespaces": SELECTOR, "addresses": ["*"]}
+    world.cluster.put(
+        relay(allowedSenders=[everybody, selecting]),
+        *(namespace(one) for one in TROUBLED),
+        *(sender(f"{one}-{n}", one) for one in TROUBLED for n in range(3)),
+        *(sender(f"quiet-{n}") for n in range(2)),
+    )
+    return world
+
+
+def disturb(world: World, step: int) -> None:
+    """What the four do at every moment."""
+    for n in range(3):
+        if world.cluster.find("Secret", "loop", f"loop-{n}-smtp") is not None:
+            world.cluster.drop("Secret", "loop", f"loop-{n}-smtp")
+        for one, why in (("quota", "exceeded quota"), ("webhook", 'failed calling webhook "x"')):
+            error = Unavailable("applying", why, answered=True)
+            world.cluster.refuse("apply", "Secret", error, name=f"{one}-{n}-smtp")
+            if step % 20 == 0:
+                world.edit("MailSender", f"{one}-{n}", one, **{"from": [f"{step}@example.com"]})
+    noisy = world.cluster.find("Namespace", "", "noise")
+    assert noisy is not None
+    noisy["metadata"]["annotations"] = {"example.com/noise": str(step)}
+    world.cluster.put(noisy)
+
+
+async def changes(world: World, *, disturbed: bool) -> list[float]:
+    """Seconds of the world from each of some changes of a quiet tenant to its status."""
+    took: list[float] = []
+    for number in range(10):
+        began, step = world.seconds, 0
+        world.edit("MailSender", "quiet-0", "mail", **{"from": [f"{number}@example.com"]})
+        wanted = world.cluster.objects["MailSender", "mail", "quiet-0"]["metadata"]["generation"]
+        while True:
+            if disturbed:
+                disturb(world, 100 * number + step)
+            await world.look()
+            await world.work()
+            world.kubelet.run()
+            status = world.cluster.objects["MailSender", "mail", "quiet-0"]["status"]
+            if status.get("generationInForce") == wanted and status["observedGeneration"] == wanted:
+                break
+            world.pass_time(0.25)
+            step += 1
+            assert step < 100
+        took.append(world.seconds - began)
+    return took
+
+
+async def test_four_tenants_in_trouble_make_nobody_wait() -> None:
+    """Not once more than twice as long as without them, by the clock of the backlogs."""
+    world = troubled()
+    await world.settle()
+    alone = await changes(world, disturbed=False)
+    rounds = len(world.rounds)
+    beside = await changes(world, disturbed=True)
+    assert max(beside) <= 2 * max(alone)
+    quiet = [key for key in world.rounds[rounds:] if key.name == "quiet-1"]
+    assert len(quiet) <= 10  # at most once for each change of the relay that is its own
+    assert world.condition("Ready", "MailSender", "quiet-1") == ("True", "Ready")
+    for key, _ in world.unfinished:
+        assert key.namespace in TROUBLED
