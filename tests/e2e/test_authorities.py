@@ -55,7 +55,6 @@ def stored(kubectl: Kubectl) -> Authorities:
 
 def store(kubectl: Kubectl, authorities: Authorities) -> None:
     plain = {key: one.decode() for key, one in write_authorities(authorities).items()}
-    kubectl.patch("secret", f"{NAME}-ca", WHERE, {"data": None})
     kubectl.patch("secret", f"{NAME}-ca", WHERE, {"stringData": plain})
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509 import Certificate
 
 from mailrelay_gateway.contract.moments import parse_rfc3339, rfc3339
@@ -106,26 +107,33 @@ def read_authorities(data: Mapping[str, bytes]) -> Authorities | None:
     """
     text = {key: octets.decode(errors="replace") for key, octets in data.items()}
     certificates = [_pem(one) for one in parse_chain(text.get(_BUNDLE, ""))]
-    if not certificates or not text.get(_KEY):
+    if not certificates:
         return None
-    current = Authority(certificate=certificates[0], key=text[_KEY])
-    if len(certificates) == 1 or not text.get(_NEXT_KEY):
-        return Authorities(current=current, previous=tuple(certificates[1:]))
-    return Authorities(
-        current=current,
-        next=Authority(certificate=certificates[1], key=text[_NEXT_KEY]),
-        spread=parse_rfc3339(text.get(_SPREAD, "")),
-        previous=tuple(certificates[2:]),
-    )
+    current = Authority(certificate=certificates[0], key=text.get(_KEY, ""))
+    if not _matches(current):
+        return None
+    if len(certificates) > 1:
+        following = Authority(certificate=certificates[1], key=text.get(_NEXT_KEY, ""))
+        if _matches(following):
+            return Authorities(
+                current=current,
+                next=following,
+                spread=parse_rfc3339(text.get(_SPREAD, "")),
+                previous=tuple(certificates[2:]),
+            )
+    return Authorities(current=current, previous=tuple(certificates[1:]))
 
 
 def write_authorities(found: Authorities) -> dict[str, bytes]:
-    """The data of the CA's Secret."""
-    text = {_BUNDLE: found.bundle, _KEY: found.current.key}
-    if found.next is not None:
-        text[_NEXT_KEY] = found.next.key
-        if found.spread is not None:
-            text[_SPREAD] = rfc3339(found.spread)
+    """The data of the CA's Secret. Every key is always there: one that is left out would stay if
+    somebody else had written it, as after a restore, and count for the CA after the next."""
+    spread = rfc3339(found.spread) if found.next is not None and found.spread is not None else ""
+    text = {
+        _BUNDLE: found.bundle,
+        _KEY: found.current.key,
+        _NEXT_KEY: found.next.key if found.next is not None else "",
+        _SPREAD: spread,
+    }
     return {key: value.encode() for key, value in text.items()}
 
 
@@ -157,6 +165,15 @@ def _end(certificate: str) -> datetime:
 
 def _minted(certificate: str) -> datetime:
     return _first(certificate).not_valid_before_utc + BACKDATED
+
+
+def _matches(authority: Authority) -> bool:
+    """Whether the key is the certificate's: with another one it could issue nothing."""
+    try:
+        key = load_pem_private_key(authority.key.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return key.public_key() == _first(authority.certificate).public_key()
 
 
 def _pem(certificate: Certificate) -> str:

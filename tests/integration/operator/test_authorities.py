@@ -4,6 +4,7 @@ is lost."""
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -241,3 +242,24 @@ async def test_no_client_learns_a_ca_that_could_not_be_stored(world: World) -> N
     await a_day(world)
     assert ca_of(world) == ca_of(world, "out-ca") != before
     assert issued_by(world, ca_of(world)) == 0
+
+
+async def test_a_restored_secret_does_not_bring_the_old_ca_back(world: World) -> None:
+    """What a backup tool writes belongs to another field manager: an apply that leaves a key out
+    does not remove it."""
+    world.cluster.put(relay(), sender())
+    await world.settle()
+    ages(world, NEXT_MINTED.days - 1)
+    for _ in range(3):
+        await a_day(world)
+    found = stored(world)
+    assert found.next is not None
+    assert found.spread is not None
+    since = replace(found, spread=found.spread - OVERLAP)
+    secret_ = world.cluster.objects["Secret", "mail", "out-ca"]
+    world.cluster.put(secret_ | {"data": encoded(write_authorities(since))})
+    for _ in range(3):
+        await a_day(world)
+        assert stored(world).current == found.next
+        assert stored(world).next is None
+    assert world.cluster.events().count(("MailRelay", "AuthorityReplaced")) == 1
