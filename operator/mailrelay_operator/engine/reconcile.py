@@ -37,7 +37,13 @@ from mailrelay_operator.plan.facts import (
 )
 from mailrelay_operator.plan.objects import is_being_deleted
 from mailrelay_operator.plan.relay import plan_relay, plan_without_relay
-from mailrelay_operator.plan.sender import SenderFacts, look, plan_sender, secret_to_read
+from mailrelay_operator.plan.sender import (
+    SenderFacts,
+    judges_newest,
+    look,
+    plan_sender,
+    secret_to_read,
+)
 from mailrelay_operator.plan.senders import sender_uid
 from mailrelay_operator.plan.succession import trusted_by
 from mailrelay_operator.plan.survey import Survey, survey, wanted
@@ -185,8 +191,8 @@ class Reconciler:
         part = self._memory.relays.get(relay)
         if part is None or part.view is None:
             return None  # its relay's first round will ring
-        if sender_uid(seen.manifest) not in part.view.admissions:
-            return None  # newer than the view; the relay was rung when it appeared
+        if not judges_newest(part.view, seen.manifest):
+            return None  # newer than the view; the relay was rung with it, and will ring
         memory = self._memory.sender(key, sender_uid(seen.manifest))
         memory.since = memory.since or self._clock.now()
         secret = secret_to_read(part.view, seen.manifest)

@@ -20,7 +20,7 @@ from mailrelay_operator.plan.endpoint import Endpoint, endpoint_of, endpoint_tro
 from mailrelay_operator.plan.facts import Absence, Material, RelayFacts
 from mailrelay_operator.plan.gateway_config import token_hash
 from mailrelay_operator.plan.manifests import network, secrets, services, statefulset
-from mailrelay_operator.plan.objects import Manifest, name_of, uid_of
+from mailrelay_operator.plan.objects import Manifest, generation_of, name_of, uid_of
 from mailrelay_operator.plan.own import own_objects
 from mailrelay_operator.plan.ownership import adoption, is_ours
 from mailrelay_operator.plan.relay_status import RelaySituation, report
@@ -55,7 +55,10 @@ def plan_without_relay(facts: RelayFacts) -> RelayPlan:
     missing = Complaint(
         kind="MailRelay", namespace=facts.namespace, name=facts.name, trouble=trouble
     )
-    admissions = {sender_uid(one.manifest): Admission(is_newest=False) for one in facts.senders}
+    admissions = {
+        sender_uid(one.manifest): Admission(is_newest=False, generation=generation_of(one.manifest))
+        for one in facts.senders
+    }
     view = RelayView(
         namespace=facts.namespace, name=facts.name, trouble=trouble, admissions=admissions
     )

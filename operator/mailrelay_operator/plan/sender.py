@@ -38,6 +38,7 @@ from mailrelay_operator.plan.objects import (
     Manifest,
     annotations_of,
     created_at,
+    generation_of,
     namespace_of,
 )
 from mailrelay_operator.plan.ownership import adoption
@@ -102,6 +103,13 @@ def _told_at(since: datetime, serving_since: datetime | None) -> datetime:
     if serving_since is None:
         return starts
     return min(starts, max(since, serving_since) + SETTLES_IN)
+
+
+def judges_newest(view: RelayView, manifest: Manifest) -> bool:
+    """Whether the view was made with this sender as it is now: a status made of an older one would
+    call a spec ready that no gateway has."""
+    admission = view.admissions.get(sender_uid(manifest))
+    return admission is not None and admission.generation == generation_of(manifest)
 
 
 def secret_to_read(view: RelayView, manifest: Manifest) -> ObjectKey | None:

@@ -20,6 +20,7 @@ from mailrelay_operator.plan.facts import RelayFacts, SeenSender
 from mailrelay_operator.plan.objects import (
     Manifest,
     created_at,
+    generation_of,
     is_being_deleted,
     name_of,
     namespace_of,
@@ -120,9 +121,10 @@ def _candidate(
         admission = Admission(
             credential=_credential(model),
             entry=_entry(facts, seen, model, written),
+            generation=generation_of(seen.manifest),
         )
         return Candidate(seen=seen, admission=admission, written=written)
-    admission = Admission(refused=refused, is_newest=False)
+    admission = Admission(refused=refused, is_newest=False, generation=generation_of(seen.manifest))
     if (
         written is not None
         and why_not_admitted(facts, namespace, written.addresses, allowed) is None

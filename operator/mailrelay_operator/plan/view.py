@@ -27,13 +27,14 @@ class Admission:
 
     `refused` is why the newest spec is not in effect; `credential` is the Secret of its login
     (None: it cannot log in), `entry` its entry in the gateways' configuration; `is_newest`: this is
-    the newest spec.
+    the newest spec. `generation` is the sender's that was judged.
     """
 
     refused: Trouble | None = None
     credential: Credential | None = None
     entry: documents.Sender | None = None
     is_newest: bool = True
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mailrelay_operator.api.conditions import initial_conditions
+from mailrelay_operator.engine.ringing import sender_key
 from tests.integration.operator.world import World, relay, sender
 
 Manifest = dict[str, Any]
@@ -71,6 +72,24 @@ async def test_a_new_spec_is_under_way_until_every_gateway_runs_it(world: World)
     world.kubelet.slow.clear()
     await world.settle()
     assert seen(world) == DONE
+
+
+async def test_a_sender_is_not_ready_before_the_gateways_run_its_new_spec(world: World) -> None:
+    world.cluster.put(relay(), sender())
+    await world.settle()
+    world.kubelet.slow.add("out-0")
+    world.edit("MailSender", "app", "mail", **{"from": ["new@example.com"]})
+    manifest = world.cluster.find("MailSender", "mail", "app")
+    assert manifest is not None
+    await world.reconciler.reconcile(sender_key(manifest))  # a worker for senders is the quicker
+    assert seen(world, "MailSender", "app") == UNDER_WAY
+    await world.work()
+    assert seen(world, "MailSender", "app") == UNDER_WAY
+    world.kubelet.slow.clear()
+    await world.settle()
+    assert seen(world, "MailSender", "app") == DONE
+    (entry,) = world.kubelet.loaded("out-0").senders
+    assert entry.addresses == ("new@example.com",)
 
 
 async def test_a_refused_spec_is_not_current_though_the_one_before_runs(world: World) -> None:
