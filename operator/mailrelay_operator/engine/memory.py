@@ -20,9 +20,9 @@ MAX_VERSIONS = 128
 
 @dataclass(slots=True)
 class RelayMemory:
-    """One relay's part: its senders' view, recently written shares, failed writes, since when the
-    newest configuration is in transit to the gateways, since when it has a ready pod, and the PEM of
-    its CAs (None: not reconciled yet)."""
+    """One relay's part: its senders' view, recently written shares, failed writes, since when a
+    configuration is in transit to the gateways, the newest one and since when it is that, since
+    when it has a ready pod, and the PEM of its CAs (None: not reconciled yet)."""
 
     view: RelayView | None = None
     trust: str | None = None
@@ -32,6 +32,13 @@ class RelayMemory:
     numbers_written_at: float = float("-inf")
     settling_since: datetime | None = None
     serving_since: datetime | None = None
+    newest_digest: str = ""
+    newest_since: datetime | None = None
+
+    def note_newest(self, digest: str, *, now: datetime) -> None:
+        """This is the newest configuration; `now` counts if it was another one before."""
+        if digest != self.newest_digest:
+            self.newest_digest, self.newest_since = digest, now
 
     def note_versions(self, written: Mapping[str, Mapping[str, Any]]) -> None:
         """Store these as the newest, and drop the oldest."""

@@ -84,6 +84,8 @@ class Reader:
             place=self.place,
             numbers_due=numbers_due,
             settling_since=part.settling_since,
+            newest_digest=part.newest_digest,
+            newest_since=part.newest_since,
         )
         if facts.relay is None:
             self.contents.reads(key, soon=())

@@ -137,6 +137,7 @@ class Reconciler:
         material = await self._mint(key, found)
         plan = await self._plan(found, material, memory)
         memory.note_versions(plan.versions)
+        memory.note_newest(plan.digest, now=facts.now)
         memory.settling_since = None if plan.settled else memory.settling_since or facts.now
         memory.serving_since = None if plan.view.starting else memory.serving_since or facts.now
         outcome = await self._actor.do(_writes(plan))

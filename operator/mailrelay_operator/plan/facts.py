@@ -130,7 +130,8 @@ class RelayFacts:
     name; a namespace that is not in it has none. `objects` has every object that the survey
     requires, or why it is absent. `versions` are the senders (by UID) of recently written shares,
     by the file's digest. `failures` are the objects that could not be written. `numbers_due`: queue
-    figures may be written again.
+    figures may be written again. `settling_since`: since when some pod does not run the newest
+    configuration; `newest_since`: since when that is the one of `newest_digest`.
     """
 
     namespace: str
@@ -149,6 +150,8 @@ class RelayFacts:
     failures: Mapping[ObjectKey, Failure] = field(default_factory=dict)
     numbers_due: bool = True
     settling_since: datetime | None = None
+    newest_digest: str = ""
+    newest_since: datetime | None = None
 
     def find(self, kind: str, namespace: str, name: str) -> Lookup:
         """The object or why it is absent. Raises KeyError if it was never looked up, which is a

@@ -107,7 +107,7 @@ def report(at: RelaySituation) -> RelayReport:
             *transitions(at.found.relay, old.conditions, conditions),
             *_replaced(at),
         ),
-        look_again_at=_look_again_at(at.facts, status, in_transit=in_transit),
+        look_again_at=_look_again_at(at, status, in_transit=in_transit),
         wrote_numbers=status.queue != old.queue and bool(writes),
         problems=tuple(_problems(at.found, obstacles)),
     )
@@ -343,16 +343,18 @@ def _settled(at: RelaySituation) -> bool:
     )
 
 
-def _look_again_at(facts: RelayFacts, status: MailRelayStatus, *, in_transit: bool) -> datetime:
-    """Soon while a change is in progress, with growing intervals; otherwise once a minute for the
-    figures."""
+def _look_again_at(at: RelaySituation, status: MailRelayStatus, *, in_transit: bool) -> datetime:
+    """Soon while a change is in progress, at intervals that grow from the newest change on;
+    otherwise once a minute for the figures."""
+    facts = at.facts
     programmed = find_condition(status.conditions, "Programmed")
     waiting = programmed is not None and programmed.reason in _PASSING and status.config_digest
     if not waiting and not in_transit:
         return facts.now + LOOK_EVERY
-    since = facts.settling_since or facts.now
+    digest = at.configuration.digest if at.configuration is not None else ""
+    since = (facts.newest_since if digest == facts.newest_digest else None) or facts.now
     if waiting and programmed is not None:
-        since = parse_rfc3339(programmed.last_transition_time) or facts.now
+        since = max(since, parse_rfc3339(programmed.last_transition_time) or facts.now)
     return facts.now + max(LOOK_SOON, min((facts.now - since) / 4, LOOK_LATER))
 
 

@@ -201,3 +201,23 @@ async def test_four_tenants_in_trouble_make_nobody_wait() -> None:
     assert world.condition("Ready", "MailSender", "quiet-1") == ("True", "Ready")
     for key, _ in world.unfinished:
         assert key.namespace in TROUBLED
+
+
+async def test_the_last_of_many_changes_is_told_as_soon_as_any(world: World) -> None:
+    """Gateways are asked often after each change, however long there have been others."""
+    world.cluster.put(relay(), sender())
+    await world.settle()
+    for number in range(120):
+        world.edit("MailSender", "app", "mail", **{"from": [f"{number}@example.com"]})
+        await world.work()
+        world.kubelet.run()
+        world.pass_time(0.5)
+    world.edit("MailSender", "app", "mail", **{"from": ["last@example.com"]})
+    edited = world.seconds
+    while world.condition("Ready", "MailSender", "app") != ("True", "Ready") or (
+        world.cluster.objects["MailSender", "mail", "app"]["status"]["observedGeneration"] != 122
+    ):
+        await world.work()
+        world.kubelet.run()
+        world.pass_time(0.25)
+        assert world.seconds - edited <= 5.0
