@@ -102,7 +102,8 @@ async def _changes(cluster: Kube, names: Sequence[str], count: int) -> list[floa
 @contextlib.asynccontextmanager
 async def _trouble(cluster: Kube, webhook: str) -> AsyncIterator[list[asyncio.Task[None]]]:
     """The four tenants, and what they do."""
-    hole = await asyncio.start_server(_say_nothing, "127.0.0.1", 0)
+    loop = asyncio.get_running_loop()
+    hole = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)  # takes it, and is silent
     port = hole.sockets[0].getsockname()[1] if webhook == "hanging" else 1
     await create_all(cluster, map(space, (LOOP, FULL, REFUSED, NOISY)))
     await _apply(cluster, QUOTA, _quota(), namespace=FULL)
@@ -149,14 +150,6 @@ async def _annotate(cluster: Kube) -> None:
         patch = {"metadata": {"annotations": {"example.com/noise": str(number)}}}
         await cluster.merge(NAMESPACE, NOISY, NOISY, patch)
         await asyncio.sleep(LOOPS)
-
-
-async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A webhook that takes the connection, and answers nothing."""
-    with contextlib.suppress(OSError):
-        while await reader.read(65536):
-            pass
-    writer.close()
 
 
 def _quota() -> dict[str, Any]:
