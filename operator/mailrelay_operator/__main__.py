@@ -32,7 +32,7 @@ from mailrelay_operator.engine.reconcile import Clock, Reconciler
 from mailrelay_operator.engine.resync import Reread, Resync
 from mailrelay_operator.engine.scope import Scope
 from mailrelay_operator.engine.serving import serve_metrics
-from mailrelay_operator.engine.store import Store
+from mailrelay_operator.engine.store import Store, trimmed
 from mailrelay_operator.engine.verifiers import Verifiers
 from mailrelay_operator.engine.watching import Watching, watched_kinds
 from mailrelay_operator.engine.workers import Doorbell, Workers
@@ -140,6 +140,7 @@ async def _operate(settings: Settings, scope: Scope, cluster: Kube, gateways: Ga
             labels=labels,
             rng=rng,
             beat=pulse.beat,
+            trim=trimmed,
         ).run()
         for kind, namespace, labels in watched_kinds(scope)
     }

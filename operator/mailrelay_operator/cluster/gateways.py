@@ -14,9 +14,13 @@ from mailrelay_gateway.contract.documents import ADMIN_PORT
 from mailrelay_gateway.contract.status import GatewayStatus
 from mailrelay_operator.cluster.port import Forbidden, Unavailable
 
-#: Seconds for a whole request: a healthy pod answers in milliseconds, and four workers must not
+#: Seconds for a whole request: a healthy pod answers in milliseconds, and a revocation must not
 #: wait for dead nodes.
 DEADLINE = 2.0
+#: Concurrent connections: ten workers' relays of 100 pods each. Waiting for a connection counts
+#: towards the deadline, so that with fewer the pods of one relay would be unreachable because those
+#: of others are.
+CONNECTIONS = 1024
 #: Octets of an answer: 64 upstreams with a reply each are under 64 KiB.
 MAX_ANSWER = 256 * 1024
 #: CAs whose TLS contexts are cached: one per relay, some 20 KiB each.
@@ -45,7 +49,8 @@ class GatewayPods:
         if self._session is None:
             # trust_env is off: never use a proxy for pods.
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._deadline)
+                timeout=aiohttp.ClientTimeout(total=self._deadline),
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS),
             )
         try:
             async with self._session.get(

@@ -9,7 +9,7 @@ because the client has none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -115,10 +115,15 @@ class Kube:
         return str(found["metadata"]["resourceVersion"])
 
     async def list(
-        self, kind: Kind, namespace: str | None, *, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        trim: Callable[[Manifest], Manifest] | None = None,
     ) -> tuple[tuple[Manifest, ...], str]:
-        """The whole list, page by page; if it expires meanwhile, that is an error, not a shorter
-        list."""
+        """The whole list, page by page, each object trimmed before the next page is asked for; if
+        it expires meanwhile, that is an error, not a shorter list."""
         query = {"limit": str(PAGE), **_selecting(labels)}
         items: list[Manifest] = []
         own = {"apiVersion": kind.api_version, "kind": kind.name}  # a list's items lack them
@@ -127,7 +132,8 @@ class Kube:
             page = await self._call("GET", _path(kind, namespace, None), doing, query=query)
             for item in page.get("items") or ():
                 item["metadata"].pop("managedFields", None)  # half the size, and not needed
-                items.append(own | item)
+                found = own | item
+                items.append(found if trim is None else trim(found))
             metadata = page.get("metadata") or {}
             following = metadata.get("continue")
             if not following:

@@ -6,7 +6,7 @@ memory. Every call has a deadline, and raises only a ClusterError.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -135,10 +135,15 @@ class Cluster(Protocol):
         ...
 
     async def list(
-        self, kind: Kind, namespace: str | None, *, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        trim: Callable[[Manifest], Manifest] | None = None,
     ) -> tuple[tuple[Manifest, ...], str]:
         """All objects of one namespace, or (None) of all, and the version of the list; never a
-        partial list."""
+        partial list. Of each object only what `trim` returns is kept."""
         ...
 
     def watch(

@@ -54,8 +54,11 @@ class Reflector:
         labels: Mapping[str, str],
         rng: random.Random,
         beat: Callable[[str], None],
+        trim: Callable[[Manifest], Manifest] | None = None,
     ) -> None:
-        """Read from `cluster` into `sink`; `beat` is called on each iteration as a sign of life."""
+        """Read from `cluster` into `sink`; `beat` is called on each iteration as a sign of life.
+        While a list is read, only what `trim` returns of each object is kept: a tenant may write
+        256 KiB of annotations."""
         self._cluster = cluster
         self._sink = sink
         self._kind = kind
@@ -63,6 +66,7 @@ class Reflector:
         self._labels = labels
         self._rng = rng
         self._beat = beat
+        self._trim = trim
         self._name = f"{kind.plural} in {namespace or 'all namespaces'}"
 
     async def run(self) -> None:
@@ -97,7 +101,7 @@ class Reflector:
 
     async def _list(self) -> str:
         objects, version = await self._cluster.list(
-            self._kind, self._namespace, labels=self._labels
+            self._kind, self._namespace, labels=self._labels, trim=self._trim
         )
         self._sink.replaced(self._kind.name, self._namespace, objects)
         return version

@@ -45,8 +45,12 @@ from mailrelay_operator.plan.own import own_objects
 from mailrelay_operator.plan.running import ANNOTATION_STAMPED
 from mailrelay_operator.plan.senders import sender_uid
 
-#: Concurrent requests for one relay; four workers stay below the client's 64 connections.
+#: Concurrent requests to the API server for one relay; those above the client's 64 connections wait
+#: for one.
 AT_A_TIME = 8
+#: Concurrent requests to the pods of one relay: to all of them (`replicas` is at most 100, and some
+#: may be on the way out). Unreachable ones take 2 s each, and a revocation waits for the answers.
+PODS_AT_A_TIME = 128
 
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
@@ -153,7 +157,7 @@ class Reader:
         async def ask(pod: Manifest) -> PodFacts:
             return await self._ask(pod, token, authority=authority, name=host)
 
-        return tuple(await gather_bounded(ask, ours))
+        return tuple(await gather_bounded(ask, ours, at_a_time=PODS_AT_A_TIME))
 
     async def _ask(self, pod: Manifest, token: str, *, authority: str, name: str) -> PodFacts:
         known = _pod_facts(pod)
@@ -169,11 +173,14 @@ class Reader:
 
 
 async def gather_bounded(
-    ask: Callable[[_Item], Awaitable[_Found]], items: Iterable[_Item]
+    ask: Callable[[_Item], Awaitable[_Found]],
+    items: Iterable[_Item],
+    *,
+    at_a_time: int = AT_A_TIME,
 ) -> list[_Found]:
-    """The results in the order of the items, at most AT_A_TIME concurrently; the first error
-    cancels the rest."""
-    limit = asyncio.Semaphore(AT_A_TIME)
+    """The results in the order of the items, at most so many concurrently; the first error cancels
+    the rest."""
+    limit = asyncio.Semaphore(at_a_time)
 
     async def one(item: _Item) -> _Found:
         async with limit:

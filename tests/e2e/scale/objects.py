@@ -28,7 +28,8 @@ def sender(
     metadata: dict[str, Any] = {}
     if hostile:  # as long as may be, and nothing that could be compressed
         addresses = [
-            f"{secrets.token_hex(32)}@{'.'.join(secrets.token_hex(31) for _ in range(3))}"
+            f"{secrets.token_hex(32)}@{secrets.token_hex(31)}.{secrets.token_hex(31)}"
+            f".x{secrets.token_hex(31)[1:]}"  # a last label begins with a letter
             for _ in range(64)
         ]
         metadata["annotations"] = {"example.com/noise": secrets.token_hex(10 * 1024)}

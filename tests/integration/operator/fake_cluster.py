@@ -155,11 +155,16 @@ class FakeCluster:
         return str((await self.get(kind, namespace, name))["metadata"]["resourceVersion"])
 
     async def list(
-        self, kind: Kind, namespace: str | None, *, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        trim: Callable[[Manifest], Manifest] | None = None,
     ) -> tuple[tuple[Manifest, ...], str]:
         self._refuse("list", kind.name, "")
         found = tuple(
-            copy.deepcopy(one)
+            trim(copy.deepcopy(one)) if trim is not None else copy.deepcopy(one)
             for (of, where, _), one in sorted(self.objects.items())
             if of == kind.name
             and namespace in (None, where)

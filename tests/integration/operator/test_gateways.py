@@ -92,6 +92,29 @@ async def test_a_gateway_is_asked_with_its_token(gateway: Gateway, pods: Gateway
             await pods.status("127.0.0.1", "token", **trust)
 
 
+async def test_a_gateway_is_asked_however_many_others_do_not_answer(gateway: Gateway) -> None:
+    """Ten workers' relays may have a hundred unreachable pods each."""
+    trust = {"authority": AUTHORITY.certificate, "name": NAME}
+    made = GatewayPods(port=gateway.port, deadline=30.0)
+    silent = 150
+    gateway.answers = [(200, None)] * silent
+    gateway.answers += [(200, STATUS.model_dump(mode="json", by_alias=True))]
+    waiting = [
+        asyncio.create_task(made.status("127.0.0.1", "token", **trust)) for _ in range(silent)
+    ]
+    try:
+        async with asyncio.timeout(60):
+            while len(gateway.tokens) < silent:
+                await asyncio.sleep(0.01)
+                assert not any(one.done() for one in waiting)
+            assert await made.status("127.0.0.1", "token", **trust) == STATUS
+    finally:
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await made.close()
+
+
 @pytest.mark.parametrize(
     ("authority", "name"),
     [

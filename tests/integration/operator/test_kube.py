@@ -136,6 +136,27 @@ async def test_a_list_is_read_to_its_end_and_its_items_know_their_kind(
     ]
 
 
+async def test_of_a_list_only_what_is_needed_is_kept_from_page_to_page(
+    server: Server, kube: Kube
+) -> None:
+    """Tenants may write 256 KiB of annotations into each of thousands of objects."""
+    trimmed: list[tuple[str, int]] = []
+
+    def trim(found: dict[str, Any]) -> dict[str, Any]:
+        trimmed.append((found["metadata"]["name"], len(server.asked)))
+        return {"kind": found["kind"], "metadata": {"name": found["metadata"]["name"]}}
+
+    noisy = {"example.com/noise": "x"}
+    pages = [("a", {"continue": "x"}), ("b", {"resourceVersion": "9"})]
+    server.answers = [
+        (200, {"items": [{"metadata": {"name": name, "annotations": noisy}}], "metadata": more})
+        for name, more in pages
+    ]
+    found, _ = await kube.list(SECRET, None, trim=trim)
+    assert found == tuple({"kind": "Secret", "metadata": {"name": name}} for name in ("a", "b"))
+    assert trimmed == [("a", 1), ("b", 2)]  # before the next page is asked for
+
+
 async def test_a_list_that_expires_half_way_is_an_error_and_no_shorter_list(
     server: Server, kube: Kube
 ) -> None:

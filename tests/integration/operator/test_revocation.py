@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from mailrelay_operator.cluster.port import Forbidden, Invalid
+import asyncio
+from dataclasses import replace
+
+from mailrelay_gateway.contract.status import GatewayStatus
+from mailrelay_operator.cluster.port import Forbidden, Invalid, Unavailable
 from tests.integration.operator.world import (
     TENANTS,
     World,
@@ -235,3 +239,30 @@ async def test_a_deleted_sender_is_revoked_and_its_share_emptied(world: World) -
     world.cluster.drop("MailSender", "mail", "app")
     await world.settle()
     assert usernames(world) == set()
+
+
+async def test_a_revocation_waits_once_for_all_pods_that_do_not_answer(world: World) -> None:
+    """Each takes two seconds, and they are asked at the same time."""
+    pods = 40
+    world.cluster.put(relay(replicas=pods), sender(), sender("gone"))
+    await world.settle()
+    assert usernames(world) == {"mail.app", "mail.gone"}
+    asked: set[str] = set()
+    together = asyncio.Event()
+
+    class Unreachable:
+        async def status(
+            self, address: str, token: str, *, authority: str, name: str
+        ) -> GatewayStatus:
+            asked.add(address)
+            if len(asked) == pods:
+                together.set()
+            await together.wait()
+            raise Unavailable(f"asking {address}", "no answer within 2 s")
+
+    reconciler = world.reconciler
+    reconciler._reader = replace(reconciler._reader, gateways=Unreachable())
+    world.cluster.drop("MailSender", "mail", "gone")
+    async with asyncio.timeout(60):
+        await world.round()
+    assert usernames(world) == {"mail.app"}
