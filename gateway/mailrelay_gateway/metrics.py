@@ -248,6 +248,12 @@ class Metrics:
             "queue_oldest_seconds", "Age of the oldest message in the queue.", "upstream"
         )
         self.queue_bytes = gauge("queue_bytes", "Size of the messages in the queue.", "upstream")
+        self.queue_unrouted_recipients = Gauge(
+            "mailrelay_queue_unrouted_recipients",
+            "Recipients that wait because no route matches them or no upstream of their route is"
+            " configured.",
+            registry=self.registry,
+        )
         self.dead_letters = Gauge(
             "mailrelay_dead_letters",
             "Dead letters kept.",

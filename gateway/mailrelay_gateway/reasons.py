@@ -227,6 +227,11 @@ class Reason(StrEnum):
         "The gateway is older than its configuration and does not know this kind of upstream or"
         " of its login.",
     )
+    NO_ROUTE = "NoRoute", "No route of the MailRelay matches the mail."
+    ROUTES_CHANGED = (
+        "RoutesChanged",
+        "The routes have changed: queued recipients take the new ones.",
+    )
     UPSTREAM_GONE = "UpstreamGone", "The message's route names no upstream that is configured."
     SUSPENDED = "Suspended", "The relay is suspended: mail is accepted and stays queued."
 
@@ -335,6 +340,9 @@ REPLIES: Mapping[Reason, Mapping[str, Wording]] = {
             550, "5.7.1", "A message must have exactly one From header; this one has {number}"
         ),
         "unreadable": Wording(550, "5.7.1", "{fault}"),
+    },
+    _R.NO_ROUTE: {
+        "": Wording(451, "4.4.4", "No route of the MailRelay matches this mail: try again later")
     },
     _R.TOO_MANY_RECIPIENTS: {
         # at RCPT, by onTooManyRecipients

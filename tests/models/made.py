@@ -117,6 +117,7 @@ def relay_document(**given: Any) -> documents.RelayDocument:
         "replicas": 1,
         "listeners": (),
         "upstreams": (),
+        "routes": (),
         "limits": limits(),
         "retry": retry(),
         "null_sender": "",
@@ -153,7 +154,9 @@ def upstream_status(**given: Any) -> status.UpstreamStatus:
 
 def queue_status(**given: Any) -> status.QueueStatus:
     """Empty."""
-    return status.QueueStatus(**{"messages": 0, "oldest": "", "dead_letters": 0} | given)
+    return status.QueueStatus(
+        **{"messages": 0, "oldest": "", "dead_letters": 0, "unrouted": 0} | given
+    )
 
 
 def gateway_status(**given: Any) -> status.GatewayStatus:

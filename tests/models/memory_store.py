@@ -295,7 +295,7 @@ class MemoryStore:
 
     def reroute(
         self,
-        stale: Sequence[Route],
+        stale: Sequence[Route] | None,
         choose: Choose,
         most: int,
         done: Callable[[Rerouted | Problem], None],
@@ -305,11 +305,13 @@ class MemoryStore:
             moved = 0
             more = False
             for (seq, _), row in sorted(self.rows.items()):
-                if row.state is State.LEASED or row.route not in stale:
+                listed = not row.route.pinned if stale is None else row.route in stale
+                if row.state is State.LEASED or not listed:
                     continue
                 message = self.messages[seq]
                 route = choose(
                     Sketch(
+                        queue_id=message.queue_id,
                         sender=message.envelope_sender,
                         address=row.recipient.address,
                         identity=message.identity,
@@ -317,7 +319,7 @@ class MemoryStore:
                         bulk=row.route.bulk,
                     )
                 )
-                if route in stale:
+                if route == row.route or (stale is not None and route in stale):
                     continue
                 if moved >= most:
                     more = True

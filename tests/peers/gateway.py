@@ -26,6 +26,7 @@ from mailrelay_gateway.contract.documents import (
     Listener,
     RelayDocument,
     Retry,
+    Route,
     Sandbox,
     Sender,
     TlsMode,
@@ -111,6 +112,7 @@ def relay(
     retry: Retry | None = None,
     limits: Limits | None = None,
     suspend: bool = False,
+    routes: Sequence[Route] = (),
 ) -> RelayDocument:
     """A relay's document, its admin token being TOKEN."""
     return made.relay_document(
@@ -119,6 +121,7 @@ def relay(
         suspend=suspend,
         listeners=tuple(listeners),
         upstreams=tuple(upstreams),
+        routes=tuple(routes),
         retry=retry or made.retry(give_up_after=3600.0, max_interval=1.0),
         limits=limits or made.limits(),
         admin_token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest(),

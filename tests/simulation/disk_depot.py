@@ -121,7 +121,7 @@ class Delayed:
         self._read(lambda answer: self.real.find(queue_id, answer), done)
 
     def reroute(
-        self, stale: Sequence[Route], choose: Choose, most: int, done: Callable[[Any], None]
+        self, stale: Sequence[Route] | None, choose: Choose, most: int, done: Callable[[Any], None]
     ) -> None:
         self._ask(lambda answer: self.real.reroute(stale, choose, most, answer), done)
 

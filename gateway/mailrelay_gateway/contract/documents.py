@@ -234,6 +234,32 @@ class Upstream(Part):
         return self.settings.kind
 
 
+class RouteMatch(Part):
+    """Which mail a route is for: all criteria must match, with any entry of a list; an empty list
+    is no criterion. `namespaces` are those whose labels match the route's selector (None: it has
+    none).
+    """
+
+    sender_domains: tuple[str, ...]  # `example.com`, or `*.example.com` for all below it
+    recipient_domains: tuple[str, ...]
+    namespaces: tuple[str, ...] | None
+
+
+class RouteUpstream(Part):
+    """An upstream of a route, by name. Adjacent ones with a weight share the mail by it."""
+
+    name: str
+    weight: int | None = Field(ge=1)
+
+
+class Route(Part):
+    """The upstreams that some mail takes, in fail-over order; not all must be configured."""
+
+    name: str
+    match: RouteMatch
+    upstreams: tuple[RouteUpstream, ...]
+
+
 class Rate(Part):
     """`count` units per `per` seconds (a rate, GCRA), `burst` of them at once; for all replicas
     together.
@@ -312,6 +338,7 @@ class RelayDocument(Part):
     replicas: int = Field(ge=1)
     listeners: tuple[Listener, ...]
     upstreams: tuple[Upstream, ...]
+    routes: tuple[Route, ...]  # the first match decides; empty: all upstreams in order
     limits: Limits
     retry: Retry
     null_sender: str  # stands in for the null sender at upstreams; "": nothing does

@@ -60,13 +60,23 @@ class UpstreamStatus(Part):
 
 
 class QueueStatus(Part):
-    """The queue: number of messages, when the oldest was accepted (empty: none), and number of dead
-    letters.
+    """The queue: number of messages, when the oldest was accepted (empty: none), number of dead
+    letters, and number of recipients that wait because no route matches them or no upstream of
+    their route is configured.
     """
 
     messages: int
     oldest: str
     dead_letters: int
+    unrouted: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_an_older_writer(cls, given: Any, info: ValidationInfo) -> Any:
+        """An older gateway had no routes."""
+        if info.context == READING and isinstance(given, dict):
+            return {"unrouted": 0} | given
+        return given
 
 
 class GatewayStatus(Part):

@@ -67,6 +67,22 @@ def judge_sender(
     )
 
 
-def judge_recipient(settings: ListenerSettings, accepted: int) -> Problem | None:
-    """Whether a message that has so many recipients may have another one."""
-    return decide(RCPT_CHAIN, RcptFacts(accepted, settings.max_recipients, settings.defers_surplus))
+def judge_recipient(
+    settings: ListenerSettings,
+    entry: SenderEntry | None,
+    reverse_path: str,
+    recipient: str,
+    accepted: int,
+) -> Problem | None:
+    """Whether this sender's message, which has `accepted` recipients, may have this one too."""
+    routing = settings.routing
+    namespace = "" if entry is None else entry.identity.namespace
+    return decide(
+        RCPT_CHAIN,
+        RcptFacts(
+            routing is None or routing.takes(reverse_path, recipient, namespace),
+            accepted,
+            settings.max_recipients,
+            settings.defers_surplus,
+        ),
+    )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mailrelay_gateway.contract.documents import TlsMode
 from mailrelay_gateway.intake.tls import ServerTls
 from mailrelay_gateway.message.control_fields import ControlFields
+from mailrelay_gateway.policy.routing import Routing
 from mailrelay_gateway.policy.senders import Directory
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -34,6 +35,7 @@ class ListenerSettings:
     encodes_long_lines: bool  # of bodies; else their message is refused
     control_fields: ControlFields  # of clients' headers, to be removed
     directory: Directory
+    routing: Routing | None  # None: any mail has a route
 
     def admits(self, client: str) -> bool:
         """Whether a client's IP address may use an anonymous listener; any client may try to log in

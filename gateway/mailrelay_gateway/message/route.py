@@ -55,6 +55,7 @@ class Route:
 class Sketch:
     """The parts of a message that determine the route of one recipient."""
 
+    queue_id: str
     sender: str  # envelope sender
     address: str  # the recipient
     identity: Identity

@@ -46,6 +46,7 @@ class MailFacts(NamedTuple):
 class RcptFacts(NamedTuple):
     """What is known at RCPT."""
 
+    routed: bool  # a route of the configuration matches
     accepted: int  # recipients of this transaction so far
     max_recipients: int
     defers_surplus: bool  # by `limits.message.onTooManyRecipients`
@@ -137,6 +138,13 @@ def check_recipients(facts: RcptFacts) -> Problem | None:
     return refuse(Reason.TOO_MANY_RECIPIENTS, variant, most=facts.max_recipients)
 
 
+def check_route(facts: RcptFacts) -> Problem | None:
+    """Refuse, for now, mail that no route matches: never by default some other way."""
+    if facts.routed:
+        return None
+    return refuse(Reason.NO_ROUTE)
+
+
 def too_many_recipients(surplus: int, max_recipients: int) -> Problem:
     """The refusal of a message of which `surplus` recipients were refused for their number."""
     return refuse(Reason.TOO_MANY_RECIPIENTS, "message", surplus=surplus, most=max_recipients)
@@ -202,6 +210,7 @@ MAIL_CHAIN: tuple[Check[MailFacts], ...] = (
 #: Checked at RCPT.
 RCPT_CHAIN: tuple[Check[RcptFacts], ...] = (
     check_recipients,  # make sure a message stays of bounded size in the spool
+    check_route,  # make sure there is a way out
 )
 
 #: Checked when the header has been received.

@@ -21,6 +21,9 @@ class Homes(Protocol):
     def is_held(self, upstream: str) -> bool:
         """Whether it is held."""
 
+    def is_lost(self, route: Route) -> bool:
+        """Whether no upstream of the route is configured."""
+
 
 def show(counts: Counts, homes: Homes, metrics: Metrics, now: float) -> QueueStatus:
     """Publish a count at Unix time `now`: what is ready at a held upstream shows as held."""
@@ -28,7 +31,10 @@ def show(counts: Counts, homes: Homes, metrics: Metrics, now: float) -> QueueSta
     messages: defaultdict[tuple[str, str], int] = defaultdict(int)
     octets: defaultdict[str, int] = defaultdict(int)
     oldest: dict[str, float] = {}
+    unrouted = 0
     for (route, deferred), figures in counts.by_route.items():
+        if homes.is_lost(route):
+            unrouted += figures.recipients
         upstream = homes.home(route)
         state = "deferred" if deferred else "held" if homes.is_held(upstream) else "ready"
         recipients[upstream, state] += figures.recipients
@@ -43,8 +49,10 @@ def show(counts: Counts, homes: Homes, metrics: Metrics, now: float) -> QueueSta
         metrics.queue_bytes(name).set(octets[name])
         metrics.queue_oldest_seconds(name).set(max(0.0, now - oldest.get(name, now)))
     metrics.dead_letters.set(counts.dead_letters)
+    metrics.queue_unrouted_recipients.set(unrouted)
     return QueueStatus(
         messages=counts.messages,
         oldest="" if counts.oldest is None else rfc3339(counts.oldest),
         dead_letters=counts.dead_letters,
+        unrouted=unrouted,
     )

@@ -9,7 +9,7 @@ READY ──claim──> LEASED ──delivered──> (removed)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -107,20 +107,20 @@ def decide_moves(
     job: Job,
     outcomes: Sequence[Outcome],
     *,
-    route: Route,
+    route_of: Callable[[Recipient], Route],
     now: float,
     policy: RetryPolicy,
     jitter: float,
 ) -> list[Move]:
     """The next state of each recipient of a job whose attempt ended at `now`, in the job's order.
 
-    `route` is theirs by the configuration in force; `jitter`, random in [0, 1), is one for all of
-    them, so that those who wait equally long stay together. Raises IllegalMove for a result that
-    the table does not have, and KeyError for a recipient without an outcome.
+    `route_of` gives a recipient's route in the current configuration; `jitter`, random in [0, 1),
+    is one for all of them, so that those who wait equally long stay together. Raises IllegalMove
+    for a result that the table does not have, and KeyError for a recipient without an outcome.
     """
     by_index = {outcome.index: outcome for outcome in outcomes}
     return [
-        _decide(recipient, by_index[recipient.index], job, route, now, policy, jitter)
+        _decide(recipient, by_index[recipient.index], job, route_of, now, policy, jitter)
         for recipient in job.recipients
     ]
 
@@ -152,7 +152,7 @@ def _decide(
     recipient: Recipient,
     outcome: Outcome,
     job: Job,
-    route: Route,
+    route_of: Callable[[Recipient], Route],
     now: float,
     policy: RetryPolicy,
     jitter: float,
@@ -172,10 +172,10 @@ def _decide(
         state = State.READY  # too many for one transaction: next time, and not counted
     reply = str(outcome.reply) if outcome.reply else outcome.detail
     reason = outcome.reason
+    rest: Route | None = None
     if state is State.DEFERRED and isinstance(outcome.effect, Elsewhere):
         rest = None if recipient.pinned else job.route.without(job.upstream)
         state = None if rest is None else State.READY
-        route = route if rest is None else rest
     if state is None:
         return Move(
             recipient=recipient,
@@ -190,7 +190,11 @@ def _decide(
         return Move(
             recipient=recipient,
             state=state,
-            route=job.route.pinned_to(job.upstream) if recipient.pinned else route,
+            route=(
+                job.route.pinned_to(job.upstream)
+                if recipient.pinned
+                else rest or route_of(recipient)
+            ),
             reason=reason,
             reply=reply,
             outcome=outcome,
@@ -219,7 +223,7 @@ def _decide(
     return Move(
         recipient=tried,
         state=None if gave_up else state,
-        route=job.route.pinned_to(job.upstream) if pinned else route,
+        route=job.route.pinned_to(job.upstream) if pinned else route_of(recipient),
         reason=Reason.GAVE_UP if gave_up else reason,
         next_at=None if gave_up else now + delay,
         reply=reply,

@@ -1,4 +1,5 @@
-"""Gives what waits on a route that the configuration does not have one that it has, page by page.
+"""Moves queued recipients from routes that the configuration does not have to those that it has,
+page by page; after a change of the routes it reviews the whole queue once.
 
 The stale routes are determined again before each page: it may be called at any time, and calling it
 too often costs nothing.
@@ -12,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Set
 import structlog
 
 from mailrelay_gateway.message.route import Choose, Route
+from mailrelay_gateway.policy.routing import UNROUTED
 from mailrelay_gateway.queue.store import Backlog, QueueStore, Rerouted
 from mailrelay_gateway.queue.turns import Turns
 from mailrelay_gateway.reasons import Reason
@@ -67,17 +69,25 @@ class Reroutes:
         self._done = done
         self._valid: Set[Route] = frozenset()
         self._names: Collection[str] = ()
-        self._choose: Choose = lambda _sketch: Route(())
+        self._choose: Choose = lambda _sketch: UNROUTED
+        self._reviews = 0  # how many times the whole queue must still be reviewed
+        self._reviewing = False  # the current or last page belongs to a review
         self._since = 0.0  # that configuration's, in the loop's time
         self._busy = False
         self._again = False  # requested while a page was in progress
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
-    def configure(self, valid: Set[Route], names: Collection[str], choose: Choose) -> None:
-        """The routes, upstreams and choice of the configuration in force."""
+    def configure(
+        self, valid: Set[Route], names: Collection[str], choose: Choose, *, review: bool = False
+    ) -> None:
+        """The routes and upstreams of the current configuration; `review`: queued recipients may
+        have another route now, although the configuration still has their old one.
+        """
         self._valid, self._names, self._choose = valid, names, choose
         self._since = self._loop.time()
+        if review:  # a review under way used the old routes
+            self._reviews = 1 + (self._reviews > 0)
         self.check()
 
     def stop(self) -> None:
@@ -97,8 +107,12 @@ class Reroutes:
         stale = self._stale(pinned_too=grace <= 0)
         if stale:
             self._turns.mark_stale(stale, self._loop.time())
-            self._busy = True
+            self._busy, self._reviewing = True, False
             self._store.reroute(stale, self._choose, PAGE, self._page)
+            return
+        if self._reviews:
+            self._busy, self._reviewing = True, True
+            self._store.reroute(None, self._choose, PAGE, self._page)
             return
         if self._turns.mark_stale((), self._loop.time()):
             self._done()  # they are configured again: mail on them may start
@@ -130,12 +144,15 @@ class Reroutes:
         if isinstance(page, Problem):
             self._check_later(AGAIN)
             return
+        if self._reviewing and not page.more:
+            self._reviews -= 1
         if page.recipients:
-            log.info("rerouted", reason=Reason.UPSTREAM_GONE, recipient_count=page.recipients)
+            reason = Reason.ROUTES_CHANGED if self._reviewing else Reason.UPSTREAM_GONE
+            log.info("rerouted", reason=reason, recipient_count=page.recipients)
         for (before, after), recipients in page.ready.items():
             self._turns.gone(before, recipients)
             self._found(after, recipients)
-        if page.more or self._again:
+        if page.more or self._again or self._reviews:
             self._again = False
             self.check()
             return

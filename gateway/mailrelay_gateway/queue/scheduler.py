@@ -34,12 +34,7 @@ from mailrelay_gateway.message.envelope import (
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.message.route import Route, Sketch, by_class
 from mailrelay_gateway.metrics import Metrics
-from mailrelay_gateway.policy.routing import (
-    all_routes,
-    changed_upstreams,
-    chooser,
-    single_route,
-)
+from mailrelay_gateway.policy.routing import Routing, changed_upstreams, routes_differ
 from mailrelay_gateway.queue.audit import Audit
 from mailrelay_gateway.queue.duetimes import DueTimes
 from mailrelay_gateway.queue.gauges import show
@@ -134,7 +129,7 @@ class Scheduler:
         self._stopping = False
         self._wake_due: set[LaneKey] = set()
         self._count_timer: asyncio.TimerHandle | None = None
-        self._status = QueueStatus(messages=0, oldest="", dead_letters=0)
+        self._status = QueueStatus(messages=0, oldest="", dead_letters=0, unrouted=0)
         self.corrected = 0  # backlogs whose count in memory was wrong: a defect of ours each
 
     # --- life
@@ -186,8 +181,9 @@ class Scheduler:
     def configure(self, config: GatewayConfig) -> None:
         """Apply a new configuration. Mail on a route that it does not have is moved to another."""
         retry = config.relay.retry
+        before = None if self._config is None else self._config.relay
         rested = self._pacing.configure(config.relay)
-        for name in [*changed_upstreams(self._config, config), *rested]:
+        for name in [*changed_upstreams(before, config.relay), *rested]:
             self._turns.forget_pauses(name)
         self._config = config
         self._tenants.configure(config)
@@ -196,8 +192,11 @@ class Scheduler:
             max_interval=retry.max_interval,
             warn_after=retry.warn_after,
         )
-        self._choose = by_class(chooser(config))
-        self._single_route = single_route(config)
+        routing = Routing(config.relay)
+        both = [(route, route.of_class(bulk=True)) for route in routing.all]
+        self._choose = by_class(routing.choose)
+        #: The route of all mail, by class, if the configuration has only one.
+        self._single_route = both[0] if len(both) == 1 else None
         self._suspended = config.relay.suspend
         connections = {upstream.name: upstream.connections for upstream in config.relay.upstreams}
         self._give_leases_back(self._turns.configure(connections, self._loop.time()))
@@ -205,10 +204,12 @@ class Scheduler:
             self._give_leases_back(self._turns.stop())
         else:
             self._turns.resume(self._loop.time())
-        valid = {
-            route.of_class(bulk=bulk) for route in all_routes(config) for bulk in (False, True)
-        }
-        self._reroutes.configure(valid, connections.keys(), self._choose)
+        self._reroutes.configure(
+            {route for pair in both for route in pair},
+            connections.keys(),
+            self._choose,
+            review=self._single_route is None and routes_differ(before, config.relay),
+        )
         self._pump_all()
 
     def stop_taking(self) -> None:
@@ -275,18 +276,21 @@ class Scheduler:
         """A message's recipients by their routes."""
         recipients = tuple([Recipient(n, address) for n, address in enumerate(addresses)])
         if self._single_route is not None:
-            return [(self._single_route.of_class(bulk=message.bulk), recipients)]
+            return [(self._single_route[message.bulk], recipients)]
         by_route: dict[Route, list[Recipient]] = {}
         for recipient in recipients:
-            route = self._route(message, recipient.address)
-            by_route.setdefault(route, []).append(recipient)
+            by_route.setdefault(self._route(message, recipient), []).append(recipient)
         return [(route, tuple(some)) for route, some in by_route.items()]
 
-    def _route(self, message: Message, address: str) -> Route:
+    def _route(self, message: Message, recipient: Recipient) -> Route:
+        """A recipient's route in the current configuration."""
+        if self._single_route is not None:
+            return self._single_route[message.bulk]
         return self._choose(
             Sketch(
+                queue_id=message.queue_id,
                 sender=message.envelope_sender,
-                address=address,
+                address=recipient.address,
                 identity=message.identity,
                 size=message.size,
                 bulk=message.bulk,
@@ -354,10 +358,14 @@ class Scheduler:
         """
         if self._pacing.on and (paced := self._turns.lanes.get(key)) is not None:
             most = self._pacing.most(paced, most)
-        if not self.ready(key):
-            return None
-        lane = self._turns.lanes[key]
-        job = self._turns.take(lane)
+        while True:
+            if not self.ready(key):
+                return None
+            lane = self._turns.lanes[key]
+            job = self._turns.take(lane)
+            if self._is_on_its_way(job):
+                break
+            self._give_leases_back([job])
         if most is not None and len(job.recipients) > most:
             rest = replace(job, recipients=job.recipients[most:])
             job.recipients = job.recipients[:most]
@@ -396,7 +404,7 @@ class Scheduler:
         moves = decide_moves(
             job,
             outcomes,
-            route=self._route_of(job),
+            route_of=partial(self._route, job.message),
             now=now,
             policy=self._policy,
             jitter=self._rng.random(),
@@ -420,13 +428,14 @@ class Scheduler:
         """Seconds for which a message waits that a person is to look at."""
         return min(PUT_OFF, self._policy.max_interval)
 
-    def _route_of(self, job: Job) -> Route:
-        """The job's route by the configuration in force. All its recipients had the same, and so
-        have, unless routes were changed meanwhile: then `reroute` looks at each.
+    def _is_on_its_way(self, job: Job) -> bool:
+        """Whether all its recipients still have the route on which they were leased: a reload may
+        have changed the routes since.
         """
-        if self._single_route is not None and not job.route.destination:
-            return self._single_route.of_class(bulk=job.message.bulk)
-        return self._route(job.message, job.recipients[0].address)
+        single = self._single_route
+        if job.pinned or job.route.pinned or (single and job.route is single[job.message.bulk]):
+            return True
+        return all(self._route(job.message, each) == job.route for each in job.recipients)
 
     def give_back(self, attempt: Attempt) -> None:
         """Nothing was sent: it may be started again with the lease that it still has."""
@@ -564,9 +573,14 @@ class Scheduler:
     def _give_leases_back(self, jobs: Sequence[Job]) -> None:
         """Return leases whose attempts never started."""
         for job in jobs:
-            route = job.route if job.pinned else self._route_of(job)
+            pinned = job.pinned or job.route.pinned
             moves = [
-                Move(recipient=r, state=State.READY, route=route, reason=Reason.NOT_STARTED)
+                Move(
+                    recipient=r,
+                    state=State.READY,
+                    route=job.route if pinned else self._route(job.message, r),
+                    reason=Reason.NOT_STARTED,
+                )
                 for r in job.recipients
             ]
             ended = Ended(job, moves, job.upstream, self._clock())

@@ -279,14 +279,15 @@ class QueueStore(Protocol):
 
     def reroute(
         self,
-        stale: Sequence[Route],
+        stale: Sequence[Route] | None,
         choose: Choose,
         most: int,
         done: Callable[[Rerouted | Problem], None],
     ) -> None:
         """Give up to `most` waiting recipients (READY, DEFERRED or UNCERTAIN, never LEASED) on
-        these routes the route that `choose` says, which unpins them. One for which a stale route is
-        chosen stays, and is not looked at again in this run of pages.
+        these routes (None: on all that are not pinned) the route that `choose` says, which unpins
+        them. One for which a stale route is chosen (None: its own) stays, and is not looked at
+        again in this run of pages.
         """
         ...
 

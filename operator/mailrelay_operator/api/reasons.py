@@ -425,6 +425,12 @@ class Reason(StrEnum):
         "A gateway older than the operator does not know the kind of an upstream or of its"
         " login; the queue is held until the gateway is upgraded.",
     )
+    NO_ROUTE = (
+        "NoRoute",
+        "UpstreamReachable",
+        "Mail is queued that no route matches, or whose route has no usable upstream. Add a route"
+        " that matches it, or complete its upstream; the mail is then sent by itself.",
+    )
     EGRESS_BLOCKED = (
         "EgressBlocked",
         "UpstreamReachable",

@@ -57,6 +57,7 @@ ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
         "spec.upstreams[].replies": _always,
         "spec.upstreams[].attribution": _always,
         "spec.upstreams[].passHeaders": _always,
+        "spec.routes": _always,
         "spec.limits.message": _always,
         "spec.limits.rates[].name": _always,
         "spec.limits.rates[].scope": _always,

@@ -61,6 +61,7 @@ def configure(
         own_certificate=found.leaf,
         admin_token_sha256=found.admin_token_sha256,
         replicas=replicas,
+        namespaces=facts.namespaces,
         place=facts.place,
     )
     files = {RELAY_FILE: encode(document)}

@@ -20,7 +20,7 @@ from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.presets import PresetReply
 from mailrelay_operator.api.replies import ReplyRule
 from mailrelay_operator.api.smarthosts import Smarthost
-from mailrelay_operator.api.upstreams import Pace, Upstream
+from mailrelay_operator.api.upstreams import Pace, Route, Upstream
 from mailrelay_operator.plan.facts import Place
 from mailrelay_operator.plan.resolving import Resolved
 
@@ -33,10 +33,12 @@ def relay_document(
     own_certificate: documents.Certificate | None,
     admin_token_sha256: str,
     replicas: int,
+    namespaces: Mapping[str, Mapping[str, str]],
     place: Place,
 ) -> RelayDocument:
     """The file `relay`. `own_certificate` is used by every TLS listener without one; the gateway
-    divides limits by `replicas`, the number running."""
+    divides limits by `replicas`, the number running; `namespaces` are the labels of those that may
+    have mail here."""
     return RelayDocument(
         relay=relay,
         hostname=spec.hostname,
@@ -51,6 +53,7 @@ def relay_document(
             for upstream in spec.upstreams
             if upstream.name not in resolved.omitted
         ),
+        routes=tuple(_route(route, namespaces) for route in spec.routes),
         limits=_limits(spec),
         retry=documents.Retry(
             give_up_after=spec.retry.give_up_after.seconds,
@@ -214,6 +217,23 @@ def _smarthost(
     )
 
 
+def _route(route: Route, namespaces: Mapping[str, Mapping[str, str]]) -> documents.Route:
+    selector = route.match.namespace_selector
+    return documents.Route(
+        name=route.name,
+        match=documents.RouteMatch(
+            sender_domains=route.match.sender_domains,
+            recipient_domains=route.match.recipient_domains,
+            namespaces=None
+            if selector is None
+            else tuple(sorted(name for name in namespaces if selector.matches(namespaces[name]))),
+        ),
+        upstreams=tuple(
+            documents.RouteUpstream(name=one.name, weight=one.weight) for one in route.upstreams
+        ),
+    )
+
+
 def _limits(spec: MailRelaySpec) -> documents.Limits:
     return documents.Limits(
         max_size=spec.limits.message.max_size.octets,
@@ -248,6 +268,7 @@ _PLACEHOLDER = encode(
         own_certificate=None,
         admin_token_sha256="",
         replicas=1,
+        namespaces={},
         place=Place(),
     ).model_copy(update={"listeners": (), "upstreams": ()})
 )

@@ -165,12 +165,17 @@ def upstream_verdict(pods: Sequence[PodFacts], *, suspended: bool) -> Verdict:
         )
     seen = [one for pod in pods if pod.status is not None for one in pod.status.upstreams]
     held = {one.name: one for one in seen if one.state is UpstreamState.HELD}
+    unrouted = any(pod.status.queue.unrouted for pod in pods if pod.status is not None)
     if held:
         named = [_describe(one) for one in list(held.values())[:MAX_NAMED]]
         if len(held) > MAX_NAMED:
             named.append(f"and {len(held) - MAX_NAMED} more")
+        if unrouted:
+            named.append(Reason.NO_ROUTE.sentence)
         first = next(iter(held.values()))
         return Verdict(status="False", reason=_reason(first), message="; ".join(named))
+    if unrouted:
+        return Verdict(status="False", reason=Reason.NO_ROUTE, message=Reason.NO_ROUTE.sentence)
     up = sorted({one.name for one in seen if one.state is UpstreamState.UP})
     if up:
         named_up = ", ".join(up[:10])

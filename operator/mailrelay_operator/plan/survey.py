@@ -122,8 +122,9 @@ def referenced_objects(facts: RelayFacts) -> frozenset[ObjectKey]:
 
 
 def namespaces_needed(facts: RelayFacts) -> frozenset[str]:
-    """The namespaces whose labels decide which senders the relay admits; empty if it does not
-    select by labels."""
+    """The namespaces whose labels decide which senders the relay admits, or which route mail takes;
+    empty if it does not select by labels. A namespace by which mail was routed stays: its mail may
+    still be queued when its MailSender has been deleted."""
     if facts.relay is None:
         return frozenset()
     older = _read_remembered(facts.relay, _remembered_relay(facts))
@@ -131,9 +132,19 @@ def namespaces_needed(facts: RelayFacts) -> frozenset[str]:
     selects = any(
         entry.namespaces.from_ == "Selector" for entries in lists if entries for entry in entries
     )
-    if not selects:
-        return frozenset()
-    return frozenset(namespace_of(one.manifest) for one in facts.senders)
+    newest = read_relay(facts.relay)
+    specs = [one.spec for one in (newest, older) if isinstance(one, MailRelay)]
+    routes_by_labels = any(
+        route.match.namespace_selector is not None for spec in specs for route in spec.routes
+    )
+    found: set[str] = set()
+    if selects or routes_by_labels:
+        found.update(namespace_of(one.manifest) for one in facts.senders)
+    existing = read_back(_files(facts)) if routes_by_labels else None
+    if existing is not None:
+        for route in existing.relay.routes:
+            found.update(route.match.namespaces or ())
+    return frozenset(found)
 
 
 def survey(facts: RelayFacts, relay: Manifest) -> Survey:

@@ -49,7 +49,7 @@ class Way:
         problem = judge_sender(self.listener, self.origin, self.login, entry, sender, 0)
         taken: list[str] = []
         for recipient in recipients:
-            if judge_recipient(self.settings, len(taken)) is None:
+            if judge_recipient(self.settings, entry, sender, recipient, len(taken)) is None:
                 taken.append(recipient)
         self.reader = ChunkReader()
         incoming = Incoming(

@@ -124,7 +124,14 @@ def moves(
         )
         for r in job.recipients
     ]
-    return decide_moves(job, outcomes, route=route or job.route, now=now, policy=POLICY, jitter=0.5)
+    return decide_moves(
+        job,
+        outcomes,
+        route_of=lambda _: route or job.route,
+        now=now,
+        policy=POLICY,
+        jitter=0.5,
+    )
 
 
 def octets(message: Message) -> bytes:
@@ -222,7 +229,9 @@ class StoreRig:
         assert not isinstance(known, Problem), known
         return known
 
-    async def reroute(self, stale: Sequence[Route], choose: Choose, most: int = 1000) -> Rerouted:
+    async def reroute(
+        self, stale: Sequence[Route] | None, choose: Choose, most: int = 1000
+    ) -> Rerouted:
         found = await self._ask(self.store.reroute, stale, choose, most)
         assert isinstance(found, Rerouted), found
         return found

@@ -87,6 +87,35 @@ async def test_rerouting_unpins_but_never_touches_what_is_being_tried(store: Sto
     assert known is not None and known.recipients[0][2] == GONE
 
 
+async def test_after_a_change_of_routes_all_that_waits_is_looked_at(store: StoreRig) -> None:
+    def choose(sketch: Sketch) -> Route:
+        assert sketch.queue_id
+        return A if sketch.address.startswith("first") else B
+
+    seen = [await store.put("first@x", "second@x", route=AB) for _ in range(4)]
+    right = await store.put("first@x", route=A)
+    deferred = await store.put("second@x", route=A, leased_at="a")
+    assert await store.finish(deferred, moves(deferred, Result.DEFERRED)) is None
+    uncertain = await store.put("first@x", route=B, leased_at="b")
+    assert await store.finish(uncertain, moves(uncertain, Result.UNCERTAIN)) is None
+    leased = await store.put("first@x", route=B, leased_at="b")
+    pages = [await store.reroute(None, choose, most=3)]
+    while pages[-1].more:
+        pages.append(await store.reroute(None, choose, most=3))
+    assert [page.recipients for page in pages] == [3, 3, 3]
+    found = {}
+    for job in (*seen, right, deferred, uncertain, leased):
+        known = await store.find(job.message.queue_id)
+        assert known is not None
+        found[job.message.queue_id] = [route for _, _, route in known.recipients]
+    expected = {job.message.queue_id: [A, B] for job in seen}
+    expected[right.message.queue_id] = [A]
+    expected[deferred.message.queue_id] = [B]
+    expected[uncertain.message.queue_id] = [B.pinned_to("b")]  # perhaps delivered: only there
+    expected[leased.message.queue_id] = [B]
+    assert found == expected
+
+
 async def test_an_unknown_route_is_nobodys(store: StoreRig) -> None:
     await store.put("x@example.com")
     page = await store.reroute([Route(("never",))], lambda _: B, most=10)

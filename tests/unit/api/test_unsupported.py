@@ -70,6 +70,15 @@ SUPPORTED: dict[str, Document] = {
         routes=[],
         listeners=[{"name": "a", "port": 2525, "protocol": "SMTP"}],
     ),
+    "routes": relay(
+        routes=[
+            {
+                "name": "all",
+                "match": {"namespaceSelector": {"matchLabels": {"tier": "gold"}}},
+                "upstreams": [{"name": "box", "weight": 2}],
+            }
+        ]
+    ),
     "minted": sender(suspend=True),
     "brought": sender(credentials={"existingSecretRef": {"name": "old"}}),
 }
@@ -91,7 +100,6 @@ def test_what_acts_is_not_named(name: str) -> None:
         ),
         (relay(serviceAccountTokens={}), ["spec.serviceAccountTokens"]),
         (sending_by(direct={}), ["spec.upstreams[one].direct"]),
-        (relay(routes=[{"name": "all", "upstreams": [{"name": "box"}]}]), ["spec.routes"]),
         (limited_by(messages=3, per="61s"), ["spec.limits.rates[one].per"]),
         (relay(queue={"storage": {}, "maxMessages": 5}), ["spec.queue.maxMessages"]),
         (relay(queue={"postgres": {"secretRef": {"name": "a"}}}), ["spec.queue.postgres"]),

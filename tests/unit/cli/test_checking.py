@@ -94,7 +94,7 @@ def test_a_missing_reference_is_one_line_and_the_senders_are_checked_all_the_sam
 
 def test_mistakes_of_every_kind_are_found_in_one_run() -> None:
     relay = RELAY.replace("587}", "0}").replace(
-        "  upstreams", "  routes: [{name: a, upstreams: [{name: out}]}]\n  upstreams"
+        "  upstreams", "  resolver: {validating: true}\n  upstreams"
     )
     sender = SENDER.replace("*@example.com", "*@example.org").replace(
         "{secretName: app-smtp}", "{existingSecretRef: {name: nowhere}}"
@@ -102,7 +102,7 @@ def test_mistakes_of_every_kind_are_found_in_one_run() -> None:
     stray = SENDER.replace("namespace: mail}", "namespace: other}").replace("app,", "b,")
     assert places(relay, sender, stray, SENDER.replace("app,", "c,").replace("from:", "form:")) == [
         (7, "spec.listeners[submission].tls.certificateRefs[0]"),
-        (10, "spec.routes"),
+        (10, "spec.resolver"),
         (14, "spec.upstreams[out].smarthost.hosts[0].port"),
         (15, "spec.upstreams[out].smarthost.auth.basic.secretRef.name"),
         (22, "spec.from[0]"),

@@ -83,6 +83,20 @@ RELAY = made.relay_document(
         ),
         made.upstream(name="box", settings=Sandbox(keep=100)),
     ),
+    routes=(
+        documents.Route(
+            name="news",
+            match=documents.RouteMatch(
+                sender_domains=("news.example.com",),
+                recipient_domains=("*.example.net",),
+                namespaces=("marketing",),
+            ),
+            upstreams=(
+                documents.RouteUpstream(name="out", weight=3),
+                documents.RouteUpstream(name="box", weight=None),
+            ),
+        ),
+    ),
     limits=made.limits(rates=(made.rate(scope="Sender", count=600, per=60.0, burst=10),)),
     admin_token_sha256="ab" * 32,
 )

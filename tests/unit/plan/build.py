@@ -154,6 +154,7 @@ def pod(ordinal: int = 0, *, digest: str | None = None, **more: Any) -> PodFacts
             problem=problem,
             not_serving=more.pop("not_serving", ()),
             upstreams=upstreams,
+            queue=made.queue_status(unrouted=more.pop("unrouted", 0)),
         )
     fields: dict[str, Any] = {
         "name": f"out-{ordinal}",

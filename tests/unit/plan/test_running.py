@@ -145,6 +145,13 @@ ODD = upstream("c", UpstreamState.HELD, "SomethingNew", "what?")
             [pod(0, digest="x", upstreams=(UP,)), pod(1, digest="x", upstreams=(ODD,))],
             ("False", "UpstreamHeld"),
         ),
+        ([pod(digest="x", upstreams=(UP,), unrouted=2)], ("False", "NoRoute")),
+        ([pod(digest="x", unrouted=1)], ("False", "NoRoute")),
+        (
+            [pod(0, digest="x", upstreams=(UP,)), pod(1, digest="x", upstreams=(UP,), unrouted=1)],
+            ("False", "NoRoute"),
+        ),
+        ([pod(digest="x", upstreams=(UP, HELD), unrouted=1)], ("False", "UpstreamAuthFailed")),
     ],
 )
 def test_one_held_upstream_is_said(pods: list[PodFacts], expected: tuple[str, str]) -> None:
@@ -155,5 +162,7 @@ def test_one_held_upstream_is_said(pods: list[PodFacts], expected: tuple[str, st
 def test_the_upstreams_own_words_are_in_the_message() -> None:
     verdict = upstream_verdict([pod(digest="x", upstreams=(HELD,))], suspended=False)
     assert verdict.message == "b is held: 535 5.7.8 bad login"
+    verdict = upstream_verdict([pod(digest="x", upstreams=(HELD,), unrouted=1)], suspended=False)
+    assert verdict.message.startswith("b is held: 535 5.7.8 bad login; Mail is queued that no")
     suspended = upstream_verdict([pod(digest="x", upstreams=(HELD,))], suspended=True)
     assert (suspended.status, suspended.reason.value) == ("Unknown", "Suspended")

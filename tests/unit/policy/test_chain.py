@@ -16,6 +16,7 @@ from mailrelay_gateway.policy.chain import (
     decide,
 )
 from mailrelay_gateway.policy.senders import SenderEntry, compile_directory
+from mailrelay_gateway.reasons import Reason
 from tests.models import made
 
 
@@ -80,9 +81,25 @@ def test_every_check_explains_itself(chain: tuple[object, ...]) -> None:
         assert (check.__doc__ or "").startswith("Refuse")
 
 
+RCPT = RcptFacts(
+    routed=True,
+    accepted=2,
+    max_recipients=3,
+    defers_surplus=False,
+)
+
+
+def test_mail_that_no_route_matches_waits_with_the_client() -> None:
+    problem = decide(RCPT_CHAIN, RCPT._replace(routed=False))
+    assert problem is not None and problem.reason is Reason.NO_ROUTE
+    assert str(problem.reply) == (
+        "451 4.4.4 No route of the MailRelay matches this mail: try again later (NoRoute)"
+    )
+
+
 def test_recipients() -> None:
     for defers, said in ((True, "452 4.5.3 "), (False, "550 5.5.3 ")):
-        facts = RcptFacts(accepted=2, max_recipients=3, defers_surplus=defers)
+        facts = RCPT._replace(defers_surplus=defers)
         assert decide(RCPT_CHAIN, facts) is None
         problem = decide(RCPT_CHAIN, facts._replace(accepted=3))
         assert problem is not None and str(problem.reply).startswith(said)

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailrelay_gateway.contract.documents import RelayDocument, Sandbox
-from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.message.envelope import ANONYMOUS
 from mailrelay_gateway.message.route import Route, Sketch
-from mailrelay_gateway.policy.routing import all_routes, chooser, single_route
+from mailrelay_gateway.policy.routing import Routing
 from mailrelay_gateway.policy.sizes import ROOM, bounds, largest
 from tests.models import made
 
@@ -30,13 +29,22 @@ def relay(*sizes: int | None) -> RelayDocument:
     )
 
 
-def config(*sizes: int | None) -> GatewayConfig:
-    return GatewayConfig(relay=relay(*sizes), senders=(), digest="")
+def routing(*sizes: int | None) -> Routing:
+    return Routing(relay(*sizes))
+
+
+def sketch(size: int) -> Sketch:
+    return Sketch(
+        queue_id="Q",
+        sender="a@example.com",
+        address="b@example.net",
+        identity=ANONYMOUS,
+        size=size,
+    )
 
 
 def chosen(size: int, *sizes: int | None) -> str:
-    sketch = Sketch(sender="a@example.com", address="b@example.net", identity=ANONYMOUS, size=size)
-    return "".join(chooser(config(*sizes))(sketch).upstreams)
+    return "".join(routing(*sizes).choose(sketch(size)).upstreams)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +79,9 @@ def test_what_is_too_large_for_all_goes_to_the_largest() -> None:
 
 
 def test_one_upstream_or_large_ones_cost_no_choice() -> None:
-    assert single_route(config(5 * MIB)) == Route(("a",))
-    assert single_route(config(40 * MIB, None)) == Route(("a", "b"))
-    assert single_route(config(5 * MIB, None)) is None
+    assert routing(5 * MIB).only == Route(("a",))
+    assert routing(40 * MIB, None).only == Route(("a", "b"))
+    assert routing(5 * MIB, None).only is None
     assert bounds(relay(40 * MIB, None)) == {}
 
 
@@ -82,11 +90,10 @@ def test_one_upstream_or_large_ones_cost_no_choice() -> None:
     st.integers(0, 30 * MIB),
 )
 def test_no_route_is_chosen_that_is_not_announced(sizes: list[int | None], size: int) -> None:
-    """Invariant: a choice is one of `all_routes`, or what waits would be moved for ever."""
-    found = config(*sizes)
-    sketch = Sketch(sender="", address="", identity=ANONYMOUS, size=size)
-    route = chooser(found)(sketch)
-    assert route in all_routes(found)
-    if size <= largest(found.relay):
+    """Invariant: a choice is one of `all`, or what waits would be moved for ever."""
+    found = routing(*sizes)
+    route = found.choose(sketch(size))
+    assert route in found.all
+    if size <= largest(relay(*sizes)):
         taken = dict(zip("abcd", sizes, strict=False))
         assert all((taken[name] or size) >= size for name in route.upstreams)

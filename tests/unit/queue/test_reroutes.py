@@ -100,3 +100,24 @@ def test_a_route_that_comes_back_while_a_page_is_turned_starts_again() -> None:
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(live())
+
+
+def test_a_change_of_routes_looks_at_all_that_waits_although_its_route_is_still_one() -> None:
+    async def live() -> None:
+        rig = Rig()
+        await rig.store_one(1, A)
+        await rig.store_one(2, B)
+        rig.turns.configure({"first": 10, "second": 10}, rig.loop.time())
+        names = ("first", "second")
+        rig.reroutes.configure({A, B}, names, lambda _sketch: A, review=True)
+        # changed again before the first page was answered: what it passed is looked at again
+        rig.reroutes.configure({A, B}, names, lambda _sketch: B, review=True)
+        await asyncio.sleep(10.0)
+        assert rig.routes == [B, B]
+        # not reviewed: a route that is the configuration's stays
+        rig.reroutes.configure({A, B}, names, lambda _sketch: A)
+        await asyncio.sleep(10.0)
+        assert rig.routes == [B, B]
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(live())

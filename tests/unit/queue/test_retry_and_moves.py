@@ -29,6 +29,10 @@ LATER = Reply(451, "4.3.0", "later")
 NEW_ROUTE = Route(("third",))
 
 
+def to_new(_: Recipient) -> Route:
+    return NEW_ROUTE
+
+
 def outcome(result: Result = Result.DEFERRED, index: int = 0) -> Outcome:
     return Outcome(index, result, Reason.UPSTREAM_DEFERRED, LATER)
 
@@ -37,7 +41,7 @@ def moves(recipients: list[Recipient], outcomes: list[Outcome], now: float = 0.0
     return decide_moves(
         job(1, "u", *recipients),
         outcomes,
-        route=NEW_ROUTE,
+        route_of=to_new,
         now=now,
         policy=POLICY,
         jitter=0.5,
@@ -98,7 +102,7 @@ def test_what_one_upstream_cannot_take_goes_to_the_others_at_once_and_uncounted(
     for upstream, rest in (("first", ("second", "third")), ("second", ("first", "third"))):
         tried = replace(here, upstream=upstream)
         [found] = decide_moves(
-            tried, [ELSEWHERE], route=NEW_ROUTE, now=0.0, policy=POLICY, jitter=0.5
+            tried, [ELSEWHERE], route_of=to_new, now=0.0, policy=POLICY, jitter=0.5
         )
         assert (found.state, found.failed) == (State.READY, False)
         assert found.route == Route(rest, pinned=True)
@@ -111,7 +115,7 @@ def test_what_the_last_upstream_cannot_take_has_failed_with_its_reason(pinned: b
     last = replace(
         job(1, "u", Recipient(0, "a@b", pinned=pinned)), route=Route(only), upstream="first"
     )
-    [found] = decide_moves(last, [ELSEWHERE], route=NEW_ROUTE, now=0.0, policy=POLICY, jitter=0.5)
+    [found] = decide_moves(last, [ELSEWHERE], route_of=to_new, now=0.0, policy=POLICY, jitter=0.5)
     assert (found.state, found.failed) == (None, True)
     assert found.reason is Reason.SIGNATURE_WOULD_BREAK
     assert found.reply == "554 5.6.3 no"
@@ -126,7 +130,7 @@ def life(policy: RetryPolicy, jitters: list[float], named: list[float | None]) -
     for jitter, retry_after in zip(jitters, named, strict=True):
         later = replace(outcome(), retry_after=retry_after)
         [found] = decide_moves(
-            job(1, "u", recipient), [later], route=NEW_ROUTE, now=0.0, policy=policy, jitter=jitter
+            job(1, "u", recipient), [later], route_of=to_new, now=0.0, policy=policy, jitter=jitter
         )
         assert found.next_at is not None
         assert found.recipient.waited == pytest.approx(recipient.waited + found.next_at)

@@ -100,9 +100,18 @@ class EnvelopeDialog(LoginDialog):
             if transaction.doubles > OVERSHOOT and not self.count_junk():
                 return
         else:
-            problem = judge_recipient(settings, len(transaction.recipients))
+            problem = judge_recipient(
+                settings,
+                transaction.entry,
+                transaction.sender,
+                recipient,
+                len(transaction.recipients),
+            )
             if problem is not None:
-                self._refuse_surplus(transaction, problem)
+                if problem.reason is Reason.TOO_MANY_RECIPIENTS:
+                    self._refuse_surplus(transaction, problem)
+                else:
+                    self.refuse(Stage.RCPT, problem)
                 return
             transaction.add(recipient, dsn)
         self.state = state
@@ -118,7 +127,9 @@ class EnvelopeDialog(LoginDialog):
 
     def tell_surplus(self, transaction: Transaction) -> None:
         settings = transaction.settings
-        problem = judge_recipient(settings, settings.max_recipients)
+        problem = judge_recipient(
+            settings, transaction.entry, transaction.sender, "", settings.max_recipients
+        )
         assert problem is not None  # there were as many
         self.log_refused(Stage.RCPT, problem, count=transaction.surplus)
 

@@ -28,6 +28,7 @@ from mailrelay_gateway.intake.smtp.port import Port, bind, explain, shown
 from mailrelay_gateway.intake.smtp.settings import SmtpListener, SmtpSettings, compile_settings
 from mailrelay_gateway.intake.tls import CertificateError, CertificateStore
 from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.policy.routing import Routing
 from mailrelay_gateway.policy.senders import Directory, compile_directory
 
 log = structlog.get_logger()
@@ -109,9 +110,10 @@ class Listeners:
         """
         relay = config.relay
         directory = compile_directory(config.senders)
+        routing = Routing(relay)
         certificates = self._certificates.copy()
         settings = {
-            listener.name: _compile(listener, relay, directory, certificates)
+            listener.name: _compile(listener, relay, directory, routing, certificates)
             for listener in relay.listeners
         }
         ports: dict[PortKey, str] = {}
@@ -322,13 +324,16 @@ def _compile(
     listener: Listener,
     relay: RelayDocument,
     directory: Directory,
+    routing: Routing,
     certificates: CertificateStore,
 ) -> SmtpSettings:
     try:
         tls = None
         if listener.tls.mode is not TlsMode.NONE:
             tls = certificates.load(listener.tls.certificates)
-        return compile_settings(listener, relay=relay, directory=directory, tls=tls)
+        return compile_settings(
+            listener, relay=relay, directory=directory, routing=routing, tls=tls
+        )
     except CertificateError as error:
         raise ConfigError(RELAY_FILE, f"listener {listener.name} {error}") from None
     except ValueError as error:  # from ipaddress; the error quotes the value

@@ -19,6 +19,7 @@ from mailrelay_gateway.intake.listener import OpenListener
 from mailrelay_gateway.intake.settings import ListenerSettings
 from mailrelay_gateway.intake.tls import ServerTls
 from mailrelay_gateway.policy.control_fields import control_fields
+from mailrelay_gateway.policy.routing import Routing
 from mailrelay_gateway.policy.senders import Directory
 from mailrelay_gateway.policy.sizes import largest
 from mailrelay_gateway.smtp.reply import Reply
@@ -41,7 +42,12 @@ SmtpListener = OpenListener[SmtpSettings]
 
 
 def compile_settings(
-    listener: Listener, *, relay: RelayDocument, directory: Directory, tls: ServerTls | None
+    listener: Listener,
+    *,
+    relay: RelayDocument,
+    directory: Directory,
+    routing: Routing,
+    tls: ServerTls | None,
 ) -> SmtpSettings:
     """The settings of one listener; `tls` is its certificate, None if its mode is None."""
     hostname = relay.hostname
@@ -70,6 +76,7 @@ def compile_settings(
         encodes_long_lines=relay.limits.long_lines is LongLines.ENCODE,
         control_fields=control_fields(relay),
         directory=directory,
+        routing=None if routing.takes_all else routing,
         banner=Reply(220, "", f"{hostname} ESMTP mailrelay").encode(),
         helo_reply=Reply(250, "", hostname).encode(),
         ehlo_reply_plain=Reply(250, "", "\n".join([hostname, *plain])).encode(),

@@ -25,7 +25,6 @@ class Transaction:
         "_drain",
         "_dropped",
         "_dsn",
-        "_entry",
         "_incoming",
         "_known",
         "_reader",
@@ -33,6 +32,7 @@ class Transaction:
         "_wishes",
         "chunk_size",
         "doubles",
+        "entry",
         "last_chunk",
         "recipients",
         "sender",
@@ -67,7 +67,7 @@ class Transaction:
         self._wishes: dict[int, RecipientDsn] | None = None  # by index of the recipient
         self._known: set[str] | None = None  # keys of the recipients, once there is a second one
         self._drain = drain
-        self._entry = entry
+        self.entry = entry
         self._incoming: Incoming | None = None
         self._reader: Reader | None = None
         self._refusal: Problem | None = None  # of what is dropped on arrival
@@ -142,7 +142,7 @@ class Transaction:
             settings=self.settings,
             origin=origin,
             login=login,
-            entry=self._entry,
+            entry=self.entry,
             commons=commons,
             progressed=progressed,
         )

@@ -88,6 +88,10 @@ class Names:
             _columns(route),
         )
 
+    def unpinned_routes(self) -> list[int]:
+        """The numbers of all routes that are not pinned."""
+        return [n for (n,) in self._connection.execute("SELECT n FROM routes WHERE pinned=0")]
+
     def known_sender(self, uid: str) -> int | None:
         """The number of a sender, if it has one."""
         return self._senders.get(uid) or self._find("senders", "uid", (uid,))

@@ -276,7 +276,7 @@ class DiskStore:
 
     def reroute(
         self,
-        stale: Sequence[Route],
+        stale: Sequence[Route] | None,
         choose: Choose,
         most: int,
         done: Callable[[Rerouted | Problem], None],

@@ -109,15 +109,20 @@ def turn_leases(tables: Tables, *, now: float, until: float) -> list[FoundLease]
 
 @dataclass(slots=True)
 class Rerouting:
-    """A run of pages over the recipients on stale routes: where the next page begins."""
+    """A run of pages over the recipients on stale routes (None: on all): where the next page
+    begins.
+    """
 
-    stale: frozenset[Route] = frozenset()
+    stale: frozenset[Route] | None = frozenset()
     after: tuple[int, int] = _START
 
-    def page(self, tables: Tables, stale: Sequence[Route], choose: Choose, most: int) -> Rerouted:
+    def page(
+        self, tables: Tables, stale: Sequence[Route] | None, choose: Choose, most: int
+    ) -> Rerouted:
         """One page. A run ends with the page that finds no more; other routes begin another."""
-        if self.stale != frozenset(stale):
-            self.stale, self.after = frozenset(stale), _START
+        routes = None if stale is None else frozenset(stale)
+        if self.stale != routes:
+            self.stale, self.after = routes, _START
         moved, changed, last = self._look(tables, choose, most)
         if last is None:
             self.stale, self.after = frozenset(), _START
@@ -130,7 +135,10 @@ class Rerouting:
     ) -> tuple[dict[tuple[Backlog, Backlog], int], int, tuple[int, int] | None]:
         """What was moved, how many, and the last recipient looked at (None: there are no more)."""
         names, connection = tables.names, tables.connection
-        numbers = [n for route in self.stale if (n := names.known_route(route)) is not None]
+        if self.stale is None:
+            numbers = names.unpinned_routes()
+        else:
+            numbers = [n for route in self.stale if (n := names.known_route(route)) is not None]
         if not numbers:
             return {}, 0, None
         last = until = connection.execute(
@@ -139,7 +147,7 @@ class Rerouting:
             (*self.after, LOOKED_AT),
         ).get
         rows = connection.execute(
-            "SELECT r.seq, r.n, r.route, r.sender, r.state, r.address, m.sender, m.identity,"
+            "SELECT r.seq, r.n, r.route, r.sender, r.state, r.address, m.id, m.sender, m.identity,"
             " m.size"
             " FROM recipients r CROSS JOIN messages m ON m.seq = r.seq"
             f" WHERE (r.seq, r.n) > (?, ?) AND (r.seq, r.n) <= (?, ?)"
@@ -150,13 +158,15 @@ class Rerouting:
         moves: list[tuple[int, int, int]] = []
         ready: Counter[tuple[tuple[int, int], tuple[int, int]]] = Counter()
         previous = self.after
-        for seq, n, route, sender, state, address, envelope_sender, identity, size in rows:
+        for row in rows:
+            seq, n, route, sender, state, address, queue_id, envelope_sender, identity, size = row
             if len(moves) >= most:
                 last = previous
                 break
             previous = (seq, n)
             chosen = choose(
                 Sketch(
+                    queue_id=queue_id,
                     sender=envelope_sender,
                     address=address,
                     identity=names.identity_of(identity),
@@ -164,7 +174,7 @@ class Rerouting:
                     bulk=names.route_of(route).bulk,
                 )
             )
-            if chosen in self.stale:
+            if chosen == names.route_of(route) or (self.stale is not None and chosen in self.stale):
                 continue
             number = names.route(chosen)
             moves.append((number, seq, n))
