@@ -48,7 +48,7 @@ def secret(name: str, type_: str, **data: str) -> Manifest:
 def test_the_operator_cannot_create_a_secret_of_another_type(
     as_operator: Kubectl, type_: str
 ) -> None:
-    with pytest.raises(KubectlFailed, match="writes only Secrets of type"):
+    with pytest.raises(KubectlFailed, match="may write only Secrets of type"):
         as_operator.apply(secret("planted", type_, username="a", password="b"), server_side=True)
 
 
@@ -59,10 +59,10 @@ def test_the_operator_cannot_change_a_secret_that_is_not_ours(
     del theirs["metadata"]["ownerReferences"]  # or it would be collected as garbage
     kubectl.apply(theirs)
     try:
-        with pytest.raises(KubectlFailed, match="writes only Secrets of type"):
+        with pytest.raises(KubectlFailed, match="may write only Secrets of type"):
             as_operator.patch("secret", "theirs", TEAM_NAMESPACE, {"data": {"key": "eA=="}})
         # Not by changing its type, either.
-        with pytest.raises(KubectlFailed, match=r"immutable|writes only"):
+        with pytest.raises(KubectlFailed, match=r"immutable|may write only"):
             as_operator.patch("secret", "theirs", TEAM_NAMESPACE, {"type": "mailrelay.dev/config"})
     finally:
         kubectl.delete("secret", "theirs", TEAM_NAMESPACE)
