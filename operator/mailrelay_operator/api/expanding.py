@@ -68,7 +68,11 @@ def expand(upstream: Upstream, *, replicas: int) -> Expanded:
             preset.messages_per_connection,
             DEFAULT_MESSAGES_PER_CONNECTION,
         ),
-        max_size=preset.max_size if upstream.max_size is None else upstream.max_size.octets,
+        max_size=(
+            preset.max_size or _api_size(upstream)
+            if upstream.max_size is None
+            else upstream.max_size.octets
+        ),
         max_recipients=(
             preset.max_recipients if upstream.max_recipients is None else upstream.max_recipients
         ),
@@ -79,6 +83,13 @@ def expand(upstream: Upstream, *, replicas: int) -> Expanded:
         replies=upstream.replies,
         preset_replies=preset.replies,
     )
+
+
+def _api_size(upstream: Upstream) -> int | None:
+    """What a provider's API takes: of SES 40 MiB, and of Graph 4 MB, in base64."""
+    if upstream.api is None:
+        return None
+    return 30 * 1024 * 1024 if upstream.api.ses is not None else 3 * 1024 * 1024
 
 
 def _either(explicit: int | None, preset: int | None, default: int) -> int:

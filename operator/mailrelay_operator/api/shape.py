@@ -26,7 +26,7 @@ DISTINCT: dict[str, Any] = {"x-kubernetes-list-type": "set"}
 ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 
 # Kubernetes' API conventions: initialisms keep their case, except as the first word.
-_INITIALISMS = {"ca": "CA", "cidrs": "CIDRs", "id": "ID", "url": "URL"}
+_INITIALISMS = {"arn": "ARN", "ca": "CA", "cidrs": "CIDRs", "id": "ID", "url": "URL"}
 
 _Method = TypeVar("_Method", bound=Callable[..., bool])
 

@@ -48,6 +48,7 @@ ACTING: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
         "spec.upstreams[].smarthost.tls.certificateRef": _always,
         "spec.upstreams[].smarthost.auth.basic": _always,
         "spec.upstreams[].smarthost.auth.oauth2": _always,
+        "spec.upstreams[].api": _always,
         "spec.upstreams[].sandbox": _always,
         "spec.upstreams[].pace": _always,
         "spec.upstreams[].connections": _always,

@@ -1,6 +1,7 @@
 """Upstreams of a relay, and the routes that choose between them. Pure.
 
-An upstream is a smarthost (`smarthosts`), direct delivery to MX, or the sandbox.
+An upstream is a smarthost (`smarthosts`), a provider's API (`api_upstreams`), direct delivery to
+MX, or the sandbox.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from mailrelay_operator.api.api_upstreams import Api
 from mailrelay_operator.api.attribution import Attribution
 from mailrelay_operator.api.grammar import (
     Count,
@@ -111,7 +113,7 @@ class Pace(Struct):
 
 
 #: The kinds of upstreams: a field of Upstream each.
-KINDS = ("smarthost", "direct", "sandbox")
+KINDS = ("smarthost", "api", "direct", "sandbox")
 
 
 class Upstream(Struct):
@@ -121,6 +123,7 @@ class Upstream(Struct):
         description="Name of the upstream: routes refer to it, and it is a label of metrics."
     )
     smarthost: Smarthost | None = Field(None, description="Relay through this server.")
+    api: Api | None = Field(None, description="Send over a provider's HTTPS API.")
     direct: Direct | None = Field(
         None, description="Deliver directly to the recipients' mail exchangers."
     )

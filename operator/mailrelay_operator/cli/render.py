@@ -38,7 +38,7 @@ from mailrelay_operator.plan.objects import Manifest, secret_data
 from mailrelay_operator.plan.own import own_objects
 from mailrelay_operator.plan.survey import referenced_objects
 from mailrelay_operator.plan.together import Together, plan_together
-from mailrelay_operator.plan.token_logins import oauth2_of
+from mailrelay_operator.plan.token_logins import audience_of
 from mailrelay_operator.plan.verdicts import read_relay
 
 MINTED = "<minted>"
@@ -80,11 +80,11 @@ def _audiences(mine: Inventory) -> tuple[str, ...]:
     """Those that logins ask tokens of."""
     models = [read_relay(manifest) for manifest in mine.relays.values()]
     return tuple(
-        login.effective_audience
+        audience
         for model in models
         if isinstance(model, MailRelay)
         for upstream in model.spec.upstreams
-        if (login := oauth2_of(upstream)) is not None and login.effective_audience
+        if (audience := audience_of(upstream))
     )
 
 

@@ -197,6 +197,8 @@ def _preset_reply(given: PresetReply) -> documents.ReplyRule:
 def _settings(upstream: Upstream, expanded: Expanded, resolved: Resolved) -> documents.Settings:
     if upstream.smarthost is not None:
         return _smarthost(upstream.name, upstream.smarthost, expanded, resolved)
+    if upstream.api is not None:
+        return resolved.apis[upstream.name]
     # Other kinds have been refused as Unsupported.
     assert upstream.sandbox is not None
     return documents.Sandbox(keep=upstream.sandbox.keep)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mailrelay_gateway.contract.pem import PemProblem
-from mailrelay_operator.api.metadata import TrustRef
+from mailrelay_operator.api.metadata import SecretKeyRef, TrustRef
 from mailrelay_operator.api.names import LABEL_CREDENTIALS
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.plan.certificates import given_bundle
@@ -55,3 +55,46 @@ def trusted_bundle(facts: RelayFacts, reference: TrustRef, *, of: str) -> str | 
         return given_bundle(text, field=reference.key, now=facts.now)
     except PemProblem as problem:
         return Trouble(reason=Reason.CERTIFICATE_INVALID, message=f"{what} {problem}.")
+
+
+def audience_trouble(facts: RelayFacts, name: str, audience: str) -> Trouble | None:
+    """The trouble with the audience of a token that the upstream `name` needs."""
+    allowed = facts.place.token_audiences
+    if facts.place.standalone or audience in allowed:
+        return None
+    return Trouble(
+        reason=Reason.AUDIENCE_NOT_ALLOWED,
+        message=f"Upstream {name} uses a ServiceAccount token with the audience {audience}, but the"
+        f" platform allows {', '.join(allowed) or 'none'}: add it to tokenAudiences of the chart.",
+    )
+
+
+def secret_text(facts: RelayFacts, name: str, reference: SecretKeyRef | None) -> str | Trouble:
+    """The text of a key of a Secret that is marked as credentials; "" without a reference.
+
+    White space around it is stripped: `echo secret | base64` adds a newline.
+    """
+    if reference is None:
+        return ""
+    what = secret_of(facts, name, reference)
+    found = facts.find("Secret", facts.namespace, reference.name)
+    if isinstance(found, Absence):
+        return absent(found, what)
+    trouble = unmarked(found, what)
+    if trouble is not None:
+        return trouble
+    try:
+        text = secret_data(found).get(reference.key, b"").decode().strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or "\0" in text:
+        return Trouble(
+            reason=Reason.SECRET_INVALID,
+            message=f"{what} has no valid key {reference.key}; it needs one with UTF-8 text.",
+        )
+    return text
+
+
+def secret_of(facts: RelayFacts, name: str, reference: SecretKeyRef) -> str:
+    """A Secret of an upstream, as it is named in messages."""
+    return f"Secret {facts.namespace}/{reference.name} of upstream {name}"

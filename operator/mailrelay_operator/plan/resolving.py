@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
+from mailrelay_gateway.contract.api_upstreams import Api, Ses
 from mailrelay_gateway.contract.documents import (
     Certificate,
     Login,
@@ -25,6 +26,7 @@ from mailrelay_operator.api.listeners import Listener
 from mailrelay_operator.api.mailrelay import MailRelaySpec
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.upstreams import Upstream
+from mailrelay_operator.plan.api_upstreams import api_references, api_settings
 from mailrelay_operator.plan.certificates import given_certificate, given_client_certificate
 from mailrelay_operator.plan.facts import Absence, ObjectKey, RelayFacts
 from mailrelay_operator.plan.objects import Manifest, secret_data
@@ -43,6 +45,7 @@ class Resolved:
     `complete`: no upstream left, or a listener without its certificate."""
 
     logins: Mapping[str, Login | OAuth2] = field(default_factory=dict)
+    apis: Mapping[str, Api] = field(default_factory=dict)
     authorities: Mapping[str, str] = field(default_factory=dict)
     certificates: Mapping[str, tuple[Certificate, ...]] = field(default_factory=dict)
     client_certificates: Mapping[str, Certificate] = field(default_factory=dict)
@@ -68,6 +71,8 @@ def references(spec: MailRelaySpec, namespace: str) -> Iterator[ObjectKey]:
         for one in listener.tls.certificate_refs:
             yield ObjectKey(kind="Secret", namespace=namespace, name=one.name)
     for upstream in spec.upstreams:
+        if upstream.api is not None:
+            yield from api_references(upstream.api, namespace)
         if upstream.smarthost is None:
             continue
         if upstream.smarthost.auth is not None and upstream.smarthost.auth.basic is not None:
@@ -88,6 +93,7 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
     """Resolve all references of the spec. An unusable one is replaced from `before` if that part of
     the spec is unchanged: deleting a Secret does not stop what runs."""
     logins: dict[str, Login | OAuth2] = {}
+    apis: dict[str, Api] = {}
     authorities: dict[str, str] = {}
     certificates: dict[str, tuple[Certificate, ...]] = {}
     shown: dict[str, Certificate] = {}
@@ -96,6 +102,18 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
     omitted: set[str] = set()
     complete = True
     for upstream in spec.upstreams:
+        if upstream.api is not None:
+            found_api = api_settings(facts, upstream.name, upstream.api)
+            if isinstance(found_api, Trouble):
+                path = f"spec.upstreams[{upstream.name}].api.{found_api.path}"
+                troubles.append(replace(found_api, path=path))
+                kept_api = _api_before(before, upstream)
+                if kept_api is None:
+                    omitted.add(upstream.name)
+                    continue
+                found_api = kept_api
+            apis[upstream.name] = found_api
+            continue
         at = f"spec.upstreams[{upstream.name}].smarthost"
         login = _login_of(facts, upstream)
         authority = _authority_of(facts, upstream)
@@ -144,6 +162,7 @@ def resolve(facts: RelayFacts, spec: MailRelaySpec, before: Before | None) -> Re
         given[listener.name] = _given_authority(facts, listener, chains, before)
     return Resolved(
         logins=logins,
+        apis=apis,
         authorities=authorities,
         certificates=certificates,
         client_certificates=shown,
@@ -284,6 +303,19 @@ def _upstream_before(
             if isinstance(auth, UnknownKind):
                 return None  # written by a newer operator
             return auth, known.settings.tls.ca, known.settings.tls.certificate
+    return None
+
+
+def _api_before(before: Before | None, upstream: Upstream) -> Api | None:
+    if before is None or upstream not in before.spec.upstreams:
+        return None
+    for known in before.document.upstreams:
+        if known.name == upstream.name and isinstance(known.settings, Api):
+            service = known.settings.service
+            unknown = isinstance(service, UnknownKind) or (
+                isinstance(service, Ses) and isinstance(service.credentials, UnknownKind)
+            )
+            return None if unknown else known.settings
     return None
 
 

@@ -12,13 +12,16 @@ from dataclasses import replace
 
 from mailrelay_gateway.contract import oauth2 as contract
 from mailrelay_operator.api.mailrelay import MailRelaySpec
-from mailrelay_operator.api.metadata import SecretKeyRef
 from mailrelay_operator.api.oauth2 import OAuth2
 from mailrelay_operator.api.reasons import Reason
 from mailrelay_operator.api.upstreams import Upstream
-from mailrelay_operator.plan.facts import Absence, ObjectKey, RelayFacts
-from mailrelay_operator.plan.objects import secret_data
-from mailrelay_operator.plan.referred import absent, trusted_bundle, unmarked
+from mailrelay_operator.plan.facts import ObjectKey, RelayFacts
+from mailrelay_operator.plan.referred import (
+    audience_trouble,
+    secret_of,
+    secret_text,
+    trusted_bundle,
+)
 from mailrelay_operator.plan.verdicts import Trouble
 
 
@@ -26,6 +29,14 @@ def oauth2_of(upstream: Upstream) -> OAuth2 | None:
     """The OAuth2 login of an upstream, if it has one."""
     smarthost = upstream.smarthost
     return smarthost.auth.oauth2 if smarthost is not None and smarthost.auth is not None else None
+
+
+def audience_of(upstream: Upstream) -> str:
+    """The audience of the ServiceAccount token that an upstream needs; empty if none."""
+    if upstream.api is not None:
+        return upstream.api.audience
+    login = oauth2_of(upstream)
+    return login.effective_audience if login is not None else ""
 
 
 def token_references(login: OAuth2, namespace: str) -> Iterator[ObjectKey]:
@@ -40,7 +51,7 @@ def token_references(login: OAuth2, namespace: str) -> Iterator[ObjectKey]:
 
 def audiences(spec: MailRelaySpec, allowed: tuple[str, ...]) -> tuple[str, ...]:
     """The allowed audiences among those of the tokens that the relay's pods need."""
-    wanted = {login.effective_audience for one in spec.upstreams if (login := oauth2_of(one))}
+    wanted = {audience_of(one) for one in spec.upstreams}
     return tuple(sorted(wanted & set(allowed)))
 
 
@@ -74,13 +85,13 @@ def token_login(facts: RelayFacts, name: str, login: OAuth2) -> contract.OAuth2 
 def _grant(facts: RelayFacts, name: str, login: OAuth2) -> contract.Grant | Trouble:
     if login.flow == "Federated":
         return _federated(facts, name, login)
-    secret = _value(facts, name, login.client_secret_ref)
+    secret = secret_text(facts, name, login.client_secret_ref)
     if isinstance(secret, Trouble):
         return replace(secret, path="clientSecretRef")
     if login.flow == "ClientCredentials":
         return contract.ClientCredentials(client_id=login.client_id or "", client_secret=secret)
     if login.flow == "RefreshToken":
-        token = _value(facts, name, login.refresh_token_ref)
+        token = secret_text(facts, name, login.refresh_token_ref)
         if isinstance(token, Trouble):
             return replace(token, path="refreshTokenRef")
         return contract.RefreshToken(
@@ -91,16 +102,9 @@ def _grant(facts: RelayFacts, name: str, login: OAuth2) -> contract.Grant | Trou
 
 def _federated(facts: RelayFacts, name: str, login: OAuth2) -> contract.Federated | Trouble:
     audience = login.effective_audience
-    allowed = facts.place.token_audiences
-    if not facts.place.standalone and audience not in allowed:
-        known = ", ".join(allowed) or "none"
-        return Trouble(
-            reason=Reason.AUDIENCE_NOT_ALLOWED,
-            message=f"Upstream {name} uses a ServiceAccount token with the audience"
-            f" {audience}, but the platform allows {known}: add it to tokenAudiences of the"
-            " chart.",
-            path="audience",
-        )
+    trouble = audience_trouble(facts, name, audience)
+    if trouble is not None:
+        return replace(trouble, path="audience")
     return contract.Federated(client_id=login.client_id or "", audience=audience)
 
 
@@ -108,7 +112,7 @@ def _service_account_key(
     facts: RelayFacts, name: str, login: OAuth2
 ) -> contract.ServiceAccountKey | Trouble:
     reference = login.service_account_key_ref
-    text = _value(facts, name, reference)
+    text = secret_text(facts, name, reference)
     if isinstance(text, Trouble):
         return replace(text, path="serviceAccountKeyRef")
     assert reference is not None
@@ -122,38 +126,8 @@ def _service_account_key(
     if not usable:
         return Trouble(
             reason=Reason.SECRET_INVALID,
-            message=f"{_what(facts, name, reference)} has a {reference.key} that is not the JSON"
-            " key of a Google service account, with client_email and private_key.",
+            message=f"{secret_of(facts, name, reference)} has a {reference.key} that is not the"
+            " JSON key of a Google service account, with client_email and private_key.",
             path="serviceAccountKeyRef",
         )
     return contract.ServiceAccountKey(issuer=issuer, key_id=key_id, key=key)
-
-
-def _value(facts: RelayFacts, name: str, reference: SecretKeyRef | None) -> str | Trouble:
-    """The text of a key of a Secret that is marked as credentials; "" without a reference.
-
-    White space around it is stripped: `echo secret | base64` adds a newline.
-    """
-    if reference is None:
-        return ""
-    what = _what(facts, name, reference)
-    found = facts.find("Secret", facts.namespace, reference.name)
-    if isinstance(found, Absence):
-        return absent(found, what)
-    trouble = unmarked(found, what)
-    if trouble is not None:
-        return trouble
-    try:
-        text = secret_data(found).get(reference.key, b"").decode().strip()
-    except UnicodeDecodeError:
-        text = ""
-    if not text or "\0" in text:
-        return Trouble(
-            reason=Reason.SECRET_INVALID,
-            message=f"{what} has no valid key {reference.key}; it needs one with UTF-8 text.",
-        )
-    return text
-
-
-def _what(facts: RelayFacts, name: str, reference: SecretKeyRef) -> str:
-    return f"Secret {facts.namespace}/{reference.name} of upstream {name}"

@@ -54,6 +54,37 @@ GOOD: Mapping[str, Document] = {
         addresses=["a@example.com"],
     ),
     "nobody may send": relay(allowedSenders=[]),
+    "ses with the pod's token": sending_by(
+        api={
+            "ses": {
+                "region": "eu-central-1",
+                "credentials": {"webIdentity": {"roleARN": "arn:aws:iam::111122223333:role/mail"}},
+                "configurationSet": "all",
+                "tenant": "platform",
+            }
+        }
+    ),
+    "ses with a key": sending_by(
+        api={
+            "ses": {
+                "region": "us-gov-west-1",
+                "endpoint": "https://vpce-1.email.us-gov-west-1.vpce.amazonaws.com",
+                "caRef": {"name": "ca"},
+                "credentials": {"secretRef": {"name": "ses"}},
+            }
+        }
+    ),
+    "graph": sending_by(
+        api={
+            "graph": {
+                "tenantID": "00000000-0000-0000-0000-000000000000",
+                "clientID": "app",
+                "credentials": {"federated": {}},
+                "mailbox": "robot@example.com",
+                "rewriteRecipients": True,
+            }
+        }
+    ),
     "smarthost": relaying_by(auth=LOGIN, tls={"caRef": {"name": "ca"}, "serverName": "mx.lan"}),
     "smarthost on 465": relaying_by(
         hosts=[{"host": "smtp.example.net", "port": 465}], tls={"mode": "Implicit"}

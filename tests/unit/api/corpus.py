@@ -13,13 +13,14 @@ from tests.unit.api.documents import (
     sender,
 )
 from tests.unit.api.refused import Bad, Change
+from tests.unit.api.refused_api_upstreams import BAD_API_UPSTREAMS
 from tests.unit.api.refused_others import BAD_OTHERS
 from tests.unit.api.refused_relays import BAD_RELAYS
 from tests.unit.api.refused_replies import BAD_REPLIES
 
 __all__ = ["BAD", "CHANGES", "GOOD", "Bad", "Change"]
 
-BAD: tuple[Bad, ...] = (*BAD_RELAYS, *BAD_REPLIES, *BAD_OTHERS)
+BAD: tuple[Bad, ...] = (*BAD_RELAYS, *BAD_API_UPSTREAMS, *BAD_REPLIES, *BAD_OTHERS)
 
 CHANGES: tuple[Change, ...] = (
     Change(
