@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from email.parser import BytesParser
+from email.policy import default
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,32 @@ async def test_large_messages_from_disk(
     rig.work.add(attempt(body=body))
     assert [o.result for o in await rig.work.until_finished()] == [Result.DELIVERED]
     assert ses.taken[0].raw == content
+
+
+async def test_mail_beyond_ascii_is_re_encoded(api: Api, rig: Rig, ses: Ses) -> None:
+    api.run(api.ses(ses))
+    body = "From: app@example.com\r\nSubject: x\r\n\r\nGrüße\r\n".encode()
+    rig.work.add(attempt(body=body, eight_bit=True))
+    assert [o.result for o in await rig.work.until_finished()] == [Result.DELIVERED]
+    assert ses.taken[0].raw.isascii()
+    found = BytesParser(policy=default).parsebytes(ses.taken[0].raw)
+    assert found.get_content().strip() == "Grüße"
+
+
+async def test_a_signed_message_that_would_break_goes_elsewhere(
+    api: Api, rig: Rig, ses: Ses
+) -> None:
+    api.run(api.ses(ses))
+    body = (
+        b"From: app@example.com\r\nMIME-Version: 1.0\r\nContent-Type: multipart/signed;"
+        b' boundary="b"; protocol="application/pgp-signature"\r\n\r\n--b\r\n\r\nGr\xc3\xbc\xc3\x9fe'
+        b"\r\n--b\r\nContent-Type: application/pgp-signature\r\n\r\nx\r\n--b--\r\n"
+    )
+    rig.work.add(attempt(body=body, eight_bit=True))
+    (outcome,) = await rig.work.until_finished()
+    assert outcome.reason is Reason.SIGNATURE_WOULD_BREAK
+    assert outcome.effect == Elsewhere()
+    assert ses.requests == 0
 
 
 async def test_notices_have_no_sender(api: Api, rig: Rig, ses: Ses) -> None:

@@ -12,6 +12,7 @@ from mailrelay_gateway.couriers.api.client import ApiClient
 from mailrelay_gateway.couriers.api.services import Unfit
 from mailrelay_gateway.couriers.oauth2.answers import NoToken
 from mailrelay_gateway.couriers.replies.verdict import Failure, Meaning, Verdict
+from mailrelay_gateway.couriers.smtp.body_stream import UnreadableBody
 from mailrelay_gateway.couriers.smtp.sender_faults import unattributable
 from mailrelay_gateway.descriptors import is_shortage
 from mailrelay_gateway.egress.channel import AnswerLost, Sending, UnreadableUpload
@@ -58,6 +59,8 @@ async def _deliver_with(
     except Unfit as error:
         meaning = Meaning(Result.DEFERRED, error.reason, effect=Elsewhere(), detail=str(error))
         return for_all(attempt, meaning)
+    except UnreadableBody as error:
+        return _unreadable(attempt, error)
     except OSError as error:
         if is_shortage(error):
             raise

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from mailrelay_gateway.contract.api_upstreams import Api, Graph, Ses, WebIdentity
@@ -16,6 +17,7 @@ from mailrelay_gateway.couriers.api.services import (
     Request,
     Service,
     SesService,
+    Unfit,
 )
 from mailrelay_gateway.couriers.api.sts import StsKeys
 from mailrelay_gateway.couriers.oauth2.answers import NoToken
@@ -23,6 +25,7 @@ from mailrelay_gateway.couriers.oauth2.fetcher import TokenFetcher
 from mailrelay_gateway.couriers.oauth2.source import TokenSource
 from mailrelay_gateway.couriers.replies.overrides import rule_book
 from mailrelay_gateway.couriers.replies.verdict import Failure, Verdict
+from mailrelay_gateway.couriers.smtp.conversion import convert, needs_conversion
 from mailrelay_gateway.couriers.smtp.surroundings import Surroundings
 from mailrelay_gateway.couriers.smtp.tls import UnusableBundle, endpoint_context
 from mailrelay_gateway.egress.channel import Channel
@@ -30,7 +33,13 @@ from mailrelay_gateway.egress.client import Answer, Egress, Unreachable
 from mailrelay_gateway.egress.rules import NotAllowed
 from mailrelay_gateway.message.attribution import Attributor
 from mailrelay_gateway.message.envelope import Message
+from mailrelay_gateway.message.mime.seven_bit import SignatureWouldBreak, Unconvertible
 from mailrelay_gateway.reasons import Reason
+from mailrelay_gateway.smtp.client.commands import Capabilities
+
+#: What the services take: seven bits and lines of RFC 5322.
+_SEVEN_BIT = Capabilities()
+_REENCODED = "it has to be re-encoded for this upstream"
 
 
 class ApiClient:
@@ -44,10 +53,14 @@ class ApiClient:
         around: Surroundings,
         egress: Egress,
         *,
+        null_sender: str,
         on_no_token: Callable[[NoToken], None],
         on_token: Callable[[], None],
     ) -> None:
-        """Connect to nothing but, for a token, its endpoint."""
+        """Connect to nothing but, for a token, its endpoint. `null_sender` stands in for the null
+        sender; empty: nothing does.
+        """
+        self._null_sender = null_sender
         assert isinstance(upstream.settings, Api)  # the courier makes pools of this kind only
         self._upstream = upstream
         self.attributor = Attributor(upstream.attribution)
@@ -115,7 +128,7 @@ class ApiClient:
                 on_token=on_token,
             )
 
-    def serves(self, upstream: Upstream) -> bool:
+    def serves(self, upstream: Upstream, null_sender: str) -> bool:
         """Whether these settings say nothing new about how to reach the upstream, or about what its
         answers mean.
         """
@@ -124,7 +137,7 @@ class ApiClient:
             before.settings,
             before.replies,
             before.attribution,
-        ) and upstream.connections == before.connections
+        ) and (upstream.connections, null_sender) == (before.connections, self._null_sender)
 
     @property
     def most_recipients(self) -> int:
@@ -146,12 +159,25 @@ class ApiClient:
             self._fetcher.rejected(token)
 
     async def request(self, message: Message, recipients: Sequence[str], token: str) -> Request:
-        """See Service.request; a large message is read in a thread."""
-        service = self._service
-        assert service is not None  # without a defect there is one
-        if isinstance(message.body, bytes):
-            return service.request(message, recipients, token)
-        return await asyncio.to_thread(service.request, message, recipients, token)
+        """See Service.request. A large message is read in a thread, and one beyond ASCII or with
+        overlong lines is re-encoded there: the services want mail as RFC 5322 has it.
+        """
+        if not message.envelope_sender and self._null_sender:
+            message = replace(message, envelope_sender=self._null_sender)
+        if isinstance(message.body, bytes) and not needs_conversion(message, _SEVEN_BIT):
+            return self._made(message, recipients, token)
+        return await asyncio.to_thread(self._made, message, recipients, token)
+
+    def _made(self, message: Message, recipients: Sequence[str], token: str) -> Request:
+        assert self._service is not None  # without a defect there is one
+        if needs_conversion(message, _SEVEN_BIT):
+            try:
+                message = convert(message, _SEVEN_BIT)
+            except SignatureWouldBreak as error:
+                raise Unfit(Reason.SIGNATURE_WOULD_BREAK, f"{_REENCODED}, and {error}") from None
+            except Unconvertible as error:
+                raise Unfit(Reason.CONVERSION_IMPOSSIBLE, f"{_REENCODED}, and {error}") from None
+        return self._service.request(message, recipients, token)
 
     def read(self, answer: Answer, recipient_count: int) -> Verdict:
         """See Service.read."""

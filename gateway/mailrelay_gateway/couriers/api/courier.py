@@ -91,9 +91,11 @@ class ApiCourier:
         for name, upstream in wanted.items():
             known = self._pools.get(name)
             if known is None:
-                self._pools[name] = ApiPool(upstream, self._around, self._egress)
+                self._pools[name] = ApiPool(
+                    upstream, config.relay.null_sender, self._around, self._egress
+                )
             else:
-                known.configure(upstream)
+                known.configure(upstream, config.relay.null_sender)
 
     def wake(self, lane: LaneKey) -> None:
         """An attempt may be ready in that lane."""

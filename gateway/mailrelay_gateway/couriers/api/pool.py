@@ -48,8 +48,10 @@ log = structlog.get_logger()
 class ApiPool:
     """The requests to one API upstream. Lives in one event loop."""
 
-    def __init__(self, upstream: Upstream, around: Surroundings, egress: Egress) -> None:
-        """Send nothing yet."""
+    def __init__(
+        self, upstream: Upstream, null_sender: str, around: Surroundings, egress: Egress
+    ) -> None:
+        """Send nothing yet. `null_sender` stands in for the null sender; empty: nothing does."""
         self.name = upstream.name
         self._lane = LaneKey(upstream.name)
         self._around = around
@@ -70,7 +72,7 @@ class ApiPool:
         self._alarm: asyncio.TimerHandle | None = None
         self._decision_due = False
         self._stopping = False
-        self._take(upstream)
+        self._take(upstream, null_sender)
 
     def __repr__(self) -> str:
         """Name, state, and how many requests are under way."""
@@ -82,14 +84,12 @@ class ApiPool:
         """An attempt may be ready. May be called within `Work.take`: nothing is begun here."""
         self._decide_soon()
 
-    def configure(self, upstream: Upstream) -> None:
+    def configure(self, upstream: Upstream, null_sender: str) -> None:
         """Go by new settings. Requests under way end as they began, and what they are told counts
         for nothing else.
         """
-        if upstream == self._upstream:
-            return
         client = self._client
-        self._take(upstream, before=client)
+        self._take(upstream, null_sender, before=client)
         if self._client is not client:
             self._breaker = Breaker()
             self._slowing = Slowing()
@@ -98,16 +98,17 @@ class ApiPool:
             self._happened(Happening.CHANGED)
         self._decide_soon()
 
-    def _take(self, upstream: Upstream, before: ApiClient | None = None) -> None:
+    def _take(self, upstream: Upstream, null_sender: str, before: ApiClient | None = None) -> None:
         self._upstream = upstream
         if before is not None:
-            if before.serves(upstream):
+            if before.serves(upstream, null_sender):
                 return
             before.retire()
         self._client = ApiClient(
             upstream,
             self._around,
             self._egress,
+            null_sender=null_sender,
             on_no_token=self._no_token,
             on_token=self._token_again,
         )
