@@ -39,6 +39,7 @@ from mailrelay_gateway.intake.smtp.listeners import Listeners, Prepared
 from mailrelay_gateway.intake.tls import CertificateError, CertificateStore
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.disk.store import DiskStore
+from mailrelay_gateway.queue.kept_quotas import KeptQuotas
 from mailrelay_gateway.queue.retry import UNCERTAIN_DELAY
 from mailrelay_gateway.queue.scheduler import Scheduler
 from mailrelay_gateway.queue.store import StoreError
@@ -154,6 +155,7 @@ class Gateway:
             self._store,
             metrics=self.metrics,
             rng=random.Random(),  # noqa: S311 - ids and jitter, no secrets
+            quotas=KeptQuotas(arguments.spool),
         )
         self._egress = Egress(SystemResolver())
         self._couriers = Couriers(

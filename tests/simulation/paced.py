@@ -21,6 +21,7 @@ from mailrelay_gateway.message.envelope import (
 )
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
+from mailrelay_gateway.queue.kept_quotas import Kept
 from mailrelay_gateway.queue.scheduler import Scheduler
 from mailrelay_gateway.queue.store import Opened, QueueStore
 from tests.models.memory_store import MemoryStore
@@ -70,6 +71,7 @@ class Gateway:
         latency: Callable[[random.Random], float] = lambda dice: dice.uniform(0.001, 0.01),
         store: QueueStore | None = None,
         opened: Opened | None = None,
+        quotas: Kept | None = None,
     ) -> None:
         self.dice = dice
         self.dots = dots
@@ -88,7 +90,8 @@ class Gateway:
             metrics=self.metrics,
             rng=random.Random(dice.random()),
             clock=self.loop.time,
-            count_interval=1e9,
+            count_interval=1e9 if quotas is None else 1.0,
+            quotas=quotas,
         )
         self.taken: list[Attempt] = []
         self.ended: list[tuple[float, str]] = []  # when, and the queue id

@@ -8,12 +8,14 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mailrelay_gateway.contract.documents import RateUnit
 from mailrelay_gateway.message.effect import Slow
+from mailrelay_gateway.queue.kept_quotas import KeptQuotas
 from tests.models import made
 from tests.models.memory_store import MemoryStore
 from tests.models.queue_config import changed, config
@@ -127,6 +129,39 @@ def test_a_restart_does_not_burst() -> None:
         assert dots.most_in(1.0) <= 14
 
     run(life)
+
+
+@pytest.mark.parametrize("ended_well", [True, False])
+def test_a_quota_outlives_a_restart(tmp_path: Path, ended_well: bool) -> None:
+    async def life() -> None:
+        dots = Dots()
+        found = config("u", pace=(made.pace(name="day", count=100, per=86400.0),))
+        gateway = Gateway(found, dots, random.Random(1), quotas=KeptQuotas(tmp_path))
+        for _ in range(60):
+            gateway.submit()
+        await asyncio.sleep(30.0)
+        assert dots.recipients == 60
+        if ended_well:
+            gateway.scheduler.stop_taking()
+        assert isinstance(gateway.store, MemoryStore)
+        gateway = Gateway(
+            found, dots, random.Random(2), store=gateway.store.crash(), quotas=KeptQuotas(tmp_path)
+        )
+        for _ in range(60):
+            gateway.submit()
+        await asyncio.sleep(3600.0)
+        assert dots.recipients == 100
+        await asyncio.sleep(86400.0)
+        gateway.scheduler.stop_taking()
+        assert dots.recipients == 120
+
+    run(life)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"u": 3}', b'{"u": {"day": [[1]]}}', b"\xff"])
+def test_an_unusable_file_of_quotas_is_none(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "quotas.json").write_bytes(text)
+    assert KeptQuotas(tmp_path).read() == {}
 
 
 def test_it_is_kept_over_a_reload() -> None:

@@ -137,6 +137,15 @@ class Bucket:
                 return
         self._passed.append(_Passed(now, now, units))
 
+    def used(self) -> list[tuple[float, int]]:
+        """When units passed, and how many, oldest first."""
+        return [(passed.ended, passed.units) for passed in self._passed]
+
+    def restore(self, used: Iterable[tuple[float, int]], now: float) -> None:
+        """Count what passed before the start."""
+        for at, units in used:
+            self.end(units, min(at, now))
+
     def _forget(self, now: float) -> None:
         over = now - self.rate.per + ROUNDING
         while self._passed and self._passed[0].ended <= over:
@@ -173,6 +182,10 @@ class Pace:
     def rates(self) -> list[Rate]:
         """The rates in force."""
         return [bucket.rate for bucket in self._buckets.values()]
+
+    def quotas(self) -> dict[str, Bucket]:
+        """Those that outlive a restart, by name."""
+        return {name: one for name, one in self._buckets.items() if one.rate.is_quota}
 
     def factor(self, now: float) -> float:
         """The fraction of the pace that throttling has left, at most 1."""

@@ -15,6 +15,7 @@ from mailrelay_gateway.contract.documents import RateUnit, RelayDocument, Upstre
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.item import Job
+from mailrelay_gateway.queue.kept_quotas import Kept, Used
 from mailrelay_gateway.queue.lane import Lane
 from mailrelay_gateway.queue.pace import Pace, Rate
 from mailrelay_gateway.queue.turns import LONG_PAUSE
@@ -23,6 +24,8 @@ log = structlog.get_logger()
 
 #: A timer is late rather than early (seconds), by a clock that rounds.
 AFTER = 0.001
+#: Seconds between two writes of what was used of quotas, at least: a crash forgets as much.
+KEEP_INTERVAL = 10.0
 
 
 class Pacing:
@@ -37,14 +40,20 @@ class Pacing:
         metrics: Metrics,
         wake: Callable[[Lane], None],
         rest: Callable[[Lane, float], None],
+        clock: Callable[[], float],
+        kept: Kept | None,
     ) -> None:
-        """`wake` is told of a lane that may begin; `rest` of one that may not for so many seconds,
-        since a quota is used up.
+        """`clock` gives Unix seconds, `kept` keeps quotas over restarts. `wake` is told of a lane
+        that may begin; `rest` of one that may not for so many seconds, since a quota is used up.
         """
         self._loop = loop
         self._metrics = metrics
         self._wake = wake
         self._rest = rest
+        self._clock = clock
+        self._kept = kept
+        self._before: Used = {} if kept is None else kept.read()  # what was used before the start
+        self._written_at = loop.time()
         self._paces: dict[str, Pace] = {}
         self._most: dict[LaneKey, int | None] = {}  # recipients that the courier last asked for
         self._waiting: dict[LaneKey, Lane] = {}  # in the order in which they have to wait
@@ -71,9 +80,11 @@ class Pacing:
                 continue
             if pace is None:
                 pace = Pace(rates, now)
+                self._restore(upstream.name, pace, now)
             else:
                 pace.follow(rates, now)
             self._paces[upstream.name] = pace
+        self._before = {}
         changed += before.keys() - self._paces.keys()
         self.on = bool(self._paces)
         freed = [name for name in dict.fromkeys(changed) if name in self._resting]
@@ -82,8 +93,37 @@ class Pacing:
             self._ring(name)
         return freed
 
+    def _restore(self, upstream: str, pace: Pace, now: float) -> None:
+        used = self._before.get(upstream, {})
+        ahead = self._clock() - now  # of the loop's time
+        for name, bucket in pace.quotas().items():
+            bucket.restore([(at - ahead, units) for at, units in used.get(name, ())], now)
+
+    def keep(self) -> None:
+        """Write down what was used of the quotas, if that is due."""
+        now = self._loop.time()
+        if self._kept is None or not self._paces or now - self._written_at < KEEP_INTERVAL:
+            return
+        self._written_at = now
+        kept, used = self._kept, self._used(now)
+        if used:
+            self._loop.run_in_executor(None, _write, kept, used)
+
+    def _used(self, now: float) -> Used:
+        ahead = self._clock() - now
+        used = {
+            upstream: {
+                name: [(round(at + ahead, 3), units) for at, units in bucket.used()]
+                for name, bucket in pace.quotas().items()
+            }
+            for upstream, pace in self._paces.items()
+        }
+        return {upstream: quotas for upstream, quotas in used.items() if quotas}
+
     def stop(self) -> None:
-        """Wake nobody any more."""
+        """Wake nobody any more, and keep the quotas."""
+        if self._kept is not None and not self._stopped and (used := self._used(self._loop.time())):
+            _write(self._kept, used)
         self._stopped = True
         for timer in self._timers.values():
             timer.cancel()
@@ -148,7 +188,8 @@ class Pacing:
             log.info("upstream_pace_reduced", upstream=upstream, factor=round(factor, 3))
 
     def show(self) -> None:
-        """Publish what throttling has left of each pace."""
+        """Publish what throttling has left of each pace, and keep what was used."""
+        self.keep()
         now = self._loop.time()
         for name, pace in self._paces.items():
             self._metrics.upstream_pace_factor(name).set(pace.factor(now))
@@ -218,3 +259,10 @@ def _rates(upstream: Upstream, replicas: int) -> list[Rate]:
         )
         for one in upstream.pace
     ]
+
+
+def _write(kept: Kept, used: Used) -> None:
+    try:
+        kept.write(used)
+    except OSError as error:
+        log.error("quotas_not_kept", error=str(error.strerror))

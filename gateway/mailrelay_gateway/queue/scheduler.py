@@ -47,6 +47,7 @@ from mailrelay_gateway.queue.item import (
     decide_moves,
     stand_in_moves,
 )
+from mailrelay_gateway.queue.kept_quotas import Kept
 from mailrelay_gateway.queue.lane import LONGEST_PAUSE, Lane
 from mailrelay_gateway.queue.notices import to_tell, write_notice
 from mailrelay_gateway.queue.pacing import Pacing
@@ -104,9 +105,11 @@ class Scheduler:
         clock: Callable[[], float] = time.time,
         owner: str = "",
         count_interval: float = COUNT_INTERVAL,
+        quotas: Kept | None = None,
     ) -> None:
         """Join a store that is open; `start` begins. `clock` gives Unix seconds; `owner` names us
-        in leases; `count_interval` is the least time (seconds) between two counts.
+        in leases; `count_interval` is the least time (seconds) between two counts; `quotas` keeps
+        what was used of upstreams' quotas.
         """
         self._store = store
         #: Why a message of so many octets (0: not known yet) cannot be accepted now, if so. Called
@@ -117,6 +120,7 @@ class Scheduler:
         self._clock = clock
         self._owner = owner
         self._count_interval = count_interval
+        self._quotas = quotas
         self._turns = Turns()
         self._audit = Audit()
         self._couriers: Mapping[str, Courier] = {}
@@ -143,7 +147,14 @@ class Scheduler:
         self._tenants = TenantHolds(
             self._turns, loop=loop, give_back=self._give_leases_back, changed=self._pump_all
         )
-        self._pacing = Pacing(loop, metrics=self._metrics, wake=self._wake, rest=self._rest)
+        self._pacing = Pacing(
+            loop,
+            metrics=self._metrics,
+            wake=self._wake,
+            rest=self._rest,
+            clock=self._clock,
+            kept=self._quotas,
+        )
         self._due = DueTimes(
             self._store,
             loop=loop,

@@ -27,6 +27,7 @@ from mailrelay_operator.cli.inventory import (
     relay_of,
     sort_documents,
 )
+from mailrelay_operator.cli.presets import thin_paces
 from mailrelay_operator.cli.pruning import pruned
 from mailrelay_operator.cli.standalone import Standalone
 from mailrelay_operator.cli.unsupported import find_unsupported
@@ -194,6 +195,10 @@ def _surprises(
         if any(one.authentication.mode == "Required" for one in model.spec.listeners):
             sentence = "No MailSender refers to this relay, so no client can log in."
             yield replace(document.problem(sentence), is_warning=True)
+    model = rest.models["MailRelay", relay]
+    assert isinstance(model, MailRelay)  # by its kind
+    for path, sentence in thin_paces(model):
+        yield replace(document.problem(sentence, path), is_warning=True)
 
 
 def _without_relay(found: Sorted, rest: Inventory) -> Iterator[FileProblem]:

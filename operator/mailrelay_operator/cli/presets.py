@@ -41,6 +41,19 @@ def pace_text(pace: Pace) -> str:
     return f"{count:,} {unit} per {pace.per}"
 
 
+def thin_paces(relay: MailRelay) -> Iterator[tuple[str, str]]:
+    """Path and warning for each pace that has less than a unit for each replica."""
+    replicas = relay.spec.replicas
+    for upstream in relay.spec.upstreams:
+        for pace in upstream.pace:
+            if (pace.recipients or pace.messages or 0) < replicas:
+                yield (
+                    f"spec.upstreams[{upstream.name}].pace[{pace.name}]",
+                    f"{pace_text(pace)} is less than one for each of {replicas} replicas: it holds"
+                    " on average, but two replicas may send within one period.",
+                )
+
+
 def _of_hosts(smarthost: Smarthost, preset: Preset, expanded: Expanded) -> Iterator[str]:
     if not smarthost.hosts:
         yield "hosts " + ", ".join(f"{one.host}:{one.port}" for one in expanded.hosts)

@@ -15,7 +15,7 @@ from mailrelay_operator.api.reference import providers_page
 from mailrelay_operator.api.replies import ReplyRule
 from mailrelay_operator.api.smarthosts import HostPort
 from mailrelay_operator.api.upstreams import Upstream
-from mailrelay_operator.cli.presets import preset_lines
+from mailrelay_operator.cli.presets import preset_lines, thin_paces
 from tests.unit.api.documents import HOSTS, Document, sending_by
 
 
@@ -143,3 +143,28 @@ def test_check_says_what_a_preset_sets_and_not_what_the_spec_says() -> None:
     [line] = preset_lines(model(sending_by(**provided("SES"))))
     assert "no null sender" in line
     assert list(preset_lines(model(sending_by(sandbox={})))) == []
+
+
+def test_check_says_the_pace_that_a_preset_sets() -> None:
+    [line] = preset_lines(model(sending_by(**provided("Office365"))))
+    assert "pace 30 messages per 1m, 10,000 recipients per 24h" in line
+    own = [{"name": "mine", "messages": 1, "per": "1s"}]
+    [line] = preset_lines(model(sending_by(**provided("Office365"), pace=own)))
+    assert "pace" not in line
+
+
+def test_check_warns_of_a_pace_that_is_less_than_one_for_each_replica() -> None:
+    document = sending_by(
+        sandbox={},
+        pace=[
+            {"name": "thin", "messages": 2, "per": "1s"},
+            {"name": "day", "recipients": 3, "per": "24h"},
+        ],
+    )
+    document["spec"]["replicas"] = 3
+    [(path, sentence)] = thin_paces(model(document))
+    assert path == "spec.upstreams[one].pace[thin]"
+    assert sentence == (
+        "2 messages per 1s is less than one for each of 3 replicas: it holds on average, but two"
+        " replicas may send within one period."
+    )
