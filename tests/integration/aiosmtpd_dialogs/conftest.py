@@ -42,11 +42,6 @@ DIFFERS = (AssertionError, smtplib.SMTPException, pytest.fail.Exception)
 WITH_LOGIN = ("TestSMTPAuth", "TestAuthMechanisms", "TestRequiredAuthentication")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    for name in ("controller_data", "handler_data"):
-        config.addinivalue_line("markers", f"{name}: aiosmtpd's: how its server is to be made")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run what is the same, and what is known to differ, as such; with --collect-only show all."""
     if config.option.collectonly:
