@@ -14,7 +14,8 @@ MAX_RECIPIENTS = 1000
 class FairQueue:
     """Jobs by sender; each pop serves the sender whose turn it is.
 
-    Recipients of a message that is waiting here already join it, so that they are one transaction.
+    Recipients of a message that is waiting here already on the same route join it, so that they are
+    one transaction. Those on another route do not: they may only take its other upstreams.
     """
 
     __slots__ = ("_by_message", "_by_sender", "_turns", "length", "octets")
@@ -45,7 +46,11 @@ class FairQueue:
         """
         key = (job.seq, job.pinned)
         known = self._by_message.get(key)
-        if known is not None and len(known.recipients) + len(job.recipients) <= MAX_RECIPIENTS:
+        if (
+            known is not None
+            and known.route == job.route
+            and len(known.recipients) + len(job.recipients) <= MAX_RECIPIENTS
+        ):
             known.recipients += job.recipients
             return False
         if known is None:
