@@ -49,7 +49,13 @@ class TenantHolds:
         self._holds: dict[HoldScope, tuple[set[str], asyncio.TimerHandle]] = {}
 
     def configure(self, config: GatewayConfig) -> None:
-        """Know the senders of each namespace; what is held stays so."""
+        """Know the senders of each namespace. What is held stays so, except at upstreams that are
+        gone: the turns have forgotten it, too.
+        """
+        names = {upstream.name for upstream in config.relay.upstreams}
+        for scope in [one for one in self._holds if one.upstream not in names]:
+            _, timer = self._holds.pop(scope)
+            timer.cancel()
         self._senders = {}
         for sender in config.senders:
             self._senders.setdefault(sender.namespace, set()).add(sender.uid)

@@ -4,6 +4,7 @@ upstream of its route, or waits without being charged for it.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,3 +96,19 @@ async def test_it_is_tried_again_when_its_time_is_over(tmp_path: Path) -> None:
         await rig.submit("p@x.example", identity=of("paused"))
         await until(lambda: delivered(rig) == ["p@x.example"])
         assert tries == 3
+
+
+async def test_a_hold_at_an_upstream_that_was_away_is_made_anew(tmp_path: Path) -> None:
+    """Else each refusal would be tried again at once: the turns forget an upstream that is gone."""
+    both = config("first", "other")
+    async with running(tmp_path, both, lambda _attempt, _index: Result.HELD) as rig:
+        courier = rig.courier
+        courier.tenant_pause = LONG
+        await rig.submit("p@x.example", identity=of("paused"))
+        await until(lambda: len(courier.tried) == 2)  # at either
+        for found in (config("other"), both):
+            rig.scheduler.attach({one.name: courier for one in found.relay.upstreams})
+            rig.scheduler.configure(found)
+        await until(lambda: len(courier.tried) == 3)
+        await asyncio.sleep(0.5)
+        assert len(courier.tried) == 3
