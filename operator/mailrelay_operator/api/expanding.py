@@ -78,7 +78,7 @@ def expand(upstream: Upstream, *, replicas: int) -> Expanded:
         ),
         pace=upstream.pace or _paces(preset),
         takes_null_sender=preset.takes_null_sender,
-        control_headers=preset.control_headers,
+        control_headers=preset.control_headers or _api_control_headers(upstream),
         pass_headers=upstream.pass_headers,
         replies=upstream.replies,
         preset_replies=preset.replies,
@@ -90,6 +90,13 @@ def _api_size(upstream: Upstream) -> int | None:
     if upstream.api is None:
         return None
     return 30 * 1024 * 1024 if upstream.api.ses is not None else 3 * 1024 * 1024
+
+
+def _api_control_headers(upstream: Upstream) -> tuple[str, ...]:
+    """SES reads the same fields of a raw message in its API as over SMTP."""
+    if upstream.api is None or upstream.api.ses is None:
+        return ()
+    return PRESETS["SES"].control_headers
 
 
 def _either(explicit: int | None, preset: int | None, default: int) -> int:

@@ -125,8 +125,11 @@ PRESETS: Mapping[str, Preset] = {
     "Mailjet": Preset(
         hosts=(("in-v3.mailjet.com", 587),),
         login="API key and secret key",
-        control_headers=("X-MJ-",),
-        sources=("https://cloud.google.com/compute/docs/tutorials/sending-mail/using-mailjet",),
+        control_headers=("X-MJ-", "X-Mailjet-"),
+        sources=(
+            "https://cloud.google.com/compute/docs/tutorials/sending-mail/using-mailjet",
+            "https://dev.mailjet.com/docs/smtp_relay/custom_headers",
+        ),
     ),
     "SparkPost": Preset(
         hosts=(("smtp.sparkpostmail.com", 587),),

@@ -168,3 +168,9 @@ def test_check_warns_of_a_pace_that_is_less_than_one_for_each_replica() -> None:
         "2 messages per 1s is less than one for each of 3 replicas: it holds on average, but two"
         " replicas may send within one period."
     )
+
+
+def test_mailjet_and_the_api_of_ses_lose_the_fields_that_steer_them() -> None:
+    assert expanded(**provided("Mailjet")).control_headers == ("X-MJ-", "X-Mailjet-")
+    ses = {"region": "eu-west-1", "credentials": {"secretRef": {"name": "ses"}}}
+    assert expanded(api={"ses": ses}).control_headers == ("X-SES-",)
