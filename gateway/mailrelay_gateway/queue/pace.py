@@ -24,7 +24,7 @@ GRAIN = 1000
 #: Seconds by which a begin may be late without moving the later ones: timers are.
 LATE = 0.02
 #: Seconds after which an attempt counts as if it had ended, so that an upstream that stalls in one
-#: connection does not stop all others. It counts again when it ends.
+#: connection does not stop all others. When it ends, it counts from then on instead.
 STALLED = 3.0
 #: What throttling leaves of the pace, each time and at least, and the seconds in which all of it
 #: comes back.
@@ -125,8 +125,8 @@ class Bucket:
         interval = self.rate.per / self.rate.units / f
         self._free_at = max(self._free_at, now - LATE) + units * interval
 
-    def end(self, units: int, now: float) -> None:
-        """So many have ended: they count for one period more."""
+    def end(self, units: int, now: float) -> _Passed:
+        """So many have ended: they count for one period more. Returns among what they count."""
         self._used += units
         last = self._passed[-1] if self._passed else None
         if last is not None:
@@ -134,8 +134,16 @@ class Bucket:
             if now - last.began < self.rate.per / GRAIN:
                 last.ended = now
                 last.units += units
-                return
-        self._passed.append(_Passed(now, now, units))
+                return last
+        passed = _Passed(now, now, units)
+        self._passed.append(passed)
+        return passed
+
+    def take_back(self, units: int, passed: _Passed) -> None:
+        """So many of these count no more, unless all of them have been forgotten."""
+        if passed.units:
+            passed.units -= units
+            self._used -= units
 
     def used(self) -> list[tuple[float, int]]:
         """When units passed, and how many, oldest first."""
@@ -149,7 +157,9 @@ class Bucket:
     def _forget(self, now: float) -> None:
         over = now - self.rate.per + ROUNDING
         while self._passed and self._passed[0].ended <= over:
-            self._used -= self._passed.popleft().units
+            passed = self._passed.popleft()
+            self._used -= passed.units
+            passed.units = 0
 
 
 class Pace:
@@ -159,6 +169,8 @@ class Pace:
         """Begin empty."""
         self._buckets: dict[str, Bucket] = {}
         self._begun: dict[int, tuple[float, int]] = {}  # begin and recipients, by attempt
+        #: Of what has stalled and not ended: as what it counts, by attempt.
+        self._counted: dict[int, list[tuple[Bucket, int, _Passed]]] = {}
         self._factor = 1.0
         self._slowed_at = now
         #: Recipients that one transaction may have; None: any number.
@@ -228,13 +240,15 @@ class Pace:
         """It has ended; if it was counted out as stalled, or began before there was a pace, it
         counts from now on.
         """
-        self._begun.pop(number, None)
+        self.cancel(number)
         for bucket in self._buckets.values():
             bucket.end(recipients if bucket.rate.recipients else 1, now)
 
     def cancel(self, number: int) -> None:
         """It has ended, and the upstream did not see it."""
         self._begun.pop(number, None)
+        for bucket, units, passed in self._counted.pop(number, ()):
+            bucket.take_back(units, passed)
 
     def _stalled(self, now: float) -> None:
         while self._begun:
@@ -242,4 +256,9 @@ class Pace:
             began, recipients = self._begun[number]
             if began + STALLED > now:
                 return
-            self.end(number, recipients, began + STALLED)
+            del self._begun[number]
+            self._counted[number] = [
+                (bucket, units, bucket.end(units, began + STALLED))
+                for bucket in self._buckets.values()
+                for units in [recipients if bucket.rate.recipients else 1]
+            ]

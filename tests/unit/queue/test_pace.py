@@ -84,6 +84,30 @@ def test_what_stalls_counts_as_ended() -> None:
     assert pace.wait(1, 100.0 + STALLED + 1.1) == 0.0
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_what_stalls_and_ends_counts_once(seen: bool) -> None:
+    """An upstream that always takes longer gets all of its quota, too."""
+    pace = Pace([rate(10, 3600.0)], now=0.0)
+    for number in range(9):
+        pace.begin(number, 1, 100.0 * number)
+        pace.wait(1, 100.0 * number + STALLED + 1.0)
+        if seen:
+            pace.end(number, 1, 100.0 * number + 60.0)
+        else:
+            pace.cancel(number)
+    assert pace.wait(1 if seen else 10, 1000.0) == 0.0
+    if seen:
+        assert pace.wait(2, 1000.0) == pytest.approx(3600.0 + 60.0 - 1000.0)
+
+
+def test_what_stalls_for_longer_than_the_period_counts_from_its_end() -> None:
+    pace = Pace([rate(2, 100.0)], now=0.0)
+    pace.begin(1, 2, 0.0)
+    assert pace.wait(2, 103.1) == 0.0
+    pace.end(1, 2, 110.0)
+    assert pace.wait(1, 111.0) == pytest.approx(99.0)
+
+
 def test_what_was_not_seen_does_not_count() -> None:
     pace = Pace([rate(1)], now=0.0)
     pace.begin(1, 1, 100.0)
