@@ -158,6 +158,45 @@ def test_a_quota_outlives_a_restart(tmp_path: Path, ended_well: bool) -> None:
     run(life)
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_quota_outlives_an_upstream_that_is_gone_for_a_moment(
+    tmp_path: Path, restarted: bool
+) -> None:
+    """As one whose Secret is missing: without it the upstream is left out."""
+
+    async def life() -> None:
+        dots = Dots()
+        found = config("u", pace=(made.pace(name="day", count=100, per=86400.0),))
+        gateway = Gateway(found, dots, random.Random(1), quotas=KeptQuotas(tmp_path))
+        for _ in range(60):
+            gateway.submit()
+        await asyncio.sleep(30.0)
+        assert dots.recipients == 60
+        other = config("other")
+        if restarted:
+            gateway.scheduler.stop_taking()
+            assert isinstance(gateway.store, MemoryStore)
+            gateway = Gateway(
+                other,
+                dots,
+                random.Random(2),
+                store=gateway.store.crash(),
+                quotas=KeptQuotas(tmp_path),
+            )
+        else:
+            gateway.scheduler.configure(other)
+        await asyncio.sleep(30.0)
+        gateway.attach(found)
+        gateway.scheduler.configure(found)
+        for _ in range(60):
+            gateway.submit()
+        await asyncio.sleep(3600.0)
+        gateway.scheduler.stop_taking()
+        assert dots.recipients == 100
+
+    run(life)
+
+
 @pytest.mark.parametrize("text", [b"", b"[]", b'{"u": 3}', b'{"u": {"day": [[1]]}}', b"\xff"])
 def test_an_unusable_file_of_quotas_is_none(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "quotas.json").write_bytes(text)

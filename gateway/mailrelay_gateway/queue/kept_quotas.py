@@ -17,8 +17,10 @@ FILE = "quotas.json"
 #: Octets of the file: 32 upstreams with 8 quotas of a thousand parts each, of 30 octets at most.
 MAX_OCTETS = 8 * 1024 * 1024
 
-#: By upstream and quota: when units passed (Unix seconds) and how many, oldest first.
-Used = Mapping[str, Mapping[str, Sequence[tuple[float, int]]]]
+#: By quota: when units passed (Unix seconds) and how many, oldest first.
+Quotas = Mapping[str, Sequence[tuple[float, int]]]
+#: The same by upstream.
+Used = Mapping[str, Quotas]
 
 
 class Kept(Protocol):

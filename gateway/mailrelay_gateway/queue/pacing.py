@@ -15,7 +15,7 @@ from mailrelay_gateway.contract.documents import RateUnit, RelayDocument, Upstre
 from mailrelay_gateway.message.lane import LaneKey
 from mailrelay_gateway.metrics import Metrics
 from mailrelay_gateway.queue.item import Job
-from mailrelay_gateway.queue.kept_quotas import Kept, Used
+from mailrelay_gateway.queue.kept_quotas import Kept, Quotas, Used
 from mailrelay_gateway.queue.lane import Lane
 from mailrelay_gateway.queue.pace import Pace, Rate
 from mailrelay_gateway.queue.turns import LONG_PAUSE
@@ -26,6 +26,9 @@ log = structlog.get_logger()
 AFTER = 0.001
 #: Seconds between two writes of what was used of quotas, at least: a crash forgets as much.
 KEEP_INTERVAL = 10.0
+#: Paces of upstreams that are gone from the configuration, the oldest forgotten first: one whose
+#: Secret is missing for a moment comes back, and must not get its quota again.
+MAX_GONE = 32
 
 
 class Pacing:
@@ -52,9 +55,11 @@ class Pacing:
         self._rest = rest
         self._clock = clock
         self._kept = kept
-        self._before: Used = {} if kept is None else kept.read()  # what was used before the start
+        #: What was used before the start, by upstreams that have not been configured since.
+        self._before: dict[str, Quotas] = {} if kept is None else dict(kept.read())
         self._written_at = loop.time()
         self._paces: dict[str, Pace] = {}
+        self._gone: dict[str, Pace] = {}  # of upstreams that are not configured any more
         self._most: dict[LaneKey, int | None] = {}  # recipients that the courier last asked for
         self._waiting: dict[LaneKey, Lane] = {}  # in the order in which they have to wait
         self._resting: set[str] = set()  # upstreams whose quota is used up
@@ -79,13 +84,18 @@ class Pacing:
             if not rates:
                 continue
             if pace is None:
+                pace = self._gone.pop(upstream.name, None)
+            if pace is None:
                 pace = Pace(rates, now)
                 self._restore(upstream.name, pace, now)
             else:
                 pace.follow(rates, now)
             self._paces[upstream.name] = pace
-        self._before = {}
-        changed += before.keys() - self._paces.keys()
+        gone = before.keys() - self._paces.keys()
+        self._gone |= {name: before[name] for name in before if name in gone}
+        while len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
+        changed += gone
         self.on = bool(self._paces)
         freed = [name for name in dict.fromkeys(changed) if name in self._resting]
         self._resting.difference_update(freed)
@@ -94,7 +104,7 @@ class Pacing:
         return freed
 
     def _restore(self, upstream: str, pace: Pace, now: float) -> None:
-        used = self._before.get(upstream, {})
+        used = self._before.pop(upstream, {})
         ahead = self._clock() - now  # of the loop's time
         for name, bucket in pace.quotas().items():
             bucket.restore([(at - ahead, units) for at, units in used.get(name, ())], now)
@@ -116,9 +126,9 @@ class Pacing:
                 name: [(round(at + ahead, 3), units) for at, units in bucket.used()]
                 for name, bucket in pace.quotas().items()
             }
-            for upstream, pace in self._paces.items()
+            for upstream, pace in (self._gone | self._paces).items()
         }
-        return {upstream: quotas for upstream, quotas in used.items() if quotas}
+        return self._before | {upstream: quotas for upstream, quotas in used.items() if quotas}
 
     def stop(self) -> None:
         """Wake nobody any more, and keep the quotas."""
