@@ -158,6 +158,33 @@ def test_a_quota_outlives_a_restart(tmp_path: Path, ended_well: bool) -> None:
     run(life)
 
 
+def test_what_is_under_way_at_the_stop_counts_after_it(tmp_path: Path) -> None:
+    async def life() -> None:
+        dots = Dots()
+        found = config("u", pace=(made.pace(name="day", count=10, per=86400.0),))
+        gateway = Gateway(
+            found, dots, random.Random(1), quotas=KeptQuotas(tmp_path), latency=lambda _: 2.0
+        )
+        for _ in range(10):
+            gateway.submit()
+        await asyncio.sleep(1.0)
+        gateway.scheduler.stop_taking()
+        assert not dots.seen
+        await asyncio.sleep(20.0)
+        assert dots.recipients == 10
+        assert isinstance(gateway.store, MemoryStore)
+        gateway = Gateway(
+            found, dots, random.Random(2), store=gateway.store.crash(), quotas=KeptQuotas(tmp_path)
+        )
+        for _ in range(10):
+            gateway.submit()
+        await asyncio.sleep(3600.0)
+        gateway.scheduler.stop_taking()
+        assert dots.recipients == 10
+
+    run(life)
+
+
 @pytest.mark.parametrize("restarted", [True, False])
 def test_a_quota_outlives_an_upstream_that_is_gone_for_a_moment(
     tmp_path: Path, restarted: bool

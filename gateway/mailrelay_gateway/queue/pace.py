@@ -199,6 +199,17 @@ class Pace:
         """Those that outlive a restart, by name."""
         return {name: one for name, one in self._buckets.items() if one.rate.is_quota}
 
+    def used(self, now: float) -> dict[str, list[tuple[float, int]]]:
+        """What was used of the quotas, by name, oldest first. What is under way counts as if it had
+        ended now.
+        """
+        recipients = sum(each for _, each in self._begun.values())
+        used = {}
+        for name, bucket in self.quotas().items():
+            begun = recipients if bucket.rate.recipients else len(self._begun)
+            used[name] = [*bucket.used(), *([(now, begun)] if begun else [])]
+        return used
+
     def factor(self, now: float) -> float:
         """The fraction of the pace that throttling has left, at most 1."""
         return min(1.0, self._factor + (now - self._slowed_at) / RECOVERY)

@@ -123,8 +123,8 @@ class Pacing:
         ahead = self._clock() - now
         used = {
             upstream: {
-                name: [(round(at + ahead, 3), units) for at, units in bucket.used()]
-                for name, bucket in pace.quotas().items()
+                name: [(round(at + ahead, 3), units) for at, units in passed]
+                for name, passed in pace.used(now).items()
             }
             for upstream, pace in (self._gone | self._paces).items()
         }
