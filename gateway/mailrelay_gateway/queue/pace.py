@@ -210,6 +210,11 @@ class Pace:
             used[name] = [*bucket.used(), *([(now, begun)] if begun else [])]
         return used
 
+    @property
+    def under_way(self) -> bool:
+        """Whether an attempt has not ended, which may yet count for nothing."""
+        return bool(self._begun or self._counted)
+
     def factor(self, now: float) -> float:
         """The fraction of the pace that throttling has left, at most 1."""
         return min(1.0, self._factor + (now - self._slowed_at) / RECOVERY)

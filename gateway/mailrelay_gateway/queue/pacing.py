@@ -229,7 +229,11 @@ class Pacing:
         self._timers[upstream] = self._loop.call_at(now + wait + AFTER, self._ring, upstream)
 
     def _rests(self, lane: Lane, pace: Pace, recipients: int, now: float) -> bool:
-        """Whether it is a quota that makes it wait so long: then other upstreams may take it."""
+        """Whether it is a quota that makes it wait so long: then other upstreams may take it. Not
+        while attempts are under way: those that are given back leave it room at once.
+        """
+        if pace.under_way:
+            return False
         wait, quota = pace.quota_wait(recipients, now)
         if quota is None or wait <= LONG_PAUSE:
             return False
