@@ -169,3 +169,9 @@ def test_an_owner_may_say_that_a_reply_is_about_one_tenant() -> None:
         after=60.0,
     )
     assert (found.scope, found.retry_after, found.effect) == (Scope.NAMESPACE, 60.0, None)
+
+
+def test_what_is_said_of_a_recipient_is_not_about_the_tenant() -> None:
+    said = Reply(550, "5.1.1", "user account disabled for this tenant")
+    found = classify_reply(Stage.RCPT, said, rule_book([], per_tenant=True))
+    assert found.result is Result.FAILED

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from mailrelay_gateway.contract.replies import ReplyOutcome, ReplyRule, ReplyScope
+from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.reply_rules import ANY, RCPT, RULES
 from mailrelay_gateway.couriers.replies.rules import Rule, RuleBook, Ruling
 from mailrelay_gateway.couriers.replies.rulings import TENANT
@@ -26,9 +27,11 @@ _RULINGS: Mapping[ReplyOutcome, tuple[Result, Reason]] = {
 _CODES = frozenset({4, 5})
 
 
-#: At an upstream that is told whose mail it gets. SES: a tenant whose sending is paused.
+#: At an upstream that is told whose mail it gets. SES: a tenant whose sending is paused. It is told
+#: in the header, so that no earlier reply can be about the tenant; one to RCPT may be in the words
+#: of a recipient's server.
 _TENANT = Rule(
-    ANY,
+    frozenset({Stage.END_OF_MESSAGE}),
     frozenset({4, 5}),
     TENANT,
     text=re.compile(
