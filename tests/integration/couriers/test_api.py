@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.parser import BytesParser
 from email.policy import default
 from ipaddress import ip_network
@@ -197,16 +197,26 @@ async def test_mail_beyond_ascii_is_re_encoded(api: Api, rig: Rig, ses: Ses) -> 
     assert found.get_content().strip() == "Grüße"
 
 
-async def test_a_signed_message_that_would_break_goes_elsewhere(
+SIGNED = (
+    b"From: app@example.com\r\nMIME-Version: 1.0\r\nContent-Type: multipart/signed;"
+    b' boundary="b"; protocol="application/pgp-signature"\r\n\r\n--b\r\n\r\nGr\xc3\xbc\xc3\x9fe'
+    b"\r\n--b\r\nContent-Type: application/pgp-signature\r\n\r\nx\r\n--b--\r\n"
+)
+
+
+async def test_a_signature_is_not_broken_for_eight_bits(api: Api, rig: Rig, ses: Ses) -> None:
+    api.run(api.ses(ses))
+    rig.work.add(attempt(body=SIGNED, eight_bit=True))
+    assert [o.result for o in await rig.work.until_finished()] == [Result.DELIVERED]
+    assert ses.taken[0].raw == SIGNED
+
+
+async def test_a_signed_message_with_overlong_lines_goes_elsewhere(
     api: Api, rig: Rig, ses: Ses
 ) -> None:
     api.run(api.ses(ses))
-    body = (
-        b"From: app@example.com\r\nMIME-Version: 1.0\r\nContent-Type: multipart/signed;"
-        b' boundary="b"; protocol="application/pgp-signature"\r\n\r\n--b\r\n\r\nGr\xc3\xbc\xc3\x9fe'
-        b"\r\n--b\r\nContent-Type: application/pgp-signature\r\n\r\nx\r\n--b--\r\n"
-    )
-    rig.work.add(attempt(body=body, eight_bit=True))
+    taken = attempt(body=SIGNED.replace(b"Gr", b"Gr" * 500), eight_bit=True)
+    rig.work.add(replace(taken, message=replace(taken.message, long_lines=True)))
     (outcome,) = await rig.work.until_finished()
     assert outcome.reason is Reason.SIGNATURE_WOULD_BREAK
     assert outcome.effect == Elsewhere()

@@ -174,7 +174,10 @@ class ApiClient:
             try:
                 message = convert(message, _SEVEN_BIT)
             except SignatureWouldBreak as error:
-                raise Unfit(Reason.SIGNATURE_WOULD_BREAK, f"{_REENCODED}, and {error}") from None
+                # Eight bits alone are what both services take from other servers, too.
+                if message.long_lines or message.smtputf8:
+                    words = f"{_REENCODED}, and {error}"
+                    raise Unfit(Reason.SIGNATURE_WOULD_BREAK, words) from None
             except Unconvertible as error:
                 raise Unfit(Reason.CONVERSION_IMPOSSIBLE, f"{_REENCODED}, and {error}") from None
         return self._service.request(message, recipients, token)
