@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import time
 from email.headerregistry import Address
 
 import pytest
@@ -54,6 +55,16 @@ def test_any_word_reads_as_before(word: str) -> None:
     octets = f"Subject: {word}\r\n".encode()
     if not octets.isascii():
         assert str(read(ascii_header(octets))["Subject"]) == word
+
+
+@pytest.mark.parametrize("long", [b"a" * 250_000, b" " * 250_000, b"\r\n \t" * 60_000])
+@pytest.mark.parametrize("other", ["ü {}", "{} ü", "{}ü", "ü{}"])
+def test_a_long_word_costs_no_more_than_its_length(long: bytes, other: str) -> None:
+    before, after = (each.encode() for each in other.split("{}"))
+    began = time.process_time()
+    made = ascii_header(b"Subject: " + before + long + after + b"\r\n")
+    assert made.isascii()
+    assert time.process_time() - began < 2
 
 
 @given(st.binary(min_size=1, max_size=200))

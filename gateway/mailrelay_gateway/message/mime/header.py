@@ -38,8 +38,13 @@ STRUCTURED = frozenset(
 )
 
 _FIELD = re.compile(rb"([^\x00-\x20:\x7f]+)([ \t]*):((?:[^\r]|\r(?!\n)|\r\n[ \t])*)(\r\n|\Z)")
-_HIGH = rb"[^ \t\r\n]*[\x80-\xff][^ \t\r\n]*"
-_RUN = re.compile(rb"((?:\r\n)?[ \t]*)(" + _HIGH + rb"(?:(?:\r\n)?[ \t]+" + _HIGH + rb")*)")
+_HIGH = rb"[^ \t\r\n\x80-\xff]*[\x80-\xff][^ \t\r\n]*"
+# Words that are not ASCII, with the blanks in front. It matches only from the first octet of blanks
+# or of a word: tried at each octet of a long word, it would take the square of its length.
+_RUN = re.compile(
+    rb"(\r\n[ \t]*|(?<![ \t\n])[ \t]+|(?<![^ \t\r\n]))"
+    rb"(" + _HIGH + rb"(?:(?:\r\n)?[ \t]+" + _HIGH + rb")*)"
+)
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 # RFC 2047 section 5 (3): what may stand as it is in an encoded word anywhere.
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
