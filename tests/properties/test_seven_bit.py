@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from email.message import Message
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -206,3 +207,22 @@ def test_no_octet_of_a_sealed_part_changes(before: list[bytes], sealed: bytes, k
         assert not bare.isascii() or any(len(line) > MAX_LINE for line in bare.split(b"\r\n"))
         return
     assert inside in after
+
+
+@pytest.mark.parametrize("outer", [False, True])
+@pytest.mark.parametrize("text", ["Grüße, und sonst nichts".encode(), b"x" * 1500])
+def test_the_text_of_a_multipart_without_boundaries_is_not_left_out(
+    text: bytes, outer: bool
+) -> None:
+    message = b"Content-Type: multipart/mixed; boundary=never\r\n\r\n" + text + b"\r\n"
+    if outer:
+        head = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+        message = head + message + b"--b\r\n\r\nplain\r\n--b--\r\n"
+    with pytest.raises(Unconvertible, match="has no part"):
+        converted(message)
+
+
+def test_a_preamble_is_left_out() -> None:
+    head = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+    message = head + "für alte Programme\r\n--b\r\n\r\nGrüße\r\n--b--\r\n".encode()
+    assert converted(message).isascii()

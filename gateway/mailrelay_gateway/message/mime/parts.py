@@ -10,6 +10,7 @@ Rule 3: what MIME lets nobody change (multipart/signed, multipart/encrypted: RFC
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -91,12 +92,19 @@ class Visitor(Protocol):
         """What no reader shows: it stands before the first boundary, or after the last."""
         ...
 
+    def barren(self) -> None:
+        """A multipart has ended without any boundary: what came after its header is `between`,
+        and yet the only thing that readers can show.
+        """
+        ...
+
 
 @dataclass(slots=True)
 class _Multipart:
     boundary: bytes
     digest: bool  # what is in it is a message, unless it says otherwise
     depth: int
+    begun: bool = False  # one of its boundaries has come
 
 
 class _State(Enum):
@@ -148,6 +156,7 @@ class PartReader:
             self._end_header()
         if self._state is _State.BODY:
             self._visitor.end_body(last=True)
+        self._end_multiparts(self._inside)
 
     def _work(self, *, final: bool) -> None:
         going_on = True
@@ -259,6 +268,8 @@ class PartReader:
         self._visitor.boundary(buffer[at:after])
         self._buffer = buffer[after:]
         multipart = self._inside[level]
+        multipart.begun = True
+        self._end_multiparts(self._inside[level + 1 :])
         del self._inside[level if closes else level + 1 :]
         self._depth = multipart.depth - closes
         self._whole = False
@@ -268,6 +279,11 @@ class PartReader:
         else:
             self._digest = multipart.digest
             self._state = _State.HEADER
+
+    def _end_multiparts(self, ended: Sequence[_Multipart]) -> None:
+        for multipart in ended:
+            if not multipart.begun:
+                self._visitor.barren()
 
     def _give(self, octets: bytes) -> None:
         if not octets:

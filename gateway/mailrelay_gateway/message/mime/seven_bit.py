@@ -144,6 +144,7 @@ class _Surveyor:
         self._part = Part(0, True, Kind.LEAF, b"", b"")
         self._between = _Lines()
         self._high_between = False
+        self._barren = False
         self._signed = False
         self._headers = False  # a header that is signed has to be changed
         self._charset = ""
@@ -157,6 +158,8 @@ class _Surveyor:
 
     def result(self) -> Survey:
         between = (self._high_between and self._needs.bodies) or self._between.over
+        if between and self._barren:
+            raise Unconvertible("one of its multiparts has no part: its text would be left out")
         changes = frozenset(self._changes) - {Change.KEEP, Change.RELABEL}
         if self._signed and (changes or between or self._headers):
             raise SignatureWouldBreak("it has a DKIM signature, which re-encoding would break")
@@ -230,6 +233,9 @@ class _Surveyor:
         self._high_between = self._high_between or not octets.isascii()
         self._between.feed(octets)
 
+    def barren(self) -> None:
+        self._barren = True
+
 
 _LABELS = {
     Change.RELABEL: b"7bit",
@@ -299,6 +305,9 @@ class _Writer:
     def between(self, octets: bytes) -> None:
         if not self._survey.between:
             self._out.append(octets)
+
+    def barren(self) -> None:
+        """The survey has refused it if anything would be left out."""
 
 
 def _has_long_line(octets: bytes) -> bool:
