@@ -61,6 +61,20 @@ def test_accepted() -> None:
     assert str(verdict.meanings[0].reply) == "250 2.0.0 request-id 77-aa"
 
 
+def test_the_session_token_that_ses_repeats_is_not_shown() -> None:
+    words = (
+        "The request signature we calculated does not match the signature you provided.\n\nThe"
+        " Canonical String for this request should have been\n'POST\n/v2/email/outbound-emails\n\n"
+        "content-type:application/json\nx-amz-date:20260101T000000Z\n"
+        "x-amz-security-token:IQoJb3JpZ2luX2VjE/+c==\n\ncontent-type;x-amz-security-token\nab12'"
+    )
+    verdict = ses(403, "InvalidSignatureException", words)
+    assert verdict.failure is not None
+    for shown in (verdict.failure.detail, verdict.meanings[0].detail, str(verdict.failure.reply)):
+        assert "x-amz-security-token:[...]" in shown
+        assert "IQoJ" not in shown
+
+
 def test_a_200_that_is_not_the_apis_is_no_delivery() -> None:
     verdict = read_ses(Answer(status=200, headers={}, body=b"<html>login"), 1, RULES, now=NOW)
     assert verdict.meanings[0].result is Result.DEFERRED

@@ -114,6 +114,8 @@ _STATUSES: Mapping[int, Ruling] = {
     429: THROTTLED,
 }
 _SHIPPED = frozenset(id(row) for row in RULES.rows)
+#: SES repeats the signed headers to whom it refuses a signature.
+_SESSION_TOKEN = re.compile(r"(x-amz-security-token\W*)[^\s']+", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 
@@ -126,6 +128,8 @@ def read_ses(answer: Answer, recipient_count: int, rules: RuleBook, *, now: floa
     if not code and isinstance(document.get("__type"), str):
         code = document["__type"].rpartition("#")[2]
     words = document.get("message", document.get("Message", ""))
+    if isinstance(words, str):
+        words = _SESSION_TOKEN.sub(r"\1[...]", words)
     return _refused(answer, code, words, SES_CODES, recipient_count, rules, now)
 
 
