@@ -4,8 +4,9 @@ Graph sends to whoever they name.
 
 from __future__ import annotations
 
+from email import message_from_bytes
 from email.parser import BytesHeaderParser
-from email.policy import compat32
+from email.policy import compat32, default
 from email.utils import getaddresses
 
 import pytest
@@ -71,6 +72,29 @@ def test_those_only_in_the_envelope_are_blind_copies() -> None:
         b"To: ann@example.com\r\n", ["ann@example.com", "cy@example.com"], rewrite=False
     )
     assert found == b"To: ann@example.com\r\nBcc: cy@example.com\r\n"
+
+
+def test_a_domain_in_the_header_may_be_not_ascii() -> None:
+    header = "To: Ann <ann@bücher.example>\r\n".encode()
+    ann = "ann@xn--bcher-kva.example"
+    assert addressed(header, [ann], rewrite=False) == header
+    both = "To: Ann <ann@bücher.example>, cy@example.com\r\n".encode()
+    assert addressed(both, [ann], rewrite=True) == f"To: Ann <{ann}>\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "=?utf-8?q?J=C3=B6rg_M.?=",
+        "=?utf-8?Q?J=C3=B6rg?= =?utf-8?B?w7Y=?= M.",
+        '=?utf-8?q?J=C3=B6rg?= "a, b"',
+    ],
+)
+def test_encoded_names_still_decode(name: str) -> None:
+    header = f"To: {name} <ann@example.com>, cy@example.com\r\n".encode()
+    found = addressed(header, ["ann@example.com"], rewrite=True)
+    before, after = (message_from_bytes(one, policy=default)["To"] for one in (header, found))
+    assert after.addresses == before.addresses[:1]
 
 
 def test_a_field_that_cannot_be_read_is_replaced_or_refused() -> None:
