@@ -25,7 +25,7 @@ from mailrelay_gateway.message.dsn_text import (
 )
 from mailrelay_gateway.message.trace import format_date, message_id
 from mailrelay_gateway.reasons import Reason
-from mailrelay_gateway.smtp.dsn import decode_xtext
+from mailrelay_gateway.smtp.dsn import MAX_ORCPT, decode_xtext
 
 #: Characters shown of a reply, and their total for all recipients: a notice about 1,000 recipients
 #: stays small enough for a row of the spool.
@@ -35,6 +35,7 @@ LEAST_REPLY = 80
 #: RFC 5322 section 2.1.1: a line has at most 998 octets, and should have 78.
 LINE = 78
 MAX_LINE = 998
+LONGEST_WORD = 900
 
 SUBJECTS = {
     Action.FAILED: "Undelivered Mail Returned to Sender",
@@ -122,7 +123,8 @@ def _text_part(text: str) -> bytes:
     """The text part, in 7bit if it is ASCII."""
     if text.isascii():
         kind = "Content-Type: text/plain; charset=us-ascii\r\nContent-Transfer-Encoding: 7bit\r\n"
-        body = text.replace("\n", "\r\n").encode()
+        lines = text.encode().split(b"\n")
+        body = b"\r\n".join(part for line in lines for part in _fold(line))
     else:
         kind = (
             "Content-Type: text/plain; charset=utf-8\r\n"
@@ -159,7 +161,9 @@ def _block(recipient: NoticeRecipient, action: Action, date: str, room: int) -> 
 
 def _original(kind: str, address: str) -> str:
     """The address of an ORCPT; that of RFC 6533's type stays encoded."""
-    return address if kind.lower() == "utf-8" else _ascii(on_one_line(decode_xtext(address)))
+    if kind.lower() == "utf-8":
+        return address
+    return _ascii(on_one_line(decode_xtext(address)))[:MAX_ORCPT]
 
 
 def _status(recipient: NoticeRecipient, action: Action) -> str:
@@ -227,9 +231,11 @@ def _fold(line: bytes) -> list[bytes]:
 
 
 def _folded(field: str) -> str:
-    """A generated field, folded at spaces to lines of LINE octets."""
+    """A generated field, folded at spaces to lines of LINE octets. A word that no line has room for
+    is cut: a reply that is not ASCII has grown, and its language may write without spaces.
+    """
     lines = [""]
-    for word in field.split(" "):
+    for word in re.sub(f"(\\S{{{LONGEST_WORD}}})(?=\\S)", r"\1 ", field).split(" "):
         if lines[-1] and len(lines[-1]) + len(word) >= LINE:
             lines.append("")
         lines[-1] += f" {word}" if lines[-1] or len(lines) > 1 else word

@@ -207,6 +207,21 @@ def test_what_made_the_message_fail_does_not_fail_the_notice() -> None:
     assert quoted.replace(b"\r\n", b"").startswith(to)
 
 
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        failed("450 4.2.0 " + "日本" * 450),
+        failed("450 4.2.0 " + "word " * 180, host=f"vpce-{'0' * 60}.{'x' * 40}.example.com:587"),
+        replace(failed(), orcpt="rfc822;" + "+FF" * 500),
+    ],
+    ids=["no spaces", "long host", "original recipient"],
+)
+def test_no_line_is_too_long_for_the_next_server(recipient: NoticeRecipient) -> None:
+    notice = octets(recipient)
+    assert max(map(len, notice.split(b"\r\n"))) <= 998
+    parts(notice)
+
+
 def test_nothing_foreign_starts_a_field_of_its_own() -> None:
     evil = NoticeRecipient(
         address="a@b\r\nStatus: 2.0.0",
