@@ -197,8 +197,14 @@ class Sending:
         #: Whether a connection was there, and whether all of it was handed to that.
         self.started = False
         self.complete = False
+        self.refused = False  # its answer has come: nothing was taken
         self.moved_at = asyncio.get_running_loop().time()  # when it last got on
         self.defect: OSError | None = None
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether it may have been taken, as far as is known without an answer."""
+        return self.complete and not self.refused
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Hand out the pieces. `complete` is set before the last one goes out."""

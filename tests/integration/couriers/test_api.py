@@ -283,6 +283,22 @@ async def test_keys_that_are_refused_are_replaced_once(api: Api, rig: Rig, ses: 
     assert len(ses.sessions) == 2
 
 
+async def test_what_was_refused_for_its_keys_is_given_back_by_a_stop(
+    api: Api, rig: Rig, ses: Ses
+) -> None:
+    ses.token = "ey.pod.token"
+    (api.tokens / token_file_name(AUDIENCE)).write_text("ey.pod.token")
+    api.run(api.ses(ses, api.web_identity(ses)))
+    rig.work.add(attempt(0))
+    await rig.work.until_finished(1)
+    ses.keys.clear()
+    ses.sts_silent = True
+    rig.work.add(attempt(1))
+    await until(lambda: ses.asked_sts == 2, "new keys to be asked for")
+    await asyncio.wait_for(api.courier.stop(0.1), 30)
+    assert rig.work.results == [(Result.DELIVERED, Reason.DELIVERED)]
+
+
 async def test_sts_that_refuses_holds_the_upstream_in_its_own_words(
     api: Api, rig: Rig, ses: Ses
 ) -> None:

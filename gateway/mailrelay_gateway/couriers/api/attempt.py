@@ -85,7 +85,9 @@ async def _deliver_with(
             return _not_sent(Failure(Stage.CONNECT, Reason.UPSTREAM_UNREACHABLE, str(error)))
         meaning = Meaning(Result.DEFERRED, Reason.CONNECTION_LOST, detail=str(error))
         return for_all(attempt, meaning)
-    return client.read(answer, len(addresses))
+    verdict = client.read(answer, len(addresses))
+    sending.refused = refuses_credentials(verdict)
+    return verdict
 
 
 def for_all(attempt: Attempt, meaning: Meaning) -> Verdict:
@@ -95,14 +97,14 @@ def for_all(attempt: Attempt, meaning: Meaning) -> Verdict:
 
 def broken_off(attempt: Attempt, sending: Sending | None) -> Verdict:
     """The gateway stops before the answer has come."""
-    if sending is None or not sending.complete:
+    if sending is None or not sending.may_have_arrived:
         return Verdict(give_back=True)
     return for_all(attempt, Meaning(Result.UNCERTAIN, Reason.REPLY_LOST))
 
 
 def failed_ourselves(attempt: Attempt, sending: Sending | None) -> Verdict:
     """A defect of ours ended the attempt."""
-    if sending is not None and sending.complete:
+    if sending is not None and sending.may_have_arrived:
         return for_all(attempt, Meaning(Result.UNCERTAIN, Reason.REPLY_LOST))
     return for_all(attempt, Meaning(Result.DEFERRED, Reason.INTERNAL_ERROR))
 
