@@ -61,6 +61,14 @@ def test_accepted() -> None:
     assert str(verdict.meanings[0].reply) == "250 2.0.0 request-id 77-aa"
 
 
+@pytest.mark.parametrize("verdict", [ses(504), graph(504), graph(504, "UnknownError")])
+def test_a_gateways_timeout_is_no_answer_of_the_service(verdict: Verdict) -> None:
+    for meaning in verdict.meanings:
+        assert (meaning.result, meaning.reason) == (Result.UNCERTAIN, Reason.REPLY_LOST)
+    assert isinstance(verdict.effect, Slow)
+    assert verdict.passed is None
+
+
 def test_the_session_token_that_ses_repeats_is_not_shown() -> None:
     words = (
         "The request signature we calculated does not match the signature you provided.\n\nThe"

@@ -171,6 +171,11 @@ def _refused(
         known = _by_status(answer.status, bool(name))
     smtp_code = known if isinstance(known, int) else _smtp_code(known)
     reply = Reply(smtp_code, "", f"{name}: {said}" if name else said or "no reason given")
+    detail = f"answered {answer.status} {name}".rstrip() + (f": {said}" if said else "")
+    if answer.status == 504 and not _is_owners(reply, rules):
+        # A server in front of the service got no answer of it, and the message may be there.
+        meaning = Meaning(Result.UNCERTAIN, Reason.REPLY_LOST, detail=detail)
+        return Verdict((meaning,) * recipient_count, effect=SLOW.effect)
     meaning = classify_reply(Stage.END_OF_MESSAGE, reply, rules, now=now)
     if isinstance(known, Ruling) and not _is_owners(reply, rules):
         meaning = Meaning(
@@ -185,7 +190,6 @@ def _refused(
     wait = _retry_after(answer.headers.get("retry-after", ""), now)
     if wait is not None and meaning.result is not Result.FAILED:
         meaning = replace(meaning, retry_after=wait)
-    detail = f"answered {answer.status} {name}".rstrip() + (f": {said}" if said else "")
     return _verdict(meaning, reply, detail, recipient_count)
 
 
