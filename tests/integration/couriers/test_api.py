@@ -474,6 +474,17 @@ async def test_graph_refuses_to_reach_others(
     assert graph.requests == 0
 
 
+async def test_graph_reaches_nobody_else_by_a_long_header(
+    api: Api, rig: Rig, office: tuple[Graph, TokenEndpoint]
+) -> None:
+    graph, endpoint = office
+    api.run(api.graph(graph, endpoint, rewrite=True))
+    long = b"X-Long: x\r\n" * 25_000
+    rig.work.add(attempt(body=b"To: x@example.net\r\n" + long + b"\r\nbody\r\n"))
+    await rig.work.until_finished()
+    assert graph.taken[0].raw == long + b"Bcc: one@example.net\r\n\r\nbody\r\n"
+
+
 async def test_graph_after_revoked_tokens_and_throttling(
     api: Api, rig: Rig, office: tuple[Graph, TokenEndpoint]
 ) -> None:

@@ -19,7 +19,6 @@ from mailrelay_gateway.couriers.replies.verdict import Verdict
 from mailrelay_gateway.egress.client import Answer
 from mailrelay_gateway.message.body import whole
 from mailrelay_gateway.message.envelope import Message
-from mailrelay_gateway.message.headers import read_header
 from mailrelay_gateway.reasons import Reason
 
 
@@ -133,7 +132,7 @@ class GraphService:
         content = whole(message.body)
         if len(message.prelude) + len(content) != message.size:
             raise OSError(f"it is not as long as when it was stored ({message.size} octets)")
-        end = read_header(content).end
+        end = _end_of_header(content)
         try:
             header = graph.addressed(
                 content[:end], recipients, rewrite=self._settings.rewrite_recipients
@@ -160,3 +159,13 @@ class GraphService:
     def read(self, answer: Answer, recipient_count: int, rules: RuleBook) -> Verdict:
         """See Service."""
         return read_graph(answer, recipient_count, rules, now=self._clock())
+
+
+def _end_of_header(content: bytes) -> int:
+    """However long it is: corrections may have made it longer than what clients may send, and
+    whoever is named in what is taken for the body would be sent to.
+    """
+    if content[:2] == b"\r\n":
+        return 0
+    end = content.find(b"\r\n\r\n")
+    return len(content) if end < 0 else end + 2
