@@ -1,157 +1,40 @@
-"""Upstreams that take mail over HTTPS: SES, with static keys and with keys for the pod's token, and
-Graph. Every message arrives octet for octet, a lost answer is uncertain, and nothing is lost or
-fails for a fault of ours or of the provider.
+"""SES over its API, with static keys and with keys for the pod's token. Every message arrives octet
+for octet, a lost answer is uncertain, and nothing is lost or fails for a fault of ours or of the
+provider.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from email.parser import BytesParser
 from email.policy import default
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 
-from mailrelay_gateway.contract import api_upstreams, oauth2
-from mailrelay_gateway.contract.files import GatewayConfig
-from mailrelay_gateway.contract.oauth2 import OAuth2, SaslMechanism, token_file_name
+from mailrelay_gateway.contract.oauth2 import token_file_name
 from mailrelay_gateway.contract.status import UpstreamState
-from mailrelay_gateway.couriers.api.courier import ApiCourier
-from mailrelay_gateway.couriers.api.sigv4 import AwsKeys
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
-from mailrelay_gateway.egress.client import Egress
 from mailrelay_gateway.egress.rules import Rules
 from mailrelay_gateway.message.effect import Elsewhere
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
-from tests.integration.couriers.conftest import PROBING, Rig
+from tests.integration.couriers.api_rig import (
+    AUDIENCE,
+    KEYS,
+    Api,
+    api,
+    in_turn,
+    refusal,
+    ses,
+)
+from tests.integration.couriers.conftest import Rig
 from tests.integration.couriers.memory_work import BODY, UPSTREAM, attempt
-from tests.models import made
-from tests.peers.mail_apis import REGION, ROLE, Graph, Ses
-from tests.peers.token_endpoint import CLIENT_ID, CLIENT_SECRET, SCOPE, TokenEndpoint
+from tests.peers.mail_apis import Ses
 from tests.waiting import until
 
-LOOPBACK = Rules(allowed=(ip_network("127.0.0.0/8"),), loopback=True)
-KEYS = AwsKeys(access_key_id="AKIA1", secret_access_key="secret/of+ours")
-AUDIENCE = "sts.amazonaws.com"
-
-
-@dataclass
-class Api:
-    """The rig's courier for one API upstream."""
-
-    rig: Rig
-    tokens: Path
-    courier: ApiCourier = field(init=False)
-
-    def ses(self, peer: Ses, credentials: Any = None, **changes: Any) -> Any:
-        given = credentials or api_upstreams.AccessKey(
-            access_key_id=KEYS.access_key_id,
-            secret_access_key=KEYS.secret_access_key,
-            session_token="",
-        )
-        settings = {
-            "url": peer.url,
-            "region": REGION,
-            "ca": self.rig.authority.pem,
-            "credentials": given,
-            "configuration_set": "",
-            "tenant": "",
-        }
-        return api_upstreams.Ses(**(settings | changes))
-
-    def web_identity(self, peer: Ses) -> Any:
-        return api_upstreams.WebIdentity(
-            role_arn=ROLE, audience=AUDIENCE, sts_url=f"{peer.url}/sts"
-        )
-
-    def graph(self, peer: Graph, endpoint: TokenEndpoint, *, rewrite: bool = False) -> Any:
-        return api_upstreams.Graph(
-            url=peer.url,
-            ca=self.rig.authority.pem,
-            mailbox=peer.mailbox,
-            login=OAuth2(
-                username=peer.mailbox,
-                mechanism=SaslMechanism.XOAUTH2,
-                token_url=endpoint.url,
-                ca=self.rig.authority.pem,
-                scopes=(SCOPE,),
-                grant=oauth2.ClientCredentials(client_id=CLIENT_ID, client_secret=CLIENT_SECRET),
-            ),
-            rewrite_recipients=rewrite,
-        )
-
-    def config(self, service: Any, connections: int = 4) -> GatewayConfig:
-        settings = api_upstreams.Api(service=service)
-        return self.rig.config_of(
-            made.upstream(name=UPSTREAM, settings=settings, connections=connections)
-        )
-
-    def run(
-        self,
-        service: Any,
-        *,
-        connections: int = 4,
-        rules: Rules = LOOPBACK,
-        deadlines: Deadlines | None = None,
-    ) -> None:
-        config = self.config(service, connections)
-        self.rig.metrics.configure(config)
-        self.courier = ApiCourier(
-            self.rig.work,
-            self.rig.metrics,
-            egress=Egress(self.rig.names, rules),
-            tokens=self.tokens,
-            probing=PROBING,
-            deadlines=deadlines,
-        )
-        self.courier.prepare(config)
-        self.rig.work.wake = self.courier.wake
-        self.courier.configure(config)
-
-    @property
-    def state(self) -> UpstreamState:
-        return self.courier.status()[0].state
-
-
-@pytest.fixture
-async def api(rig: Rig, tmp_path: Path) -> AsyncIterator[Api]:
-    found = Api(rig, tmp_path)
-    yield found
-    await found.courier.stop(0.2)
-
-
-@pytest.fixture
-async def ses(rig: Rig) -> AsyncIterator[Ses]:
-    peer = Ses(rig.authority.server_context("127.0.0.1"), keys={KEYS.access_key_id: KEYS})
-    async with peer:
-        yield peer
-
-
-@pytest.fixture
-async def office(rig: Rig) -> AsyncIterator[tuple[Graph, TokenEndpoint]]:
-    context = rig.authority.server_context("127.0.0.1")
-    async with AsyncExitStack() as stack:
-        endpoint = await stack.enter_async_context(TokenEndpoint(context))
-        graph = await stack.enter_async_context(Graph(context, good=endpoint.good))
-        yield graph, endpoint
-
-
-def in_turn(*answers: web.Response | None) -> Callable[[web.Request], web.Response | None]:
-    """One answer after the other, then none."""
-    left = list(answers)
-    return lambda request: left.pop(0) if left else None
-
-
-def refusal(status: int, code: str, words: str) -> web.Response:
-    return web.json_response({"message": words}, status=status, headers={"x-amzn-ErrorType": code})
-
+__all__ = ["api", "ses"]  # fixtures
 
 # --- whole mail
 
@@ -441,68 +324,3 @@ async def test_new_settings_leave_what_is_under_way_alone(api: Api, rig: Rig, se
     rig.work.add(attempt(1))
     await rig.work.until_finished(2)
     assert [taken.document.get("TenantName") for taken in ses.taken] == [None, "other"]
-
-
-# --- Graph
-
-
-async def test_graph_sends_to_the_recipients_only(
-    api: Api, rig: Rig, office: tuple[Graph, TokenEndpoint]
-) -> None:
-    graph, endpoint = office
-    api.run(api.graph(graph, endpoint, rewrite=True))
-    body = b"From: a@example.com\r\nTo: one@example.net, x@example.net\r\n\r\n.\r\nbody\r\n"
-    rig.work.add(attempt(recipients=["one@example.net", "two@example.net"], body=body))
-    outcomes = await rig.work.until_finished()
-    assert [o.result for o in outcomes] == [Result.DELIVERED] * 2
-    assert graph.taken[0].raw == (
-        b"From: a@example.com\r\nTo: one@example.net\r\nBcc: two@example.net\r\n\r\n.\r\nbody\r\n"
-    )
-
-
-async def test_graph_refuses_to_reach_others(
-    api: Api, rig: Rig, office: tuple[Graph, TokenEndpoint]
-) -> None:
-    graph, endpoint = office
-    api.run(api.graph(graph, endpoint))
-    body = b"From: a@example.com\r\nTo: x@example.net\r\n\r\nbody\r\n"
-    rig.work.add(attempt(body=body))
-    (outcome,) = await rig.work.until_finished()
-    assert outcome.reason is Reason.ENVELOPE_MISMATCH
-    assert "names x@example.net" in outcome.detail
-    assert outcome.effect == Elsewhere()
-    assert graph.requests == 0
-
-
-async def test_graph_reaches_nobody_else_by_a_long_header(
-    api: Api, rig: Rig, office: tuple[Graph, TokenEndpoint]
-) -> None:
-    graph, endpoint = office
-    api.run(api.graph(graph, endpoint, rewrite=True))
-    long = b"X-Long: x\r\n" * 25_000
-    rig.work.add(attempt(body=b"To: x@example.net\r\n" + long + b"\r\nbody\r\n"))
-    await rig.work.until_finished()
-    assert graph.taken[0].raw == long + b"Bcc: one@example.net\r\n\r\nbody\r\n"
-
-
-async def test_graph_after_revoked_tokens_and_throttling(
-    api: Api, rig: Rig, office: tuple[Graph, TokenEndpoint]
-) -> None:
-    graph, endpoint = office
-    api.run(api.graph(graph, endpoint))
-    rig.work.add(attempt(0))
-    await rig.work.until_finished(1)
-    endpoint.revoke()
-    rig.work.add(attempt(1))
-    await rig.work.until_finished(2)
-    assert {result for result, _ in rig.work.results} == {Result.DELIVERED}
-    throttled = web.json_response(
-        {"error": {"code": "ApplicationThrottled", "message": "MailboxConcurrency"}},
-        status=429,
-        headers={"Retry-After": "17"},
-    )
-    graph.fault = in_turn(throttled)
-    rig.work.add(attempt(2))
-    await rig.work.until_finished(3)
-    assert rig.work.outcomes[-1].reason is Reason.UPSTREAM_THROTTLED
-    assert rig.work.outcomes[-1].retry_after == 17

@@ -58,9 +58,9 @@ spec:
         ),
         (
             sandbox_yaml(2525).replace(
-                "upstreams:", "routes: [{name: all, upstreams: [{name: capture}]}]\n  upstreams:"
+                "upstreams:", "suppression: {addresses: [a@example.net]}\n  upstreams:"
             ),
-            "spec.routes: Not supported in this version: remove it.",
+            "spec.suppression: Not supported in this version: remove it.",
         ),
         (sandbox_yaml(2525).replace("port:", "prt:"), "Unknown field; did you mean port?"),
         (
