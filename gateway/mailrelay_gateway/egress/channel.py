@@ -83,6 +83,7 @@ class Channel:
         self._rules: Rules | None = None
         self._session: aiohttp.ClientSession | None = None
         self._users: dict[aiohttp.ClientSession, int] = {}  # requests in progress
+        self._closed = False
 
     async def post(
         self, path: str, sending: Sending, *, headers: Mapping[str, str], deadline: float
@@ -117,7 +118,14 @@ class Channel:
             ) from None
 
     async def close(self) -> None:
-        """Close the connections, each as soon as its request ends."""
+        """Close the connections, each as soon as its request ends. A request that begins later has
+        a connection of its own.
+        """
+        self._closed = True
+        await self._part()
+
+    async def _part(self) -> None:
+        """Let go of the session, and close it once nobody uses it."""
         session, self._session = self._session, None
         if session is not None and session not in self._users:
             await session.close()
@@ -166,25 +174,28 @@ class Channel:
         """The session, with addresses that the rules in force allow."""
         rules, now = self._egress.rules, asyncio.get_running_loop().time()
         if rules is not self._rules:  # what is kept may no longer be allowed
-            await self.close()
+            await self._part()
             self._rules, self._pinned_until = rules, 0.0
         if now >= self._pinned_until:
             self._pinned.addresses, self._proxy = await self._egress.route(self._target)
             self._pinned_until = now + PINNED
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=self._pinned,
-                    use_dns_cache=False,
-                    keepalive_timeout=KEPT,
-                    limit=self._connections,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                # Without `total`: the caller's deadline holds.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT),
-            )
-        return self._session
+        if self._session is not None:
+            return self._session
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=self._pinned,
+                use_dns_cache=False,
+                keepalive_timeout=KEPT,
+                limit=self._connections,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            # Without `total`: the caller's deadline holds.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT),
+        )
+        if not self._closed:
+            self._session = session
+        return session
 
 
 class Sending:
