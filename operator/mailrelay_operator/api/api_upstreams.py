@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mailrelay_operator.api.grammar import HttpsUrl
 from mailrelay_operator.api.metadata import NamedRef, SecretKeyRef, TrustRef
-from mailrelay_operator.api.oauth2 import DEFAULT_AUDIENCE, FORBIDDEN_AUDIENCES, Audience
+from mailrelay_operator.api.oauth2 import DEFAULT_AUDIENCE, Audience
 from mailrelay_operator.api.shape import Struct, matching, rule
 
 #: The audience that AWS's STS expects of web identities.
@@ -59,17 +59,6 @@ class WebIdentity(Struct):
     sts_endpoint: HttpsUrl | None = Field(
         None, description="URL of STS. Default: that of the region."
     )
-
-    @rule(
-        "!(self.audience.startsWith('mailrelay.dev/') ||"
-        " self.audience.startsWith('https://kubernetes.default') ||"
-        " self.audience.startsWith('kubernetes.default'))",
-        "audience must not be that of the API server or of mailrelay itself.",
-        field="audience",
-    )
-    def has_an_audience_of_somebody_else(self) -> bool:
-        """Make sure that STS cannot use the pod's token against the cluster."""
-        return not self.audience.startswith(FORBIDDEN_AUDIENCES)
 
 
 class SesCredentials(Struct):
@@ -121,17 +110,6 @@ class GraphFederated(Struct):
         description="Audience of the token, one of the chart's tokenAudiences. A change restarts"
         " the pods.",
     )
-
-    @rule(
-        "!(self.audience.startsWith('mailrelay.dev/') ||"
-        " self.audience.startsWith('https://kubernetes.default') ||"
-        " self.audience.startsWith('kubernetes.default'))",
-        "audience must not be that of the API server or of mailrelay itself.",
-        field="audience",
-    )
-    def has_an_audience_of_somebody_else(self) -> bool:
-        """Make sure that the endpoint cannot use the pod's token against the cluster."""
-        return not self.audience.startswith(FORBIDDEN_AUDIENCES)
 
 
 class GraphCredentials(Struct):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mailrelay_operator.api.grammar import HttpsUrl
 from mailrelay_operator.api.metadata import SecretKeyRef, TrustRef
-from mailrelay_operator.api.shape import ATOMIC, Struct, matching, rule
+from mailrelay_operator.api.shape import ATOMIC, Struct, TextRule, matching, rule
 
 #: The audience that Microsoft Entra ID expects of workload identities; other providers define
 #: theirs.
@@ -36,6 +36,11 @@ Audience = Annotated[
     matching(
         r"[A-Za-z0-9][A-Za-z0-9._~:/?#@!$&*+;=%-]*",
         "An audience must be a name or a URI without spaces.",
+    ),
+    TextRule(
+        cel=f"!({' || '.join(f'self.startsWith({one!r})' for one in FORBIDDEN_AUDIENCES)})",
+        message="audience must not be that of the API server or of mailrelay itself.",
+        holds=lambda audience: not audience.startswith(FORBIDDEN_AUDIENCES),
     ),
 ]
 
@@ -157,17 +162,6 @@ class OAuth2(Struct):
     def has_an_audience_only_when_federated(self) -> bool:
         """Make sure that an audience is not ignored."""
         return self.flow == "Federated" or self.audience is None
-
-    @rule(
-        "!has(self.audience) || !(self.audience.startsWith('mailrelay.dev/') ||"
-        " self.audience.startsWith('https://kubernetes.default') ||"
-        " self.audience.startsWith('kubernetes.default'))",
-        "audience must not be that of the API server or of mailrelay itself.",
-        field="audience",
-    )
-    def has_an_audience_of_somebody_else(self) -> bool:
-        """Make sure that the endpoint cannot use the pod's token against the cluster."""
-        return self.audience is None or not self.audience.startswith(FORBIDDEN_AUDIENCES)
 
     @property
     def effective_audience(self) -> str:
