@@ -13,7 +13,6 @@ from mailrelay_gateway.couriers.api.services import Unfit
 from mailrelay_gateway.couriers.oauth2.answers import NoToken
 from mailrelay_gateway.couriers.replies.verdict import Failure, Meaning, Verdict
 from mailrelay_gateway.couriers.smtp.body_stream import UnreadableBody
-from mailrelay_gateway.couriers.smtp.sender_faults import unattributable
 from mailrelay_gateway.descriptors import is_shortage
 from mailrelay_gateway.egress.channel import AnswerLost, Sending, UnreadableUpload
 from mailrelay_gateway.egress.client import Unreachable
@@ -107,12 +106,6 @@ def failed_ourselves(attempt: Attempt, sending: Sending | None) -> Verdict:
     if sending is not None and sending.may_have_arrived:
         return for_all(attempt, Meaning(Result.UNCERTAIN, Reason.REPLY_LOST))
     return for_all(attempt, Meaning(Result.DEFERRED, Reason.INTERNAL_ERROR))
-
-
-def tenant_held(attempt: Attempt, detail: str) -> Meaning:
-    """The provider cannot be told whose mail it is."""
-    first = unattributable(attempt, detail)[0]
-    return Meaning(first.result, first.reason, scope=first.scope, detail=first.detail)
 
 
 def _not_sent(failure: Failure) -> Verdict:

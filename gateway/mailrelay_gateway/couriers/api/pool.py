@@ -20,17 +20,17 @@ from mailrelay_gateway.couriers.api.attempt import (
     deliver,
     failed_ourselves,
     for_all,
-    tenant_held,
 )
 from mailrelay_gateway.couriers.api.client import ApiClient
 from mailrelay_gateway.couriers.oauth2.answers import NoToken
 from mailrelay_gateway.couriers.replies.verdict import Failure, Verdict
 from mailrelay_gateway.couriers.smtp import telling
+from mailrelay_gateway.couriers.smtp.alarm import Alarm
 from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.health import Action, Happening, Health, pause, rest, step
 from mailrelay_gateway.couriers.smtp.report import Delays, Reporter
 from mailrelay_gateway.couriers.smtp.restraint import Restraint
-from mailrelay_gateway.couriers.smtp.sender_faults import SenderFaults
+from mailrelay_gateway.couriers.smtp.sender_faults import SenderFaults, unattributable
 from mailrelay_gateway.couriers.smtp.shortage import Shortage
 from mailrelay_gateway.couriers.smtp.slowing import Slowing
 from mailrelay_gateway.couriers.smtp.stall_watch import StallWatch
@@ -69,7 +69,7 @@ class ApiPool:
         self._began: dict[asyncio.Task[None], float] = {}
         self._probe: asyncio.Task[None] | None = None
         self._probe_at = 0.0
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._decide)
         self._decision_due = False
         self._stopping = False
         self._take(upstream, null_sender)
@@ -122,8 +122,7 @@ class ApiPool:
     async def stop(self, grace: float) -> None:
         """Begin nothing new, give requests `grace` seconds, then break them off."""
         self._stopping = True
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarm.stop()
         tasks = [*self._posts]
         if self._probe is not None:
             self._probe.cancel()
@@ -158,7 +157,7 @@ class ApiPool:
                 self._happened(Happening.FAILED, self._client.defect)
             return
         elif now < self._shortage.not_before:
-            self._look_again(self._shortage.not_before, now)
+            self._look_again(self._shortage.not_before)
         else:
             places, lifted_at = self._restraint.places(self._upstream.connections, now)
             if self._health.failures:
@@ -166,7 +165,7 @@ class ApiPool:
             while len(self._posts) < places and self._begin():
                 pass
             if len(self._posts) >= places:
-                self._look_again(lifted_at, now)
+                self._look_again(lifted_at)
         if self._health.stalled:
             self._listen(now)
         elif work.ready(lane):
@@ -175,7 +174,7 @@ class ApiPool:
         else:
             moment = work.not_before(lane)
             if moment is not None:
-                self._look_again(now + max(0.001, moment - self._around.clock()), now)
+                self._look_again(now + max(0.001, moment - self._around.clock()))
 
     def _begin(self) -> bool:
         """Begin a request; False: there is nothing to send."""
@@ -198,19 +197,10 @@ class ApiPool:
         self._count()
         self._decide_soon()
 
-    def _look_again(self, when: float | None, now: float) -> None:
+    def _look_again(self, when: float | None) -> None:
         """Decide again at `when`, or sooner if that was asked before."""
-        if when is None or self._stopping:
-            return
-        if self._alarm is not None:
-            if self._alarm.when() <= when:
-                return
-            self._alarm.cancel()
-        self._alarm = self._loop.call_at(max(when, now), self._ring)
-
-    def _ring(self) -> None:
-        self._alarm = None
-        self._decide()
+        if not self._stopping:
+            self._alarm.ask(when)
 
     # --- stalls
 
@@ -230,12 +220,12 @@ class ApiPool:
         if isinstance(found, Failure):
             self._happened(Happening.STALLED, replace(found, detail=self._named(found.detail)))
         else:
-            self._look_again(found, now)
+            self._look_again(found)
 
     def _listen(self, now: float) -> None:
         again = self._stall_watch.listen(self._waiting(), now)
         if again is not None:
-            self._look_again(again, now)
+            self._look_again(again)
             return
         self._happened(Happening.HEARD)
         self._decide_soon()
@@ -259,7 +249,7 @@ class ApiPool:
             self._sender_faults.note_unattributable(
                 attempt.message, str(error), self._around.clock()
             )
-            verdict = for_all(attempt, tenant_held(attempt, str(error)))
+            verdict = for_all(attempt, unattributable(str(error)))
         except Exception as error:
             if self._shortage.noted(self.name, error, self._loop.time()):
                 verdict = Verdict(give_back=True)
@@ -320,7 +310,7 @@ class ApiPool:
         if self._probe is not None:
             return
         if now < self._probe_at:
-            self._look_again(self._probe_at, now)
+            self._look_again(self._probe_at)
             return
         self._probe = self._loop.create_task(self._probed(self._client))
         self._probe.add_done_callback(self._probe_ended)

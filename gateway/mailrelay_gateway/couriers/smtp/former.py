@@ -10,7 +10,7 @@ from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.couriers.replies.verdict import Failure, Verdict
 from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.connection import Connection
-from mailrelay_gateway.couriers.smtp.sender_faults import unattributable
+from mailrelay_gateway.couriers.smtp.sender_faults import unattributable_outcomes
 from mailrelay_gateway.message.envelope import Attempt, Message, Outcome
 from mailrelay_gateway.smtp.client.events import Transcript
 
@@ -56,7 +56,7 @@ class Former:
 
     def unattributable(self, attempt: Attempt, detail: str) -> list[Outcome]:
         """See Owner. They are retired, and take no attempts."""
-        return unattributable(attempt, detail)
+        return unattributable_outcomes(attempt, detail)
 
     def mail_accepted(self, passed: Stage) -> None:
         """See Owner."""

@@ -19,6 +19,7 @@ from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.contract.status import UpstreamState, UpstreamStatus
 from mailrelay_gateway.couriers.replies.verdict import Failure, Verdict
 from mailrelay_gateway.couriers.smtp import barren, telling
+from mailrelay_gateway.couriers.smtp.alarm import Alarm
 from mailrelay_gateway.couriers.smtp.breaker import Breaker, judge
 from mailrelay_gateway.couriers.smtp.connection import Connection
 from mailrelay_gateway.couriers.smtp.connection_settings import Naming
@@ -27,7 +28,7 @@ from mailrelay_gateway.couriers.smtp.health import Action, Happening, Health, pa
 from mailrelay_gateway.couriers.smtp.opener import Opener
 from mailrelay_gateway.couriers.smtp.openings import Plan, Scene, plan_opening
 from mailrelay_gateway.couriers.smtp.restraint import Restraint
-from mailrelay_gateway.couriers.smtp.sender_faults import SenderFaults, unattributable
+from mailrelay_gateway.couriers.smtp.sender_faults import SenderFaults, unattributable_outcomes
 from mailrelay_gateway.couriers.smtp.shortage import Shortage
 from mailrelay_gateway.couriers.smtp.slowing import Slowing
 from mailrelay_gateway.couriers.smtp.stall_watch import StallWatch
@@ -86,7 +87,7 @@ class Pool:
         self._probe_at = 0.0  # while held, in the loop's time
         self._failed_at = 0.0  # when an opening last failed
         self._stall_watch = StallWatch(surroundings.deadlines.stall)
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._decide)
         self._decision_due = False
         self._stopping = False
 
@@ -135,8 +136,7 @@ class Pool:
         """Start nothing new, give running transactions `grace` seconds, then abort what is left."""
         self._stopping = True
         self._opener.stop()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarm.stop()
         for opening in self._openings:
             opening.cancel()
         for connection in [*self._connections, *self._former.connections]:
@@ -203,7 +203,7 @@ class Pool:
     def unattributable(self, attempt: Attempt, detail: str) -> list[Outcome]:
         """See Owner."""
         self._sender_faults.note_unattributable(attempt.message, detail, self._around.clock())
-        return unattributable(attempt, detail)
+        return unattributable_outcomes(attempt, detail)
 
     def mail_accepted(self, passed: Stage) -> None:
         """See Owner. Said for every message, and nearly always no news."""
@@ -261,7 +261,7 @@ class Pool:
                 # Unless it fails before, and sets the time of the next one.
                 self._probe_at = now + self._pause()
             self._open()
-        self._look_again(plan.again, now)
+        self._look_again(plan.again)
         if ready and self._health.state is not UpstreamState.HELD:
             self._watch(now)
         if self._health.stalled:
@@ -273,7 +273,7 @@ class Pool:
         """Nothing may start: decide again when the lane's pause ends, on a clock that rounds."""
         moment = self._around.work.not_before(self._lane)
         if moment is not None:
-            self._look_again(now + max(0.001, moment - self._around.clock()), now)
+            self._look_again(now + max(0.001, moment - self._around.clock()))
         elif self._around.work.ready(self._lane):  # it has ended just now, between two calls
             self._decide_soon()
 
@@ -297,22 +297,13 @@ class Pool:
             )
         )
         if plan.full:
-            self._look_again(lifted_at, now)
+            self._look_again(lifted_at)
         return plan
 
-    def _look_again(self, when: float | None, now: float) -> None:
+    def _look_again(self, when: float | None) -> None:
         """Decide again at `when`, or sooner if that was asked before."""
-        if when is None or self._stopping:
-            return
-        if self._alarm is not None:
-            if self._alarm.when() <= when:
-                return
-            self._alarm.cancel()
-        self._alarm = self._loop.call_at(max(when, now), self._ring)
-
-    def _ring(self) -> None:
-        self._alarm = None
-        self._decide()
+        if not self._stopping:
+            self._alarm.ask(when)
 
     # --- stalls
 
@@ -329,13 +320,13 @@ class Pool:
         if isinstance(found, Failure):
             self._happened(Happening.STALLED, found)
         else:
-            self._look_again(found, now)
+            self._look_again(found)
 
     def _listen(self, now: float) -> None:
         """It has stalled: has one made progress?"""
         again = self._stall_watch.listen(self._waiting(), now)
         if again is not None:
-            self._look_again(again, now)
+            self._look_again(again)
             return
         self._happened(Happening.HEARD)
         self._decide_soon()

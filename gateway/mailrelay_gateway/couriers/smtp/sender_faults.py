@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mailrelay_gateway.contract.moments import rfc3339
 from mailrelay_gateway.contract.stage import Stage
 from mailrelay_gateway.contract.status import SenderFault
-from mailrelay_gateway.couriers.replies.verdict import Verdict
+from mailrelay_gateway.couriers.replies.verdict import Meaning, Verdict
 from mailrelay_gateway.message.effect import Scope
 from mailrelay_gateway.message.envelope import Attempt, Message, Outcome, Result
 from mailrelay_gateway.reasons import Reason
@@ -103,17 +103,14 @@ def _key(message: Message) -> tuple[str, str]:
     return message.identity.uid, message.envelope_sender.rpartition("@")[2].lower()
 
 
-def unattributable(attempt: Attempt, detail: str) -> list[Outcome]:
-    """The outcomes of an attempt that was not made, since the tenant could not be named to the
-    upstream: the tenant's mail is held there, and uses the next upstream of its route.
+def unattributable(detail: str) -> Meaning:
+    """What becomes of an attempt that was not made, since the upstream could not be told whose mail
+    it is: the tenant's mail is held there, and takes the next upstream of its route.
     """
-    return [
-        Outcome(
-            recipient.index,
-            Result.HELD,
-            Reason.ATTRIBUTION_INVALID,
-            scope=Scope.NAMESPACE,
-            detail=detail,
-        )
-        for recipient in attempt.recipients
-    ]
+    return Meaning(Result.HELD, Reason.ATTRIBUTION_INVALID, scope=Scope.NAMESPACE, detail=detail)
+
+
+def unattributable_outcomes(attempt: Attempt, detail: str) -> list[Outcome]:
+    """The same for each recipient."""
+    meaning = unattributable(detail)
+    return [meaning.outcome(recipient.index, "") for recipient in attempt.recipients]
