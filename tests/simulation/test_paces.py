@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mailrelay_gateway.contract.documents import RateUnit
+from mailrelay_gateway.contract.files import GatewayConfig
 from mailrelay_gateway.message.effect import Slow
 from mailrelay_gateway.queue.kept_quotas import KeptQuotas
 from tests.models import made
@@ -28,6 +29,14 @@ SECOND = (made.pace(name="second", count=14),)
 def run(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(life())
+
+
+def after_a_crash(
+    before: Gateway, found: GatewayConfig, dice: random.Random, **parts: Any
+) -> Gateway:
+    """A gateway that finds what another one has left on disk, and sends to the same upstream."""
+    assert isinstance(before.store, MemoryStore)
+    return Gateway(found, before.dots, dice, store=before.store.crash(), **parts)
 
 
 def test_ten_thousand_recipients_at_fourteen_a_second() -> None:
@@ -121,8 +130,7 @@ def test_a_restart_does_not_burst() -> None:
             await asyncio.sleep(1.5)
             gateway.scheduler.stop_taking()
             await asyncio.sleep(0.05)  # what is under way ends
-            assert isinstance(gateway.store, MemoryStore)
-            gateway = Gateway(found, dots, random.Random(life), store=gateway.store.crash())
+            gateway = after_a_crash(gateway, found, random.Random(life))
         await asyncio.sleep(600.0)
         gateway.scheduler.stop_taking()
         assert dots.recipients >= 300
@@ -143,10 +151,7 @@ def test_a_quota_outlives_a_restart(tmp_path: Path, ended_well: bool) -> None:
         assert dots.recipients == 60
         if ended_well:
             gateway.scheduler.stop_taking()
-        assert isinstance(gateway.store, MemoryStore)
-        gateway = Gateway(
-            found, dots, random.Random(2), store=gateway.store.crash(), quotas=KeptQuotas(tmp_path)
-        )
+        gateway = after_a_crash(gateway, found, random.Random(2), quotas=KeptQuotas(tmp_path))
         for _ in range(60):
             gateway.submit()
         await asyncio.sleep(3600.0)
@@ -172,10 +177,7 @@ def test_what_is_under_way_at_the_stop_counts_after_it(tmp_path: Path) -> None:
         assert not dots.seen
         await asyncio.sleep(20.0)
         assert dots.recipients == 10
-        assert isinstance(gateway.store, MemoryStore)
-        gateway = Gateway(
-            found, dots, random.Random(2), store=gateway.store.crash(), quotas=KeptQuotas(tmp_path)
-        )
+        gateway = after_a_crash(gateway, found, random.Random(2), quotas=KeptQuotas(tmp_path))
         for _ in range(10):
             gateway.submit()
         await asyncio.sleep(3600.0)
@@ -202,14 +204,7 @@ def test_a_quota_outlives_an_upstream_that_is_gone_for_a_moment(
         other = config("other")
         if restarted:
             gateway.scheduler.stop_taking()
-            assert isinstance(gateway.store, MemoryStore)
-            gateway = Gateway(
-                other,
-                dots,
-                random.Random(2),
-                store=gateway.store.crash(),
-                quotas=KeptQuotas(tmp_path),
-            )
+            gateway = after_a_crash(gateway, other, random.Random(2), quotas=KeptQuotas(tmp_path))
         else:
             gateway.scheduler.configure(other)
         await asyncio.sleep(30.0)

@@ -7,14 +7,13 @@ says what "not verified" or "quota exceeded" means, and `replies[]` of the resou
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from mailrelay_gateway.contract.stage import Stage
+from mailrelay_gateway.couriers.oauth2.answers import json_object
 from mailrelay_gateway.couriers.replies.classify import classify_reply
 from mailrelay_gateway.couriers.replies.reply_rules import RULES
 from mailrelay_gateway.couriers.replies.rules import RuleBook, Ruling
@@ -121,7 +120,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 def read_ses(answer: Answer, recipient_count: int, rules: RuleBook, *, now: float) -> Verdict:
     """What SES's answer means for the message; `now` is Unix seconds."""
-    document = _document(answer.body)
+    document = json_object(answer.body)
     if answer.status == 200 and isinstance(document.get("MessageId"), str):
         return _delivered(f"MessageId {document['MessageId'][:120]}", recipient_count)
     code = answer.headers.get("x-amzn-errortype", "").partition(":")[0]
@@ -138,7 +137,7 @@ def read_graph(answer: Answer, recipient_count: int, rules: RuleBook, *, now: fl
     if answer.status == 202:
         number = answer.headers.get("request-id", "")
         return _delivered(f"request-id {number[:64]}" if number else "Accepted", recipient_count)
-    error = _document(answer.body).get("error")
+    error = json_object(answer.body).get("error")
     found = error if isinstance(error, dict) else {}
     code, words = found.get("code", ""), found.get("message", "")
     return _refused(answer, code, words, GRAPH_CODES, recipient_count, rules, now)
@@ -249,14 +248,6 @@ def _retry_after(given: str, now: float) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return min(seconds, LONGEST_WAIT) if seconds > 0 else None
-
-
-def _document(body: bytes) -> Mapping[str, Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _printable(text: str) -> str:

@@ -69,7 +69,7 @@ def read_answer(
     """Parse the answer. Names of `headers` are in lower case; `secrets` are removed from
     messages.
     """
-    document = _document(body)
+    document = json_object(body)
     if status == 200:
         return _grant(document)
     error = document.get("error")
@@ -96,7 +96,8 @@ def clock_skew(headers: Mapping[str, str], now: float) -> float:
         return 0.0
 
 
-def _document(body: bytes) -> Mapping[str, Any]:
+def json_object(body: bytes) -> Mapping[str, Any]:
+    """The JSON object in an answer's body; an empty one if it is none."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):

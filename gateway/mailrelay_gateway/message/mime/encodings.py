@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from binascii import a2b_qp, b2a_qp
+from collections.abc import Sequence
 from typing import Protocol
 
 #: Octets of a line of base64: 76 characters.
@@ -89,34 +90,47 @@ def _quoted(octets: bytes) -> bytes:
     return b2a_qp(octets.replace(b"\r\n", b"\n")).replace(b"\n", b"\r\n")
 
 
+class _Lines:
+    """Joins lines that come in several lots: a line end stands between two, and none at the end."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def join(self, lines: Sequence[bytes]) -> bytes:
+        if not lines:
+            return b""
+        begin = b"\r\n" if self._begun else b""
+        self._begun = True
+        return begin + b"\r\n".join(lines)
+
+
 class Base64:
     """Base64 (RFC 2045 section 6.8): every octet as it is, line ends too."""
 
-    __slots__ = ("_begun", "_kept")
+    __slots__ = ("_kept", "_lines")
 
     def __init__(self) -> None:
         """Begin with the first octet."""
         self._kept = b""
-        self._begun = False
+        self._lines = _Lines()
 
     def feed(self, octets: bytes) -> bytes:
         """Whole lines of base64, each after the first with a line end in front."""
         octets = self._kept + octets
         cut = len(octets) - len(octets) % _TRIPLES
         self._kept = octets[cut:]
-        return self._lines(octets[:cut])
+        return self._encoded(octets[:cut])
 
     def finish(self) -> bytes:
         """The last line, without an end."""
-        return self._lines(self._kept)
+        return self._encoded(self._kept)
 
-    def _lines(self, octets: bytes) -> bytes:
-        lines = [b64encode(octets[at : at + _TRIPLES]) for at in range(0, len(octets), _TRIPLES)]
-        if not lines:
-            return b""
-        begin = b"\r\n" if self._begun else b""
-        self._begun = True
-        return begin + b"\r\n".join(lines)
+    def _encoded(self, octets: bytes) -> bytes:
+        return self._lines.join(
+            [b64encode(octets[at : at + _TRIPLES]) for at in range(0, len(octets), _TRIPLES)]
+        )
 
 
 class MendedQuotedPrintable:
@@ -164,28 +178,23 @@ class RewrappedBase64:
     (RFC 2045 section 6.8).
     """
 
-    __slots__ = ("_begun", "_kept")
+    __slots__ = ("_kept", "_lines")
 
     def __init__(self) -> None:
         """Begin with the first line."""
         self._kept = b""
-        self._begun = False
+        self._lines = _Lines()
 
     def feed(self, octets: bytes) -> bytes:
         """Whole lines, each after the first with a line end in front."""
         octets = self._kept + octets.translate(None, _HIGH + b"\r\n \t")
         cut = len(octets) - len(octets) % _LINE
         self._kept = octets[cut:]
-        return self._lines(octets[:cut])
+        return self._wrapped(octets[:cut])
 
     def finish(self) -> bytes:
         """The last line, without an end."""
-        return self._lines(self._kept)
+        return self._wrapped(self._kept)
 
-    def _lines(self, octets: bytes) -> bytes:
-        lines = [octets[at : at + _LINE] for at in range(0, len(octets), _LINE)]
-        if not lines:
-            return b""
-        begin = b"\r\n" if self._begun else b""
-        self._begun = True
-        return begin + b"\r\n".join(lines)
+    def _wrapped(self, octets: bytes) -> bytes:
+        return self._lines.join([octets[at : at + _LINE] for at in range(0, len(octets), _LINE)])
