@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -77,11 +77,16 @@ class Api:
             rewrite_recipients=rewrite,
         )
 
-    def config(self, service: Any, connections: int = 4) -> GatewayConfig:
+    def config(
+        self, service: Any, connections: int = 4, *, null_sender: str = "", **fields: Any
+    ) -> GatewayConfig:
         settings = api_upstreams.Api(service=service)
-        return self.rig.config_of(
-            made.upstream(name=UPSTREAM, settings=settings, connections=connections)
+        upstream = made.upstream(
+            name=UPSTREAM, settings=settings, connections=connections, **fields
         )
+        config = self.rig.config_of(upstream)
+        relay = config.relay.model_copy(update={"null_sender": null_sender})
+        return replace(config, relay=relay)
 
     def run(
         self,
@@ -90,8 +95,9 @@ class Api:
         connections: int = 4,
         rules: Rules = LOOPBACK,
         deadlines: Deadlines | None = None,
+        **fields: Any,
     ) -> None:
-        config = self.config(service, connections)
+        config = self.config(service, connections, **fields)
         self.rig.metrics.configure(config)
         self.courier = ApiCourier(
             self.rig.work,

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from mailrelay_gateway.contract.attribution import Attribution
 from mailrelay_gateway.contract.oauth2 import token_file_name
 from mailrelay_gateway.contract.status import UpstreamState
 from mailrelay_gateway.couriers.smtp.deadlines import Deadlines
 from mailrelay_gateway.egress.rules import Rules
-from mailrelay_gateway.message.effect import Elsewhere
+from mailrelay_gateway.message.effect import Elsewhere, Scope
 from mailrelay_gateway.message.envelope import Result
 from mailrelay_gateway.reasons import Reason
 from tests.integration.couriers.api_rig import (
@@ -111,6 +112,36 @@ async def test_notices_have_no_sender(api: Api, rig: Rig, ses: Ses) -> None:
     rig.work.add(attempt(sender=""))
     await rig.work.until_finished()
     assert "FromEmailAddress" not in ses.taken[0].document
+
+
+async def test_notices_have_the_sender_that_stands_in(api: Api, rig: Rig, ses: Ses) -> None:
+    api.run(api.ses(ses), null_sender="bounces@example.com")
+    rig.work.add(attempt(sender=""))
+    await rig.work.until_finished()
+    assert ses.taken[0].document["FromEmailAddress"] == "bounces@example.com"
+
+
+async def test_the_service_is_told_whose_mail_it_is(api: Api, rig: Rig, ses: Ses) -> None:
+    named = Attribution(header="X-SES-TENANT", template="{namespace}")
+    api.run(api.ses(ses), attribution=(named,))
+    rig.work.add(attempt())
+    await rig.work.until_finished()
+    assert ses.taken[0].raw == b"X-SES-TENANT: team\r\n" + BODY
+
+
+async def test_mail_whose_tenant_cannot_be_told_is_not_sent(api: Api, rig: Rig, ses: Ses) -> None:
+    named = Attribution(header="X-SES-TENANT", template="{namespace}")
+    api.run(api.ses(ses), attribution=(named,))
+    taken = attempt(recipients=["one@example.net", "two@example.net"])
+    strange = replace(taken.message.identity, namespace="a.b")
+    rig.work.add(replace(taken, message=replace(taken.message, identity=strange)))
+    outcomes = await rig.work.until_finished()
+    assert [(o.result, o.reason, o.scope) for o in outcomes] == [
+        (Result.HELD, Reason.ATTRIBUTION_INVALID, Scope.NAMESPACE)
+    ] * 2
+    assert not rig.work.holds
+    assert ses.requests == 0
+    assert api.courier.status()[0].senders[0].reason == Reason.ATTRIBUTION_INVALID
 
 
 async def test_connections_are_kept_and_bounded(api: Api, rig: Rig, ses: Ses) -> None:
