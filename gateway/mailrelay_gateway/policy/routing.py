@@ -17,6 +17,7 @@ from mailrelay_gateway.contract.documents import RelayDocument
 from mailrelay_gateway.message.envelope import POSTMASTER
 from mailrelay_gateway.message.route import Route, Sketch
 from mailrelay_gateway.policy.sizes import all_fitting, bounds, fitting
+from mailrelay_gateway.smtp.idn import a_labels
 
 #: Of mail that matches no route: it waits until the configuration has a route for it.
 UNROUTED = Route(())
@@ -54,12 +55,7 @@ class DomainMatcher:
 
 def _forms(domain: str) -> set[str]:
     domain = domain.lower()
-    forms = {domain}
-    try:
-        forms.add(domain.encode("idna").decode("ascii"))
-    except UnicodeError:
-        pass  # it has no such form
-    return forms
+    return {domain, a_labels(domain) or domain}
 
 
 @dataclass(frozen=True, slots=True)

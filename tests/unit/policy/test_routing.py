@@ -77,6 +77,8 @@ def test_without_routes_all_mail_takes_all_upstreams_in_order() -> None:
         ("*.example.com", "notexample.com", False),
         ("example.com", "example.com.", False),
         ("b\u00fccher.example", "xn--bcher-kva.example", True),
+        ("stra\u00dfe.example", "xn--strae-oqa.example", True),
+        ("stra\u00dfe.example", "strasse.example", False),
         ("b\u00fccher.example", "B\u00dcCHER.example", True),
         ("example.com", "", False),
         ("example.com", "[192.0.2.1]", False),
