@@ -57,6 +57,13 @@ class Smarthost:
         return (self.relay.data / "ca.crt").read_text()
 
 
+def test_no_two_of_them_are_about_the_same_object() -> None:
+    """Whoever tries a second one in the same namespace must not overwrite the first."""
+    done = mailrelay("check", *EXAMPLES)
+    assert done.returncode == 0, done.stderr
+    assert f"OK: {len(EXAMPLES)} MailRelays" in done.stdout
+
+
 @pytest.fixture(scope="module")
 def smarthost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Smarthost]:
     made = Smarthost(tmp_path_factory.mktemp("smarthost"))
